@@ -1,0 +1,9 @@
+libpgsluice_a_SOURCES += \
+	src/core/alloc.c src/core/alloc.h \
+	src/core/base.c src/core/base.h \
+	src/core/buf.c src/core/buf.h \
+	src/core/clock.c src/core/clock.h \
+	src/core/err.c src/core/err.h \
+	src/core/lock.c src/core/lock.h \
+	src/core/log.c src/core/log.h \
+	src/core/str.c src/core/str.h

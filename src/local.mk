@@ -1,0 +1,16 @@
+# Everything but main() is a library, so that the tests link what the program runs.
+noinst_LIBRARIES += libpgsluice.a
+libpgsluice_a_SOURCES =
+bin_PROGRAMS += pgsluice
+pgsluice_SOURCES = src/main.c
+SLUICE_LIBS = libpgsluice.a $(EVENT_LIBS) $(OPENSSL_LIBS) $(PQ_LIBS) $(INIH_LIBS)
+pgsluice_LDADD = $(SLUICE_LIBS)
+EXTRA_DIST += src/README.md
+
+include src/core/local.mk
+include src/proto/local.mk
+include src/auth/local.mk
+include src/net/local.mk
+include src/conf/local.mk
+include src/pool/local.mk
+include src/admin/local.mk

@@ -1,0 +1,6 @@
+#include "core/base.h"
+
+int main(void)
+{
+	return 0;
+}

@@ -1,0 +1,1 @@
+libpgsluice_a_SOURCES +=
