@@ -9,22 +9,22 @@
 #include "core/base.h"
 
 /* code, text for a log line */
-#define ERR_TABLE(X)                                     \
-	X(E_AGAIN, "would block")                        \
-	X(E_EOF, "connection closed by the other side")  \
-	X(E_IO, "input/output error")                    \
-	X(E_NOMEM, "out of memory")                      \
-	X(E_NOSPACE, "buffer is full")                   \
-	X(E_PROTO, "protocol violation")                 \
-	X(E_TOOBIG, "message too large")                 \
-	X(E_SYNTAX, "syntax error")                      \
-	X(E_RANGE, "value out of range")                 \
-	X(E_NOENT, "not found")                          \
-	X(E_EXISTS, "already exists")                    \
-	X(E_AUTH, "authentication failed")               \
-	X(E_UNSUPPORTED, "not supported")                \
-	X(E_TIMEOUT, "timed out")                        \
-	X(E_CLOSED, "closed")                            \
+#define ERR_TABLE(X)                                    \
+	X(E_AGAIN, "would block")                       \
+	X(E_EOF, "connection closed by the other side") \
+	X(E_IO, "input/output error")                   \
+	X(E_NOMEM, "out of memory")                     \
+	X(E_NOSPACE, "buffer is full")                  \
+	X(E_PROTO, "protocol violation")                \
+	X(E_TOOBIG, "message too large")                \
+	X(E_SYNTAX, "syntax error")                     \
+	X(E_RANGE, "value out of range")                \
+	X(E_NOENT, "not found")                         \
+	X(E_EXISTS, "already exists")                   \
+	X(E_AUTH, "authentication failed")              \
+	X(E_UNSUPPORTED, "not supported")               \
+	X(E_TIMEOUT, "timed out")                       \
+	X(E_CLOSED, "closed")                           \
 	X(E_SYS, "system error")
 
 enum err_code {

@@ -42,17 +42,17 @@ bool log_is_on(enum log_level level);
  */
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-#define log_error(...) log_write(LOG_LVL_ERROR, __VA_ARGS__)
+#define log_error(...)   log_write(LOG_LVL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_write(LOG_LVL_WARNING, __VA_ARGS__)
-#define log_info(...) log_write(LOG_LVL_LOG, __VA_ARGS__)
-#define log_debug(...)                               \
-	do {                                         \
-		if (log_is_on(LOG_LVL_DEBUG))        \
+#define log_info(...)    log_write(LOG_LVL_LOG, __VA_ARGS__)
+#define log_debug(...)                                         \
+	do {                                                   \
+		if (log_is_on(LOG_LVL_DEBUG))                  \
 			log_write(LOG_LVL_DEBUG, __VA_ARGS__); \
 	} while (0)
-#define log_noise(...)                               \
-	do {                                         \
-		if (log_is_on(LOG_LVL_NOISE))        \
+#define log_noise(...)                                         \
+	do {                                                   \
+		if (log_is_on(LOG_LVL_NOISE))                  \
 			log_write(LOG_LVL_NOISE, __VA_ARGS__); \
 	} while (0)
 

@@ -1,1 +1,2 @@
-libpgsluice_a_SOURCES +=
+libpgsluice_a_SOURCES += \
+	src/net/loop.c src/net/loop.h

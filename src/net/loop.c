@@ -1,0 +1,275 @@
+/*
+ * Loops.
+ *
+ * A turn: libevent waits and runs the callbacks of what is ready, then the
+ * tasks run that the callbacks have put off. Tasks may queue tasks; the queue
+ * is worked off with a budget, and while something is left the next wait does
+ * not block.
+ *
+ * The mailbox is a list under a lock, plus an eventfd. A sender writes to the
+ * eventfd only when it finds the list empty; the loop takes the whole list at
+ * once. So a burst of messages costs one wake-up.
+ *
+ * The base is made without locks (EVENT_BASE_FLAG_NOLOCK): no other thread
+ * ever calls libevent for this base.
+ */
+#include "net/loop.h"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "core/lock.h"
+#include "core/log.h"
+#include "core/str.h"
+
+STAILQ_HEAD(msg_list, loop_msg);
+TAILQ_HEAD(task_list, loop_task);
+
+/* Tasks run in one turn before the sockets get their chance again. */
+#define TASK_BUDGET 1024
+
+struct loop {
+	/* written by the own thread only */
+	struct event_base *base;
+	struct event *wake_event;
+	struct event *tick_event;
+	loop_tick_fn tick_fn;
+	void *tick_arg;
+	struct task_list tasks;
+	uint64_t now_us; /* 0: not read in this turn yet */
+	uint8_t *scratch;
+	void *owner;
+	pthread_t thread;
+	bool has_thread;
+	char name[24];
+
+	/* shared */
+	_Atomic bool stopping;
+	int wake_fd CACHE_ALIGNED;
+	struct lock lock;      /* protects inbox */
+	struct msg_list inbox; /* messages not taken yet */
+};
+
+static _Thread_local struct loop *current_loop;
+
+static void loop_drain_mailbox(struct loop *loop)
+{
+	struct msg_list batch = STAILQ_HEAD_INITIALIZER(batch);
+	struct loop_msg *msg;
+
+	lock_acquire(&loop->lock);
+	STAILQ_CONCAT(&batch, &loop->inbox);
+	lock_release(&loop->lock);
+	while ((msg = STAILQ_FIRST(&batch)) != NULL) {
+		STAILQ_REMOVE_HEAD(&batch, next);
+		msg->fn(loop, msg);
+	}
+}
+
+static void loop_wake_cb(evutil_socket_t fd, short what UNUSED, void *arg)
+{
+	uint64_t count;
+	ssize_t n UNUSED = read(fd, &count, sizeof(count));
+
+	loop_drain_mailbox(arg);
+}
+
+static void loop_tick_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct loop *loop = arg;
+
+	loop->tick_fn(loop, loop->tick_arg);
+}
+
+struct loop *loop_new(const char *name, void *owner)
+{
+	struct loop *loop = xcalloc_aligned(sizeof(*loop));
+	struct event_config *config = event_config_new();
+
+	ASSERT(config != NULL);
+	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+	loop->base = event_base_new_with_config(config);
+	event_config_free(config);
+	if (loop->base == NULL)
+		log_fatal("could not create an event base: %s", strerror(errno));
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->wake_fd < 0)
+		log_fatal("could not create an eventfd: %s", strerror(errno));
+	lock_init(&loop->lock, LOCK_RANK_MSGQ);
+	STAILQ_INIT(&loop->inbox);
+	TAILQ_INIT(&loop->tasks);
+	loop->owner = owner;
+	loop->scratch = xmalloc(LOOP_SCRATCH_SIZE);
+	str_copy(loop->name, sizeof(loop->name), name);
+	loop->wake_event = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, loop_wake_cb, loop);
+	ASSERT(loop->wake_event != NULL);
+	event_add(loop->wake_event, NULL);
+	return loop;
+}
+
+void loop_free(struct loop **loopp)
+{
+	struct loop *loop = *loopp;
+
+	*loopp = NULL;
+	if (loop == NULL)
+		return;
+	ASSERT(!loop->has_thread);
+	loop_drain_mailbox(loop);
+	if (loop->tick_event != NULL)
+		event_free(loop->tick_event);
+	event_free(loop->wake_event);
+	event_base_free(loop->base);
+	close(loop->wake_fd);
+	lock_fini(&loop->lock);
+	free(loop->scratch);
+	free(loop);
+}
+
+/* Returns true when tasks are left over. */
+static bool loop_run_tasks(struct loop *loop)
+{
+	struct loop_task *task;
+
+	for (int budget = TASK_BUDGET; budget > 0; budget--) {
+		task = TAILQ_FIRST(&loop->tasks);
+		if (task == NULL)
+			return false;
+		TAILQ_REMOVE(&loop->tasks, task, next);
+		task->queued = false;
+		task->fn(loop, task);
+	}
+	return !TAILQ_EMPTY(&loop->tasks);
+}
+
+void loop_run(struct loop *loop)
+{
+	bool more = false;
+
+	current_loop = loop;
+	while (!atomic_load_explicit(&loop->stopping, memory_order_relaxed)) {
+		loop->now_us = 0;
+		event_base_loop(loop->base, more ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
+		more = loop_run_tasks(loop);
+	}
+	current_loop = NULL;
+}
+
+static void *loop_thread(void *arg)
+{
+	struct loop *loop = arg;
+
+	pthread_setname_np(pthread_self(), loop->name);
+	loop_run(loop);
+	return NULL;
+}
+
+void loop_start_thread(struct loop *loop)
+{
+	int err = pthread_create(&loop->thread, NULL, loop_thread, loop);
+
+	if (err != 0)
+		log_fatal("could not create a thread: %s", strerror(err));
+	loop->has_thread = true;
+}
+
+void loop_join(struct loop *loop)
+{
+	if (loop->has_thread)
+		pthread_join(loop->thread, NULL);
+	loop->has_thread = false;
+}
+
+static void loop_wake(struct loop *loop)
+{
+	uint64_t one = 1;
+	ssize_t n UNUSED = write(loop->wake_fd, &one, sizeof(one));
+}
+
+void loop_stop(struct loop *loop)
+{
+	atomic_store_explicit(&loop->stopping, true, memory_order_relaxed);
+	loop_wake(loop);
+}
+
+void loop_post(struct loop *target, struct loop_msg *msg)
+{
+	bool was_empty;
+
+	ASSERT(msg->fn != NULL);
+	lock_acquire(&target->lock);
+	was_empty = STAILQ_EMPTY(&target->inbox);
+	STAILQ_INSERT_TAIL(&target->inbox, msg, next);
+	lock_release(&target->lock);
+	if (was_empty)
+		loop_wake(target);
+}
+
+void loop_defer(struct loop *loop, struct loop_task *task)
+{
+	ASSERT(task->fn != NULL);
+	if (task->queued)
+		return;
+	task->queued = true;
+	TAILQ_INSERT_TAIL(&loop->tasks, task, next);
+}
+
+void loop_cancel(struct loop *loop, struct loop_task *task)
+{
+	if (!task->queued)
+		return;
+	task->queued = false;
+	TAILQ_REMOVE(&loop->tasks, task, next);
+}
+
+void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void *arg)
+{
+	struct timeval period = {
+		.tv_sec = (time_t)(period_us / USEC_PER_SEC),
+		.tv_usec = (suseconds_t)(period_us % USEC_PER_SEC),
+	};
+
+	if (loop->tick_event == NULL) {
+		loop->tick_event = event_new(loop->base, -1, EV_PERSIST, loop_tick_cb, loop);
+		ASSERT(loop->tick_event != NULL);
+	}
+	event_del(loop->tick_event);
+	loop->tick_fn = fn;
+	loop->tick_arg = arg;
+	if (period_us > 0)
+		event_add(loop->tick_event, &period);
+}
+
+uint64_t loop_now_us(struct loop *loop)
+{
+	if (loop->now_us == 0)
+		loop->now_us = clock_mono_us();
+	return loop->now_us;
+}
+
+struct event_base *loop_base(struct loop *loop)
+{
+	return loop->base;
+}
+
+void *loop_owner(const struct loop *loop)
+{
+	return loop->owner;
+}
+
+const char *loop_name(const struct loop *loop)
+{
+	return loop->name;
+}
+
+struct loop *loop_current(void)
+{
+	return current_loop;
+}
+
+uint8_t *loop_scratch(struct loop *loop)
+{
+	return loop->scratch;
+}
