@@ -1,1 +1,7 @@
-libpgsluice_a_SOURCES +=
+libpgsluice_a_SOURCES += \
+	src/proto/build.h \
+	src/proto/msg.h \
+	src/proto/parse.h \
+	src/proto/sql.h \
+	src/proto/startup.h \
+	src/proto/wire.h

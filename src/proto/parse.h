@@ -1,0 +1,89 @@
+/*
+ * The few message bodies that the pooler reads. `body` is what follows the
+ * type byte and the length. Each function returns 0, or -E_PROTO when the
+ * body does not have the shape that the protocol prescribes, down to the last
+ * byte; then the result is not to be used. Slices in a result point into the
+ * body and are never NULL: what is absent is an empty string.
+ */
+#ifndef PGSLUICE_PROTO_PARSE_H
+#define PGSLUICE_PROTO_PARSE_H
+
+#include "core/base.h"
+#include "core/err.h"
+#include "core/str.h"
+#include "proto/msg.h"
+
+/* --- from servers --- */
+
+/* ErrorResponse and NoticeResponse. */
+struct parse_report {
+	struct slice severity; /* never translated (V) when the server sends that, else S */
+	struct slice sqlstate;
+	struct slice message;
+	struct slice detail;
+	struct slice hint;
+};
+
+int parse_report(struct slice body, struct parse_report *r) MUSTCHECK;
+
+int parse_parameter_status(struct slice body, struct slice *name, struct slice *value) MUSTCHECK;
+
+/* The secret that goes with the process id; 4 bytes in protocol 3.0. */
+#define BACKEND_KEY_MIN 4
+#define BACKEND_KEY_MAX 256
+
+int parse_backend_key(struct slice body, uint32_t *pid, struct slice *key) MUSTCHECK;
+
+/* Refuses a status that does not exist. */
+int parse_ready(struct slice body, enum tx_status *status) MUSTCHECK;
+
+struct parse_auth {
+	uint32_t code;     /* enum auth_code, or one that we do not know */
+	struct slice data; /* salt, list of mechanisms, SASL data ... */
+};
+
+/*
+ * Authentication. The data is checked for the requests that we can answer:
+ * none for AUTH_OK and AUTH_CLEARTEXT, 4 bytes for AUTH_MD5, a well-formed
+ * list for AUTH_SASL.
+ */
+int parse_auth(struct slice body, struct parse_auth *a) MUSTCHECK;
+
+/*
+ * Takes the next mechanism off the list in `data` of an AUTH_SASL request;
+ * false at the end.
+ */
+bool parse_auth_mechanism_next(struct slice *list, struct slice *mechanism);
+
+struct parse_negotiate {
+	uint32_t version; /* newest that the server speaks */
+	uint32_t n;       /* extensions that it does not know */
+	struct slice names;
+};
+
+int parse_negotiate(struct slice body, struct parse_negotiate *n) MUSTCHECK;
+
+/* Takes the next name off `names`; false at the end. */
+bool parse_negotiate_next(struct slice *names, struct slice *name);
+
+int parse_command_complete(struct slice body, struct slice *tag) MUSTCHECK;
+
+/* --- from clients; all three come as FE_PASSWORD --- */
+
+int parse_password(struct slice body, struct slice *password) MUSTCHECK;
+
+struct parse_sasl_initial {
+	struct slice mechanism;
+	bool has_data; /* false: no initial response, which is not the same as an empty one */
+	struct slice data;
+};
+
+int parse_sasl_initial(struct slice body, struct parse_sasl_initial *s) MUSTCHECK;
+
+/* The body is the response; here for symmetry. Never fails. */
+struct slice parse_sasl_response(struct slice body);
+
+/* Query: the text without its NUL. */
+int parse_query(struct slice body, struct slice *sql) MUSTCHECK;
+
+#endif
