@@ -1,0 +1,187 @@
+/*
+ * Authentication as a driver of pure steps. The login code gives the payload
+ * of each message and sends what comes back; nothing here knows a socket, a
+ * clock or the framing of messages.
+ *
+ *   struct auth *a = auth_new(method, name, user, iterations);
+ *   verdict = auth_step(a, NULL, 0, &out);              // starts
+ *   while (verdict == AUTH_MORE) {
+ *           send Authentication(out.request, out.body);
+ *           verdict = auth_step(a, payload of 'p', its length, &out);
+ *   }
+ *   AUTH_DONE: send Authentication(out.request, out.body) unless it is
+ *              AUTH_REQ_OK; AuthenticationOk follows when the pool is ready
+ *   AUTH_FAIL: send auth_reason_text(out.reason), log out.detail
+ */
+#ifndef PGSLUICE_AUTH_AUTH_H
+#define PGSLUICE_AUTH_AUTH_H
+
+#include "auth/scram.h"
+#include "auth/secret.h"
+#include "auth/users.h"
+#include "core/base.h"
+#include "core/err.h"
+
+/*
+ * Longest payload that auth_step() looks at: the longest password and its NUL.
+ * The reader of messages need not gather more.
+ */
+#define AUTH_PAYLOAD_MAX (SECRET_MAX + 1)
+
+/* id, value of auth_type and of a rule, other name in rules or NULL */
+#define AUTH_METHOD_TABLE(X)                      \
+	X(AUTH_METHOD_ANY, "any", NULL)           \
+	X(AUTH_METHOD_TRUST, "trust", NULL)       \
+	X(AUTH_METHOD_PLAIN, "plain", "password") \
+	X(AUTH_METHOD_MD5, "md5", NULL)           \
+	X(AUTH_METHOD_SCRAM, "scram-sha-256", NULL)
+
+enum auth_method {
+#define X(id, name, rule_name) id,
+	AUTH_METHOD_TABLE(X)
+#undef X
+		AUTH_METHOD_COUNT
+};
+
+/* Value of auth_type for a method. */
+const char *auth_method_name(enum auth_method method);
+
+/* The method for a value of auth_type: 0, or -E_NOENT for a name that is none. */
+int auth_method_parse(const char *name, enum auth_method *out) MUSTCHECK;
+
+/* id, SQLSTATE in the strict style (the other style is always 08P01), text for the client */
+#define AUTH_REASON_TABLE(X)                                               \
+	X(AUTH_REASON_NONE, "00000", "")                                   \
+	X(AUTH_REASON_PASSWORD, "28P01", "password authentication failed") \
+	X(AUTH_REASON_SASL, "28P01", "SASL authentication failed")         \
+	X(AUTH_REASON_TRUST, "28000", "\"trust\" authentication failed")   \
+	X(AUTH_REASON_EMPTY, "28P01", "empty password returned by client") \
+	X(AUTH_REASON_MECHANISM, "08P01", "client selected an invalid SASL authentication mechanism")
+
+enum auth_reason {
+#define X(id, sqlstate, text) id,
+	AUTH_REASON_TABLE(X)
+#undef X
+		AUTH_REASON_COUNT
+};
+
+const char *auth_reason_text(enum auth_reason reason);
+const char *auth_reason_sqlstate(enum auth_reason reason);
+
+/* Codes of the Authentication messages ('R') that this layer knows. */
+enum auth_request {
+	AUTH_REQ_OK = 0,
+	AUTH_REQ_PASSWORD = 3,
+	AUTH_REQ_MD5 = 5,
+	AUTH_REQ_SASL = 10,
+	AUTH_REQ_SASL_CONTINUE = 11,
+	AUTH_REQ_SASL_FINAL = 12,
+};
+
+enum auth_verdict {
+	AUTH_MORE, /* send the request, then give the client's answer */
+	AUTH_DONE, /* the client is who it says */
+	AUTH_FAIL,
+};
+
+struct auth_out {
+	uint32_t request;        /* enum auth_request to send; AUTH_REQ_OK: nothing to send */
+	const uint8_t *body;     /* what follows the code; lives until the next step */
+	size_t body_len;         /* bytes of body */
+	enum auth_reason reason; /* of an AUTH_FAIL */
+	const char *detail;      /* why, for the log, never for the client; "" when there is no more to say */
+};
+
+struct auth;
+
+/*
+ * A login of a client. `user` is NULL when the name is unknown: the exchange
+ * then runs like any other and fails. What is needed is copied. With
+ * AUTH_METHOD_ANY the caller must have checked that the database has a forced
+ * user. The first login of a user with a plaintext secret under SCRAM costs
+ * `scram_iterations` (at least 1) hashes here.
+ */
+struct auth *auth_new(enum auth_method method, const char *user_name, const struct user *user,
+		      int scram_iterations) MUSTCHECK;
+
+/*
+ * One step. The first call has n = 0; each later one has the whole payload of
+ * a PasswordMessage, SASLInitialResponse or SASLResponse (they share the type
+ * 'p'; the state says which it is). Must not be called after AUTH_DONE or
+ * AUTH_FAIL.
+ */
+enum auth_verdict auth_step(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out) MUSTCHECK;
+
+/*
+ * After AUTH_DONE: the keys that log in to servers with the identical
+ * verifier, when a SCRAM exchange ran against a stored verifier; else NULL.
+ * They belong to the presented identity: use them only for a pool whose user
+ * that is.
+ */
+const struct scram_keys *auth_scram_keys(const struct auth *a);
+
+/* After AUTH_DONE: the password that the client sent in clear text, or NULL. */
+const char *auth_plain_password(const struct auth *a);
+
+/* Wipes, frees and nulls; NULL inside is fine. */
+void auth_free(struct auth **a);
+
+/* id, text for the client that waits and for the log */
+#define AUTH_SERVER_ERROR_TABLE(X)                                                                  \
+	X(AUTH_SERVER_NONE, "")                                                                     \
+	X(AUTH_SERVER_UNSUPPORTED, "failed to answer authreq")                                      \
+	X(AUTH_SERVER_PASSWORD_TYPE, "server login failed: wrong password type")                    \
+	X(AUTH_SERVER_MECHANISM,                                                                    \
+	  "server login failed: none of the server's SASL authentication mechanisms are supported") \
+	X(AUTH_SERVER_UNVERIFIED, "server login failed: failed to verify server signature")         \
+	X(AUTH_SERVER_SIGNATURE, "server login failed: invalid server signature")
+
+enum auth_server_error {
+#define X(id, text) id,
+	AUTH_SERVER_ERROR_TABLE(X)
+#undef X
+		AUTH_SERVER_ERROR_COUNT
+};
+
+const char *auth_server_error_text(enum auth_server_error error);
+
+/* What to send to a server; all of them are messages of type 'p'. */
+enum auth_send {
+	AUTH_SEND_NONE,
+	AUTH_SEND_PASSWORD,     /* PasswordMessage: data is the string with its NUL */
+	AUTH_SEND_SASL_INITIAL, /* SASLInitialResponse: mechanism, int32 length, data */
+	AUTH_SEND_SASL,         /* SASLResponse: data */
+};
+
+struct auth_server_out {
+	enum auth_send send;
+	const char *mechanism; /* of AUTH_SEND_SASL_INITIAL */
+	const uint8_t *data;   /* lives until the next step */
+	size_t data_len;
+	bool done;                    /* AuthenticationOk was taken: logged in */
+	enum auth_server_error error; /* when the step fails */
+	const char *detail;           /* more about it for the log; "" when there is no more to say */
+};
+
+struct auth_server;
+
+/*
+ * Our login to a server. `secret` may be NULL (none known: treated as the
+ * empty password); `keys` may be NULL and count only for a secret that is a
+ * SCRAM verifier or NULL. All is copied.
+ */
+struct auth_server *auth_server_new(const char *user_name, const struct secret *secret,
+				    const struct scram_keys *keys) MUSTCHECK;
+
+/*
+ * Takes one Authentication message of the server: its code and what follows.
+ * 0, or -E_AUTH with out->error and out->detail, and the connection must be
+ * closed. Must not be called again after a failure or after out->done.
+ */
+int auth_server_step(struct auth_server *as, uint32_t code, const uint8_t *body, size_t n,
+		     struct auth_server_out *out) MUSTCHECK;
+
+/* Wipes, frees and nulls; NULL inside is fine. */
+void auth_server_free(struct auth_server **as);
+
+#endif

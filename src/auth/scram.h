@@ -1,0 +1,144 @@
+/*
+ * SCRAM-SHA-256 (RFC 5802, RFC 7677) in the dialect of PostgreSQL, as pure
+ * steps: bytes in, bytes out. Both sides are here: the server side faces our
+ * clients, the client side faces PostgreSQL.
+ *
+ *   client side                                   server side
+ *   scram_client_first()  --- client-first -->    scram_server_first()
+ *   scram_client_final()  <-- server-first ---
+ *                         --- client-final -->    scram_server_final()
+ *   scram_client_verify() <-- server-final ---
+ *
+ * Channel binding (the PLUS variant) is not offered. The user name inside the
+ * exchange is ignored, as in PostgreSQL. Objects belong to one thread.
+ */
+#ifndef PGSLUICE_AUTH_SCRAM_H
+#define PGSLUICE_AUTH_SCRAM_H
+
+#include "core/base.h"
+#include "core/err.h"
+#include "core/str.h"
+
+#define SCRAM_MECHANISM      "SCRAM-SHA-256"
+#define SCRAM_KEY_LEN        32
+#define SCRAM_SALT_LEN       16   /* bytes of a salt that we make */
+#define SCRAM_SALT_MAX       1024 /* bytes of a salt that we accept */
+#define SCRAM_NONCE_LEN      18   /* random bytes of a nonce that we make */
+#define SCRAM_MESSAGE_MAX    1024 /* bytes of a message from a client; PostgreSQL has the same bound */
+#define SCRAM_SERVER_MAX     4096 /* bytes of a message from a server */
+#define SCRAM_ITERATIONS     4096 /* default count for verifiers that we make */
+/*
+ * The iterations that a server may ask of us. The sender's word decides how
+ * long a thread computes: ten million are some seconds.
+ */
+#define SCRAM_ITERATIONS_MAX 10000000
+
+/* What a server keeps instead of the password. One allocation; the salt is at its end. */
+struct scram_verifier {
+	uint32_t iterations;               /* 1 to INT32_MAX */
+	uint32_t salt_len;                 /* 1 to SCRAM_SALT_MAX */
+	uint8_t stored_key[SCRAM_KEY_LEN]; /* SHA-256 of ClientKey */
+	uint8_t server_key[SCRAM_KEY_LEN];
+	uint8_t salt[];
+};
+
+/* What logs in to any server that holds the identical verifier. */
+struct scram_keys {
+	uint8_t client_key[SCRAM_KEY_LEN];
+	uint8_t server_key[SCRAM_KEY_LEN];
+};
+
+/*
+ * Parses SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, all of it
+ * base64. Returns a fresh verifier, or NULL when the text is anything else.
+ */
+struct scram_verifier *scram_verifier_parse(struct slice text) MUSTCHECK;
+
+/*
+ * Computes the verifier of a password; costs `iterations` hashes. A NULL salt
+ * means a random one of SCRAM_SALT_LEN bytes. The password is taken as it is:
+ * SASLprep leaves ASCII unchanged, and other text is used raw, as PostgreSQL
+ * does with text that SASLprep refuses. Returns 0 or -E_SYS.
+ */
+int scram_verifier_derive(struct slice password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
+			  struct scram_verifier **out) MUSTCHECK;
+
+/* A copy. */
+struct scram_verifier *scram_verifier_dup(const struct scram_verifier *v) MUSTCHECK;
+
+/*
+ * Wipes, frees and nulls; NULL inside is fine.
+ */
+void scram_verifier_free(struct scram_verifier **v);
+
+/*
+ * Whether a password in clear text is the verifier's. Costs its iterations;
+ * counts above SCRAM_ITERATIONS_MAX never match.
+ */
+bool scram_verifier_matches(const struct scram_verifier *v, struct slice password);
+
+struct scram_server;
+
+/*
+ * The server's side against a verifier (copied). `nonce` is our part of the
+ * nonce, for tests; NULL means a random one. NULL when there is no randomness.
+ */
+struct scram_server *scram_server_new(const struct scram_verifier *v, const char *nonce) MUSTCHECK;
+
+/*
+ * The server's side for a name that cannot log in: it looks and costs like any
+ * other and fails at the end. The salt is the same for one name as long as the
+ * process lives.
+ */
+struct scram_server *scram_server_new_mock(const char *user_name, uint32_t iterations) MUSTCHECK;
+
+/* Wipes, frees and nulls. */
+void scram_server_free(struct scram_server **s);
+
+/*
+ * Takes the client-first message, gives the server-first message. *out points
+ * into the object and lives until the next call. 0; -E_PROTO for a malformed
+ * message; -E_UNSUPPORTED when the client insists on channel binding.
+ */
+int scram_server_first(struct scram_server *s, struct slice in, struct slice *out) MUSTCHECK;
+
+/*
+ * Takes the client-final message, gives the server-final message. 0; -E_PROTO
+ * for a malformed message; -E_AUTH for a wrong proof or a mock.
+ */
+int scram_server_final(struct scram_server *s, struct slice in, struct slice *out) MUSTCHECK;
+
+/* The keys that the client proved to have; NULL before scram_server_final() succeeded. */
+const struct scram_keys *scram_server_keys(const struct scram_server *s);
+
+struct scram_client;
+
+/*
+ * The client's side. Exactly one of password (a slice with a pointer) and
+ * `keys` is given; both are copied. `name` goes into the exchange, "" for
+ * PostgreSQL, without ',' and '='. `nonce` is for tests, NULL for a random one.
+ * NULL when there is no randomness.
+ */
+struct scram_client *scram_client_new(const char *name, struct slice password, const struct scram_keys *keys,
+				      const char *nonce) MUSTCHECK;
+
+/* Wipes, frees and nulls. */
+void scram_client_free(struct scram_client **c);
+
+/* Gives the client-first message. *out points into the object and lives until the next call. */
+void scram_client_first(struct scram_client *c, struct slice *out);
+
+/*
+ * Takes the server-first message, gives the client-final message; with a
+ * password it costs the server's iterations. 0; -E_PROTO for a malformed
+ * message; -E_RANGE for more than SCRAM_ITERATIONS_MAX; -E_SYS.
+ */
+int scram_client_final(struct scram_client *c, struct slice in, struct slice *out) MUSTCHECK;
+
+/*
+ * Takes the server-final message: 0 when the server proved that it knows the
+ * verifier; -E_AUTH for a wrong signature; -E_PROTO for a malformed message.
+ */
+int scram_client_verify(struct scram_client *c, struct slice in) MUSTCHECK;
+
+#endif

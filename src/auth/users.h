@@ -1,0 +1,68 @@
+/*
+ * The list of users (auth_file): an immutable table with a reference count.
+ * One thread builds it; then any thread may look up, hold and release it.
+ */
+#ifndef PGSLUICE_AUTH_USERS_H
+#define PGSLUICE_AUTH_USERS_H
+
+#include "auth/secret.h"
+#include "core/base.h"
+#include "core/err.h"
+#include "core/str.h"
+
+#define USERS_NAME_MAX 127 /* bytes of a user name */
+
+struct users;
+
+struct user {
+	const char *name;
+	struct secret secret;
+};
+
+/*
+ * Reads a file in the form of PgBouncer's userlist.txt. *out is always a table
+ * with one reference, to be released: when the file cannot be read it is
+ * empty, and when the text is broken it has the entries before the fault. The
+ * return value says which: 0, -E_IO (cannot be opened or read) or -E_SYNTAX;
+ * `err` then has a text for the log that names file and line. The last of
+ * several entries of one name counts.
+ */
+int users_load(const char *path, struct users **out, char *err, size_t errsize) MUSTCHECK;
+
+/* The same from memory; `name` stands for the file in errors. */
+int users_parse(struct slice text, const char *name, struct users **out, char *err, size_t errsize) MUSTCHECK;
+
+/* A table without users. */
+struct users *users_new_empty(void) MUSTCHECK;
+
+/* One more reference; returns its argument. Any thread. */
+struct users *users_hold(struct users *u);
+
+/* Gives one reference back and nulls the pointer; the last one wipes and frees. Any thread. */
+void users_release(struct users **u);
+
+/* The user of that name or NULL; lives as long as the table. */
+const struct user *users_find(const struct users *u, const char *name);
+
+/* Number of users, and each of them, sorted by name (bytes). */
+size_t users_count(const struct users *u);
+const struct user *users_at(const struct users *u, size_t i);
+
+/*
+ * A user on its own, for what auth_query or a connect string gives. The
+ * secret has no NUL inside. user_free() wipes, frees and nulls; it is not for
+ * users of a table.
+ */
+struct user *user_new(const char *name, struct slice secret) MUSTCHECK;
+void user_free(struct user **user);
+
+/*
+ * The SCRAM verifier of a user: the stored one, or for a plaintext secret one
+ * that is derived at the first call, with a random salt, and kept as long as
+ * the user lives; later calls with another count still give that one. NULL for
+ * other secrets and when there is no randomness. Any thread; threads that ask
+ * for the first time together may derive more than once, but all get the same.
+ */
+const struct scram_verifier *user_verifier(const struct user *user, uint32_t iterations);
+
+#endif
