@@ -1,3 +1,4 @@
+include test/source/local.mk
 include test/unit/local.mk
 include test/fuzz/local.mk
 include test/replay/local.mk

@@ -66,6 +66,8 @@ NORETURN void base_assert_fail(const char *expr, const char *file, int line, con
  */
 void base_set_dump_hook(void (*hook)(void));
 
+/* <alloca.h> defines it as a macro, which cannot be poisoned. */
+#undef alloca
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok gets alloca strncpy strncat
 
 #endif
