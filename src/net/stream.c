@@ -1,0 +1,237 @@
+/*
+ * Streams.
+ *
+ * One libevent event per stream, re-assigned when the set of conditions
+ * changes, since a struct event is the largest part of an idle connection.
+ * The event is level-triggered and persistent: in the steady state nothing is
+ * registered or deregistered, and a short read needs no second recv().
+ *
+ * Reading is switched off lazily. A stream whose owner does not want bytes
+ * stays registered; only when bytes do arrive is it taken out of epoll. Most
+ * pauses (a client that waits some microseconds for a server) are over first.
+ */
+#include "net/stream.h"
+
+#include <sys/socket.h>
+
+static void stream_event_cb(evutil_socket_t fd, short what, void *arg);
+
+void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *owner, uint32_t in_max, uint32_t out_max)
+{
+	ASSERT(in_max < LOOP_SCRATCH_SIZE);
+	memset(s, 0, sizeof(*s));
+	s->fd = fd;
+	s->ops = ops;
+	s->owner = owner;
+	buf_init(&s->in, in_max);
+	buf_init(&s->out, out_max);
+}
+
+/* Registers exactly the conditions `mask`. */
+static void stream_arm(struct stream *s, short mask)
+{
+	if (s->armed == mask)
+		return;
+	if (s->armed != 0)
+		event_del(&s->ev);
+	s->armed = mask;
+	if (mask != 0) {
+		event_assign(&s->ev, loop_base(s->loop), s->fd, mask | EV_PERSIST, stream_event_cb, s);
+		if (event_add(&s->ev, NULL) != 0)
+			s->armed = 0;
+	}
+}
+
+/* The conditions that the present state asks for. */
+static void stream_rearm(struct stream *s)
+{
+	stream_arm(s, (short)((s->want_read ? EV_READ : 0) | (stream_is_choked(s) ? EV_WRITE : 0)));
+}
+
+void stream_attach(struct stream *s, struct loop *loop)
+{
+	ASSERT(s->loop == NULL && s->fd >= 0);
+	s->loop = loop;
+	s->want_read = true;
+	stream_rearm(s);
+}
+
+void stream_detach(struct stream *s)
+{
+	if (s->loop == NULL)
+		return;
+	stream_arm(s, 0);
+	s->loop = NULL;
+}
+
+void stream_close(struct stream *s)
+{
+	stream_detach(s);
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+	buf_fini(&s->in);
+	buf_fini(&s->out);
+}
+
+/* The one place where bytes come in. */
+static int stream_recv(struct stream *s, void *p, size_t size, size_t *got)
+{
+	ssize_t n;
+
+	do {
+		n = recv(s->fd, p, size, MSG_DONTWAIT);
+	} while (UNLIKELY(n < 0 && errno == EINTR));
+	if (LIKELY(n > 0)) {
+		*got = (size_t)n;
+		return 0;
+	}
+	if (n == 0)
+		return -E_EOF;
+	return errno == EAGAIN || errno == EWOULDBLOCK ? -E_AGAIN : -E_IO;
+}
+
+int stream_fill(struct stream *s, uint8_t **data, size_t *len)
+{
+	uint8_t *scratch = loop_scratch(s->loop);
+	uint32_t held = buf_len(&s->in);
+	size_t got;
+	int err = stream_recv(s, scratch + held, LOOP_SCRATCH_SIZE - held, &got);
+
+	if (UNLIKELY(err < 0))
+		return err;
+	if (UNLIKELY(held > 0)) {
+		memcpy(scratch, buf_ptr(&s->in), held);
+		buf_clear(&s->in);
+	}
+	*data = scratch;
+	*len = held + got;
+	return 0;
+}
+
+int stream_hold(struct stream *s, const uint8_t *p, size_t n)
+{
+	return buf_append(&s->in, p, n);
+}
+
+int stream_gather(struct stream *s)
+{
+	uint8_t *scratch = loop_scratch(s->loop);
+	size_t room = buf_room(&s->in);
+	size_t got;
+	int err;
+
+	if (room == 0)
+		return -E_NOSPACE;
+	err = stream_recv(s, scratch, room < LOOP_SCRATCH_SIZE ? room : LOOP_SCRATCH_SIZE, &got);
+	return err < 0 ? err : buf_append(&s->in, scratch, got);
+}
+
+/* The one place where bytes go out: *sent bytes were taken; 0, -E_AGAIN, -E_EOF or -E_IO. */
+static int stream_write(struct stream *s, const void *p, size_t n, size_t *sent)
+{
+	ssize_t r;
+
+	do {
+		r = send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} while (UNLIKELY(r < 0 && errno == EINTR));
+	if (LIKELY(r >= 0)) {
+		*sent = (size_t)r;
+		return 0;
+	}
+	*sent = 0;
+	if (errno == EAGAIN || errno == EWOULDBLOCK)
+		return -E_AGAIN;
+	return errno == EPIPE || errno == ECONNRESET ? -E_EOF : -E_IO;
+}
+
+int stream_send(struct stream *s, const void *p, size_t n)
+{
+	size_t sent = 0;
+	int err;
+
+	if (n == 0)
+		return stream_is_choked(s);
+	if (LIKELY(!stream_is_choked(s))) {
+		err = stream_write(s, p, n, &sent);
+		if (LIKELY(sent == n))
+			return 0;
+		if (err < 0 && err != -E_AGAIN)
+			return err;
+	}
+	err = buf_append(&s->out, (const uint8_t *)p + sent, n - sent);
+	if (err < 0)
+		return err;
+	if (s->loop != NULL)
+		stream_arm(s, (short)(s->armed | EV_WRITE));
+	return 1;
+}
+
+int stream_send_buf(struct stream *s, struct buf *b)
+{
+	int err = stream_send(s, buf_is_empty(b) ? NULL : buf_ptr(b), buf_len(b));
+
+	buf_clear(b);
+	return err;
+}
+
+/* Sends what is queued; tells the owner when the queue is empty or the connection broken. */
+static void stream_flush(struct stream *s)
+{
+	size_t sent;
+	int err = stream_write(s, buf_ptr(&s->out), buf_len(&s->out), &sent);
+
+	if (err == -E_AGAIN)
+		return;
+	if (err == 0) {
+		buf_consume(&s->out, (uint32_t)sent);
+		if (stream_is_choked(s))
+			return;
+		stream_rearm(s);
+	}
+	s->ops->on_drained(s->owner, err);
+}
+
+static void stream_event_cb(evutil_socket_t fd UNUSED, short what, void *arg)
+{
+	struct stream *s = arg;
+
+	if (UNLIKELY((what & EV_WRITE) != 0)) {
+		if (!stream_is_choked(s)) {
+			stream_arm(s, 0);
+			s->ops->on_event(s->owner);
+		} else {
+			stream_flush(s);
+		}
+		return; /* the owner may be gone; level-triggered readiness comes again */
+	}
+	if (UNLIKELY((what & EV_CLOSED) != 0)) {
+		s->ops->on_event(s->owner);
+		return;
+	}
+	if (UNLIKELY(!s->want_read)) {
+		stream_rearm(s);
+		return;
+	}
+	s->ops->on_readable(s->owner);
+}
+
+void stream_want_read(struct stream *s, bool want)
+{
+	s->want_read = want;
+	if (want && (s->armed & (EV_READ | EV_CLOSED)) != EV_READ && s->loop != NULL)
+		stream_rearm(s);
+}
+
+void stream_watch_close(struct stream *s)
+{
+	s->want_read = false;
+	stream_arm(s, (short)(EV_CLOSED | (stream_is_choked(s) ? EV_WRITE : 0)));
+}
+
+void stream_watch_connect(struct stream *s, struct loop *loop)
+{
+	ASSERT(s->loop == NULL);
+	s->loop = loop;
+	stream_arm(s, EV_WRITE);
+}

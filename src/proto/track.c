@@ -1,0 +1,408 @@
+/*
+ * The protocol tracker.
+ *
+ * Every message that makes the server answer is an entry in a queue; every
+ * answer is held against the oldest entry. Two tables say what happens: one
+ * row per client message, one row per server message with a column per kind
+ * of the oldest entry.
+ *
+ *     client ->  Parse Bind Execute Sync  ->  queue [P B E S]  ->  server
+ *     client <-  1  2  D D D C  Z         <-  pops   1 2 C  Z
+ *
+ * What makes this more than counting ReadyForQuery messages:
+ *
+ * Errors. After an error in an extended message the backend reads and discards
+ * everything up to the next Sync: a simple Query among it is never answered.
+ * So an ErrorResponse removes all entries up to the first Sync. If none was
+ * sent yet the model is in `skip` and what is sent is discarded, not queued.
+ * An error in a simple Query, a FunctionCall or in the commit that a Sync
+ * makes does not start skipping; ReadyForQuery follows.
+ *
+ * COPY. While the backend reads COPY data it swallows Sync and Flush. When it
+ * asks for data (CopyInResponse) the Syncs that were sent behind the COPY and
+ * before CopyDone or CopyFail are therefore removed: they will not be
+ * answered. Unless the backend leaves COPY by an error before it has read
+ * them; the model cannot know how far it had read. Then the session is in
+ * `doubt`: one ReadyForQuery more than expected is let through, and the
+ * session never serves anybody else.
+ *
+ * Flush. Answers may have come for everything that was sent while the backend
+ * is still inside the implicit transaction of a batch without Sync; `unsynced`
+ * keeps such a session with its client.
+ */
+#include "proto/track.h"
+
+#include "proto/msg.h"
+
+#define TRACK_OURS      0x80
+#define TRACK_KIND_MASK 0x0f
+
+/* What a client message does. */
+enum client_action {
+	CL_ILLEGAL = 0,
+	CL_OWES,     /* queue an entry */
+	CL_SYNC,     /* the same, and the end of a batch */
+	CL_COPY_END, /* queue an entry that is answered by nothing */
+	CL_SILENT,   /* nothing is owed: Flush, CopyData */
+	CL_END,      /* Terminate */
+};
+
+struct client_row {
+	uint8_t action; /* enum client_action */
+	uint8_t kind;   /* enum track_kind */
+	bool extended;  /* opens a batch that only a Sync (or Query) ends */
+	bool in_copy;   /* the backend accepts it while it reads COPY data */
+};
+
+static const struct client_row client_rows[256] = {
+	[FE_QUERY] = { CL_SYNC, TRACK_QUERY, false, false },
+	[FE_FUNCTION_CALL] = { CL_SYNC, TRACK_FUNCTION, false, false },
+	[FE_SYNC] = { CL_SYNC, TRACK_SYNC, false, true },
+	[FE_PARSE] = { CL_OWES, TRACK_PARSE, true, false },
+	[FE_BIND] = { CL_OWES, TRACK_BIND, true, false },
+	[FE_DESCRIBE] = { CL_OWES, TRACK_DESCRIBE, true, false },
+	[FE_EXECUTE] = { CL_OWES, TRACK_EXECUTE, true, false },
+	[FE_CLOSE] = { CL_OWES, TRACK_CLOSE, true, false },
+	[FE_FLUSH] = { CL_SILENT, TRACK_NONE, false, true },
+	[FE_COPY_DATA] = { CL_SILENT, TRACK_NONE, false, true },
+	[FE_COPY_DONE] = { CL_COPY_END, TRACK_COPY_END, false, true },
+	[FE_COPY_FAIL] = { CL_COPY_END, TRACK_COPY_END, false, true },
+	[FE_TERMINATE] = { CL_END, TRACK_NONE, false, true },
+};
+
+/* What a server message does when the oldest entry is of the column's kind. */
+enum server_action {
+	SV_ILLEGAL = 0,
+	SV_PASS,    /* part of an answer */
+	SV_POP,     /* the end of the answer to the oldest entry */
+	SV_DONE,    /* the end of one statement: pops an Execute, may end COPY */
+	SV_READY,   /* ReadyForQuery */
+	SV_COPY_IN, /* CopyInResponse */
+	SV_BOTH,    /* CopyBothResponse: replication; never for another client */
+	SV_ERROR,   /* ErrorResponse */
+	SV_ASYNC,   /* may come at any time */
+};
+
+#define ANY_KIND(action)                                                                       \
+	{                                                                                      \
+		action, action, action, action, action, action, action, action, action, action \
+	}
+
+/* clang-format off */
+static const uint8_t server_rows[256][TRACK_KINDS] = {
+	/* columns: NONE QUERY FUNCTION PARSE BIND DESCRIBE EXECUTE CLOSE SYNC COPY_END */
+	[BE_READY]            = { [TRACK_NONE] = SV_READY, [TRACK_QUERY] = SV_READY, [TRACK_FUNCTION] = SV_READY,
+				  [TRACK_SYNC] = SV_READY },
+	[BE_PARSE_COMPLETE]   = { [TRACK_PARSE] = SV_POP },
+	[BE_BIND_COMPLETE]    = { [TRACK_BIND] = SV_POP },
+	[BE_CLOSE_COMPLETE]   = { [TRACK_CLOSE] = SV_POP },
+	[BE_PARAMETER_DESCRIPTION] = { [TRACK_DESCRIBE] = SV_PASS },
+	[BE_ROW_DESCRIPTION]  = { [TRACK_QUERY] = SV_PASS, [TRACK_DESCRIBE] = SV_POP },
+	[BE_NO_DATA]          = { [TRACK_DESCRIBE] = SV_POP },
+	[BE_DATA_ROW]         = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
+	[BE_COMMAND_COMPLETE] = { [TRACK_QUERY] = SV_DONE, [TRACK_EXECUTE] = SV_DONE },
+	[BE_EMPTY_QUERY]      = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_POP },
+	[BE_PORTAL_SUSPENDED] = { [TRACK_EXECUTE] = SV_POP },
+	[BE_FUNCTION_RESULT]  = { [TRACK_FUNCTION] = SV_PASS },
+	[BE_COPY_IN]          = { [TRACK_QUERY] = SV_COPY_IN, [TRACK_EXECUTE] = SV_COPY_IN },
+	[BE_COPY_OUT]         = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
+	[BE_COPY_BOTH]        = { [TRACK_QUERY] = SV_BOTH, [TRACK_EXECUTE] = SV_BOTH },
+	[BE_COPY_DATA]        = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
+	[BE_COPY_DONE]        = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
+	[BE_ERROR]            = ANY_KIND(SV_ERROR),
+	[BE_NOTICE]           = ANY_KIND(SV_ASYNC),
+	[BE_NOTIFICATION]     = ANY_KIND(SV_ASYNC),
+	[BE_PARAMETER_STATUS] = ANY_KIND(SV_ASYNC),
+};
+/* clang-format on */
+
+static const char *const kind_names[TRACK_KINDS] = {
+	"none", "query", "function", "parse", "bind", "describe", "execute", "close", "sync", "copy-end",
+};
+
+const char *track_kind_name(enum track_kind kind)
+{
+	return kind < TRACK_KINDS ? kind_names[kind] : "invalid";
+}
+
+void track_init(struct track *t)
+{
+	memset(t, 0, sizeof(*t));
+	t->size = TRACK_INLINE;
+	t->status = 'I';
+}
+
+void track_fini(struct track *t)
+{
+	free(t->ring);
+	t->ring = NULL;
+}
+
+static inline uint8_t *track_base(struct track *t)
+{
+	return t->ring != NULL ? t->ring : t->inline_ring;
+}
+
+static inline uint8_t *track_at(struct track *t, uint32_t i)
+{
+	return &track_base(t)[(t->head + i) & (t->size - 1)];
+}
+
+static inline enum track_kind track_kind_at(struct track *t, uint32_t i)
+{
+	return (enum track_kind)(*track_at(t, i) & TRACK_KIND_MASK);
+}
+
+static bool track_grow(struct track *t)
+{
+	uint8_t *ring;
+
+	if (t->size >= TRACK_MAX)
+		return false;
+	ring = malloc((size_t)t->size * 2);
+	if (ring == NULL)
+		return false;
+	for (uint32_t i = 0; i < t->count; i++)
+		ring[i] = *track_at(t, i);
+	free(t->ring);
+	t->ring = ring;
+	t->head = 0;
+	t->size *= 2;
+	return true;
+}
+
+static inline bool track_push(struct track *t, uint8_t entry)
+{
+	if (UNLIKELY(t->count == t->size) && !track_grow(t))
+		return false;
+	*track_at(t, t->count) = entry;
+	t->count++;
+	return true;
+}
+
+/* A session that has grown for one long pipeline does not stay large. */
+static void track_shrink(struct track *t)
+{
+	free(t->ring);
+	t->ring = NULL;
+	t->head = 0;
+	t->size = TRACK_INLINE;
+}
+
+static inline void track_pop(struct track *t)
+{
+	ASSERT(t->count > 0);
+	t->head = (t->head + 1) & (t->size - 1);
+	t->count--;
+	if (t->count == 0 && UNLIKELY(t->ring != NULL))
+		track_shrink(t);
+}
+
+/* Removes entry i, keeping the order of the others. */
+static void track_remove(struct track *t, uint32_t i)
+{
+	for (; i > 0; i--)
+		*track_at(t, i) = *track_at(t, i - 1);
+	track_pop(t);
+}
+
+/* The end of COPY data outside of COPY is read and ignored by the server. */
+static void track_drop_copy_ends(struct track *t)
+{
+	while (t->count > 0 && !t->copy_in && track_kind_at(t, 0) == TRACK_COPY_END)
+		track_pop(t);
+}
+
+bool track_head_is_ours(const struct track *t)
+{
+	struct track *u = (struct track *)(uintptr_t)t;
+
+	return t->count > 0 && (*track_at(u, 0) & TRACK_OURS) != 0;
+}
+
+/* The server reads this message as part of COPY data. */
+static enum track_verdict track_client_in_copy(struct track *t, const struct client_row *row)
+{
+	if (!row->in_copy) {
+		t->broken = true; /* the backend answers with an error it cannot recover from */
+		return TRACK_PASS;
+	}
+	if (row->action == CL_SYNC) {
+		t->copy_sync = true;
+		return TRACK_PASS;
+	}
+	if (row->action == CL_COPY_END) {
+		if (!track_push(t, TRACK_COPY_END))
+			return TRACK_FULL;
+		t->copy_open = false;
+	}
+	return TRACK_PASS;
+}
+
+static enum track_verdict track_request(struct track *t, uint8_t type, uint8_t flag)
+{
+	const struct client_row *row = &client_rows[type];
+
+	if (UNLIKELY(row->action == CL_ILLEGAL))
+		return TRACK_ILLEGAL;
+	if (row->action == CL_END)
+		return TRACK_END;
+	if (UNLIKELY(t->copy_open))
+		return track_client_in_copy(t, row);
+	if (UNLIKELY(t->skip) && row->kind != TRACK_SYNC)
+		return TRACK_PASS;
+	if (row->action != CL_SILENT && !track_push(t, row->kind | flag))
+		return TRACK_FULL;
+	if (row->action == CL_SYNC) {
+		t->skip = false;
+		t->unsynced = false;
+	} else if (row->extended) {
+		t->unsynced = true;
+	} else if (row->action == CL_COPY_END) {
+		track_drop_copy_ends(t);
+	}
+	return TRACK_PASS;
+}
+
+enum track_verdict track_client(struct track *t, uint8_t type)
+{
+	return track_request(t, type, 0);
+}
+
+bool track_ours(struct track *t, uint8_t type)
+{
+	enum track_verdict verdict = track_request(t, type, TRACK_OURS);
+
+	ASSERT(verdict == TRACK_PASS || verdict == TRACK_FULL);
+	return verdict == TRACK_PASS;
+}
+
+/* True when a message that ends a batch stands in the queue behind the oldest entry. */
+static bool track_has_batch_end(struct track *t)
+{
+	for (uint32_t i = 1; i < t->count; i++) {
+		enum track_kind kind = track_kind_at(t, i);
+
+		if (kind == TRACK_SYNC || kind == TRACK_QUERY || kind == TRACK_FUNCTION)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The server begins to read COPY data for the oldest entry. What stands behind
+ * it up to the end of the data is read as data: Syncs vanish, anything else is
+ * an error.
+ */
+static void track_begin_copy(struct track *t, enum track_kind head)
+{
+	uint32_t i = 1;
+
+	t->copy_in = true;
+	t->copy_open = true;
+	t->copy_sync = false;
+	while (i < t->count && t->copy_open) {
+		enum track_kind kind = track_kind_at(t, i);
+
+		if (kind == TRACK_SYNC) {
+			track_remove(t, i);
+			t->copy_sync = true;
+		} else {
+			t->copy_open = kind != TRACK_COPY_END;
+			t->broken |= t->copy_open;
+			i++;
+		}
+	}
+	if (head == TRACK_EXECUTE)
+		t->unsynced = !track_has_batch_end(t);
+}
+
+/* The statement of the oldest entry is complete, and with it its COPY. */
+static bool track_end_copy(struct track *t)
+{
+	if (t->copy_open || t->count < 2 || track_kind_at(t, 1) != TRACK_COPY_END)
+		return false; /* complete without CopyDone: not PostgreSQL */
+	track_remove(t, 1);
+	t->copy_in = t->copy_open = t->copy_sync = false;
+	return true;
+}
+
+static void track_error(struct track *t, enum track_kind head)
+{
+	if (t->copy_in) {
+		t->doubt |= t->copy_sync;
+		t->copy_in = t->copy_open = t->copy_sync = false;
+	}
+	if (head == TRACK_NONE || head == TRACK_QUERY || head == TRACK_FUNCTION || head == TRACK_SYNC)
+		return;
+	while (t->count > 0 && track_kind_at(t, 0) != TRACK_SYNC)
+		track_pop(t);
+	t->skip = t->count == 0;
+}
+
+/* Of a ReadyForQuery; false when the server owes none. */
+static bool track_ready(struct track *t, enum track_kind head, uint8_t status)
+{
+	if (status != 'I' && status != 'T' && status != 'E')
+		return false;
+	if (t->copy_in)
+		return false;
+	if (head == TRACK_NONE) {
+		if (!t->doubt)
+			return false;
+		t->skip = false; /* the Sync of which we were in doubt was not swallowed */
+	} else {
+		track_pop(t);
+	}
+	t->status = status;
+	return true;
+}
+
+static enum track_verdict track_violation(struct track *t)
+{
+	t->broken = true;
+	return TRACK_ILLEGAL;
+}
+
+enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
+{
+	enum track_kind head = t->count > 0 ? track_kind_at(t, 0) : TRACK_NONE;
+	enum track_verdict verdict = track_head_is_ours(t) ? TRACK_SWALLOW : TRACK_PASS;
+
+	switch ((enum server_action)server_rows[type][head]) {
+	case SV_ILLEGAL:
+		return track_violation(t);
+	case SV_PASS:
+		return verdict;
+	case SV_POP:
+		track_pop(t);
+		break;
+	case SV_DONE:
+		if (t->copy_in && !track_end_copy(t))
+			return track_violation(t);
+		if (head == TRACK_EXECUTE)
+			track_pop(t);
+		break;
+	case SV_READY:
+		if (!track_ready(t, head, status))
+			return track_violation(t);
+		break;
+	case SV_COPY_IN:
+		if (t->copy_in)
+			return track_violation(t);
+		track_begin_copy(t, head);
+		return verdict;
+	case SV_BOTH:
+		t->broken = true;
+		return verdict;
+	case SV_ERROR:
+		if (head == TRACK_NONE && !t->skip)
+			t->broken = true; /* unasked: the backend is about to go */
+		track_error(t, head);
+		break;
+	case SV_ASYNC:
+		return type == BE_NOTICE && verdict == TRACK_SWALLOW ? TRACK_SWALLOW : TRACK_ASYNC;
+	}
+	track_drop_copy_ends(t);
+	return verdict;
+}

@@ -1,0 +1,102 @@
+/*
+ * The model of one server session: which answers the server still owes and to
+ * whom, and whether the session is at a point where it may serve another
+ * client. It sees the types of messages, nothing else; it has no descriptor
+ * and no clock. Protocol: PostgreSQL documentation, "Message Flow".
+ */
+#ifndef PGSLUICE_PROTO_TRACK_H
+#define PGSLUICE_PROTO_TRACK_H
+
+#include "core/base.h"
+#include "core/err.h"
+
+/* What a message to the server makes it owe. */
+enum track_kind {
+	TRACK_NONE, /* nothing is owed */
+	TRACK_QUERY,
+	TRACK_FUNCTION,
+	TRACK_PARSE,
+	TRACK_BIND,
+	TRACK_DESCRIBE,
+	TRACK_EXECUTE,
+	TRACK_CLOSE,
+	TRACK_SYNC,
+	TRACK_COPY_END, /* CopyDone or CopyFail: owes nothing, ends what the server reads as COPY data */
+	TRACK_KINDS,
+};
+
+/* Requests that fit without allocation: a simple query, or a usual extended batch. */
+#define TRACK_INLINE 16
+/* More requests in flight than this are not taken until answers have come. */
+#define TRACK_MAX    (64 * 1024)
+
+struct track {
+	uint8_t *ring; /* kinds with TRACK_OURS; oldest at head */
+	uint32_t head;
+	uint32_t count;
+	uint32_t size;  /* of the ring, a power of two */
+	uint8_t status; /* of the last ReadyForQuery: 'I', 'T', 'E'; 0 before the first */
+	bool copy_in;   /* the server has asked for COPY data */
+	bool copy_open; /* ... and no CopyDone or CopyFail was sent yet */
+	bool copy_sync; /* ... and a Sync was sent that it may or may not have swallowed */
+	bool skip;      /* an error was answered; the server discards everything up to a Sync that was not sent yet */
+	bool unsynced;  /* extended messages were sent with no Sync behind them */
+	bool doubt;     /* an answer more may come than the model knows of */
+	bool broken;    /* the server left the protocol, or ended the session */
+	uint8_t inline_ring[TRACK_INLINE];
+};
+
+/* What to do with a message. */
+enum track_verdict {
+	TRACK_PASS,    /* hand it to the other side */
+	TRACK_SWALLOW, /* server only: it answers one of our own requests */
+	TRACK_ASYNC,   /* server only: not an answer; for whoever is linked */
+	TRACK_END,     /* client only: Terminate; not for the server */
+	TRACK_FULL,    /* client only: too many requests in flight; try again when answers have come */
+	TRACK_ILLEGAL, /* not allowed here: close the connection it came from */
+};
+
+/* A fresh session, as right after the login: status 'I', nothing owed. */
+void track_init(struct track *t);
+void track_fini(struct track *t);
+
+/* A message of this type from the client is about to go to the server. */
+enum track_verdict track_client(struct track *t, uint8_t type);
+
+/* A message of our own is about to go to the server; its answers will be swallowed. True, or false when full. */
+bool track_ours(struct track *t, uint8_t type) MUSTCHECK;
+
+/* A message of this type came from the server; `status` is the body of a ReadyForQuery. */
+enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status);
+
+/*
+ * True when the session may be handed to another client: nothing owed, outside
+ * a transaction, no COPY, no half-sent batch, no doubt.
+ */
+static inline bool track_is_idle(const struct track *t)
+{
+	return t->count == 0 && t->status == 'I' && !(t->copy_in | t->skip | t->unsynced | t->doubt | t->broken);
+}
+
+/*
+ * True when the last thing that will be answered has been answered, whatever
+ * the transaction's state: the client is not waiting for anything.
+ */
+static inline bool track_is_quiet(const struct track *t)
+{
+	return t->count == 0 && !t->copy_in;
+}
+
+/* True when the session will never be fit for another client. */
+static inline bool track_is_lost(const struct track *t)
+{
+	return t->doubt || t->broken;
+}
+
+/* True when the oldest request that is owed an answer is our own. */
+bool track_head_is_ours(const struct track *t);
+
+/* Names for messages and tests. */
+const char *track_kind_name(enum track_kind kind);
+
+#endif
