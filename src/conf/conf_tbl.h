@@ -1,0 +1,466 @@
+/*
+ * Every setting of the [pgbouncer] / [pgsluice] section and every key of the
+ * [databases], [users] and [peers] sections, one row each. The rows yield the
+ * fields of struct conf, the parser, the range errors, SHOW CONFIG, the reload
+ * difference, etc/pgsluice.ini and doc/config.md; a new setting is a new row
+ * and nothing else.
+ *
+ * Rows stand in the order in which the documentation lists them; SHOW CONFIG
+ * sorts. Defaults are text, read by the same parser as the file; NULL is "never
+ * set". min and max bind INT, UINT and TIME (in seconds).
+ */
+#ifndef PGSLUICE_CONF_CONF_TBL_H
+#define PGSLUICE_CONF_CONF_TBL_H
+
+#include <limits.h>
+
+/* clang-format off */
+
+/*
+ * Types:
+ *   FLAG   an int, zero is off; on/yes/true and off/no/false are read as 1 and 0
+ *   INT    int; UINT unsigned; both read in C notation, so 010 is eight
+ *   TIME   seconds, fractions allowed; kept as uint64_t microseconds in name_us
+ *   ENUM   one of a list of names, any case; kept as int, see the enums in conf.h
+ *   STR    the rest of the line, as it is
+ *   WORDS  names separated by commas or white space
+ *   CSV    names separated by commas, white space around them dropped
+ *
+ * Flags:
+ *   RELOAD   takes effect at a reload or by SET
+ *   RESTART  takes effect at a start only
+ *   SECRET   the value is never shown
+ *   LATER    read and checked, but nothing acts on it in this version
+ *   NOOP     has no effect by design
+ */
+#define CONF_F_RELOAD  (1u << 0)
+#define CONF_F_RESTART (1u << 1)
+#define CONF_F_SECRET  (1u << 2)
+#define CONF_F_LATER   (1u << 3)
+#define CONF_F_NOOP    (1u << 4)
+
+/* short forms for the rows below */
+#define CONF_R  CONF_F_RELOAD
+#define CONF_S  CONF_F_RESTART
+#define CONF_RL (CONF_F_RELOAD | CONF_F_LATER)
+#define CONF_SL (CONF_F_RESTART | CONF_F_LATER)
+#define CONF_RN (CONF_F_RELOAD | CONF_F_NOOP)
+#define CONF_SN (CONF_F_RESTART | CONF_F_NOOP)
+
+#define CONF_TIME_MAX 10000000000LL /* seconds; some 317 years */
+
+/* id, title of the group in the documentation */
+#define CONF_GROUP_TABLE(X)                       \
+	X(LISTEN, "Listening and process")        \
+	X(LOG, "Logging")                         \
+	X(THREADS, "Threads")                     \
+	X(AUTH, "Authentication")                 \
+	X(CONSOLE, "Console users")               \
+	X(POOL, "Pool sizes and limits")          \
+	X(SERVER, "Server connections")           \
+	X(CLIENT, "Client sessions")              \
+	X(TIMEOUT, "Timeouts")                    \
+	X(QUEUE, "Waiting clients")               \
+	X(BREAKER, "Breakers")                    \
+	X(HEALTH, "Health checks and endpoints")  \
+	X(RETRY, "Retries")                       \
+	X(DNS, "DNS")                             \
+	X(TLS_CLIENT, "TLS from clients")         \
+	X(TLS_SERVER, "TLS to servers")           \
+	X(NET, "Network details")
+
+/* The names an ENUM may have: X(enumerator, text). The enums stand in conf.h. */
+#define CONF_VALUES_POOL_MODE(X)                       \
+	X(CONF_POOL_SESSION, "session")                \
+	X(CONF_POOL_TRANSACTION, "transaction")        \
+	X(CONF_POOL_STATEMENT, "statement")
+#define CONF_VALUES_AUTH_TYPE(X)                       \
+	X(CONF_AUTH_ANY, "any")                        \
+	X(CONF_AUTH_TRUST, "trust")                    \
+	X(CONF_AUTH_PLAIN, "plain")                    \
+	X(CONF_AUTH_MD5, "md5")                        \
+	X(CONF_AUTH_SCRAM, "scram-sha-256")            \
+	X(CONF_AUTH_CERT, "cert")                      \
+	X(CONF_AUTH_HBA, "hba")                        \
+	X(CONF_AUTH_LDAP, "ldap")                      \
+	X(CONF_AUTH_PAM, "pam")
+#define CONF_VALUES_SSLMODE(X)                         \
+	X(CONF_SSL_DISABLE, "disable")                 \
+	X(CONF_SSL_ALLOW, "allow")                     \
+	X(CONF_SSL_PREFER, "prefer")                   \
+	X(CONF_SSL_REQUIRE, "require")                 \
+	X(CONF_SSL_VERIFY_CA, "verify-ca")             \
+	X(CONF_SSL_VERIFY_FULL, "verify-full")
+#define CONF_VALUES_SSLNEGOTIATION(X)                  \
+	X(CONF_SSLNEG_POSTGRES, "postgres")            \
+	X(CONF_SSLNEG_DIRECT, "direct")
+#define CONF_VALUES_ERROR_STYLE(X)                     \
+	X(CONF_ERROR_PGBOUNCER, "pgbouncer")           \
+	X(CONF_ERROR_POSTGRES, "postgres")
+#define CONF_VALUES_LOG_FORMAT(X)                      \
+	X(CONF_LOG_TEXT, "text")                       \
+	X(CONF_LOG_JSON, "json")
+#define CONF_VALUES_TIMEOUT_ACTION(X)                  \
+	X(CONF_TIMEOUT_DISCONNECT, "disconnect")       \
+	X(CONF_TIMEOUT_CANCEL, "cancel")
+#define CONF_VALUES_OPEN_ACTION(X)                     \
+	X(CONF_OPEN_FAIL, "fail")                      \
+	X(CONF_OPEN_WAIT, "wait")
+#define CONF_VALUES_SESSION_ATTRS(X)                   \
+	X(CONF_ATTRS_ANY, "any")                       \
+	X(CONF_ATTRS_READ_WRITE, "read-write")         \
+	X(CONF_ATTRS_READ_ONLY, "read-only")           \
+	X(CONF_ATTRS_PRIMARY, "primary")               \
+	X(CONF_ATTRS_STANDBY, "standby")               \
+	X(CONF_ATTRS_PREFER_STANDBY, "prefer-standby")
+#define CONF_VALUES_RETRY(X)                           \
+	X(CONF_RETRY_OFF, "off")                       \
+	X(CONF_RETRY_SAFE, "safe")
+#define CONF_VALUES_LOAD_BALANCE(X)                    \
+	X(CONF_LOAD_BALANCE_ROUND_ROBIN, "round-robin") \
+	X(CONF_LOAD_BALANCE_DISABLE, "disable")
+
+/* Every list of names above; conf_value.c makes an array of each. */
+#define CONF_VALUES_TABLE(X) \
+	X(POOL_MODE) X(AUTH_TYPE) X(SSLMODE) X(SSLNEGOTIATION) X(ERROR_STYLE) X(LOG_FORMAT) X(TIMEOUT_ACTION) \
+	X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(LOAD_BALANCE)
+
+#define CONF_AUTH_QUERY_DEFAULT \
+	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " \
+	"FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
+
+/* X(group, type, name, default in [pgbouncer], default in [pgsluice], min, max, unit, values, flags, help) */
+#define CONF_TABLE(X) \
+	X(LISTEN, CSV, listen_addr, "", "", 0, 0, "", NONE, CONF_S, \
+	  "Addresses or host names to listen on, separated by commas; * is every IPv4 and IPv6 address; empty means no TCP.") \
+	X(LISTEN, INT, listen_port, "6432", "6432", 1, 65535, "", NONE, CONF_S, \
+	  "TCP port; it also names the Unix socket, .s.PGSQL.<port>.") \
+	X(LISTEN, INT, listen_backlog, "128", "128", 0, INT_MAX, "", NONE, CONF_S, \
+	  "How many connections the kernel may keep waiting to be accepted.") \
+	X(LISTEN, STR, unix_socket_dir, "/tmp", "/tmp", 0, 0, "", NONE, CONF_S, \
+	  "Directory of the Unix socket, and of the server's where a database has no host; " \
+	  "@name is the abstract namespace; empty means none.") \
+	X(LISTEN, INT, unix_socket_mode, "0777", "0777", 0, 07777, "", NONE, CONF_S, \
+	  "Permissions of the Unix socket, octal with a leading 0.") \
+	X(LISTEN, STR, unix_socket_group, "", "", 0, 0, "", NONE, CONF_S, \
+	  "Group, name or number, that shall own the Unix socket; empty leaves it as created.") \
+	X(LISTEN, STR, user, NULL, NULL, 0, 0, "", NONE, CONF_S, \
+	  "System user to become after the start as root.") \
+	X(LISTEN, STR, pidfile, "", "", 0, 0, "", NONE, CONF_S, \
+	  "File that holds the process id; needed to run as a daemon.") \
+	X(LISTEN, STR, conffile, NULL, NULL, 0, 0, "", NONE, CONF_R, \
+	  "File that the next reload reads; unset means the one given at the start.") \
+	X(LISTEN, INT, peer_id, "0", "0", 0, 65535, "", NONE, CONF_RL, \
+	  "Number of this process among its peers, for the routing of cancel requests; 0 means no peers.") \
+	X(LISTEN, STR, job_name, "pgbouncer", "pgbouncer", 0, 0, "", NONE, CONF_SN, \
+	  "Without effect; accepted because existing files may have it.") \
+	X(LISTEN, TIME, suspend_timeout, "10", "10", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "How long SUSPEND waits for buffers to empty before it closes what is left; 0 waits for ever.") \
+	\
+	X(LOG, STR, logfile, "", "", 0, 0, "", NONE, CONF_R, \
+	  "File to append log lines to, beside stderr; reopened at a reload.") \
+	X(LOG, ENUM, log_format, "text", "text", 0, 0, "", LOG_FORMAT, CONF_RL, \
+	  "Form of a log line: text as PgBouncer writes it, or one JSON object per line.") \
+	X(LOG, FLAG, syslog, "0", "0", 0, 0, "", NONE, CONF_R, \
+	  "Send log lines to syslog as well.") \
+	X(LOG, STR, syslog_ident, "pgbouncer", "pgbouncer", 0, 0, "", NONE, CONF_R, \
+	  "Program name that syslog records.") \
+	X(LOG, STR, syslog_facility, "daemon", "daemon", 0, 0, "", NONE, CONF_R, \
+	  "Facility for syslog: auth, authpriv, daemon, user, local0 to local7.") \
+	X(LOG, FLAG, log_connections, "1", "1", 0, 0, "", NONE, CONF_R, \
+	  "Log logins of clients and new connections to servers.") \
+	X(LOG, FLAG, log_disconnections, "1", "1", 0, 0, "", NONE, CONF_R, \
+	  "Log why a client or server connection was closed.") \
+	X(LOG, FLAG, log_pooler_errors, "1", "1", 0, 0, "", NONE, CONF_R, \
+	  "Log each error that the pooler itself sends to a client.") \
+	X(LOG, FLAG, log_stats, "1", "1", 0, 0, "", NONE, CONF_R, \
+	  "Log a line of totals each stats_period.") \
+	X(LOG, INT, stats_period, "60", "60", 1, INT_MAX, "s", NONE, CONF_R, \
+	  "Length of the period over which averages are made.") \
+	X(LOG, INT, verbose, NULL, NULL, 0, INT_MAX, "", NONE, CONF_R, \
+	  "1 logs debug lines, 2 or more logs everything; unset means as the command line says.") \
+	X(LOG, ENUM, error_style, "pgbouncer", "postgres", 0, 0, "", ERROR_STYLE, CONF_RL, \
+	  "Form of the errors that the pooler itself sends: pgbouncer gives 08P01 and PgBouncer's words, " \
+	  "postgres gives the fitting SQLSTATE with detail and hint.") \
+	\
+	X(THREADS, UINT, threads, "0", "0", 0, 256, "", NONE, CONF_S, \
+	  "Threads that forward between clients and servers; 0 means one for each CPU online.") \
+	X(THREADS, UINT, login_threads, "1", "1", 0, 64, "", NONE, CONF_S, \
+	  "Threads that do TLS handshakes and authentication; 0 leaves that to the forwarding threads.") \
+	\
+	X(AUTH, ENUM, auth_type, "md5", "scram-sha-256", 0, 0, "", AUTH_TYPE, CONF_R, \
+	  "How clients prove who they are; md5 turns to SCRAM for a user whose stored secret is SCRAM.") \
+	X(AUTH, STR, auth_file, NULL, NULL, 0, 0, "", NONE, CONF_R, \
+	  "File of users and secrets, lines of \"user\" \"secret\".") \
+	X(AUTH, STR, auth_hba_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Rules that choose the method by address, database and user; read with auth_type hba.") \
+	X(AUTH, STR, auth_ident_file, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	  "Maps from certificate or system names to user names, for the rules of auth_hba_file.") \
+	X(AUTH, STR, auth_user, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	  "User that runs auth_query for clients that auth_file does not know.") \
+	X(AUTH, STR, auth_query, CONF_AUTH_QUERY_DEFAULT, CONF_AUTH_QUERY_DEFAULT, 0, 0, "", NONE, CONF_RL, \
+	  "Query that gives the name and secret of the user $1.") \
+	X(AUTH, STR, auth_dbname, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	  "Database in which auth_query runs; unset means the one that the client asks for.") \
+	X(AUTH, TIME, auth_query_cache_ttl, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "How long an answer of auth_query is used again; 0 asks at every login.") \
+	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "How long beyond that an answer may still be used while the server cannot be asked.") \
+	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_RL | CONF_F_SECRET, \
+	  "Options for auth_type ldap, in the form that an HBA line has.") \
+	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_R, \
+	  "Rounds for the SCRAM verifiers made from plain secrets of auth_file.") \
+	X(AUTH, UINT, max_prelogin_conn, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
+	  "Connections that may be in the middle of a login at once; 0 means no limit of its own.") \
+	\
+	X(CONSOLE, WORDS, admin_users, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Users that may run every command of the console.") \
+	X(CONSOLE, WORDS, stats_users, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Users that may run the SHOW commands of the console.") \
+	\
+	X(POOL, ENUM, pool_mode, "session", "transaction", 0, 0, "", POOL_MODE, CONF_R, \
+	  "When a server is given back: at the end of the session, of the transaction or of the statement.") \
+	X(POOL, INT, default_pool_size, "20", "20", 0, INT_MAX, "", NONE, CONF_R, \
+	  "Servers for each pair of database and user; 0 means no limit.") \
+	X(POOL, INT, min_pool_size, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	  "Servers to keep open for each pool in use.") \
+	X(POOL, INT, reserve_pool_size, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	  "Servers that a pool may open beyond its size when clients wait too long.") \
+	X(POOL, TIME, reserve_pool_timeout, "5", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long a client waits before the reserve is opened; 0 turns the reserve off.") \
+	X(POOL, INT, max_client_conn, "100", "10000", 0, INT_MAX, "", NONE, CONF_R, \
+	  "Client connections in all.") \
+	X(POOL, INT, max_db_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	  "Server connections for each database, over all users; 0 means no limit.") \
+	X(POOL, INT, max_db_client_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	  "Client connections for each database; 0 means no limit.") \
+	X(POOL, INT, max_user_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	  "Server connections for each user, over all databases; 0 means no limit.") \
+	X(POOL, INT, max_user_client_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	  "Client connections for each user; 0 means no limit.") \
+	X(POOL, FLAG, server_round_robin, "0", "0", 0, 0, "", NONE, CONF_R, \
+	  "Use the server that has been idle longest instead of the one used last.") \
+	X(POOL, TIME, pool_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Forget a pool without clients and servers after this time; 0 means never.") \
+	X(POOL, TIME, autodb_idle_timeout, "3600", "3600", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Forget an unused database that was made from the * entry after this time; 0 means never.") \
+	\
+	X(SERVER, STR, server_reset_query, "DISCARD ALL", "DISCARD ALL", 0, 0, "", NONE, CONF_R, \
+	  "Query to run on a server before it goes back to the pool, in session mode; empty means none.") \
+	X(SERVER, FLAG, server_reset_query_always, "0", "0", 0, 0, "", NONE, CONF_R, \
+	  "Run server_reset_query in every pool mode.") \
+	X(SERVER, STR, server_check_query, "<empty>", "<empty>", 0, 0, "", NONE, CONF_R, \
+	  "Query that shows that an idle server still works; <empty> sends a query without text, empty means no check.") \
+	X(SERVER, TIME, server_check_delay, "30", "30", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Check a server that was idle longer than this before it is used; 0 checks always.") \
+	X(SERVER, TIME, server_lifetime, "3600", "3600", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Close a server older than this when it is not in use; 0 uses each connection once.") \
+	X(SERVER, TIME, server_idle_timeout, "600", "600", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Close a server that was idle longer than this; 0 means never.") \
+	X(SERVER, TIME, server_connect_timeout, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Give up a connection to a server that is not logged in after this time; 0 means never.") \
+	X(SERVER, TIME, server_login_retry, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long to wait after a failed login to a server before the next attempt.") \
+	X(SERVER, UINT, server_login_concurrency, "4", "4", 1, 65535, "", NONE, CONF_R, \
+	  "Logins to servers that one pool may have under way at once.") \
+	X(SERVER, FLAG, server_fast_close, "0", "0", 0, 0, "", NONE, CONF_R, \
+	  "In session mode, close servers marked for closing as soon as they are outside a transaction.") \
+	\
+	X(CLIENT, INT, max_prepared_statements, "200", "200", INT_MIN, INT_MAX, "", NONE, CONF_RL, \
+	  "Prepared statements to keep on each server, in transaction and statement mode; 0 turns tracking off.") \
+	X(CLIENT, FLAG, reuse_unnamed_statements, "0", "0", 0, 0, "", NONE, CONF_RL, \
+	  "Let unnamed statements of equal text share one prepared statement on the server.") \
+	X(CLIENT, CSV, track_extra_parameters, "IntervalStyle", "IntervalStyle", 0, 0, "", NONE, CONF_S, \
+	  "Parameters, beyond the usual ones, that are kept for each client when it changes server; " \
+	  "the server must report them.") \
+	X(CLIENT, WORDS, ignore_startup_parameters, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Start-up parameters to drop silently; options drops what is unknown inside options.") \
+	X(CLIENT, FLAG, application_name_add_host, "0", "0", 0, 0, "", NONE, CONF_R, \
+	  "Add the address of the client to its application_name at login.") \
+	X(CLIENT, STR, login_notify_message, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Notice to send to each client at the end of its login.") \
+	X(CLIENT, FLAG, disable_pqexec, "0", "0", 0, 0, "", NONE, CONF_S, \
+	  "Refuse the simple query protocol, on the console as well.") \
+	X(CLIENT, UINT, max_packet_size, "2147483647", "2147483647", 1024, UINT_MAX, "bytes", NONE, CONF_R, \
+	  "Longest message to let through; a longer one closes the connection.") \
+	\
+	X(TIMEOUT, TIME, query_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Longest time a query may run; 0 means no limit.") \
+	X(TIMEOUT, ENUM, query_timeout_action, "disconnect", "cancel", 0, 0, "", TIMEOUT_ACTION, CONF_RL, \
+	  "What happens when query_timeout is over: disconnect closes both sides, cancel asks the server to stop the query.") \
+	X(TIMEOUT, TIME, cancel_grace, "5", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "How long a cancelled query may go on before the server is closed after all.") \
+	X(TIMEOUT, FLAG, timeout_includes_wait, "1", "1", 0, 0, "", NONE, CONF_RL, \
+	  "Count the time spent waiting for a server towards query_timeout.") \
+	X(TIMEOUT, TIME, query_wait_timeout, "120", "120", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Longest time a client may wait for a server; 0 means no limit.") \
+	X(TIMEOUT, INT, query_wait_notify, "5", "5", 0, INT_MAX, "s", NONE, CONF_R, \
+	  "Send a notice to a client that has waited longer than this; 0 means never.") \
+	X(TIMEOUT, TIME, cancel_wait_timeout, "10", "10", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Longest time a cancel request may wait to be forwarded; 0 means no limit.") \
+	X(TIMEOUT, TIME, client_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Close a client that was idle longer than this; 0 means never.") \
+	X(TIMEOUT, TIME, idle_transaction_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Close a client that is idle inside a transaction longer than this; 0 means never.") \
+	X(TIMEOUT, TIME, transaction_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Longest time a transaction may last; 0 means no limit.") \
+	X(TIMEOUT, TIME, client_login_timeout, "60", "60", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Close a client that is not logged in after this time; 0 means never.") \
+	\
+	X(QUEUE, UINT, max_waiting_clients, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
+	  "Clients of one pool that may wait for a server at once; 0 means no limit.") \
+	X(QUEUE, FLAG, queue_shed, "0", "0", 0, 0, "", NONE, CONF_RL, \
+	  "Refuse a client at once when the queue is so slow that it would wait in vain.") \
+	\
+	X(BREAKER, UINT, breaker_failure_threshold, "0", "5", 0, UINT_MAX, "", NONE, CONF_RL, \
+	  "Failures in a row that open the breaker of an endpoint; 0 means that the count does not.") \
+	X(BREAKER, UINT, breaker_failure_rate, "0", "50", 0, 100, "%", NONE, CONF_RL, \
+	  "Share of failed attempts within breaker_window that opens the breaker; 0 means that the share does not.") \
+	X(BREAKER, TIME, breaker_window, "30", "30", 1, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "Length of the window over which breaker_failure_rate is measured.") \
+	X(BREAKER, UINT, breaker_min_calls, "20", "20", 1, UINT_MAX, "", NONE, CONF_RL, \
+	  "Attempts within the window below which breaker_failure_rate is not looked at.") \
+	X(BREAKER, TIME, breaker_recovery_timeout, "30", "30", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "How long a breaker stays open before an attempt is let through.") \
+	X(BREAKER, UINT, breaker_success_threshold, "2", "2", 1, UINT_MAX, "", NONE, CONF_RL, \
+	  "Attempts that must succeed before the breaker closes again.") \
+	X(BREAKER, ENUM, breaker_open_action, "fail", "fail", 0, 0, "", OPEN_ACTION, CONF_RL, \
+	  "What clients meet while the breaker is open: fail is an error at once, wait keeps them in the queue.") \
+	X(BREAKER, UINT, breaker_max_eject, "50", "50", 0, 100, "%", NONE, CONF_RL, \
+	  "Share of the endpoints of a database whose breakers may be open at once.") \
+	\
+	X(HEALTH, TIME, health_interval, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "Time between two probes of an endpoint; 0 means no probes.") \
+	X(HEALTH, TIME, health_timeout, "3", "3", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "When a probe without answer has failed; 0 means never.") \
+	X(HEALTH, STR, health_query, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Query that a probe runs; empty means that the built-in one, which also finds the role, is enough.") \
+	X(HEALTH, ENUM, target_session_attrs, "any", "any", 0, 0, "", SESSION_ATTRS, CONF_RL, \
+	  "Role that an endpoint must have to be used.") \
+	\
+	X(RETRY, ENUM, retry, "off", "off", 0, 0, "", RETRY, CONF_RL, \
+	  "Whether the pooler repeats what failed: safe repeats only what can have had no effect.") \
+	X(RETRY, UINT, retry_max_attempts, "3", "3", 1, 100, "", NONE, CONF_RL, \
+	  "Attempts in all, the first included.") \
+	\
+	X(DNS, TIME, dns_max_ttl, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long the address of a host name is used again.") \
+	X(DNS, TIME, dns_nxdomain_ttl, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long a failed look-up is remembered.") \
+	X(DNS, TIME, dns_zone_check_period, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	  "Time between two looks at the serial number of each zone; 0 means none.") \
+	X(DNS, STR, resolv_conf, "", "", 0, 0, "", NONE, CONF_S, \
+	  "File to use instead of /etc/resolv.conf.") \
+	\
+	X(TLS_CLIENT, ENUM, client_tls_sslmode, "disable", "disable", 0, 0, "", SSLMODE, CONF_RL, \
+	  "Whether clients may or must use TLS, and whether they must show a certificate.") \
+	X(TLS_CLIENT, STR, client_tls_key_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Private key of the pooler.") \
+	X(TLS_CLIENT, STR, client_tls_cert_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Certificate of the pooler, with the chain below it.") \
+	X(TLS_CLIENT, STR, client_tls_ca_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Root certificates that client certificates are checked against; empty means those of the system.") \
+	X(TLS_CLIENT, STR, client_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_RL, \
+	  "Versions to allow: tlsv1.0 to tlsv1.3, all, or secure (1.2 and 1.3); !x removes one.") \
+	X(TLS_CLIENT, STR, client_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_RL, \
+	  "Cipher list up to TLS 1.2, in OpenSSL's notation.") \
+	X(TLS_CLIENT, STR, client_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	  "Cipher suites for TLS 1.3; unset means OpenSSL's.") \
+	X(TLS_CLIENT, STR, client_tls_dheparams, "auto", "auto", 0, 0, "", NONE, CONF_RL, \
+	  "DHE key exchange: auto or none.") \
+	X(TLS_CLIENT, STR, client_tls_ecdhcurve, "auto", "auto", 0, 0, "", NONE, CONF_RL, \
+	  "Curve for the ECDHE key exchange: auto, none or a name.") \
+	X(TLS_CLIENT, UINT, client_tls_session_cache, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
+	  "TLS sessions to remember so that clients can resume them; 0 means none.") \
+	\
+	X(TLS_SERVER, ENUM, server_tls_sslmode, "prefer", "prefer", 0, 0, "", SSLMODE, CONF_RL, \
+	  "Whether to use TLS to servers, and what to check of their certificate.") \
+	X(TLS_SERVER, ENUM, server_tls_sslnegotiation, "postgres", "postgres", 0, 0, "", SSLNEGOTIATION, CONF_RL, \
+	  "How TLS begins: postgres asks first, direct starts with the handshake.") \
+	X(TLS_SERVER, STR, server_tls_ca_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Root certificates that servers are checked against; empty means those of the system.") \
+	X(TLS_SERVER, STR, server_tls_key_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Private key to show to servers.") \
+	X(TLS_SERVER, STR, server_tls_cert_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	  "Certificate to show to servers.") \
+	X(TLS_SERVER, STR, server_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_RL, \
+	  "Versions to allow, as for client_tls_protocols.") \
+	X(TLS_SERVER, STR, server_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_RL, \
+	  "Cipher list up to TLS 1.2, in OpenSSL's notation.") \
+	X(TLS_SERVER, STR, server_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	  "Cipher suites for TLS 1.3; unset means OpenSSL's.") \
+	\
+	X(NET, FLAG, so_reuseport, "0", "0", 0, 0, "", NONE, CONF_SL, \
+	  "Let several processes listen on the same TCP port.") \
+	X(NET, FLAG, tcp_defer_accept, "1", "1", 0, 0, "", NONE, CONF_R, \
+	  "Accept a TCP connection only once its first bytes are there, at most a second later.") \
+	X(NET, INT, tcp_socket_buffer, "0", "0", 0, INT_MAX, "bytes", NONE, CONF_R, \
+	  "Kernel buffer of each TCP socket, both directions; 0 means the system's choice.") \
+	X(NET, FLAG, tcp_keepalive, "1", "1", 0, 0, "", NONE, CONF_R, \
+	  "Ask idle TCP connections for a sign of life.") \
+	X(NET, INT, tcp_keepcnt, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	  "Unanswered signs after which a TCP connection is dead; 0 means the system's choice.") \
+	X(NET, INT, tcp_keepidle, "0", "0", 0, INT_MAX, "s", NONE, CONF_R, \
+	  "Idle time before the first sign; 0 means the system's choice.") \
+	X(NET, INT, tcp_keepintvl, "0", "0", 0, INT_MAX, "s", NONE, CONF_R, \
+	  "Time between two signs; 0 means the system's choice.") \
+	X(NET, INT, tcp_user_timeout, "0", "0", 0, INT_MAX, "ms", NONE, CONF_R, \
+	  "How long sent bytes may stay unacknowledged before a TCP connection is dead; 0 means the system's choice.") \
+	X(NET, INT, pkt_buf, "4096", "4096", 0, INT_MAX, "bytes", NONE, CONF_SN, \
+	  "Without effect; buffers grow and shrink with what they hold.") \
+	X(NET, INT, sbuf_loopcnt, "5", "5", 0, INT_MAX, "", NONE, CONF_RN, \
+	  "Without effect; how much one connection may do per turn is chosen by the pooler.")
+
+/*
+ * Keys of a line in [databases]: X(type, name, flags, help). Types: STR; HOSTS;
+ * PORT; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
+ * less inherits; SECS0, whole seconds where 0 and less inherits; SECS, whole
+ * seconds where less than 0 inherits; MODE; BALANCE.
+ */
+#define CONF_DB_TABLE(X) \
+	X(STR, dbname, 0, "Database on the server; unset means the name of the entry.") \
+	X(HOSTS, host, 0, "Host names or addresses, separated by commas, or the directory of a Unix socket; " \
+	  "unset means unix_socket_dir.") \
+	X(PORT, port, 0, "Port of every host; 5432 when unset.") \
+	X(STR, user, 0, "User for the server; then all clients of the database share one pool.") \
+	X(STR, password, CONF_F_SECRET, "Password of that user; unset means the one in auth_file.") \
+	X(STR, auth_user, CONF_F_LATER, "Instead of the setting auth_user.") \
+	X(STR, auth_query, CONF_F_LATER, "Instead of the setting auth_query.") \
+	X(STR, auth_dbname, CONF_F_LATER, "Instead of the setting auth_dbname.") \
+	X(SIZE, pool_size, 0, "Instead of default_pool_size; negative inherits.") \
+	X(SIZE, min_pool_size, 0, "Instead of min_pool_size; negative inherits.") \
+	X(SIZE, reserve_pool_size, 0, "Instead of reserve_pool_size; negative inherits. reserve_pool is the same key.") \
+	X(MODE, pool_mode, 0, "Instead of pool_mode.") \
+	X(LIMIT, max_db_connections, 0, "Instead of max_db_connections; 0 inherits.") \
+	X(LIMIT, max_db_client_connections, 0, "Instead of max_db_client_connections; 0 inherits.") \
+	X(SECS0, server_lifetime, 0, "Instead of server_lifetime, in whole seconds; 0 inherits.") \
+	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
+	X(BALANCE, load_balance_hosts, 0, "How one of several hosts is chosen: round-robin or disable.") \
+	X(STR, connect_query, 0, "Query to run on each new connection before it is used.") \
+	X(STR, client_encoding, 0, "Start-up parameter for the server.") \
+	X(STR, datestyle, 0, "Start-up parameter for the server.") \
+	X(STR, timezone, 0, "Start-up parameter for the server.") \
+	X(STR, application_name, 0, "Start-up parameter for the server.")
+
+/* Keys of a line in [users], as above. */
+#define CONF_USER_TABLE(X) \
+	X(MODE, pool_mode, 0, "Instead of the pool_mode of the database and of the settings.") \
+	X(SIZE, pool_size, 0, "Instead of the pool_size of the database and default_pool_size; negative inherits.") \
+	X(SIZE, reserve_pool_size, 0, "Instead of the reserve_pool_size of the database and of the settings; negative inherits.") \
+	X(LIMIT, max_user_connections, 0, "Instead of max_user_connections; 0 inherits.") \
+	X(LIMIT, max_user_client_connections, 0, "Instead of max_user_client_connections; 0 inherits.") \
+	X(SECS0, query_timeout, 0, "Instead of query_timeout, in whole seconds; 0 inherits.") \
+	X(SECS0, idle_transaction_timeout, 0, "Instead of idle_transaction_timeout, in whole seconds; 0 inherits.") \
+	X(SECS0, transaction_timeout, 0, "Instead of transaction_timeout, in whole seconds; 0 inherits.") \
+	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
+	X(SECS0, client_idle_timeout, 0, "Instead of client_idle_timeout, in whole seconds; 0 inherits.")
+
+/* Keys of a line in [peers], as above. */
+#define CONF_PEER_TABLE(X) \
+	X(STR, host, CONF_F_LATER, "Address of the peer or directory of its Unix socket; must be there.") \
+	X(PORT, port, CONF_F_LATER, "Port of the peer; 6432 when unset.") \
+	X(SIZE, pool_size, CONF_F_LATER, "Connections for cancel requests; negative means default_pool_size.")
+
+/* clang-format on */
+
+#endif
