@@ -1,0 +1,208 @@
+#include "proto/parse.h"
+
+#include "proto/wire.h"
+
+/* 0 when the reader took the whole body without an error. */
+static int parse_end(const struct reader *r)
+{
+	return rd_done(r) ? 0 : -E_PROTO;
+}
+
+/*
+ * A report is a list of (type byte, string) that a zero byte ends. Types that
+ * we do not know are skipped, as the protocol demands.
+ */
+int parse_report(struct slice body, struct parse_report *out)
+{
+	const struct slice none = { "", 0 };
+	struct slice shown = none;
+	struct reader r;
+	uint8_t field;
+
+	*out = (struct parse_report){ none, none, none, none, none };
+	rd_init_slice(&r, body);
+	while ((field = rd_u8(&r)) != 0) {
+		struct slice s = rd_cstr(&r);
+
+		switch (field) {
+		case 'S':
+			shown = s;
+			break;
+		case 'V':
+			out->severity = s;
+			break;
+		case 'C':
+			out->sqlstate = s;
+			break;
+		case 'M':
+			out->message = s;
+			break;
+		case 'D':
+			out->detail = s;
+			break;
+		case 'H':
+			out->hint = s;
+			break;
+		default:
+			break;
+		}
+	}
+	if (out->severity.n == 0)
+		out->severity = shown;
+	return parse_end(&r);
+}
+
+int parse_parameter_status(struct slice body, struct slice *name, struct slice *value)
+{
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	*name = rd_cstr(&r);
+	*value = rd_cstr(&r);
+	return parse_end(&r);
+}
+
+int parse_backend_key(struct slice body, uint32_t *pid, struct slice *key)
+{
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	*pid = rd_u32(&r);
+	*key = rd_rest(&r);
+	if (key->n < BACKEND_KEY_MIN || key->n > BACKEND_KEY_MAX)
+		rd_fail(&r);
+	return parse_end(&r);
+}
+
+int parse_ready(struct slice body, enum tx_status *status)
+{
+	struct reader r;
+	uint8_t c;
+
+	rd_init_slice(&r, body);
+	c = rd_u8(&r);
+	if (c != TX_IDLE && c != TX_BLOCK && c != TX_FAILED)
+		rd_fail(&r);
+	*status = (enum tx_status)c;
+	return parse_end(&r);
+}
+
+/* True for non-empty names, each with its NUL, with an empty one at the very end. */
+static bool parse_is_mechanism_list(struct slice list)
+{
+	struct reader r;
+
+	rd_init_slice(&r, list);
+	while (rd_cstr(&r).n > 0)
+		continue;
+	return rd_done(&r);
+}
+
+int parse_auth(struct slice body, struct parse_auth *a)
+{
+	struct reader r;
+	bool ok = true;
+
+	rd_init_slice(&r, body);
+	a->code = rd_u32(&r);
+	a->data = rd_rest(&r);
+	switch (a->code) {
+	case AUTH_OK:
+	case AUTH_CLEARTEXT:
+		ok = a->data.n == 0;
+		break;
+	case AUTH_MD5:
+		ok = a->data.n == 4;
+		break;
+	case AUTH_SASL:
+		ok = parse_is_mechanism_list(a->data);
+		break;
+	default:
+		break;
+	}
+	return ok ? parse_end(&r) : -E_PROTO;
+}
+
+/* Takes a string off the front of a list; false when there is none. */
+static bool parse_list_next(struct slice *list, struct slice *s)
+{
+	struct reader r;
+
+	rd_init_slice(&r, *list);
+	*s = rd_cstr(&r);
+	*list = slice_make(r.p, r.n);
+	return r.err == 0;
+}
+
+bool parse_auth_mechanism_next(struct slice *list, struct slice *mechanism)
+{
+	return parse_list_next(list, mechanism) && mechanism->n > 0;
+}
+
+int parse_negotiate(struct slice body, struct parse_negotiate *n)
+{
+	struct reader r;
+	struct slice all;
+
+	rd_init_slice(&r, body);
+	n->version = rd_u32(&r);
+	n->n = rd_u32(&r);
+	all = slice_make(r.p, r.n);
+	for (uint32_t i = 0; i < n->n && r.err == 0; i++)
+		(void)rd_cstr(&r);
+	n->names = all;
+	return parse_end(&r);
+}
+
+bool parse_negotiate_next(struct slice *names, struct slice *name)
+{
+	return parse_list_next(names, name);
+}
+
+/* A body that is one string. */
+static int parse_string(struct slice body, struct slice *s)
+{
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	*s = rd_cstr(&r);
+	return parse_end(&r);
+}
+
+int parse_command_complete(struct slice body, struct slice *tag)
+{
+	return parse_string(body, tag);
+}
+
+int parse_password(struct slice body, struct slice *password)
+{
+	return parse_string(body, password);
+}
+
+int parse_query(struct slice body, struct slice *sql)
+{
+	return parse_string(body, sql);
+}
+
+int parse_sasl_initial(struct slice body, struct parse_sasl_initial *s)
+{
+	struct reader r;
+	int32_t len;
+
+	rd_init_slice(&r, body);
+	s->mechanism = rd_cstr(&r);
+	len = rd_i32(&r);
+	s->has_data = len >= 0;
+	if (len < -1)
+		rd_fail(&r);
+	s->data = rd_bytes(&r, len > 0 ? (size_t)len : 0);
+	return parse_end(&r);
+}
+
+struct slice parse_sasl_response(struct slice body)
+{
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	return rd_rest(&r);
+}
