@@ -22,6 +22,7 @@ struct log_setup {
 	bool quiet;                  /* nothing to stderr */
 	int verbose;                 /* >0 DEBUG, >1 NOISE */
 	const char *file;            /* NULL or empty: no file */
+	bool file_required;          /* at start: end the process if the file cannot be opened; else warn on stderr */
 	bool syslog;                 /* also to syslog, LOG and worse */
 	const char *syslog_ident;    /* NULL: program name */
 	const char *syslog_facility; /* unknown name: daemon */
