@@ -5,5 +5,5 @@ libpgsluice_a_SOURCES += \
 	src/core/clock.c src/core/clock.h \
 	src/core/err.c src/core/err.h \
 	src/core/lock.c src/core/lock.h \
-	src/core/log.c src/core/log.h \
+	src/core/log.c src/core/log.c src/core/log.h \
 	src/core/str.c src/core/str.h

@@ -29,8 +29,9 @@ struct log_setup {
 };
 
 /*
- * Applies a setup: at start and at every reload; the file is closed and opened
- * again at the next line, as logrotate expects. Control thread only.
+ * Applies a setup: at start and at every reload. The file is opened again at
+ * the next line, as logrotate expects; when that fails, lines go to stderr,
+ * even if that is switched off. Control thread only.
  */
 void log_configure(const struct log_setup *setup);
 
