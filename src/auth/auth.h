@@ -28,16 +28,16 @@
  */
 #define AUTH_PAYLOAD_MAX (SECRET_MAX + 1)
 
-/* id, value of auth_type and of a rule, other name in rules or NULL */
-#define AUTH_METHOD_TABLE(X)                      \
-	X(AUTH_METHOD_ANY, "any", NULL)           \
-	X(AUTH_METHOD_TRUST, "trust", NULL)       \
-	X(AUTH_METHOD_PLAIN, "plain", "password") \
-	X(AUTH_METHOD_MD5, "md5", NULL)           \
-	X(AUTH_METHOD_SCRAM, "scram-sha-256", NULL)
+/* id, value of auth_type */
+#define AUTH_METHOD_TABLE(X)          \
+	X(AUTH_METHOD_ANY, "any")     \
+	X(AUTH_METHOD_TRUST, "trust") \
+	X(AUTH_METHOD_PLAIN, "plain") \
+	X(AUTH_METHOD_MD5, "md5")     \
+	X(AUTH_METHOD_SCRAM, "scram-sha-256")
 
 enum auth_method {
-#define X(id, name, rule_name) id,
+#define X(id, name) id,
 	AUTH_METHOD_TABLE(X)
 #undef X
 		AUTH_METHOD_COUNT

@@ -1,8 +1,11 @@
 libpgsluice_a_SOURCES += \
-	src/auth/auth.h \
-	src/auth/base64.h \
-	src/auth/crypto.h \
-	src/auth/md5.h \
-	src/auth/scram.h \
-	src/auth/secret.h \
-	src/auth/users.h
+	src/auth/auth.c src/auth/auth.h \
+	src/auth/auth_server.c \
+	src/auth/base64.c src/auth/base64.h \
+	src/auth/crypto.c src/auth/crypto.h \
+	src/auth/md5.c src/auth/md5.h \
+	src/auth/scram.c src/auth/scram.h src/auth/scram_int.h \
+	src/auth/scram_client.c \
+	src/auth/scram_server.c \
+	src/auth/secret.c src/auth/secret.h \
+	src/auth/users.c src/auth/users.h

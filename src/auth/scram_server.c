@@ -1,0 +1,276 @@
+/*
+ * SCRAM-SHA-256, the side that checks a proof: what a client of the pooler
+ * talks to. The shape of the messages:
+ *
+ *     client-first   n,,n=,r=<client nonce>
+ *     server-first   r=<client nonce><server nonce>,s=<salt>,i=<count>
+ *     client-final   c=biws,r=<both nonces>,p=<proof>
+ *     server-final   v=<signature>
+ *
+ * A name that cannot log in gets a mock: a verifier that nobody can match,
+ * made from the name and a key that is random per process. It takes the same
+ * path with the same work, so neither text nor time tells whether the name
+ * exists; only the last comparison knows.
+ */
+#include "auth/scram.h"
+
+#include <pthread.h>
+
+#include "auth/scram_int.h"
+#include "core/alloc.h"
+
+#define SCRAM_SERVER_MAGIC 0x53435253U
+
+enum scram_server_state {
+	SCRAM_SERVER_NEW,        /* waits for client-first */
+	SCRAM_SERVER_CHALLENGED, /* waits for client-final */
+	SCRAM_SERVER_PROVEN,
+	SCRAM_SERVER_FAILED,
+};
+
+struct scram_server {
+	unsigned magic;
+	enum scram_server_state state;
+	bool doomed;              /* a mock: fails whatever the proof is */
+	const char *cbind;        /* what c= must say: base64 of the gs2 header */
+	struct scram_verifier *v; /* what the proof is checked against */
+	char *our_nonce;          /* our part of the nonce */
+	char *nonce;              /* both parts */
+	char *client_first_bare;  /* signed by both sides */
+	char *server_first;       /* signed by both sides */
+	char server_final[2 + SCRAM_KEY_TEXT_LEN + 1];
+	struct scram_keys keys; /* valid in SCRAM_SERVER_PROVEN */
+};
+
+/* The key that mock verifiers come from: random, the same as long as the process lives. */
+static uint8_t scram_mock_key[SCRAM_KEY_LEN];
+static bool scram_mock_key_is_set;
+static pthread_once_t scram_mock_once = PTHREAD_ONCE_INIT;
+
+static void scram_mock_init(void)
+{
+	scram_mock_key_is_set = crypto_random(scram_mock_key, sizeof(scram_mock_key)) == 0;
+}
+
+struct scram_server *scram_server_new(const struct scram_verifier *v, const char *nonce)
+{
+	char *our_nonce = scram_make_nonce(nonce);
+	struct scram_server *s;
+
+	if (our_nonce == NULL)
+		return NULL;
+	s = xcalloc(1, sizeof(*s));
+	s->magic = SCRAM_SERVER_MAGIC;
+	s->v = scram_verifier_dup(v);
+	s->our_nonce = our_nonce;
+	return s;
+}
+
+/* Bytes that look random, depend on the name and cannot be computed outside the process. */
+static int scram_mock_bytes(const char *user_name, const char *label, uint8_t out[SCRAM_KEY_LEN])
+{
+	const struct crypto_part parts[] = { { label, strlen(label) }, { user_name, strlen(user_name) } };
+
+	return crypto_hmac(scram_mock_key, sizeof(scram_mock_key), parts, ARRAY_LEN(parts), out);
+}
+
+struct scram_server *scram_server_new_mock(const char *user_name, uint32_t iterations)
+{
+	uint8_t salt[SCRAM_KEY_LEN];
+	struct scram_verifier *v;
+	struct scram_server *s = NULL;
+
+	ASSERT(pthread_once(&scram_mock_once, scram_mock_init) == 0);
+	if (!scram_mock_key_is_set || scram_mock_bytes(user_name, "salt:", salt) < 0)
+		return NULL;
+	v = scram_verifier_new(salt, SCRAM_SALT_LEN, iterations);
+	if (scram_mock_bytes(user_name, "stored:", v->stored_key) == 0 &&
+	    scram_mock_bytes(user_name, "server:", v->server_key) == 0)
+		s = scram_server_new(v, NULL);
+	if (s != NULL)
+		s->doomed = true;
+	scram_verifier_free(&v);
+	return s;
+}
+
+void scram_server_free(struct scram_server **sp)
+{
+	struct scram_server *s = *sp;
+
+	*sp = NULL;
+	if (s == NULL)
+		return;
+	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
+	scram_verifier_free(&s->v);
+	free(s->our_nonce);
+	free(s->nonce);
+	free(s->client_first_bare);
+	free(s->server_first);
+	mem_wipe(s, sizeof(*s));
+	free(s);
+}
+
+/* Messages are text within bounds. */
+static bool scram_server_may_read(struct slice in)
+{
+	return in.n > 0 && in.n <= SCRAM_MESSAGE_MAX && memchr(in.p, '\0', in.n) == NULL;
+}
+
+/*
+ * Reads the gs2 header: "n,," or "y,,", the latter from a client that could do
+ * channel binding and believes that we cannot, which is so. "p=" insists on
+ * it. Between the commas an identity to act as could stand; nobody has one.
+ */
+static int scram_server_read_gs2(struct scram_server *s, struct slice *in)
+{
+	if (in->p[0] == 'p')
+		return -E_UNSUPPORTED;
+	if (in->n < 3 || in->p[1] != ',' || in->p[2] != ',')
+		return -E_PROTO;
+	if (in->p[0] == 'n')
+		s->cbind = "biws";
+	else if (in->p[0] == 'y')
+		s->cbind = "eSws";
+	else
+		return -E_PROTO;
+	*in = slice_make(in->p + 3, in->n - 3);
+	return 0;
+}
+
+/* Reads the rest of client-first: a name that does not matter, the nonce, and extensions that nobody asked for. */
+static int scram_server_read_bare(struct slice bare, struct slice *nonce)
+{
+	struct scram_reader r = scram_reader_make(bare);
+	struct slice value;
+	char name;
+
+	if (!scram_read(&r, 'n', &value) || !scram_read(&r, 'r', nonce) || !scram_nonce_is_valid(*nonce))
+		return -E_PROTO;
+	while (!scram_reader_at_end(&r)) {
+		if (!scram_read_any(&r, &name, &value))
+			return -E_PROTO;
+	}
+	return 0;
+}
+
+/* The server-first message. */
+static char *scram_server_format_first(const struct scram_server *s)
+{
+	size_t salt_size = BASE64_ENCODED_LEN(s->v->salt_len) + 1;
+	size_t size = strlen(s->nonce) + salt_size + 32;
+	char *salt = xmalloc(salt_size);
+	char *text = xmalloc(size);
+
+	base64_encode(salt, salt_size, s->v->salt, s->v->salt_len);
+	str_format(text, size, "r=%s,s=%s,i=%" PRIu32, s->nonce, salt, s->v->iterations);
+	free(salt);
+	return text;
+}
+
+int scram_server_first(struct scram_server *s, struct slice in, struct slice *out)
+{
+	struct slice nonce;
+	size_t size;
+	int rc;
+
+	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
+	ASSERT(s->state == SCRAM_SERVER_NEW);
+	s->state = SCRAM_SERVER_FAILED;
+	if (!scram_server_may_read(in))
+		return -E_PROTO;
+	rc = scram_server_read_gs2(s, &in);
+	if (rc == 0)
+		rc = scram_server_read_bare(in, &nonce);
+	if (rc < 0)
+		return rc;
+	s->client_first_bare = slice_dup(in);
+	size = nonce.n + strlen(s->our_nonce) + 1;
+	s->nonce = xmalloc(size);
+	str_format(s->nonce, size, "%.*s%s", (int)nonce.n, nonce.p, s->our_nonce);
+	s->server_first = scram_server_format_first(s);
+	s->state = SCRAM_SERVER_CHALLENGED;
+	*out = slice_of(s->server_first);
+	return 0;
+}
+
+/*
+ * Reads client-final: the channel binding and the nonce must be what we
+ * expect, the proof is the last attribute. *bare is all before the proof.
+ */
+static int scram_server_read_final(const struct scram_server *s, struct slice in, struct slice *bare,
+				   uint8_t proof[SCRAM_KEY_LEN])
+{
+	struct scram_reader r = scram_reader_make(in);
+	struct slice value;
+	char name;
+
+	if (!scram_read(&r, 'c', &value) || !slice_eq_str(value, s->cbind))
+		return -E_PROTO;
+	if (!scram_read(&r, 'r', &value) || !slice_eq_str(value, s->nonce))
+		return -E_PROTO;
+	do {
+		/* Without the comma before the attribute that is about to be read. */
+		*bare = slice_make(in.p, in.n - r.rest.n);
+		if (!scram_read_any(&r, &name, &value))
+			return -E_PROTO;
+		bare->n--;
+	} while (name != 'p');
+	if (!scram_reader_at_end(&r) || !scram_parse_key(value, proof))
+		return -E_PROTO;
+	return 0;
+}
+
+/* Recovers ClientKey from the proof and looks whether it is the one. 0, -E_AUTH or -E_SYS. */
+static int scram_server_check_proof(struct scram_server *s, const struct scram_auth_message *m,
+				    const uint8_t proof[SCRAM_KEY_LEN])
+{
+	uint8_t signature[SCRAM_KEY_LEN];
+	uint8_t stored_key[SCRAM_KEY_LEN];
+	int rc = scram_sign(s->v->stored_key, m, signature);
+
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
+		s->keys.client_key[i] = proof[i] ^ signature[i];
+	rc = crypto_sha256(s->keys.client_key, SCRAM_KEY_LEN, stored_key);
+	if (rc < 0)
+		return rc;
+	if (!mem_equal_ct(stored_key, s->v->stored_key, SCRAM_KEY_LEN) || s->doomed)
+		return -E_AUTH;
+	return 0;
+}
+
+int scram_server_final(struct scram_server *s, struct slice in, struct slice *out)
+{
+	struct scram_auth_message m;
+	uint8_t proof[SCRAM_KEY_LEN];
+	uint8_t signature[SCRAM_KEY_LEN];
+	int rc;
+
+	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
+	ASSERT(s->state == SCRAM_SERVER_CHALLENGED);
+	s->state = SCRAM_SERVER_FAILED;
+	if (!scram_server_may_read(in))
+		return -E_PROTO;
+	m.client_first_bare = slice_of(s->client_first_bare);
+	m.server_first = slice_of(s->server_first);
+	rc = scram_server_read_final(s, in, &m.client_final_bare, proof);
+	if (rc == 0)
+		rc = scram_server_check_proof(s, &m, proof);
+	if (rc == 0)
+		rc = scram_sign(s->v->server_key, &m, signature);
+	if (rc < 0)
+		return rc;
+	memcpy(s->keys.server_key, s->v->server_key, SCRAM_KEY_LEN);
+	memcpy(s->server_final, "v=", 2);
+	base64_encode(s->server_final + 2, sizeof(s->server_final) - 2, signature, sizeof(signature));
+	s->state = SCRAM_SERVER_PROVEN;
+	*out = slice_of(s->server_final);
+	return 0;
+}
+
+const struct scram_keys *scram_server_keys(const struct scram_server *s)
+{
+	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
+	return s->state == SCRAM_SERVER_PROVEN ? &s->keys : NULL;
+}
