@@ -1,0 +1,35 @@
+/*
+ * Cancel requests: from the key that a client shows to the server that works
+ * for the key's owner at this moment, or to nobody.
+ */
+#ifndef PGSLUICE_POOL_CANCEL_H
+#define PGSLUICE_POOL_CANCEL_H
+
+#include "pool/client.h"
+#include "pool/engine.h"
+
+#define CANCEL_KEY_LEN 8
+
+/* Makes the key for the client of this slot. Any thread. */
+void cancel_key_make(const struct engine *engine, unsigned worker, uint32_t slot, uint16_t generation,
+		     uint8_t key[CANCEL_KEY_LEN]);
+
+/* Keys of console sessions name no worker. */
+#define CANCEL_WORKER_CONSOLE 127
+
+/*
+ * A cancel request was read from `fd`, which is taken over and closed when the
+ * outcome is known. Login thread.
+ */
+void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], uint64_t now_us);
+
+/* Closes requests that have waited longer than cancel_wait_timeout. Own thread. */
+void cancel_sweep(struct worker *worker, uint64_t now_us);
+
+/* Requests under way on this worker, for SHOW POOLS: those of the pool that wait, that are sent. Own thread. */
+void cancel_count(struct worker *worker, const struct pool *pool, unsigned *waiting, unsigned *active);
+
+/* The target of requests is gone or has changed hands: those not sent yet are dropped. Own thread. */
+void cancel_detach(struct worker *worker, struct server *server);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * A client that is logged in, on its worker.
+ */
+#ifndef PGSLUICE_POOL_CLIENT_H
+#define PGSLUICE_POOL_CLIENT_H
+
+#include "core/reason_tbl.h"
+#include "net/stream.h"
+#include "pool/pool.h"
+
+/* id, name in SHOW CLIENTS */
+#define CLIENT_STATE_TABLE(X)                                                     \
+	X(CL_NEW, "login")       /* on its way from the login loop */             \
+	X(CL_WELCOME, "waiting") /* queued; its greeting needs a first server */  \
+	X(CL_IDLE, "idle")       /* no server, nothing asked */                   \
+	X(CL_WAITING, "waiting") /* queued for a server */                        \
+	X(CL_HELD, "active")     /* has a server that is being prepared for it */ \
+	X(CL_ACTIVE, "active")   /* has a server */                               \
+	X(CL_CLOSED, "closed")   /* freed at the end of this turn */
+
+enum client_state {
+#define X(id, name) id,
+	CLIENT_STATE_TABLE(X)
+#undef X
+		CLIENT_STATES
+};
+
+const char *client_state_name(enum client_state state);
+
+#define CLIENT_MAGIC  0x636c6e74
+
+/* Bytes of a client's messages that are kept while it waits for a server. */
+#define CLIENT_IN_MAX (16 * 1024)
+
+struct client {
+	uint32_t magic;
+	enum client_state state;
+	struct stream stream;
+	struct pool *pool;
+	struct pool_part *part;
+	struct server *server;   /* linked; see link.c */
+	struct account *account; /* of the presented user */
+	struct varset *vars;
+	TAILQ_ENTRY(client) entry; /* in part->clients */
+	struct loop_task task;     /* resume or free, at the end of the turn */
+	uint64_t id;
+	uint64_t connect_us;
+	uint64_t request_us; /* last message */
+	uint64_t query_us;   /* since when a query is open; 0: none */
+	uint64_t xact_us;    /* since when a transaction is open; 0: none */
+	uint64_t body_left;  /* of a message whose head was seen */
+	bool discard_body;   /* ... and which goes nowhere */
+	bool skip_to_sync;   /* a canceled batch is discarded up to its Sync */
+	bool is_unix;
+	bool notified; /* told that it waits */
+	uint32_t slot;
+	uint8_t cancel_key[8];
+	uint64_t query_wait_timeout_us; /* of this client */
+	uint64_t idle_timeout_us;
+
+	/* protected by pool->lock */
+	TAILQ_ENTRY(client) wait_all;  /* in pool->waiters */
+	TAILQ_ENTRY(client) wait_part; /* in part->waiters */
+	uint64_t wait_us;              /* in the queue since */
+	bool queued;
+	bool granted; /* taken off the queue; its server is on the way */
+};
+
+/* Everything a login has found out, for client_new(). Strings and bytes are copied. */
+struct client_birth {
+	int fd;
+	uint64_t id;
+	uint64_t connect_us;
+	struct pool *pool;
+	struct account *account;
+	struct varset *vars; /* taken over */
+	bool is_unix;
+	uint64_t query_wait_timeout_us;
+	uint64_t idle_timeout_us;
+	const uint8_t *pending; /* bytes behind the last login message */
+	size_t pending_len;
+};
+
+/* A client on its way to a worker, which is chosen here and told. Login thread. */
+void client_hand_over(struct engine *engine, struct client_birth *birth);
+
+/* A server for a client that stood in the queue. Own thread. */
+void client_granted(struct client *client, struct server *server);
+
+/* Tells the client (FATAL, unless the reason is silent) and closes it. Own thread; the object lives on until the end of
+ * the turn. */
+void client_close(struct client *client, enum reason reason);
+
+/* The same with another text and SQLSTATE, such as a server's own. */
+void client_close_with(struct client *client, enum reason reason, const char *text, const char *sqlstate);
+
+/* Closes without a word. */
+void client_drop(struct client *client, enum reason reason);
+
+/* The linked server is ready for the client's messages. */
+void client_resume(struct client *client);
+
+/* The link has ended and the client may go on without a server. */
+void client_unlinked(struct client *client);
+
+/* A cancel request came for a client in the queue: answers 57014 and leaves the queue. */
+void client_cancel_wait(struct client *client);
+
+/* Writes "C-0x...: db/user@host:port" for a log line. */
+void client_describe(const struct client *client, char *dst, size_t size);
+
+#endif

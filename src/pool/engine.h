@@ -1,0 +1,191 @@
+/*
+ * The engine: the loops of the process and what they share. Everything here is
+ * either constant after the start, atomic, or says which lock protects it.
+ */
+#ifndef PGSLUICE_POOL_ENGINE_H
+#define PGSLUICE_POOL_ENGINE_H
+
+#include <sys/queue.h>
+
+#include "auth/users.h"
+#include "conf/conf.h"
+#include "core/base.h"
+#include "core/lock.h"
+#include "net/dns.h"
+#include "net/listen.h"
+#include "net/loop.h"
+#include "pool/stats.h"
+
+struct client;
+struct login;
+struct pool;
+struct pool_part;
+struct server;
+
+/* The configuration together with the files it names; immutable, shared by reference count. */
+struct snapshot {
+	atomic_uint refs;
+	struct conf *conf;
+	struct users *users;
+};
+
+/* Takes over both references. */
+struct snapshot *snapshot_new(struct conf *conf, struct users *users) MUSTCHECK;
+struct snapshot *snapshot_hold(struct snapshot *snap) MUSTCHECK;
+/* Nulls the pointer; NULL inside is fine. */
+void snapshot_release(struct snapshot **snap);
+
+/* What a loop that serves clients has of its own. Touched by its thread only. */
+struct loop_ctx {
+	struct engine *engine;
+	struct loop *loop;
+	struct snapshot *snap;      /* swapped by a message at a reload */
+	TAILQ_HEAD(, login) logins; /* clients that are not logged in yet */
+	atomic_uint login_count;    /* length of logins, for SHOW LISTS */
+	bool accepting;             /* listening sockets are attached here */
+};
+
+/* A finished client: what the slot of a cancel key points to. */
+struct client_slot {
+	struct client *client; /* NULL: free */
+	uint32_t next_free;
+	uint16_t generation;
+};
+
+/* A worker: a loop that forwards. Touched by its thread only, but for what says otherwise. */
+struct worker {
+	struct loop_ctx ctx; /* logins of its own, and at login_threads = 0 everybody's */
+	unsigned index;
+	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here */
+	struct client_slot *slots;
+	uint32_t slot_count;
+	uint32_t free_slot;
+	TAILQ_HEAD(, cancel) cancels; /* cancel requests under way */
+	uint32_t tick_count;
+};
+
+#define ENGINE_WORKERS_MAX 256
+
+enum engine_mode {
+	ENGINE_ACTIVE,
+	ENGINE_PAUSED,    /* PAUSE: no server is handed out, servers close when free */
+	ENGINE_SUSPENDED, /* SUSPEND */
+};
+
+enum engine_shutdown {
+	SHUTDOWN_NONE,
+	SHUTDOWN_WAIT_FOR_SERVERS,
+	SHUTDOWN_WAIT_FOR_CLIENTS,
+	SHUTDOWN_NOW,
+};
+
+/* A client of the admin console, handed up by a login loop. */
+struct console_handover {
+	struct loop_msg msg; /* the receiver frees the object */
+	int fd;
+	uint64_t id;
+	uint64_t connect_us;
+	bool is_admin; /* else: only SHOW */
+	bool is_unix;
+	uint8_t cancel_key[8];
+	char user[128];
+	char database[64]; /* the name that was asked for */
+	char application_name[400];
+	size_t pending_len; /* bytes already read behind the startup packet */
+	uint8_t pending[];
+};
+
+/* What the layers above give to the engine. */
+struct engine_ops {
+	/* Runs on the control loop; takes over the object. */
+	void (*console_adopt)(struct loop *loop, struct loop_msg *msg);
+	/* Runs on the control loop: a cancel request for a console session. */
+	void (*console_cancel)(struct loop *loop, struct loop_msg *msg);
+};
+
+struct engine {
+	/* constant after the start */
+	struct loop *control;
+	struct worker *workers[ENGINE_WORKERS_MAX];
+	unsigned worker_count;
+	struct loop_ctx **logins;
+	unsigned login_count;
+	struct dns *dns;
+	const struct engine_ops *ops;
+	uint64_t start_us;
+	uint8_t cancel_secret[32];
+
+	/* control thread only */
+	struct listener_set *listeners;
+
+	/* atomic */
+	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
+	atomic_uint client_count; /* all client sockets */
+	atomic_uint next_login;   /* round robin over login loops */
+	_Atomic enum engine_mode mode;
+	_Atomic enum engine_shutdown shutdown;
+
+	/* the registry */
+	struct lock lock;
+	struct snapshot *snap;    /* protected by lock */
+	struct db *dbs;           /* protected by lock; uthash by name */
+	struct account *accounts; /* protected by lock; uthash by name */
+	struct pool_list *pools;  /* protected by lock */
+};
+
+/*
+ * Builds the engine: loops, registry, listening sockets. `snap` is taken over.
+ * Ends the process with a message when it cannot.
+ */
+struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops);
+
+/* Opens the listening sockets; 0, or -E_SYS with a text. Before engine_start(). */
+int engine_listen(struct engine *engine, char *err, size_t err_size) MUSTCHECK;
+
+/* Starts the login and worker threads; the caller then runs the control loop. */
+void engine_start(struct engine *engine);
+
+/* Stops and joins all threads and frees everything. Control thread. */
+void engine_free(struct engine **engine);
+
+/* Hands a new snapshot (taken over) to every loop and to every pool. Control thread. */
+void engine_reload(struct engine *engine, struct snapshot *snap);
+
+/* The snapshot now in force, held for the caller. Any thread. */
+struct snapshot *engine_snapshot(struct engine *engine) MUSTCHECK;
+
+/* A number for a client or server socket. Any thread. */
+static inline uint64_t engine_next_id(struct engine *engine)
+{
+	return atomic_fetch_add_explicit(&engine->next_id, 1, memory_order_relaxed);
+}
+
+/* PAUSE and RESUME of everything: sets the mode and tells the workers. Control thread. */
+void engine_set_mode(struct engine *engine, enum engine_mode mode);
+
+/* Starts a shutdown: closes listening sockets, tells the workers. SHUTDOWN_NOW stops the control loop. Control thread.
+ */
+void engine_shutdown(struct engine *engine, enum engine_shutdown how);
+
+/* Server connections of all pools; for the end of PAUSE and of a shutdown. Any thread. */
+unsigned engine_server_count(struct engine *engine);
+
+/*
+ * Runs fn on every worker, each on its own thread, then done on the control
+ * loop; `arg` is for both. fn of different workers may run at once. How the
+ * console asks for what workers own. Control thread.
+ */
+typedef void (*engine_visit_fn)(struct worker *worker, void *arg);
+typedef void (*engine_done_fn)(void *arg);
+void engine_visit(struct engine *engine, engine_visit_fn fn, engine_done_fn done, void *arg);
+
+/* The worker that runs this thread, or NULL. */
+struct worker *worker_current(void);
+
+/* Registers a client for cancel requests; returns its slot. Own thread. */
+uint32_t worker_slot_take(struct worker *worker, struct client *client, uint16_t *generation);
+void worker_slot_give(struct worker *worker, uint32_t slot);
+/* The client of that slot and generation, or NULL. Own thread. */
+struct client *worker_slot_find(struct worker *worker, uint32_t slot, uint16_t generation);
+
+#endif

@@ -1,0 +1,19 @@
+/*
+ * A client from accept to authenticated, on a login loop.
+ */
+#ifndef PGSLUICE_POOL_LOGIN_H
+#define PGSLUICE_POOL_LOGIN_H
+
+#include "net/listen.h"
+#include "pool/engine.h"
+
+/* Callback of the listening sockets; arg is the struct loop_ctx of the loop. */
+void login_on_accept(struct loop *loop, int fd, const struct listener *from, const struct sock_addr *peer, void *arg);
+
+/* Closes logins that take longer than client_login_timeout. Own thread. */
+void login_sweep(struct loop_ctx *ctx, uint64_t now_us);
+
+/* Closes all logins. Own thread. */
+void login_close_all(struct loop_ctx *ctx);
+
+#endif

@@ -1,0 +1,273 @@
+/*
+ * Pools and the scheduler: who gets which server, who waits, when a server is
+ * opened. A pool is (database, user) and is shared by all workers; each worker
+ * has a part of it with its own clients and servers.
+ */
+#ifndef PGSLUICE_POOL_POOL_H
+#define PGSLUICE_POOL_POOL_H
+
+#include <sys/queue.h>
+#include <uthash.h>
+
+#include "auth/scram.h"
+#include "auth/secret.h"
+#include "core/base.h"
+#include "core/lock.h"
+#include "core/reason_tbl.h"
+#include "pool/engine.h"
+#include "pool/stats.h"
+#include "pool/vars.h"
+
+/* Counts of one user name over all databases. Lives until the engine ends. */
+struct account {
+	UT_hash_handle hh;
+	atomic_uint servers; /* sockets in use; see struct permit */
+	atomic_uint clients;
+	atomic_uint max_servers; /* effective max_user_connections, 0: none */
+	atomic_bool starved;     /* a pool could not open a server because of this limit */
+	bool has_keys;           /* protected by the registry lock, with keys: */
+	struct scram_keys keys;  /* from this user's last SCRAM login */
+	char name[];
+};
+
+/* A database that clients may name. Lives until the engine ends. */
+struct db {
+	UT_hash_handle hh;
+	atomic_uint servers;
+	atomic_uint clients;
+	atomic_uint max_servers; /* effective max_db_connections, 0: none */
+	atomic_bool starved;
+	atomic_bool paused;        /* PAUSE db */
+	atomic_bool disabled;      /* DISABLE db */
+	atomic_bool removed;       /* no longer in the configuration */
+	bool is_auto;              /* from the * entry */
+	struct conf_db *auto_conf; /* of an automatic database; protected by the registry lock */
+	char name[];
+};
+
+/* The settings in effect for one pool; immutable, shared by reference count. */
+struct pool_conf {
+	atomic_uint refs;
+	struct snapshot *snap; /* keeps the strings below alive */
+	enum conf_pool_mode mode;
+	unsigned size; /* 0: no limit */
+	unsigned min_size;
+	unsigned reserve_size;
+	unsigned login_concurrency;
+	uint64_t reserve_timeout_us;
+	uint64_t server_lifetime_us;
+	uint64_t server_idle_timeout_us;
+	uint64_t server_connect_timeout_us;
+	uint64_t server_login_retry_us;
+	uint64_t server_check_delay_us;
+	uint64_t query_timeout_us;
+	uint64_t idle_transaction_timeout_us;
+	uint64_t transaction_timeout_us;
+	uint64_t max_packet_size;
+	bool round_robin;
+	bool backoff;            /* server_login_retry is the cap of an exponential back-off */
+	const char *reset_query; /* NULL: none in this mode */
+	const char *check_query; /* NULL: no check; "" for an empty query */
+	const char *connect_query;
+	struct conf_list host;
+	int port;
+	const char *unix_dir;
+	const char *dbname;
+	bool host_round_robin;
+	struct sock_tuning tuning;
+	struct secret secret;      /* of the pool's user, for servers */
+	const struct conf_db *db;  /* NULL for a database that is gone; keeps with snap or own_db */
+	struct conf_db *own_db;    /* copy made for an automatic database */
+	const char *startup[4][2]; /* name, value: client_encoding, datestyle, timezone, application_name; NULL ends */
+};
+
+struct pool_conf *pool_conf_hold(struct pool_conf *conf) MUSTCHECK;
+void pool_conf_release(struct pool_conf **conf);
+
+/* What a client is told before its first query, from the first server of the pool. Shared by reference count. */
+struct welcome {
+	atomic_uint refs;
+	struct varset *defaults; /* tracked parameters as a fresh server has them */
+	size_t len;
+	uint8_t bytes[]; /* ParameterStatus messages of all other parameters */
+};
+
+struct welcome *welcome_hold(struct welcome *w) MUSTCHECK;
+void welcome_release(struct welcome **w);
+
+/*
+ * The right to have one server connection: one unit of each count that limits
+ * it. Nobody changes those counts but by taking and giving a permit.
+ */
+struct permit {
+	struct pool *pool; /* NULL: none held */
+	bool logging_in;   /* counts as a login under way, too */
+};
+
+TAILQ_HEAD(client_list, client);
+TAILQ_HEAD(server_list, server);
+
+/* A worker's part of a pool. */
+struct pool_part {
+	/* constant */
+	struct pool *pool;
+	struct worker *worker;
+
+	/* the worker's thread only */
+	TAILQ_ENTRY(pool_part) entry CACHE_ALIGNED; /* in worker->parts while in_use */
+	bool in_use;
+	struct pool_conf *conf;
+	struct client_list clients;
+	struct server_list servers;
+	uint64_t next_lifetime_us; /* no server is closed for its age before this */
+
+	/* written by the worker's thread, read by any */
+	atomic_uint client_count; /* clients here; for the choice of a worker */
+	struct stats stats;
+
+	/* protected by pool->lock */
+	struct server_list idle CACHE_ALIGNED; /* most recently used first */
+	struct client_list waiters;            /* of this part, oldest first */
+};
+
+struct pool {
+	uint32_t magic;
+	/* constant */
+	struct engine *engine;
+	struct db *db;
+	struct account *account;
+	TAILQ_ENTRY(pool) entry; /* in the registry; protected by the registry lock */
+	unsigned first_home;     /* home workers: home_count from here on, cyclic */
+	bool forced_user;
+	char name[192]; /* db/user, for logs */
+
+	atomic_uint home_count;
+	struct lock lock;
+
+	/* all below is protected by lock */
+	struct pool_conf *conf;
+	struct welcome *welcome;    /* NULL: no server has logged in yet */
+	struct client_list waiters; /* of all parts, oldest first */
+	unsigned waiter_count;
+	unsigned servers;          /* permits out */
+	unsigned logging_in;       /* of them, not logged in yet */
+	unsigned idle;             /* of them, in an idle list */
+	unsigned travelling;       /* of them, on the way between workers */
+	bool login_failed;         /* the last login attempt failed */
+	unsigned failures;         /* in a row */
+	uint64_t retry_us;         /* no attempt before this time */
+	char failure[128];         /* why, for clients that come now */
+	unsigned host_turn;        /* which host of a list is next */
+	struct pool_part *parts[]; /* one per worker */
+};
+
+TAILQ_HEAD(pool_list, pool);
+
+#define POOL_MAGIC 0x706f6f6c
+
+/* ---- the registry ---- */
+
+/* How a lookup of a pool may fail. */
+enum route_error {
+	ROUTE_OK,
+	ROUTE_NO_DATABASE,
+	ROUTE_DISABLED,
+	ROUTE_CONFIG, /* auth_type any without forced user, and the like */
+};
+
+/*
+ * The database of that name, registered on first use; NULL when there is no
+ * such database. Any thread.
+ */
+struct db *route_db(struct engine *engine, const struct snapshot *snap, const char *name);
+
+/* The counts of a user, registered on first use. Only for users that exist. Any thread. */
+struct account *route_account(struct engine *engine, const struct snapshot *snap, const char *name);
+
+/* The same if it is registered already, else NULL. */
+struct account *route_account_find(struct engine *engine, const char *name);
+
+/*
+ * The pool that serves `user` on the database, made on first use. Pools live
+ * until the engine ends. Any thread.
+ */
+struct pool *route_pool(struct engine *engine, struct snapshot *snap, struct db *db, const char *user) MUSTCHECK;
+
+/* Remembers the keys of a SCRAM login for logins to servers under the same name. */
+void route_store_keys(struct engine *engine, struct account *account, const struct scram_keys *keys);
+
+/* ---- clients and servers of a worker's part ---- */
+
+/* The part of the worker, put into use. Own thread. */
+struct pool_part *pool_part_get(struct pool *pool, struct worker *worker);
+
+/* A client came to or left this part. Own thread. */
+void pool_part_add_client(struct pool_part *part, struct client *client);
+void pool_part_remove_client(struct pool_part *part, struct client *client);
+void pool_part_add_server(struct pool_part *part, struct server *server);
+void pool_part_remove_server(struct pool_part *part, struct server *server);
+
+/* ---- the scheduler; all on the worker's own thread ---- */
+
+/*
+ * A server for the client, to be linked by the caller; or NULL, and the client
+ * stands in the queue and will be given one by client_granted(). When a fast
+ * failure is due, NULL with *failure set to the text for the client, and it is
+ * not queued.
+ */
+struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size);
+
+/* Queues a client that wants a server for its greeting only, as pool_checkout() does. */
+void pool_enqueue(struct pool_part *part, struct client *client);
+
+/* Takes a client out of the queue; false when it is not in it. */
+bool pool_dequeue(struct pool_part *part, struct client *client);
+
+/*
+ * A clean server is free: it goes to the client that has waited longest, maybe
+ * on another worker, or becomes idle. The server is not to be touched after.
+ */
+void pool_checkin(struct pool_part *part, struct server *server);
+
+/* Takes a server out of the idle list for its owner; false when somebody else has reserved it. */
+bool pool_remove_idle(struct pool_part *part, struct server *server);
+
+/* Opens servers for waiters and for min_pool_size as far as the limits allow. */
+void pool_run(struct pool_part *part);
+
+/* The login of the permit's server has succeeded. */
+void pool_login_done(struct pool_part *part, struct permit *permit);
+
+/* The login has failed: waits before the next one. The permit is given back. */
+void pool_login_failed(struct pool_part *part, struct permit *permit, const char *why, bool counts);
+
+/* A server is gone: gives its permit back and serves whom that helps. */
+void pool_permit_give(struct pool_part *part, struct permit *permit);
+
+/* Sets the greeting from a fresh server unless there is one already; takes over the reference. */
+void pool_offer_welcome(struct pool *pool, struct welcome *welcome);
+
+/* The greeting, held for the caller, or NULL. */
+struct welcome *pool_welcome(struct pool *pool);
+
+/* True while no server of this pool may be handed out. */
+static inline bool pool_is_paused(const struct pool *pool)
+{
+	return UNLIKELY(atomic_load_explicit(&pool->engine->mode, memory_order_relaxed) != ENGINE_ACTIVE) ||
+	       UNLIKELY(atomic_load_explicit(&pool->db->paused, memory_order_relaxed));
+}
+
+/* Counts of a pool at one moment. Any thread. */
+struct pool_counts {
+	unsigned waiters;
+	unsigned servers;
+	unsigned logging_in;
+	unsigned idle;
+	uint64_t oldest_wait_us; /* since when the oldest client waits; 0: none */
+};
+void pool_count(struct pool *pool, struct pool_counts *counts);
+
+/* Sum of the counters of all parts. Any thread. */
+void pool_stats(struct pool *pool, struct stats_sum *sum);
+
+#endif

@@ -1,0 +1,114 @@
+/*
+ * A connection to PostgreSQL, on its worker.
+ */
+#ifndef PGSLUICE_POOL_SERVER_H
+#define PGSLUICE_POOL_SERVER_H
+
+#include "core/reason_tbl.h"
+#include "net/sock.h"
+#include "net/stream.h"
+#include "pool/pool.h"
+#include "proto/track.h"
+
+/* id, name in SHOW SERVERS */
+#define SERVER_STATE_TABLE(X)                                                                 \
+	X(SV_LOGIN, "new")               /* connecting, logging in, connect_query */          \
+	X(SV_IDLE, "idle")               /* in the idle list, or reserved by a borrower */    \
+	X(SV_ACTIVE, "active")           /* linked to a client */                             \
+	X(SV_TESTED, "tested")           /* reset or check query under way */                 \
+	X(SV_CANCELED, "being_canceled") /* free, but a cancel request for it is under way */ \
+	X(SV_TRAVEL, "idle")             /* on its way to another worker */                   \
+	X(SV_CLOSED, "closed")           /* freed at the end of this turn */
+
+enum server_state {
+#define X(id, name) id,
+	SERVER_STATE_TABLE(X)
+#undef X
+		SERVER_STATES
+};
+
+const char *server_state_name(enum server_state state);
+
+#define SERVER_MAGIC   0x73657276
+#define SERVER_KEY_MAX 32
+
+struct server_login; /* what only a login needs; login of a server, see server_login.c */
+
+struct server {
+	uint32_t magic;
+	enum server_state state;
+	struct stream stream;
+	struct track track;
+	struct pool *pool;
+	struct pool_part *part; /* NULL while travelling */
+	struct client *client;  /* linked; see link.c */
+	struct pool_conf *conf; /* as it was when this connection was opened */
+	struct varset *vars;
+	struct server_login *login; /* NULL once logged in */
+	struct permit permit;
+	TAILQ_ENTRY(server) entry; /* in part->servers */
+	struct loop_task task;
+	struct loop_msg msg; /* for the move between workers */
+	uint64_t id;
+	uint64_t connect_us;
+	uint64_t request_us; /* last message */
+	uint64_t active_us;  /* last packet while linked, for idle_transaction_timeout */
+	uint64_t body_left;  /* of a message whose head was seen */
+	bool swallow_body;   /* ... and which goes nowhere */
+	bool setting_vars;   /* the client waits for our SET */
+	bool dirty;          /* to be closed when free */
+	bool ours_failed;    /* our own query got an error */
+	unsigned cancels;    /* cancel requests under way against it */
+	uint32_t backend_pid;
+	uint8_t backend_key[SERVER_KEY_MAX];
+	uint8_t backend_key_len;
+	struct sock_addr addr;
+	uint16_t travel_worker; /* where it goes */
+	uint32_t travel_slot;   /* for which client; see worker_slot_find() */
+	uint16_t travel_generation;
+
+	/* protected by pool->lock */
+	TAILQ_ENTRY(server) idle_entry; /* in part->idle */
+	uint64_t idle_us;               /* idle since */
+	bool is_idle;                   /* in part->idle */
+};
+
+/* Opens a connection; the permit is taken over. Own thread. */
+void server_open(struct pool_part *part, struct permit *permit);
+
+/* Closes it, gives the permit back, and tells a linked client. The object lives on until the end of the turn. */
+void server_close(struct server *server, enum reason reason);
+
+/* The same; the linked client gets this text and SQLSTATE. */
+void server_close_with(struct server *server, enum reason reason, const char *text, const char *sqlstate);
+
+/* The login is done: the connection becomes one of the pool. Called by server_login.c. */
+void server_logged_in(struct server *server);
+
+/* Runs the check query; the server goes to checkin when it has succeeded. */
+void server_check(struct server *server);
+
+/*
+ * The link has ended and the session is clean: reset query, lifetime and
+ * cancels in flight are seen to, then the server goes back to the pool.
+ */
+void server_free_to_pool(struct server *server);
+
+/* One cancel request less is under way against it. */
+void server_cancel_ended(struct server *server);
+
+/* Sends an idle server to another worker, for the client named in travel_*. */
+void server_travel(struct server *server);
+
+/* Message handler: another worker wants this idle server, which is reserved for it. */
+void server_lend(struct loop *loop, struct loop_msg *msg);
+
+/* Bytes from the server in the states after the login; the callback of the stream. */
+void server_on_readable(void *owner);
+
+extern const struct stream_ops server_stream_ops;
+
+/* Writes "S-0x...: db/user@host:port" for a log line. */
+void server_describe(const struct server *server, char *dst, size_t size);
+
+#endif
