@@ -1,0 +1,57 @@
+# A fuzz target is one C file with LLVMFuzzerTestOneInput() and a corpus of
+# small files in test/fuzz/corpus/<name>/. It takes four lines:
+#   FUZZ_TARGETS += test/fuzz/fuzz_startup
+#   test_fuzz_fuzz_startup_SOURCES = test/fuzz/fuzz_startup.c $(FUZZ_SOURCES)
+#   test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LDFLAGS)
+#   test_fuzz_fuzz_startup_LDADD = $(SLUICE_LIBS)
+#
+# Without --with-fuzzer, "make check" replays the corpus through a plain
+# main(). With it (clang) the targets are libFuzzer programs, and "make fuzz
+# FUZZ_SECONDS=60" runs them one after the other; what they find worth keeping
+# goes to fuzz-out/<name>/ in the build tree, never to the sources.
+FUZZ_TARGETS =
+FUZZ_SECONDS = 60
+
+if WITH_FUZZER
+FUZZ_SOURCES = test/fuzz/fuzz.h
+FUZZ_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+else
+FUZZ_SOURCES = test/fuzz/replay_main.c test/fuzz/fuzz.h
+FUZZ_LDFLAGS = $(AM_LDFLAGS)
+endif
+
+FUZZ_TARGETS += test/fuzz/fuzz_parse
+test_fuzz_fuzz_parse_SOURCES = test/fuzz/fuzz_parse.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_parse_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_parse_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_sql
+test_fuzz_fuzz_sql_SOURCES = test/fuzz/fuzz_sql.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_sql_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_startup
+test_fuzz_fuzz_startup_SOURCES = test/fuzz/fuzz_startup.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_startup_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_wire
+test_fuzz_fuzz_wire_SOURCES = test/fuzz/fuzz_wire.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_wire_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_wire_LDADD = $(SLUICE_LIBS)
+
+EXTRA_DIST += test/fuzz/corpus
+check_PROGRAMS += $(FUZZ_TARGETS)
+
+if WITH_FUZZER
+.PHONY: fuzz
+fuzz: $(FUZZ_TARGETS)
+	set -e; for t in $(FUZZ_TARGETS); do \
+		name=$${t##*/fuzz_}; \
+		$(MKDIR_P) fuzz-out/$$name; \
+		./$$t -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz-out/$$name- \
+			fuzz-out/$$name $(srcdir)/test/fuzz/corpus/$$name; \
+	done
+else
+TESTS += $(FUZZ_TARGETS)
+endif
