@@ -6,11 +6,11 @@
 #ifndef PGSLUICE_NET_SOCK_H
 #define PGSLUICE_NET_SOCK_H
 
+#include "core/base.h"
+
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-#include "core/base.h"
 
 /* An address of a peer or of ourselves. All zero: none. */
 struct sock_addr {

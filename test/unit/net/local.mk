@@ -1,0 +1,3 @@
+UNIT_TESTS += test/unit/net/test_sock
+test_unit_net_test_sock_SOURCES = test/unit/net/test_sock.c
+test_unit_net_test_sock_LDADD = $(UNIT_LIBS)
