@@ -87,6 +87,7 @@ struct conf_db {
 	char *timezone;                 /* or NULL */
 	char *application_name;         /* or NULL */
 	bool is_auto;                   /* made from the * line */
+	unsigned seq;                   /* private: order in the file */
 };
 
 /* One line of [users]. */
@@ -102,6 +103,7 @@ struct conf_user {
 	uint64_t transaction_timeout_us;      /* CONF_INHERIT_US, never 0 */
 	uint64_t query_wait_timeout_us;       /* CONF_INHERIT_US, 0 is off */
 	uint64_t client_idle_timeout_us;      /* CONF_INHERIT_US, never 0 */
+	unsigned seq;                         /* private: order in the file */
 };
 
 /* One line of [peers]. */
@@ -110,6 +112,7 @@ struct conf_peer {
 	char *host; /* never NULL */
 	int port;
 	int pool_size; /* CONF_INHERIT */
+	unsigned seq;  /* private: order in the file */
 };
 
 struct conf_names; /* the memory behind the three arrays below; shared by copies */
