@@ -90,7 +90,8 @@ def check_directions(tree):
     for name in tree.text:
         own = folder(name)
         if own and own not in LAYERS:
-            yield f"src/{name}:1: folder '{own}' is no layer; add it to LAYERS in contrib/check-layers.py and to src/README.md"
+            yield f"src/{name}:1: folder '{own}' is no layer; add it to LAYERS in " \
+                "contrib/check-layers.py and to src/README.md"
             continue
         for line, quoted, _ in tree.includes(name):
             if quoted is None or quoted == "config.h":
@@ -118,7 +119,8 @@ def check_purity(tree):
         bad = IMPURE.get(folder(name))
         for line, _, system in tree.includes(name):
             if bad and system and bad.match(system):
-                yield f"src/{name}:{line}: includes <{system}>; {folder(name)}/ works on bytes, move this to net/ or pool/"
+                yield f"src/{name}:{line}: includes <{system}>; {folder(name)}/ works on bytes, " \
+                    "move this to net/ or pool/"
 
 
 def check_guards(tree):
@@ -130,7 +132,8 @@ def check_guards(tree):
         want = [["#ifndef", guard], ["#define", guard]]
         if [words[:2] for _, words in directives[:2]] != want or directives[-1][1][0] != "#endif":
             first = directives[0][0] if directives else 1
-            yield f"src/{name}:{first}: no include guard; it begins with '#ifndef {guard}', '#define {guard}' and ends with '#endif'"
+            yield f"src/{name}:{first}: no include guard; it begins with '#ifndef {guard}' and '#define {guard}', " \
+                "and ends with '#endif'"
 
 
 def check_own_header(tree):
@@ -224,7 +227,8 @@ def run(top, builddir, compile_headers=True, out=print):
 # A good tree, and for each check what breaks it and a word of the complaint.
 GOOD = {
     "src/core/base.h": "#ifndef PGSLUICE_CORE_BASE_H\n#define PGSLUICE_CORE_BASE_H\n#include <stddef.h>\n#endif\n",
-    "src/net/sock.h": "#ifndef PGSLUICE_NET_SOCK_H\n#define PGSLUICE_NET_SOCK_H\n#include \"core/base.h\"\nextern size_t f;\n#endif\n",
+    "src/net/sock.h": "#ifndef PGSLUICE_NET_SOCK_H\n#define PGSLUICE_NET_SOCK_H\n"
+                      "#include \"core/base.h\"\nextern size_t f;\n#endif\n",
     "src/net/sock.c": '#include "core/base.h"\n#include "net/sock.h"\n#include <sys/socket.h>\n',
     "src/proto/frame.c": '#include "core/base.h"\n',
     "src/pool/pool.c": '#include "net/sock.h"\n',
@@ -268,7 +272,8 @@ def self_test():
             said = []
             broken = run(top, top, out=said.append)
         good = (broken == 0) if complaint is None else any(complaint in line for line in said if line[0] == "#")
-        print(f"{'ok' if good else 'not ok'} {number} - " + (f"finds '{complaint}' in {name}" if name else "a good tree passes"))
+        title = f"finds '{complaint}' in {name}" if name else "a good tree passes"
+        print(f"{'ok' if good else 'not ok'} {number} - {title}")
         if not good:
             print("\n".join("# " + line for line in said))
         failed += not good

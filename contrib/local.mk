@@ -1,1 +1,5 @@
-EXTRA_DIST += contrib/check-layers.py
+EXTRA_DIST += \
+	contrib/check-layers.py \
+	contrib/lint.sh \
+	contrib/packages.sh \
+	contrib/quickstart.sh

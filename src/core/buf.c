@@ -55,7 +55,7 @@ uint8_t *buf_reserve(struct buf *b, uint32_t n)
 	data = malloc(size > 0 ? (size_t)size : 1);
 	if (data == NULL)
 		return NULL;
-	if (len > 0)
+	if (len > 0 && b->data != NULL)
 		memcpy(data, b->data + b->head, len);
 	free(b->data);
 	b->data = data;

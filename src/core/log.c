@@ -234,7 +234,7 @@ static void log_emit(int fd, const char *line, size_t n)
 	} while (written < 0 && errno == EINTR);
 }
 
-static void log_vwrite(enum log_level level, const char *fmt, va_list ap)
+static void PRINTF_LIKE(2, 0) log_vwrite(enum log_level level, const char *fmt, va_list ap)
 {
 	char raw[LOG_TEXT_MAX];
 	char line[LOG_PREFIX_MAX + LOG_TEXT_MAX + 1];

@@ -44,7 +44,6 @@ EXTRA_DIST += test/fuzz/corpus
 check_PROGRAMS += $(FUZZ_TARGETS)
 
 if WITH_FUZZER
-.PHONY: fuzz
 fuzz: $(FUZZ_TARGETS)
 	set -e; for t in $(FUZZ_TARGETS); do \
 		name=$${t##*/fuzz_}; \
@@ -54,4 +53,6 @@ fuzz: $(FUZZ_TARGETS)
 	done
 else
 TESTS += $(FUZZ_TARGETS)
+fuzz:
+	@echo "make fuzz needs configure --with-fuzzer CC=clang" >&2; exit 1
 endif
