@@ -1,3 +1,5 @@
+EXTRA_DIST += test/run.sh test/totals.py
+
 include test/source/local.mk
 include test/unit/local.mk
 include test/fuzz/local.mk
