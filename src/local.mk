@@ -1,10 +1,15 @@
 # Everything but main() is a library, so that the tests link what the program runs.
 noinst_LIBRARIES += libpgsluice.a
-libpgsluice_a_SOURCES =
+libpgsluice_a_SOURCES = \
+	src/control.c src/control.h \
+	src/daemon.c src/daemon.h \
+	src/reload.c src/reload.h
 bin_PROGRAMS += pgsluice
 pgsluice_SOURCES = src/main.c
 SLUICE_LIBS = libpgsluice.a $(EVENT_LIBS) $(OPENSSL_LIBS) $(PQ_LIBS) $(INIH_LIBS)
 pgsluice_LDADD = $(SLUICE_LIBS)
+# until src/pool/ is whole
+pgsluice_LDFLAGS = $(AM_LDFLAGS) -Wl,--warn-unresolved-symbols
 EXTRA_DIST += src/README.md
 
 include src/core/local.mk

@@ -1,6 +1,285 @@
+/*
+ * The program: what the command line says, and the order in which things
+ * start and end.
+ *
+ *     options -> configuration -> another user -> is there an instance already?
+ *     -> background -> descriptors -> engine -> listening sockets -> pidfile
+ *     -> threads -> the control loop, until a shutdown -> everything back
+ *
+ * The background comes before the engine, because threads do not survive a
+ * fork; so what goes wrong after it is found in the log only.
+ */
 #include "core/base.h"
 
-int main(void)
+#include <event2/event.h>
+#include <getopt.h>
+#include <openssl/crypto.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "admin/admin.h"
+#include "conf/conf.h"
+#include "control.h"
+#include "core/log.h"
+#include "core/pidfile.h"
+#include "daemon.h"
+#include "net/sock.h"
+#include "pool/engine.h"
+#include "reload.h"
+
+/* What the command line asks for. */
+struct main_options {
+	bool daemon;
+	bool quiet;
+	bool check;
+	int verbose;
+	const char *user;
+	const char *file;
+};
+
+/* Removed at every orderly exit, a fatal error among them. */
+static struct pidfile *main_pidfile;
+
+/* long name, letter, argument, help */
+#define MAIN_OPTIONS(X)                                                                            \
+	X("daemon", 'd', NULL, "run in the background")                                            \
+	X("reboot", 'R', NULL, "take over from a running instance (not supported yet)")            \
+	X("quiet", 'q', NULL, "write nothing to stderr")                                           \
+	X("verbose", 'v', NULL, "log more; give it twice for everything")                          \
+	X("user", 'u', "NAME", "become this system user")                                          \
+	X("check", 'c', NULL, "print the configuration as it would be in force, without starting") \
+	X("version", 'V', NULL, "print versions and exit")                                         \
+	X("help", 'h', NULL, "print this and exit")
+
+/* -c is not an option of its own: --check only. */
+static const char main_letters[] = "dRqvu:Vh";
+
+static const struct option main_long[] = {
+#define X(name, letter, arg, help) { name, (arg) == NULL ? no_argument : required_argument, NULL, letter },
+	MAIN_OPTIONS(X)
+#undef X
+		{ NULL, 0, NULL, 0 },
+};
+
+static void main_print_help(const char *exe)
 {
+	static const struct {
+		const char *name;
+		char letter;
+		const char *arg;
+		const char *help;
+	} rows[] = {
+#define X(name, letter, arg, help) { name, letter, arg, help },
+		MAIN_OPTIONS(X)
+#undef X
+	};
+
+	printf("%s pools connections to PostgreSQL.\n\nUsage:\n  %s [OPTION]... CONFIG_FILE\n\nOptions:\n", exe, exe);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char left[40];
+
+		snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].arg == NULL ? "" : "=",
+			 rows[i].arg == NULL ? "" : rows[i].arg);
+		if (strchr(main_letters, rows[i].letter) != NULL)
+			printf("  -%c, %-16s %s\n", rows[i].letter, left, rows[i].help);
+		else
+			printf("      %-16s %s\n", left, rows[i].help);
+	}
+}
+
+static void main_print_version(void)
+{
+	printf("%s\n", PACKAGE_STRING);
+	printf("compatible with PgBouncer 1.25.2\n");
+	printf("libevent %s\n", event_get_version());
+	printf("adns: evdns\n");
+	printf("tls: %s\n", OpenSSL_version(OPENSSL_VERSION));
+}
+
+static NORETURN void main_usage_error(const char *exe, const char *what)
+{
+	if (what != NULL)
+		fprintf(stderr, "%s: %s\n", exe, what);
+	fprintf(stderr, "Try \"%s --help\" for more information.\n", exe);
+	exit(1);
+}
+
+static void main_parse_options(int argc, char **argv, struct main_options *o)
+{
+	int c;
+
+	while ((c = getopt_long(argc, argv, main_letters, main_long, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			o->daemon = true;
+			break;
+		case 'R':
+			fprintf(stderr,
+				"%s: --reboot is not supported yet; stop the running instance first, "
+				"or start a second one beside it\n",
+				argv[0]);
+			exit(1);
+		case 'q':
+			o->quiet = true;
+			break;
+		case 'v':
+			o->verbose++;
+			break;
+		case 'u':
+			o->user = optarg;
+			break;
+		case 'c':
+			o->check = true;
+			break;
+		case 'V':
+			main_print_version();
+			exit(0);
+		case 'h':
+			main_print_help(argv[0]);
+			exit(0);
+		default:
+			main_usage_error(argv[0], NULL);
+		}
+	}
+	if (optind >= argc)
+		main_usage_error(argv[0], "no configuration file specified");
+	if (argc - optind > 1)
+		main_usage_error(argv[0], "too many arguments: one configuration file is expected");
+	o->file = argv[optind];
+}
+
+/* Is this configuration served by a process already? */
+static void main_refuse_second(const struct conf *conf)
+{
+	struct sock_addr addr;
+	bool stale;
+	int err;
+
+	if (conf->unix_socket_dir != NULL && conf->unix_socket_dir[0] != '\0' &&
+	    sock_addr_set_unix_dir(&addr, conf->unix_socket_dir, (uint16_t)conf->listen_port) == 0 &&
+	    sock_unix_is_served(&addr))
+		log_fatal("unix socket is in use, cannot continue");
+	if (conf->pidfile == NULL || conf->pidfile[0] == '\0')
+		return;
+	err = pidfile_check(conf->pidfile, &stale);
+	if (err == -E_EXISTS)
+		log_fatal("pidfile '%s' exists, another instance running?", conf->pidfile);
+	if (err != 0)
+		log_fatal("could not check pidfile '%s': %s", conf->pidfile, strerror(errno));
+	if (stale)
+		log_info("stale pidfile, removing");
+}
+
+static void main_write_pidfile(const struct conf *conf)
+{
+	int err;
+
+	if (conf->pidfile == NULL || conf->pidfile[0] == '\0')
+		return;
+	err = pidfile_create(conf->pidfile, &main_pidfile);
+	if (err == -E_EXISTS)
+		log_fatal("pidfile '%s' exists, another instance running?", conf->pidfile);
+	if (err != 0)
+		log_fatal("could not write pidfile '%s': %s", conf->pidfile, strerror(errno));
+}
+
+static void main_exit_handler(void)
+{
+	pidfile_remove(&main_pidfile);
+}
+
+/* Signals are the control thread's; the other threads inherit a mask that keeps them away. */
+static void main_start_threads(struct engine *engine)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	engine_start(engine);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static int main_reload(void *ctx)
+{
+	return reload_run(control_engine(ctx));
+}
+
+static int main_set(void *ctx, const char *key, const char *value)
+{
+	return reload_set(control_engine(ctx), key, value);
+}
+
+static void main_shutdown(void *ctx, enum engine_shutdown how)
+{
+	control_shutdown(ctx, how);
+}
+
+static const struct admin_ops main_admin_ops = {
+	.reload = main_reload,
+	.set = main_set,
+	.shutdown = main_shutdown,
+};
+
+/* Runs until a shutdown. Takes over the snapshot. */
+static void main_run(struct snapshot *snap)
+{
+	struct engine *engine = engine_new(snapshot_hold(snap), &admin_engine_ops);
+	struct control *control = control_new(engine);
+	struct admin *admin = admin_new(engine, &main_admin_ops, control);
+	char err[256];
+
+	if (engine_listen(engine, err, sizeof(err)) != 0)
+		log_fatal("%s", err);
+	main_write_pidfile(snap->conf);
+	snapshot_release(&snap);
+	main_start_threads(engine);
+	log_info("process up: %s, libevent %s (%s), adns: evdns, tls: %s", PACKAGE_STRING, event_get_version(),
+		 event_base_get_method(loop_base(engine->control)), OpenSSL_version(OPENSSL_VERSION));
+	loop_run(engine->control);
+	admin_free(&admin);
+	control_free(&control);
+	engine_free(&engine);
+}
+
+/* --check: the report, and the exit status. */
+static int main_check(const struct snapshot *snap)
+{
+	conf_print_check(snap->conf, stdout);
+	return fflush(stdout) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	struct main_options o = { 0 };
+	struct snapshot *snap;
+	const char *user;
+
+	main_parse_options(argc, argv, &o);
+	tzset();
+	signal(SIGPIPE, SIG_IGN);
+	reload_set_cli(o.quiet, o.verbose);
+	snap = reload_first(o.file);
+	if (snap == NULL)
+		log_fatal("cannot load config file");
+	if (o.check) {
+		int status = main_check(snap);
+
+		snapshot_release(&snap);
+		return status;
+	}
+	user = o.user != NULL ? o.user : snap->conf->user;
+	if (user != NULL && user[0] != '\0')
+		daemon_change_user(user);
+	daemon_refuse_root();
+	if (o.daemon && (snap->conf->pidfile == NULL || snap->conf->pidfile[0] == '\0'))
+		log_fatal("daemon needs pidfile configured");
+	reload_apply_log(snap->conf, true);
+	main_refuse_second(snap->conf);
+	if (o.daemon)
+		daemon_detach();
+	atexit(main_exit_handler);
+	daemon_raise_fd_limit(snap->conf, users_count(snap->users));
+	main_run(snap);
 	return 0;
 }

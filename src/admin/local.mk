@@ -1,1 +1,2 @@
-libpgsluice_a_SOURCES +=
+libpgsluice_a_SOURCES += \
+	src/admin/admin.c src/admin/admin.h

@@ -1,0 +1,31 @@
+/*
+ * The admin console: sessions of the databases `pgbouncer` and `pgsluice`,
+ * served on the control loop.
+ */
+#ifndef PGSLUICE_ADMIN_ADMIN_H
+#define PGSLUICE_ADMIN_ADMIN_H
+
+#include "pool/engine.h"
+
+struct admin;
+
+/* What the console asks of the program above it. */
+struct admin_ops {
+	/* RELOAD: 0, or -E_* when nothing has changed; the log says why. */
+	int (*reload)(void *ctx);
+	/* SET key = value; as above. */
+	int (*set)(void *ctx, const char *key, const char *value);
+	/* SHUTDOWN. */
+	void (*shutdown)(void *ctx, enum engine_shutdown how);
+};
+
+/* To be given to engine_new(). */
+extern const struct engine_ops admin_engine_ops;
+
+/* Starts the console; one per process, before the control loop runs. `ops` must live as long. */
+struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void *ctx) MUSTCHECK;
+
+/* Closes all sessions; the control loop has stopped. Nulls the pointer; NULL inside is fine. */
+void admin_free(struct admin **admin);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * What happens to the process as a whole while it runs: signals, pausing,
+ * shutting down. Control thread only.
+ */
+#ifndef PGSLUICE_CONTROL_H
+#define PGSLUICE_CONTROL_H
+
+#include "pool/engine.h"
+
+struct control;
+
+/* Takes over the signals; the control loop does not run yet. */
+struct control *control_new(struct engine *engine);
+void control_free(struct control **control);
+
+struct engine *control_engine(const struct control *control);
+
+/*
+ * Begins a shutdown, or changes the kind of one that has begun; with
+ * SHUTDOWN_NOW the control loop ends, and so does it later when what is waited for
+ * is gone.
+ */
+void control_shutdown(struct control *control, enum engine_shutdown how);
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * The configuration is one snapshot: the ini file with the list of users that
+ * it names. A reload builds a whole new one beside the old and swaps them only
+ * when everything could be read, so a bad file changes nothing.
+ */
+#include "reload.h"
+
+#include "core/log.h"
+#include "core/str.h"
+
+static struct {
+	bool quiet;
+	int verbose;
+} reload_cli;
+
+void reload_apply_log(const struct conf *conf, bool required)
+{
+	struct log_setup setup = {
+		.quiet = reload_cli.quiet,
+		.verbose = conf->set_in_file[CONF_ID_verbose] ? conf->verbose : reload_cli.verbose,
+		.file = conf->logfile,
+		.file_required = required,
+		.syslog = conf->syslog != 0,
+		.syslog_ident = conf->syslog_ident,
+		.syslog_facility = conf->syslog_facility,
+	};
+
+	log_configure(&setup);
+}
+
+void reload_set_cli(bool quiet, int verbose)
+{
+	struct log_setup setup = { .quiet = quiet, .verbose = verbose };
+
+	reload_cli.quiet = quiet;
+	reload_cli.verbose = verbose;
+	log_configure(&setup);
+}
+
+static void reload_log_messages(struct conf_error *err)
+{
+	for (size_t i = 0; i < err->count; i++)
+		log_write(err->messages[i].level, "%s", err->messages[i].text);
+	conf_error_fini(err);
+}
+
+/*
+ * The list of users of a configuration. A list that was never there does not
+ * stand in the way of a reload: it is reported, and stays empty.
+ */
+static int reload_users(const struct conf *conf, const struct users *old, struct users **out)
+{
+	char text[512];
+	int err;
+
+	if (conf->auth_file == NULL || conf->auth_file[0] == '\0') {
+		*out = users_new_empty();
+		return 0;
+	}
+	err = users_load(conf->auth_file, out, text, sizeof(text));
+	if (err == 0)
+		return 0;
+	log_error("%s", text);
+	return err == -E_IO && (old == NULL || users_count(old) == 0) ? 0 : err;
+}
+
+struct snapshot *reload_first(const char *path)
+{
+	struct conf_error messages;
+	struct users *users;
+	struct conf *conf;
+	int err;
+
+	conf_error_init(&messages);
+	err = conf_load(path, &conf, &messages);
+	reload_log_messages(&messages);
+	if (err != 0)
+		return NULL;
+	/* at the start the entries before a fault are better than no service */
+	if (reload_users(conf, NULL, &users) != 0)
+		log_warning("going on with the %zu users before the fault", users_count(users));
+	return snapshot_new(conf, users);
+}
+
+int reload_run(struct engine *engine)
+{
+	struct snapshot *old = engine_snapshot(engine);
+	struct snapshot *snap = NULL;
+	struct users *users = NULL;
+	struct conf *conf = NULL;
+	struct conf_error messages;
+	int err;
+
+	conf_error_init(&messages);
+	err = conf_reload(old->conf, &conf, &messages);
+	reload_log_messages(&messages);
+	if (err == 0)
+		err = reload_users(conf, old->users, &users);
+	if (err != 0) {
+		log_warning("config file loading failed");
+		users_release(&users);
+		conf_release(&conf);
+	} else {
+		snap = snapshot_new(conf, users);
+		reload_apply_log(conf, false);
+		engine_reload(engine, snap);
+	}
+	snapshot_release(&old);
+	return err;
+}
+
+int reload_set(struct engine *engine, const char *key, const char *value)
+{
+	struct snapshot *old = engine_snapshot(engine);
+	struct conf_error messages;
+	struct conf *conf = NULL;
+	struct users *users;
+	int err;
+
+	conf_error_init(&messages);
+	err = conf_set(old->conf, key, value, &conf, &messages);
+	reload_log_messages(&messages);
+	if (err == 0) {
+		users = users_hold(old->users);
+		reload_apply_log(conf, false);
+		engine_reload(engine, snapshot_new(conf, users));
+	}
+	snapshot_release(&old);
+	return err;
+}

@@ -1,0 +1,29 @@
+/*
+ * Loading the configuration with the files it names, at the start and again
+ * later, and handing it to the engine. Control thread only.
+ */
+#ifndef PGSLUICE_RELOAD_H
+#define PGSLUICE_RELOAD_H
+
+#include "core/base.h"
+#include "pool/engine.h"
+
+/* Remembers what the command line says about the log and applies it; before the first load. */
+void reload_set_cli(bool quiet, int verbose);
+
+/* Loads for the start; logs what there is to say and returns NULL when the file is no good. Held for the caller. */
+struct snapshot *reload_first(const char *path) MUSTCHECK;
+
+/* Sets the log up as the configuration says; `required`: a log file that cannot be opened ends the process. */
+void reload_apply_log(const struct conf *conf, bool required);
+
+/*
+ * Loads again and hands the result to the engine. When anything is wrong,
+ * nothing changes, the log says what, and the result is -E_*.
+ */
+int reload_run(struct engine *engine) MUSTCHECK;
+
+/* SET: changes one setting until the next reload. 0, or -E_* after a line in the log. */
+int reload_set(struct engine *engine, const char *key, const char *value) MUSTCHECK;
+
+#endif
