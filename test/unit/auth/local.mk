@@ -1,0 +1,23 @@
+UNIT_TESTS += test/unit/auth/test_base64
+test_unit_auth_test_base64_SOURCES = test/unit/auth/test_base64.c
+test_unit_auth_test_base64_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_crypto
+test_unit_auth_test_crypto_SOURCES = test/unit/auth/test_crypto.c
+test_unit_auth_test_crypto_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_secret
+test_unit_auth_test_secret_SOURCES = test/unit/auth/test_secret.c
+test_unit_auth_test_secret_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_md5
+test_unit_auth_test_md5_SOURCES = test/unit/auth/test_md5.c
+test_unit_auth_test_md5_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_users
+test_unit_auth_test_users_SOURCES = test/unit/auth/test_users.c
+test_unit_auth_test_users_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_scram
+test_unit_auth_test_scram_SOURCES = test/unit/auth/test_scram.c
+test_unit_auth_test_scram_LDADD = $(UNIT_LIBS)
