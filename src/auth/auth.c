@@ -240,23 +240,13 @@ static enum auth_verdict auth_take_start(struct auth *a, const uint8_t *payload,
 	return starts[a->method](a, out);
 }
 
-/*
- * The string of a PasswordMessage, without its NUL. False, with the verdict's
- * reason in *out, when there is none that could be right.
- */
-static bool auth_read_password(const uint8_t *payload, size_t n, struct slice *password, struct auth_out *out)
+/* The string of a PasswordMessage, without its NUL; or the reason why there is none that could be right. */
+static enum auth_reason auth_read_password(const uint8_t *payload, size_t n, struct slice *password)
 {
-	out->reason = AUTH_REASON_PASSWORD;
-	if (n == 0 || n > AUTH_PAYLOAD_MAX || memchr(payload, '\0', n) != payload + n - 1) {
-		out->detail = "malformed password message";
-		return false;
-	}
-	if (n == 1) {
-		out->reason = AUTH_REASON_EMPTY;
-		return false;
-	}
+	if (n == 0 || n > AUTH_PAYLOAD_MAX || memchr(payload, '\0', n) != payload + n - 1)
+		return AUTH_REASON_PASSWORD;
 	*password = slice_make(payload, n - 1);
-	return true;
+	return n == 1 ? AUTH_REASON_EMPTY : AUTH_REASON_NONE;
 }
 
 /* Equality whose time does not tell where two texts differ, nor how long ours is. */
@@ -299,9 +289,11 @@ static bool auth_is_right_password(const struct auth *a, struct slice password)
 static enum auth_verdict auth_take_password(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out)
 {
 	struct slice password;
+	enum auth_reason reason;
 
-	if (!auth_read_password(payload, n, &password, out))
-		return auth_fail(a, out, out->reason, out->detail);
+	reason = auth_read_password(payload, n, &password);
+	if (reason != AUTH_REASON_NONE)
+		return auth_fail(a, out, reason, "empty or malformed password message");
 	if (!auth_is_right_password(a, password))
 		return auth_fail(a, out, AUTH_REASON_PASSWORD, auth_mismatch_detail(a));
 	a->password = slice_dup(password);
@@ -328,9 +320,11 @@ static enum auth_verdict auth_take_md5(struct auth *a, const uint8_t *payload, s
 {
 	struct slice answer;
 	char expected[MD5_SECRET_LEN + 1];
+	enum auth_reason reason;
 
-	if (!auth_read_password(payload, n, &answer, out))
-		return auth_fail(a, out, out->reason, out->detail);
+	reason = auth_read_password(payload, n, &answer);
+	if (reason != AUTH_REASON_NONE)
+		return auth_fail(a, out, reason, "empty or malformed password message");
 	if (auth_expected_md5(a, expected) < 0)
 		return auth_fail(a, out, AUTH_REASON_PASSWORD, "OpenSSL has no MD5");
 	if (answer.n != MD5_SECRET_LEN || !mem_equal_ct(answer.p, expected, MD5_SECRET_LEN) ||

@@ -21,3 +21,11 @@ test_unit_auth_test_users_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/auth/test_scram
 test_unit_auth_test_scram_SOURCES = test/unit/auth/test_scram.c
 test_unit_auth_test_scram_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_auth
+test_unit_auth_test_auth_SOURCES = test/unit/auth/test_auth.c
+test_unit_auth_test_auth_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_auth_server
+test_unit_auth_test_auth_server_SOURCES = test/unit/auth/test_auth_server.c
+test_unit_auth_test_auth_server_LDADD = $(UNIT_LIBS)

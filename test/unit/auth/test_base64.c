@@ -19,8 +19,12 @@ static void test_known_values(void **state)
 		const char *plain;
 		const char *coded;
 	} rows[] = {
-		{ "", "" },	    { "f", "Zg==" },	    { "fo", "Zm8=" },
-		{ "foo", "Zm9v" },  { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" },
+		{ "", "" },
+		{ "f", "Zg==" },
+		{ "fo", "Zm8=" },
+		{ "foo", "Zm9v" },
+		{ "foob", "Zm9vYg==" },
+		{ "fooba", "Zm9vYmE=" },
 		{ "foobar", "Zm9vYmFy" },
 	};
 
@@ -60,9 +64,8 @@ static void test_all_bytes_survive(void **state)
 static void test_anything_else_is_refused(void **state)
 {
 	static const char *const bad[] = {
-		"Z",	 "Zg",	      "Zg=",	  "Zg===",     "=Zg=",	 "Z===",      "====",	  "Zh==",  "Zm9=",
-		"Zm9v ", " Zm9v",     "Zm 9",	  "Zm9v\n",    "Zm\n=",	 "Zm9v====",  "Zg==Zg==", "Zm8=Zm8=", "Zm-_",
-		"Zm9\x80", "Z=9v",
+		"Z",     "Zg",   "Zg=",    "Zg===", "=Zg=",     "Z===",     "====",     "Zh==", "Zm9=",    "Zm9v ",
+		" Zm9v", "Zm 9", "Zm9v\n", "Zm\n=", "Zm9v====", "Zg==Zg==", "Zm8=Zm8=", "Zm-_", "Zm9\x80", "Z=9v",
 	};
 	uint8_t bytes[16];
 

@@ -11,13 +11,13 @@
 /* The example of RFC 7677. */
 #define RFC_CLIENT_NONCE "rOprNGfwEbeRWgbNEkqO"
 #define RFC_SERVER_NONCE "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-#define RFC_NONCE	 RFC_CLIENT_NONCE RFC_SERVER_NONCE
+#define RFC_NONCE        RFC_CLIENT_NONCE RFC_SERVER_NONCE
 #define RFC_CLIENT_FIRST "n,,n=user,r=" RFC_CLIENT_NONCE
 #define RFC_SERVER_FIRST "r=" RFC_NONCE ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
 #define RFC_CLIENT_FINAL "c=biws,r=" RFC_NONCE ",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 #define RFC_SERVER_FINAL "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-#define RFC_VERIFIER                                                                                                   \
-	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"                    \
+#define RFC_VERIFIER                                                                                \
+	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:" \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 #define PROOF "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
@@ -175,8 +175,8 @@ static int talk(struct scram_server *s, struct scram_client *c, int *verified)
 static void test_sides_talk(void **state)
 {
 	char *longest = xcalloc(65531, 1);
-	const char *const passwords[] = { "secret", "", "with, comma = and ' \"", "\xc3\xa4\xe2\x82\xac", "\xff\xfe",
-					  longest };
+	const char *const passwords[] = { "secret",   "",     "with, comma = and ' \"", "\xc3\xa4\xe2\x82\xac",
+					  "\xff\xfe", longest };
 
 	memset(longest, 'x', 65530);
 	for (size_t i = 0; i < ARRAY_LEN(passwords); i++) {
