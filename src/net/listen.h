@@ -57,7 +57,7 @@ struct listener_set *listener_set_open(const struct listen_conf *conf, char *err
 struct listener_set *listener_set_adopt(const int *fds, size_t count, const struct listen_conf *conf, bool own_paths,
 					char *err, size_t err_size) MUSTCHECK;
 
-/* Closes everything as listener_set_close() does and frees the set. */
+/* Closes everything as listener_set_close() does and frees the set. The attached loops must still exist. */
 void listener_set_free(struct listener_set **set);
 
 /* Accepts on this loop from now on; may be called for several loops, once each, while they run or before. */
@@ -66,7 +66,8 @@ void listener_set_attach(struct listener_set *set, struct loop *loop, listen_acc
 /*
  * No loop accepts until listener_set_resume(); connections queue up in the
  * kernel. It reaches each loop by message: what the caller posts to a loop
- * afterwards finds it done.
+ * afterwards finds it done. Resuming also ends the five seconds' rest that a
+ * loop takes when accept() fails for lack of descriptors or memory.
  */
 void listener_set_pause(struct listener_set *set);
 void listener_set_resume(struct listener_set *set);

@@ -434,6 +434,7 @@ static void sock_unlink_stale(const char *path)
 static int sock_bind_path(int fd, const struct sock_addr *addr, unsigned mode, gid_t gid, const char **call)
 {
 	char path[SOCK_ADDR_TEXT];
+	int err;
 
 	sock_addr_path(addr, path, sizeof(path));
 	sock_unlink_stale(path);
@@ -442,9 +443,16 @@ static int sock_bind_path(int fd, const struct sock_addr *addr, unsigned mode, g
 		return -E_SYS;
 	*call = "chown";
 	if (gid != (gid_t)-1 && chown(path, (uid_t)-1, gid) != 0)
-		return -E_SYS;
+		goto fail;
 	*call = "chmod";
-	return chmod(path, (mode_t)mode) == 0 ? 0 : -E_SYS;
+	if (chmod(path, (mode_t)mode) != 0)
+		goto fail;
+	return 0;
+fail:
+	err = errno;
+	unlink(path);
+	errno = err;
+	return -E_SYS;
 }
 
 int sock_listen_unix(const struct sock_addr *addr, unsigned mode, const char *group, int backlog, const char **call)
