@@ -172,7 +172,8 @@ build_program()
 		return
 	fi
 	say "building in build/quickstart"
-	mkdir -p "$build" || die "cannot make $build" "the checkout must be writable for $(id -un)"
+	mkdir -p "$build" && [ -w "$build" ] ||
+		die "cannot write to $build" "the checkout must be writable for $(id -un), and built by nobody else before"
 	local log=$build/quickstart.log
 	(
 		set -e
@@ -333,13 +334,10 @@ show_what_runs()
 		pgpid=$(sed -n 1p "$state/data/postmaster.pid") pgport=$(sed -n 4p "$state/data/postmaster.pid")
 		say "PostgreSQL runs (process $pgpid, port $pgport)"
 	fi
-	cat <<-TEXT
-
-		Try:
-		  psql -h 127.0.0.1 -p $port -U $load_user app             a database, through the pooler
-		  psql -h 127.0.0.1 -p $port -U pgsluice pgsluice      the console: show help; show clients; pause; resume;
-		  contrib/quickstart.sh --stop                          ends both and removes $state
-	TEXT
+	printf '\nTry:\n'
+	printf '  %-48s %s\n' "psql -h 127.0.0.1 -p $port -U $load_user app" "a database, through the pooler" \
+		"psql -h 127.0.0.1 -p $port -U pgsluice pgsluice" "the console: show help; show clients; pause; resume;" \
+		"contrib/quickstart.sh --stop" "ends what runs and removes $state"
 }
 
 prepare_state()

@@ -141,7 +141,7 @@ static int scram_client_prove(struct scram_client *c, struct slice server_first,
 		rc = scram_sign(stored_key, &m, proof);
 	if (rc == 0)
 		rc = scram_sign(c->keys.server_key, &m, c->signature);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
 		proof[i] ^= c->keys.client_key[i];
