@@ -2,6 +2,7 @@
 """Counts the single test cases of a `make check` and prints "N passed, N failed, N skipped".
 
     test/totals.py [--make-status N] [--build-log FILE] DIR
+    test/totals.py --self-test
 
 Reads each NAME.trs below DIR, which holds the verdict on a test program, and the NAME.log beside it, which holds its
 cases: as TAP (cmocka with CMOCKA_MESSAGE_OUTPUT=TAP, our own scripts) or with pytest's closing line. A program whose
@@ -57,12 +58,42 @@ def show_failure(name, log):
         print(f"    {line}")
 
 
+# Verdict, log, and what it counts: passed, failed, skipped.
+SAMPLES = [
+    ("PASS", "1..3\nok 1 - a\nok 2 - b\nok 3 # SKIP c\n", (2, 0, 1)),
+    ("FAIL", "1..3\nok 1 - a\nnot ok 2 - b\n# 0x1 != 0x2\nnot ok 3 # SKIP c\n# not ok - t\n", (1, 1, 1)),
+    ("FAIL", "ok 1 - a\nSegmentation fault\n", (1, 1, 0)),
+    ("PASS", "..s [100%]\n==== 12 passed, 3 skipped, 1 xfailed, 1 warning in 75.12s (0:01:15) ====\n", (13, 0, 3)),
+    ("FAIL", "1 passed in 0.1s\n==== 2 failed, 3 passed, 4 errors in 1.20s ====\n", (3, 6, 0)),
+    ("FAIL", "3 passed in 0.1s\n", (3, 1, 0)),
+    ("SKIP", "PostgreSQL is missing\n", (0, 0, 1)),
+    ("PASS", "", (1, 0, 0)),
+    ("ERROR", "", (0, 1, 0)),
+    ("", "", (0, 1, 0)),
+]
+
+
+def self_test():
+    """Counts the samples; prints TAP."""
+    failed = 0
+    print(f"1..{len(SAMPLES)}")
+    for number, (verdict, log, expected) in enumerate(SAMPLES, 1):
+        counts = count_program(verdict, log)
+        got = tuple(counts[key] for key in ("passed", "failed", "skipped"))
+        print(f"{'ok' if got == expected else 'not ok'} {number} - {verdict or 'no verdict'} {expected}, counted {got}")
+        failed += got != expected
+    return 1 if failed else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--make-status", type=int, default=0, help="exit status of make check")
     parser.add_argument("--build-log", help="its output, shown when it failed without a test having failed")
-    parser.add_argument("dir", type=pathlib.Path)
+    parser.add_argument("--self-test", action="store_true", help="check this script itself")
+    parser.add_argument("dir", type=pathlib.Path, nargs="?", default=pathlib.Path("."))
     args = parser.parse_args()
+    if args.self_test:
+        return self_test()
     total = dict(passed=0, failed=0, skipped=0)
     for trs in sorted(args.dir.rglob("*.trs")):
         found = re.search(r"^:test-result:\s*(\w+)", trs.read_text(), re.M)
