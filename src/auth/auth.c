@@ -277,6 +277,7 @@ static bool auth_is_right_password(const struct auth *a, struct slice password)
 	case SECRET_MD5:
 		right = md5_make_secret(password, a->user_name, hashed) == 0 &&
 			mem_equal_ct(hashed, a->secret.text, MD5_SECRET_LEN);
+		mem_wipe(hashed, sizeof(hashed));
 		break;
 	case SECRET_EMPTY:
 		break;

@@ -40,6 +40,26 @@ test_fuzz_fuzz_wire_SOURCES = test/fuzz/fuzz_wire.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_wire_LDFLAGS = $(FUZZ_LDFLAGS)
 test_fuzz_fuzz_wire_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_auth
+test_fuzz_fuzz_auth_SOURCES = test/fuzz/fuzz_auth.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_auth_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_auth_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_scram_client
+test_fuzz_fuzz_scram_client_SOURCES = test/fuzz/fuzz_scram_client.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_scram_client_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_scram_client_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_scram_server
+test_fuzz_fuzz_scram_server_SOURCES = test/fuzz/fuzz_scram_server.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_scram_server_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_scram_server_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_userlist
+test_fuzz_fuzz_userlist_SOURCES = test/fuzz/fuzz_userlist.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_userlist_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_userlist_LDADD = $(SLUICE_LIBS)
+
 EXTRA_DIST += test/fuzz/corpus
 check_PROGRAMS += $(FUZZ_TARGETS)
 
