@@ -25,6 +25,9 @@ struct dns_conf {
  * resolver until done() is called, which happens exactly once for each
  * dns_lookup(), later and on the asker's loop. So an asker that loses interest
  * must keep the request: it sets `cancelled` and frees it in done().
+ *
+ * err is then 0, -E_NOENT (no such name), -E_TIMEOUT (no server answered),
+ * -E_IO (a server failed or refused) or -E_CLOSED (dns_free()).
  */
 struct dns_request {
 	struct loop_msg msg;                   /* private */
@@ -36,7 +39,7 @@ struct dns_request {
 	bool cancelled;                        /* the asker's, on its own loop; not looked at by the resolver */
 	char name[DNS_NAME_MAX + 1];           /* what was asked */
 	uint16_t port;                         /* goes into each address */
-	int err;                               /* 0, -E_NOENT, -E_TIMEOUT, -E_CLOSED or -E_IO */
+	int err;                               /* 0 or as above */
 	unsigned count;                        /* addresses; at least 1 when err is 0 */
 	struct sock_addr addrs[DNS_ADDRS_MAX]; /* each time another one comes first */
 };
@@ -56,9 +59,9 @@ typedef void (*dns_gone_fn)(const char *name, const struct sock_addr *addr, void
 struct dns *dns_new(struct loop *loop, const char *resolv_conf, const struct dns_conf *conf) MUSTCHECK;
 
 /*
- * Ends all look-ups with -E_CLOSED and frees the resolver. Called when the
- * resolver's loop has stopped, but before it is freed, and no other loop asks
- * any more.
+ * Ends all look-ups with -E_CLOSED and frees the resolver. Called when all
+ * loops have stopped and none has been freed. While look-ups are under way it
+ * turns the resolver's loop, so other events there must still be fit to run.
  */
 void dns_free(struct dns **dns);
 

@@ -1,5 +1,5 @@
 libpgsluice_a_SOURCES += \
-	src/net/dns.h \
+	src/net/dns.c src/net/dns.h \
 	src/net/listen.c src/net/listen.h \
 	src/net/loop.c src/net/loop.h \
 	src/net/sock.c src/net/sock.h \
