@@ -62,7 +62,8 @@ done
 build=${build:-$top/build/test${sanitizer:+-$sanitizer}}
 jobs=$(nproc)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/pgsluice-test.XXXXXX") || die "cannot make a directory in ${TMPDIR:-/tmp}"
-trap 'rm -rf "$scratch"' EXIT
+ticker=
+trap 'rm -rf "$scratch"; [ -z "$ticker" ] || kill "$ticker" 2>/dev/null' EXIT
 chmod 755 "$scratch"
 
 build_program()
@@ -104,6 +105,16 @@ set_sanitizer_options()
 	export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=0:second_deadlock_stack=1}
 }
 
+# Says every half minute how far the longest test is, so that nobody takes a long run for a hung one.
+show_progress()
+{
+	local log=test/integration/run.sh.log last
+	while sleep 30 >/dev/null 2>&1; do
+		last=$(tail -c 300 "$log" 2>/dev/null | grep -o '\[ *[0-9]*%\]' | tail -n 1)
+		say "still testing${last:+, integration $last}"
+	done
+}
+
 run_tests()
 {
 	local check=(make -k --no-print-directory -j "$jobs" check)
@@ -112,9 +123,13 @@ run_tests()
 	export CMOCKA_MESSAGE_OUTPUT=TAP
 	find . -name '*.trs' -delete
 	say "running the tests${quick:+ without integration}"
+	show_progress &
+	ticker=$!
 	"${check[@]}" 2>&1 </dev/null | tee "$scratch/check.log" |
 		grep --line-buffered -E '^(PASS|FAIL|ERROR|SKIP|XPASS|XFAIL): |error:|warning:|\*\*\* No rule'
 	[ "${PIPESTATUS[0]}" = 0 ] || check_failed=1
+	kill "$ticker" 2>/dev/null
+	ticker=
 }
 
 run_torture()
