@@ -231,6 +231,7 @@ static int dns_err(int result)
 	case EVUTIL_EAI_NODATA:
 		return -E_NOENT;
 	case EVUTIL_EAI_AGAIN:
+	case EVUTIL_EAI_FAIL: /* what libevent says for a silent server as well as for one that failed */
 		return -E_TIMEOUT;
 	case EVUTIL_EAI_CANCEL:
 		return -E_CLOSED;

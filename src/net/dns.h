@@ -26,8 +26,8 @@ struct dns_conf {
  * dns_lookup(), later and on the asker's loop. So an asker that loses interest
  * must keep the request: it sets `cancelled` and frees it in done().
  *
- * err is then 0, -E_NOENT (no such name), -E_TIMEOUT (no server answered),
- * -E_IO (a server failed or refused) or -E_CLOSED (dns_free()).
+ * err is then 0, -E_NOENT (no such name), -E_TIMEOUT (no server gave a good
+ * answer in time), -E_IO (anything else) or -E_CLOSED (dns_free()).
  */
 struct dns_request {
 	struct loop_msg msg;                   /* private */
