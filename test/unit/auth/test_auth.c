@@ -155,6 +155,19 @@ static void test_reasons_do_not_tell_why(void **state)
 	assert_int_equal(reason, AUTH_REASON_TRUST);
 }
 
+static void test_no_password_is_not_an_empty_one(void **state)
+{
+	static const enum auth_method methods[] = { AUTH_METHOD_PLAIN, AUTH_METHOD_MD5, AUTH_METHOD_SCRAM };
+	enum auth_reason reason;
+	const char *detail;
+
+	/* The answer of md5 and SCRAM to a challenge is not empty when the password is. */
+	for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+		assert_int_equal(log_in_as(methods[i], "", "", &reason, &detail), AUTH_FAIL);
+		assert_int_equal(log_in_as(methods[i], NULL, "", &reason, &detail), AUTH_FAIL);
+	}
+}
+
 static void test_texts(void **state)
 {
 	assert_string_equal(auth_reason_text(AUTH_REASON_PASSWORD), "password authentication failed");
@@ -470,6 +483,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stored_against_method),
 		cmocka_unit_test(test_reasons_do_not_tell_why),
+		cmocka_unit_test(test_no_password_is_not_an_empty_one),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_method_names),
 		cmocka_unit_test(test_requests),
