@@ -8,10 +8,17 @@
 
 #include "core/str.h"
 
-#define CONF_MAGIC        0x436f4e66
-#define CONF_MAX_DB_NAME  63
-#define CONF_MAX_USERNAME 127
-#define CONF_ADMIN_DB     "pgbouncer"
+#define CONF_MAGIC         0x436f4e66
+#define CONF_MAX_DB_NAME   63
+#define CONF_MAX_USERNAME  127
+#define CONF_ADMIN_DB      "pgbouncer"
+
+#define CONF_PROFILE_COUNT (CONF_PROFILE_PGSLUICE + 1)
+
+/* ---- conf_show.c ---- */
+
+/* The main section's header of each profile. */
+extern const char *const conf_profile_names[CONF_PROFILE_COUNT];
 
 /* ---- conf_error.c ---- */
 

@@ -35,11 +35,6 @@ struct conf_loader {
 	void *read_ctx;
 };
 
-static const char *const conf_profile_names[] = {
-	[CONF_PROFILE_PGBOUNCER] = "pgbouncer",
-	[CONF_PROFILE_PGSLUICE] = "pgsluice",
-};
-
 /* ---- sections ---- */
 
 static int conf_load_bad_section(struct conf_loader *l, const char *name, const char *hint)
@@ -74,7 +69,7 @@ static int conf_load_begin_section(struct conf_loader *l, const char *name)
 		{ "peers", CONF_SECTION_PEERS },
 	};
 
-	for (unsigned profile = 0; profile < ARRAY_LEN(conf_profile_names); profile++) {
+	for (unsigned profile = 0; profile < CONF_PROFILE_COUNT; profile++) {
 		if (strcmp(name, conf_profile_names[profile]) == 0)
 			return conf_load_begin_main(l, profile);
 	}

@@ -8,6 +8,11 @@
 
 #include "core/alloc.h"
 
+const char *const conf_profile_names[CONF_PROFILE_COUNT] = {
+	[CONF_PROFILE_PGBOUNCER] = "pgbouncer",
+	[CONF_PROFILE_PGSLUICE] = "pgsluice",
+};
+
 static enum conf_id conf_show_order[CONF_ID_COUNT];
 static pthread_once_t conf_show_once = PTHREAD_ONCE_INIT;
 

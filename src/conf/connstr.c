@@ -15,12 +15,14 @@
 void connstr_init(struct connstr *cs, const char *text)
 {
 	cs->next = text;
-	cs->value = xmalloc(strlen(text) + 1);
+	cs->size = strlen(text) + 1;
+	cs->value = xmalloc(cs->size);
 }
 
 void connstr_fini(struct connstr *cs)
 {
-	free_secret(cs->value);
+	mem_wipe(cs->value, cs->size); /* one of the values may have been a password */
+	free(cs->value);
 	cs->value = NULL;
 	cs->next = NULL;
 }

@@ -13,6 +13,7 @@
 struct connstr {
 	const char *next; /* what is still to be read */
 	char *value;      /* room for the unquoted value, owned */
+	size_t size;      /* of that room */
 };
 
 /* Begins at the start of a NUL-terminated text. */
