@@ -20,6 +20,16 @@ FUZZ_SOURCES = test/fuzz/replay_main.c test/fuzz/fuzz.h
 FUZZ_LDFLAGS = $(AM_LDFLAGS)
 endif
 
+FUZZ_TARGETS += test/fuzz/fuzz_connstr
+test_fuzz_fuzz_connstr_SOURCES = test/fuzz/fuzz_connstr.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_connstr_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_connstr_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_ini
+test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_ini_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_parse
 test_fuzz_fuzz_parse_SOURCES = test/fuzz/fuzz_parse.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_parse_LDFLAGS = $(FUZZ_LDFLAGS)
