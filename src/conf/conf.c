@@ -5,8 +5,9 @@
  * only read from then on. Hence no lock: the reference count is the one field
  * that changes.
  */
-#include "conf/conf_int.h"
+#include "conf/conf.h"
 
+#include "conf/conf_int.h"
 #include "core/alloc.h"
 
 struct conf *conf_new(enum conf_profile profile)
