@@ -9,7 +9,7 @@ Checks, one TAP line each, with file:line of every offence and what would be rig
   include directions  a file includes its own folder and the layers below, never a sibling or a layer above
   purity              proto/ and auth/ see no socket and no event loop, proto/ no clock either
   guards              every header has an include guard named after its path
-  own header first    x.c includes x.h before anything else (core/base.h and config.h aside)
+  own header first    x.c includes x.h or x_int.h before anything else (core/base.h and config.h aside)
   headers alone       every header compiles without help; the compiler comes from $CC, its flags from
                       $CPPFLAGS and $CFLAGS; left out when there is no config.h
   size                no file past 1500 lines
@@ -144,7 +144,7 @@ def check_own_header(tree):
         for line, quoted, system in tree.includes(name):
             if quoted in ("config.h", "core/base.h") and quoted != own:
                 continue
-            if quoted != own:
+            if quoted not in (own, name[:-2] + "_int.h"):
                 yield f"src/{name}:{line}: includes {quoted or '<' + system + '>'} first; \"{own}\" goes before it"
             break
         else:
