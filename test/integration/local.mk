@@ -1,0 +1,33 @@
+# The whole suite is one entry of make check; see test/integration/README.md.
+INTEGRATION_FILES = \
+	test/integration/README.md \
+	test/integration/conftest.py \
+	test/integration/harness/__init__.py \
+	test/integration/harness/cluster.py \
+	test/integration/harness/pooler.py \
+	test/integration/harness/procs.py \
+	test/integration/harness/wire.py \
+	test/integration/pytest.ini \
+	test/integration/test_bad_input.py \
+	test/integration/test_cancel.py \
+	test/integration/test_config_reload.py \
+	test/integration/test_console_commands.py \
+	test/integration/test_console_show.py \
+	test/integration/test_copy.py \
+	test/integration/test_dns.py \
+	test/integration/test_extended.py \
+	test/integration/test_listen_unix.py \
+	test/integration/test_login.py \
+	test/integration/test_parameters.py \
+	test/integration/test_pgbench.py \
+	test/integration/test_pool_limits.py \
+	test/integration/test_pool_modes.py \
+	test/integration/test_reset_check.py \
+	test/integration/test_server_login.py \
+	test/integration/test_server_loss.py \
+	test/integration/test_signals_process.py \
+	test/integration/test_startup_packet.py \
+	test/integration/test_threads.py \
+	test/integration/test_timeouts.py
+
+EXTRA_DIST += test/integration/run.sh $(INTEGRATION_FILES)

@@ -1,0 +1,298 @@
+"""The ini file: its dialect, profiles, --check; what a reload changes, and what a broken one leaves alone."""
+import os
+import signal
+
+import pytest
+from harness import procs, wire
+from harness.pooler import binary
+from harness.procs import wait_until
+
+
+def start_fails(p):
+    """The pooler must refuse to start: exit status 1 with a FATAL line. Its output comes back."""
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    text = p.log_text()
+    assert "FATAL cannot load config file" in text, text
+    return text
+
+
+# --- the dialect
+
+
+@pytest.mark.newer
+def test_comments_spaces_and_case(make_pooler, cluster):
+    p = make_pooler(start=False)
+    p.raw_ini = f"""
+; a comment
+# another
+  [pgbouncer]
+\tlisten_addr=127.0.0.1
+   listen_port   =   {p.port}   \r
+unix_socket_dir = {p.dir}
+auth_type = TRUST
+auth_file = {p.userlist}
+admin_users = admin, other  third
+server_reset_query = DISCARD ALL ; not a comment
+[databases]
+app = {cluster.dsn()}
+'my db' = {cluster.dsn(dbname="app")}
+quoted = {cluster.dsn(dbname="'app'")}
+"""
+    p.start()
+    assert p.login("app", "my db").value("select current_database()") == "app"
+    assert p.login("app", "quoted").value("select current_database()") == "app"
+    assert p.config()["server_reset_query"] == "DISCARD ALL ; not a comment"
+
+
+def test_include(make_pooler, cluster):
+    p = make_pooler(start=False)
+    p.write(f"{p.dir}/db.ini", f"[databases]\nsecond = {cluster.dsn(dbname='app')}\n")
+    p.settings["default_pool_size"] = 3
+    p.raw_ini = p.ini_text() + f"%include {p.dir}/db.ini\nthird = {cluster.dsn(dbname='app')}\n"
+    p.start()
+    for name in ("app", "second", "third"):
+        assert p.login("app", name).value("select 1") == "1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[pgbouncer]\nnonsense = 1\n",
+        "[pgbouncer]\npool_mode = wild\n",
+        "[pgbouncer]\nlisten_port = abc\n",
+        "[pgbouncer]\nquery_timeout = 1min\n",
+        "[pgbouncer]\nlisten_port\n",
+        "[unknown]\n",
+        "listen_port = 1\n",
+        "[databases]\n",
+        "[pgbouncer\n",
+        "[pgbouncer]\n[databases]\nx = hots=1\n",
+        "[pgbouncer]\n[databases]\nx = port=0\n",
+        "[pgbouncer]\n[databases]\npgbouncer = port=5432\n",
+        "[pgbouncer]\n[users]\nu = nonsense=1\n",
+        "[pgbouncer]\n%include /nonexistent\n",
+    ],
+    ids=lambda t: t.strip().splitlines()[-1],
+)
+def test_bad_files(make_pooler, text):
+    p = make_pooler(start=False, raw_ini=text)
+    start_fails(p)
+
+
+@pytest.mark.ours
+def test_place_of_an_error(make_pooler):
+    p = make_pooler(start=False)
+    p.raw_ini = "[pgbouncer]\npool_mode = session\n\npool_mod = session\n"
+    text = start_fails(p)
+    assert f"{p.ini}:4" in text
+    assert "unknown parameter: pgbouncer/pool_mod" in text
+
+
+def test_missing_file(make_pooler):
+    p = make_pooler(start=False)
+    p.write_files()
+    done = procs.run([binary(), p.dir + "/absent.ini"], check=False)
+    assert done.returncode == 1 and "absent.ini" in done.stderr
+
+
+# --- profiles and --check
+
+
+@pytest.mark.ours
+def test_profiles(make_pooler):
+    for profile, expected in (
+        ("pgbouncer", ("session", "100", "md5")),
+        ("pgsluice", ("transaction", "10000", "scram-sha-256")),
+    ):
+        p = make_pooler(profile=profile, settings={"auth_type": None})
+        with wire.Conn.tcp(p.port) as c:
+            c.login("admin", "pgbouncer", "adminpw")
+            rows = {r[0]: r for r in c.query("SHOW CONFIG").rows}
+        assert tuple(rows[k][1] for k in ("pool_mode", "max_client_conn", "auth_type")) == expected
+        assert tuple(rows[k][2] for k in ("pool_mode", "max_client_conn", "auth_type")) == expected
+
+
+@pytest.mark.ours
+def test_every_setting_is_allowed_under_both_profiles(make_pooler):
+    for profile in ("pgbouncer", "pgsluice"):
+        p = make_pooler(
+            profile=profile,
+            settings={"pool_mode": "session", "threads": 2, "query_timeout_action": "cancel", "max_client_conn": 7},
+        )
+        config = p.config()
+        assert (config["pool_mode"], config["threads"], config["query_timeout_action"], config["max_client_conn"]) == (
+            "session",
+            "2",
+            "cancel",
+            "7",
+        )
+
+
+@pytest.mark.ours
+def test_check(make_pooler):
+    p = make_pooler(start=False, settings={"default_pool_size": 7})
+    p.write_files()
+    done = procs.run([binary(), "--check", p.ini])
+    lines = [line.split("\t") for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert any("default_pool_size" in fields and "7" in fields for fields in lines), done.stdout
+    assert any("app" in fields for fields in lines), done.stdout
+    assert not os.path.exists(p.pidfile), "a check starts nothing"
+    p.write(p.ini, "[pgbouncer]\npool_mode = session\nno_such_setting = 1\n")
+    done = procs.run([binary(), "--check", p.ini], check=False)
+    assert done.returncode == 1
+    assert f"{p.ini}:3" in done.stdout + done.stderr and "no_such_setting" in done.stdout + done.stderr
+
+
+@pytest.mark.ours
+def test_check_passes_on_every_profile_and_header(make_pooler):
+    for profile in ("pgbouncer", "pgsluice"):
+        p = make_pooler(start=False, profile=profile)
+        p.write_files()
+        assert procs.run([binary(), "--check", p.ini]).returncode == 0
+
+
+# --- reload
+
+
+def reload_with(p, how):
+    mark = p.log_mark()
+    if how == "SIGHUP":
+        p.signal(signal.SIGHUP)
+        p.wait_for_log("got SIGHUP, re-reading config", since=mark)
+    else:
+        p.admin("RELOAD")
+    return mark
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "RELOAD"])
+def test_reload_applies(make_pooler, cluster, how):
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    c = p.login()
+    pid = c.value("select pg_backend_pid()")
+    p.databases["fresh"] = cluster.dsn(dbname="app")
+    p.settings.update(query_wait_timeout=33, max_client_conn=77)
+    p.write_files()
+    reload_with(p, how)
+    wait_until(lambda: p.config()["query_wait_timeout"] == "33", "the new value")
+    assert p.login("app", "fresh").value("select 1") == "1"
+    assert c.value("select pg_backend_pid()") == pid, "servers of unchanged databases are kept"
+
+
+def test_omitted_setting_returns_to_its_default(make_pooler):
+    p = make_pooler(settings={"query_wait_timeout": 33})
+    del p.settings["query_wait_timeout"]
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.config()["query_wait_timeout"] == "120"
+
+
+def test_removed_database(make_pooler, cluster):
+    p = make_pooler({"app": cluster.dsn(), "old": cluster.dsn(dbname="app")})
+    c, other = p.login("app", "old"), p.login()
+    c.query("select 1")
+    del p.databases["old"]
+    p.write_files()
+    p.admin("RELOAD")
+    assert c.expect_error_close().text == "database removed"
+    assert other.value("select 1") == "1"
+    assert p.login_error("app", "old").text == "no such database: old"
+    assert "old" not in [r["name"] for r in p.show("databases")]
+
+
+def test_changed_target_recycles_servers(make_pooler, cluster, database):
+    one, two = database(), database()
+    p = make_pooler({"app": cluster.dsn(dbname=one)}, settings={"pool_mode": "transaction"})
+    c, busy = p.login(), p.login()
+    assert c.value("select current_database()") == one
+    busy.query("begin")
+    p.databases["app"] = cluster.dsn(dbname=two)
+    p.write_files()
+    p.admin("RELOAD")
+    assert busy.value("select current_database()") == one, "a transaction ends where it began"
+    busy.query("commit")
+    assert c.value("select current_database()") == two
+    assert busy.value("select current_database()") == two
+    wait_until(lambda: cluster.backends(one) == 0, "the old servers are closed")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("how", ["SIGHUP", "RELOAD"])
+def test_broken_file_changes_nothing(make_pooler, cluster, how):
+    p = make_pooler(
+        {"app": cluster.dsn(), "two": cluster.dsn(dbname="app")},
+        settings={"pool_mode": "transaction", "query_wait_timeout": 33},
+    )
+    conns = [p.login("app", "app"), p.login("app", "two")]
+    pids = [c.value("select pg_backend_pid()") for c in conns]
+    before = p.config()
+    p.settings["query_wait_timeout"] = 44
+    del p.databases["two"]
+    p.settings["zzz_unknown"] = 1
+    p.write_files()
+    mark = p.log_mark()
+    if how == "SIGHUP":
+        p.signal(signal.SIGHUP)
+    else:
+        with pytest.raises(wire.PgError, match="RELOAD failed"):
+            p.admin("RELOAD")
+    line = p.ini_text().splitlines().index("zzz_unknown = 1") + 1
+    p.wait_for_log(f"{p.ini}:{line}", since=mark)
+    assert p.config() == before
+    assert [c.value("select pg_backend_pid()") for c in conns] == pids
+    assert p.login("app", "two").value("select 1") == "1"
+    del p.settings["zzz_unknown"]
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.config()["query_wait_timeout"] == "44"
+
+
+def test_restart_only_settings_are_kept(make_pooler):
+    p = make_pooler()
+    old = p.port
+    p.settings["listen_port"] = old + 1
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.config()["listen_port"] == str(old)
+
+
+def test_log_file_is_reopened(make_pooler):
+    p = make_pooler(start=False)
+    log = f"{p.dir}/own.log"
+    p.settings["logfile"] = log
+    p.start()
+    wait_until(lambda: os.path.exists(log) and "process up" in open(log).read(), "the log file")
+    os.rename(log, log + ".1")
+    p.signal(signal.SIGHUP)
+    p.wait_for_log("got SIGHUP")
+    p.login().terminate()
+    wait_until(lambda: os.path.exists(log) and "login attempt" in open(log).read(), "a new log file")
+    assert "login attempt" not in open(log + ".1").read()
+
+
+def test_reload_under_load(make_pooler, cluster):
+    """Fifty reloads; no client may notice any of them."""
+    p = make_pooler(settings={"pool_mode": "transaction", "log_connections": 0, "log_disconnections": 0}, threads=4)
+    conns = [p.login() for _ in range(8)]
+    for n in range(50):
+        for c in conns:
+            c.send(wire.query(f"select {n}"))
+        p.settings["default_pool_size"] = 3 + n % 5
+        p.databases["app"] = cluster.dsn(pool_size=3 + n % 4)
+        p.write_files()
+        p.signal(signal.SIGHUP)
+        for c in conns:
+            assert c.read_ready().rows == [[str(n)]]
+    p.admin("RELOAD")
+    p.wait_pool(sv_active=0, cl_active=8)
+
+
+def test_limit_of_a_reload_counts_at_once(make_pooler):
+    p = make_pooler()
+    held = [p.login() for _ in range(3)]
+    p.settings["max_client_conn"] = 3
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login_error().text == "no more connections allowed (max_client_conn)"
+    assert held[0].value("select 1") == "1"

@@ -1,0 +1,374 @@
+"""Client logins: every auth_type against every form of stored secret, refusals and their texts, limits, databases."""
+import struct
+
+import psycopg
+import pytest
+from harness import wire
+from harness.procs import wait_until
+from harness.wire import PgError
+
+PASSWORD = "pass word'\"1"
+SECRETS = {
+    "u_plain": PASSWORD,
+    "u_md5": wire.md5_secret("u_md5", PASSWORD),
+    "u_scram": wire.scram_secret(PASSWORD),
+    "u_empty": "",
+    "admin": "adminpw",
+}
+
+# auth_type -> user -> the exchange that the client must see; None: refused although the password is right
+EXCHANGES = {
+    "plain": {"u_plain": "plain", "u_md5": "plain", "u_scram": "plain"},
+    "md5": {"u_plain": "md5", "u_md5": "md5", "u_scram": "scram-sha-256"},
+    "scram-sha-256": {"u_plain": "scram-sha-256", "u_md5": None, "u_scram": "scram-sha-256"},
+}
+REFUSALS = {
+    "plain": "password authentication failed",
+    "md5": "password authentication failed",
+    "scram-sha-256": "SASL authentication failed",
+}
+
+
+@pytest.fixture
+def auth_pooler(make_pooler, cluster):
+    """A pooler whose only database uses the trusted role app for all clients."""
+
+    def make(auth_type, **settings):
+        return make_pooler(
+            {"app": cluster.dsn(user="app")}, secrets=SECRETS, settings={"auth_type": auth_type, **settings}
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("auth_type", EXCHANGES)
+def test_right_password(auth_pooler, auth_type):
+    p = auth_pooler(auth_type)
+    for user, exchange in EXCHANGES[auth_type].items():
+        if exchange is None:
+            e = p.login_error(user, password=PASSWORD)
+            assert e.text == "SASL authentication failed", user
+            p.wait_for_log("user has MD5 secret")
+            continue
+        c = p.login(user, password=PASSWORD)
+        assert c.auth == exchange, user
+        assert c.value("select current_user") == "app"
+        assert p.connect(user=user, password=PASSWORD).execute("select 7").fetchone() == (7,)
+
+
+@pytest.mark.parametrize("auth_type", EXCHANGES)
+def test_wrong_password(auth_pooler, auth_type):
+    p = auth_pooler(auth_type)
+    for user in ("u_plain", "u_md5", "u_scram", "u_empty", "nobody"):
+        exchange = EXCHANGES[auth_type].get(user) or auth_type
+        e = p.login_error(user, password="wrong")
+        assert (e.severity, e.code, e.text) == ("FATAL", "08P01", REFUSALS[exchange]), user
+        assert set(e.fields) <= {"S", "V", "C", "M"}, e.fields
+    assert p.login("u_plain", password=PASSWORD).value("select 1") == "1"
+
+
+@pytest.mark.parametrize("auth_type", ["plain", "md5"])
+def test_empty_password(auth_pooler, auth_type):
+    p = auth_pooler(auth_type)
+    for user in ("u_plain", "u_empty", "nobody"):
+        c = p.raw()
+        c.start(user)
+        assert c.recv().type == "R"
+        c.send(wire.pack("p", b"\0"))
+        assert c.expect_error_close().text == "empty password returned by client", user
+
+
+@pytest.mark.newer
+def test_empty_password_scram(auth_pooler):
+    p = auth_pooler("scram-sha-256")
+    for user in ("u_plain", "u_empty", "nobody"):
+        assert p.login_error(user, password="").text == "SASL authentication failed", user
+
+
+@pytest.mark.parametrize("auth_type", EXCHANGES)
+def test_unknown_user_looks_like_wrong_password(auth_pooler, auth_type):
+    """Message for message the same sizes and the same error, so that names cannot be probed."""
+    p = auth_pooler(auth_type)
+
+    def transcript(user):
+        c = p.raw()
+        c.start(user)
+        seen = []
+        scram = None
+        while True:
+            m = c.recv()
+            seen.append((m.type, len(m.body) if m.type == "R" else m.body))
+            if m.type == "E":
+                c.expect_close()
+                return seen
+            scram = c._answer_auth(m.body, user, "wrong", scram)
+
+    assert transcript("u_plain") == transcript("u_plaiX") == transcript("u_empty")
+
+
+def test_unknown_user_has_stable_salt(auth_pooler):
+    """A salt that changed from one attempt to the next would tell that the user does not exist."""
+    p = auth_pooler("scram-sha-256")
+
+    def salt(user):
+        c = p.raw()
+        c.start(user)
+        c.recv()
+        client = wire.ScramClient("x")
+        first = client.first()
+        c.send(wire.pack("p", wire.cstr("SCRAM-SHA-256") + struct.pack("!i", len(first)) + first))
+        client.final(c.recv().body[4:])
+        return client.salt, client.iterations
+
+    assert salt("ghost") == salt("ghost")
+    assert salt("ghost")[0] != salt("ghost2")[0]
+    assert salt("u_scram") == salt("u_scram")
+    assert salt("ghost")[1] == salt("u_plain")[1] == 4096
+
+
+@pytest.mark.newer
+def test_scram_iterations(auth_pooler):
+    p = auth_pooler("scram-sha-256", scram_iterations=5000)
+    c = p.login("u_plain", password=PASSWORD)
+    assert c.scram_iterations == 5000
+    assert p.login("u_scram", password=PASSWORD).scram_iterations == 4096
+
+
+def test_trust(auth_pooler):
+    p = auth_pooler("trust")
+    assert p.login("u_plain").auth == "trust"
+    assert p.login("u_empty").value("select 1") == "1"
+    e = p.login_error("nobody")
+    assert (e.code, e.text) == ("08P01", '"trust" authentication failed')
+
+
+def test_any(make_pooler, cluster):
+    p = make_pooler(
+        {"app": cluster.dsn(user="app"), "free": cluster.dsn(dbname="app")}, settings={"auth_type": "any"}, secrets={}
+    )
+    assert p.login("whoever").value("select current_user") == "app"
+    assert p.login_error("whoever", "free").text == "bouncer config error"
+    p.wait_for_log("auth_type=any requires forced user")
+
+
+def test_scram_channel_binding_flags(auth_pooler):
+    """`n` and `y` are fine with the matching c=, `p=` is refused: we never offered a binding."""
+    p = auth_pooler("scram-sha-256")
+
+    def attempt(gs2, mechanism="SCRAM-SHA-256", lie=None):
+        c = p.raw()
+        c.start("u_plain")
+        offered = c.recv().body[4:]
+        assert offered == b"SCRAM-SHA-256\0\0"
+        client = wire.ScramClient(PASSWORD, gs2)
+        first = client.first()
+        c.send(wire.pack("p", wire.cstr(mechanism) + struct.pack("!i", len(first)) + first))
+        m = c.recv()
+        if m.type == "E":
+            return PgError(wire.fields_of(m.body)).text
+        if lie:
+            client.gs2 = lie
+        c.send(wire.pack("p", client.final(m.body[4:])))
+        m = c.recv()
+        return PgError(wire.fields_of(m.body)).text if m.type == "E" else "ok"
+
+    assert attempt("n,,") == "ok"
+    assert attempt("y,,") == "ok"
+    assert attempt("p=tls-unique,,") == "SASL authentication failed"
+    assert attempt("n,,", lie="y,,") == "SASL authentication failed"
+    assert attempt("n,,", mechanism="SCRAM-SHA-256-PLUS") == "client selected an invalid SASL authentication mechanism"
+    assert attempt("n,,", mechanism="PLAIN") == "client selected an invalid SASL authentication mechanism"
+
+
+def test_scram_nonce_must_be_echoed(auth_pooler):
+    p = auth_pooler("scram-sha-256")
+    c = p.raw()
+    c.start("u_plain")
+    c.recv()
+    client = wire.ScramClient(PASSWORD)
+    first = client.first()
+    c.send(wire.pack("p", wire.cstr("SCRAM-SHA-256") + struct.pack("!i", len(first)) + first))
+    final = client.final(c.recv().body[4:])
+    c.send(wire.pack("p", final.replace(b"r=" + client.nonce[:5].encode(), b"r=AAAAA")))
+    assert c.expect_error_close().text == "SASL authentication failed"
+
+
+def test_reload_rereads_auth_file(auth_pooler):
+    p = auth_pooler("md5")
+    assert p.login_error("late", password="x").text == "password authentication failed"
+    p.secrets["late"] = "x"
+    p.secrets["u_plain"] = "changed"
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login("late", password="x").value("select 1") == "1"
+    assert p.login_error("u_plain", password=PASSWORD).text == "password authentication failed"
+    assert p.login("u_plain", password="changed").value("select 1") == "1"
+
+
+def test_auth_file_dialect(make_pooler, cluster):
+    """Comments, doubled quotes, text after the secret; a broken line keeps what stood before it."""
+    lines = [
+        '; a comment',
+        '"admin" "adminpw"',
+        '  "a""b"   "c""d" ignored "too"',
+        '',
+        '"two"',
+        '"lines"',
+        f'"long" "{"x" * 1000}"',
+        'not a line of this file',
+        '"after" "x"',
+    ]
+    p = make_pooler(
+        {"app": cluster.dsn(user="app")}, settings={"auth_type": "plain"}, raw_secrets="\n".join(lines) + "\n"
+    )
+    assert p.login('a"b', password='c"d').value("select 1") == "1"
+    assert p.login("two", password="lines").value("select 1") == "1"
+    assert p.login("long", password="x" * 1000).value("select 1") == "1"
+    assert p.login_error("after", password="x").text == "password authentication failed"
+    p.wait_for_log("broken auth file")
+
+
+@pytest.mark.newer
+def test_very_long_password(make_pooler, cluster):
+    """Longer than pkt_buf and than any buffer of ours."""
+    long = "p" * 65000
+    p = make_pooler(
+        {"app": cluster.dsn(user="app")}, settings={"auth_type": "plain", "pkt_buf": 512}, secrets={"u": long}
+    )
+    assert p.login("u", password=long).value("select 1") == "1"
+    assert p.login_error("u", password=long[:-1] + "q").text == "password authentication failed"
+
+
+def test_missing_auth_file_is_not_fatal(make_pooler, cluster):
+    p = make_pooler({"app": cluster.dsn(user="app")}, settings={"auth_file": "/nonexistent/users"})
+    p.wait_for_log("could not open auth_file /nonexistent/users")
+    assert p.login_error("app").text == '"trust" authentication failed'
+
+
+def test_unknown_database_is_told_after_authentication(auth_pooler):
+    p = auth_pooler("md5")
+    assert p.login_error("u_plain", "nodb", password="wrong").text == "password authentication failed"
+    e = p.login_error("u_plain", "nodb", password=PASSWORD)
+    assert (e.code, e.text) == ("08P01", "no such database: nodb")
+
+
+@pytest.mark.newer
+def test_fallback_database(make_pooler, cluster):
+    p = make_pooler({"*": cluster.dsn()})
+    assert p.login("app", "app").value("select current_database()") == "app"
+    assert p.login("app", "bench").value("select current_database()") == "bench"
+    p.wait_for_log("registered new auto-database: bench")
+    e = p.login_error("app", "absent")
+    assert e.code == "3D000"
+
+
+def test_database_defaults_to_user(pooler, make_pooler, cluster):
+    c = pooler.raw()
+    c.login("app", None)
+    assert c.value("select current_database()") == "app"
+
+
+def test_max_client_conn(make_pooler):
+    p = make_pooler(settings={"max_client_conn": 3, "auth_type": "md5"})
+    held = [p.login(password="apppw") for _ in range(3)]
+    e = p.login_error("app", password="apppw")
+    assert (e.code, e.text) == ("08P01", "no more connections allowed (max_client_conn)")
+    assert p.login_error("ghost", password="x").text == "no more connections allowed (max_client_conn)"
+    assert len(p.show("clients")) == 4, "the console is exempt"
+    held[0].terminate()
+    wait_until(lambda: len(p.show("clients")) == 3, "the client that left is no longer counted")
+    assert p.login(password="apppw").value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_max_db_client_connections(make_pooler, cluster):
+    p = make_pooler(
+        {"app": cluster.dsn(max_db_client_connections=2), "other": cluster.dsn(dbname="app")},
+        settings={"auth_type": "md5"},
+    )
+    held = [p.login(password="apppw"), p.login("app2", password="app2pw")]
+    e = p.login_error("app", password="apppw")
+    assert (e.code, e.text) == ("08P01", "client connections exceeded (max_db_client_connections)")
+    assert p.login_error("ghost", password="apppw").text == "client connections exceeded (max_db_client_connections)"
+    assert p.login("app", "other", password="apppw").value("select 1") == "1"
+    row = {r["name"]: r for r in p.show("databases")}["app"]
+    assert (row["max_client_connections"], row["current_client_connections"]) == (2, 2)
+    held[1].terminate()
+    wait_until(
+        lambda: {r["name"]: r for r in p.show("databases")}["app"]["current_client_connections"] == 1, "one left"
+    )
+    assert p.login(password="apppw").value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_max_user_client_connections(make_pooler):
+    p = make_pooler(settings={"auth_type": "md5"}, users={"app": "max_user_client_connections=1"})
+    held = p.login(password="apppw")
+    e = p.login_error("app", password="apppw")
+    assert (e.code, e.text) == ("08P01", "client connections exceeded (max_user_client_connections)")
+    assert p.login("app2", password="app2pw").value("select 1") == "1"
+    held.reset()
+    p.wait_pool(cl_active=0)
+    assert p.login(password="apppw").value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_failed_logins_give_their_counts_back(make_pooler):
+    p = make_pooler(
+        settings={
+            "auth_type": "md5",
+            "max_client_conn": 4,
+            "max_user_client_connections": 2,
+            "max_db_client_connections": 2,
+        }
+    )
+    for _ in range(6):
+        assert p.login_error("app", password="wrong").text == "password authentication failed"
+        c = p.raw()
+        c.start("app")
+        c.recv()
+        c.reset()
+
+    def try_login():
+        try:
+            return p.login(password="apppw")
+        except PgError:
+            return None
+
+    c = wait_until(try_login, "a login succeeds after failed and abandoned ones")
+    assert c.value("select 1") == "1"
+    assert p.lists()["login_clients"] == 0
+
+
+def test_login_log_lines(auth_pooler):
+    p = auth_pooler("md5")
+    p.login("u_plain", password=PASSWORD).terminate()
+    p.login_error("u_plain", password="wrong")
+    prefix = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[\d+\] "
+    client = r"C-0x[0-9a-f]+: app/u_plain@127\.0\.0\.1:\d+ "
+    p.wait_for_log(prefix + "LOG " + client + "login attempt: db=app user=u_plain tls=no")
+    p.wait_for_log(prefix + "LOG " + client + r"closing because: client close request \(age=\d+s\)")
+    p.wait_for_log(prefix + "WARNING " + client + "pooler error: password authentication failed")
+    p.wait_for_log(
+        prefix + r"LOG S-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ new connection to server \(from 127\.0\.0\.1:\d+\)"
+    )
+
+
+def test_password_is_never_logged(auth_pooler):
+    p = auth_pooler("plain", verbose=2)
+    p.login("u_plain", password=PASSWORD).terminate()
+    p.login_error("u_plain", password="another-secret")
+    p.wait_for_log("pooler error: password authentication failed")
+    assert PASSWORD not in p.log_text() and "another-secret" not in p.log_text()
+
+
+@pytest.mark.newer
+def test_cold_pool_shows_backend_error_at_login(make_pooler, cluster):
+    """AuthenticationOk is held back until a server accepted us; its refusal is the client's, with its SQLSTATE."""
+    p = make_pooler({"nodb": cluster.dsn(dbname="absent"), "full": cluster.dsn(dbname="app")})
+    e = p.login_error("app", "nodb")
+    assert (e.code, e.text) == ("3D000", 'database "absent" does not exist')
+    e = p.login_error("limited", "full")
+    assert e.code == "53300"
+    with pytest.raises(psycopg.OperationalError, match='database "absent" does not exist'):
+        p.connect("nodb")

@@ -1,0 +1,206 @@
+"""Session parameters that follow their client from server to server."""
+import pytest
+from harness import wire
+
+PARAMETERS = {
+    "application_name": ("one app", "other'app\\x"),
+    "client_encoding": ("LATIN1", "UTF8"),
+    "DateStyle": ("German, DMY", "ISO, MDY"),
+    "TimeZone": ("Asia/Tokyo", "America/New_York"),
+    "standard_conforming_strings": ("off", "on"),
+    "IntervalStyle": ("sql_standard", "iso_8601"),
+}
+BOTH = pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.newer) if n in ("IntervalStyle", "application_name") else n for n in PARAMETERS],
+)
+
+
+@pytest.fixture
+def shared(make_pooler):
+    """One server for everybody."""
+    return make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+
+
+@BOTH
+def test_set_follows_the_client(shared, name):
+    one, two = PARAMETERS[name]
+    a, b = shared.login(), shared.login()
+    quoted = one.replace("'", "''")
+    assert a.query(f"set {name} = '{quoted}'").params.get(name) == one
+    b.query(f"set {name} = E'{two.replace(chr(92), chr(92) * 2).replace(chr(39), chr(39) * 2)}'")
+    for _ in range(3):
+        assert a.value(f"show {name}") == one
+        assert b.value(f"show {name}") == two
+
+
+@BOTH
+def test_startup_value_follows_the_client(shared, name):
+    one, two = PARAMETERS[name]
+    a, b = shared.login(params={name: one}), shared.login(params={name: two})
+    plain = shared.login()
+    default = plain.value(f"show {name}")
+    for _ in range(2):
+        assert a.value(f"show {name}") == one
+        assert b.value(f"show {name}") == two
+        assert plain.value(f"show {name}") == default
+    assert a.params[name] == one and b.params[name] == two
+
+
+def test_restoring_is_invisible(shared):
+    """No ParameterStatus and no stray answer of the pooler's own SET reaches the client."""
+    a, b = shared.login(params={"application_name": "a"}), shared.login(params={"application_name": "b"})
+    for _ in range(3):
+        for c in (a, b):
+            assert c.query("select 1").types == "TDCZ"
+            c.send(wire.extended("select 2"), wire.SYNC)
+            assert c.read_ready().types == "12TDCZ"
+
+
+def test_restoring_before_a_pipeline(shared):
+    a, b = shared.login(params={"application_name": "a"}), shared.login(params={"application_name": "b"})
+    for c, name in ((a, "a"), (b, "b"), (a, "a")):
+        c.send(
+            wire.extended("show application_name"),
+            wire.SYNC,
+            wire.extended("show application_name"),
+            wire.SYNC,
+            wire.query("show application_name"),
+        )
+        assert [c.read_ready().rows for _ in range(3)] == [[[name]]] * 3
+
+
+def test_restoring_before_a_copy(shared, cluster):
+    a, b = shared.login(params={"client_encoding": "LATIN1"}), shared.login()
+    for _ in range(2):
+        b.query("select 1")
+        a.send(wire.query("copy (select chr(228)) to stdout"))
+        result = a.read_ready()
+        assert [m.body for m in result.messages if m.type == "d"] == [b"\xe4\n"]
+
+
+def test_encoding_of_each_client(shared):
+    latin, utf = shared.connect(client_encoding="latin1"), shared.connect()
+    for _ in range(2):
+        assert latin.execute("select 'ä'::text").fetchone() == ("ä",)
+        assert utf.execute("select 'ä€'::text").fetchone() == ("ä€",)
+
+
+def test_discard_all_and_reset(shared):
+    a, b = shared.login(params={"application_name": "mine"}), shared.login()
+    a.query("set timezone = 'Asia/Tokyo'")
+    a.query("discard all")
+    b.query("select 1")
+    assert a.value("show timezone") == "UTC"
+
+
+def test_rolled_back_set(shared):
+    a, b = shared.login(), shared.login()
+    a.query("set timezone = 'Asia/Tokyo'")
+    a.query("begin")
+    a.query("set timezone = 'America/New_York'")
+    a.query("rollback")
+    b.query("select 1")
+    assert a.value("show timezone") == "Asia/Tokyo"
+
+
+def test_set_local(shared):
+    a, b = shared.login(), shared.login()
+    a.query("begin")
+    a.query("set local timezone = 'Asia/Tokyo'")
+    assert a.value("show timezone") == "Asia/Tokyo"
+    a.query("commit")
+    assert b.value("show timezone") == "UTC"
+    assert a.value("show timezone") == "UTC"
+
+
+@pytest.mark.newer
+def test_invalid_startup_value(shared):
+    """The server refuses the SET: this client is told and goes, the others stay."""
+    other = shared.login()
+    other.query("select 1")
+    c = shared.raw()
+    c.start(params={"timezone": "Not/A_Zone"})
+    greeting = c.read_ready()
+    assert greeting.status == "I"
+    c.send(wire.query("select 1"))
+    assert c.expect_error_close().text == "invalid server parameter"
+    assert other.value("select 1") == "1"
+    assert shared.login().value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_long_and_hostile_values(shared):
+    """Nothing of a value gets out of its quotes, whatever its length."""
+    other = shared.login()
+    for value in ("'; drop table x; --", "\\'; select 1; --", "a" * 60, "''", "\\", "E'x'", "$$", "x'" * 25):
+        c = shared.login(params={"application_name": value})
+        other.query("select 1")
+        assert c.value("show application_name") == value
+        c.close()
+
+
+@pytest.mark.newer
+def test_long_value_of_a_parameter(make_pooler):
+    """Longer than what fits into any small buffer: restored too."""
+    p = make_pooler(
+        settings={"pool_mode": "transaction", "default_pool_size": 1, "track_extra_parameters": "IntervalStyle"}
+    )
+    name = "n" * 63
+    a, b = p.login(params={"application_name": name}), p.login(params={"application_name": "b"})
+    for _ in range(2):
+        assert a.value("show application_name") == name
+        assert b.value("show application_name") == "b"
+
+
+@pytest.mark.newer
+def test_track_extra_parameters(make_pooler, cluster):
+    p = make_pooler(
+        settings={
+            "pool_mode": "transaction",
+            "default_pool_size": 1,
+            "track_extra_parameters": "IntervalStyle, default_transaction_read_only",
+        }
+    )
+    a = p.login(params={"intervalstyle": "iso_8601"})
+    b = p.login()
+    b.query("set intervalstyle = 'sql_standard'")
+    assert a.value("show intervalstyle") == "iso_8601"
+    assert b.value("show intervalstyle") == "sql_standard"
+    a.query("set default_transaction_read_only = on")
+    assert b.value("show default_transaction_read_only") == "off"
+    assert a.value("show default_transaction_read_only") == "on"
+
+
+def test_database_settings_of_the_connect_string(make_pooler, cluster):
+    p = make_pooler(
+        {
+            "app": cluster.dsn(
+                timezone="Asia/Tokyo", datestyle="'SQL,DMY'", application_name="fixed", client_encoding="LATIN1"
+            )
+        }
+    )
+    c = p.login()
+    assert c.value("show timezone") == "Asia/Tokyo"
+    assert c.value("show datestyle") == "SQL, DMY"
+    assert c.value("show application_name") == "fixed"
+    assert c.value("show client_encoding") == "LATIN1"
+
+
+def test_new_value_is_reported_in_the_greeting_of_others(shared):
+    """The greeting shows the server's defaults, not what another client made of them."""
+    a = shared.login()
+    a.query("set timezone = 'Asia/Tokyo'")
+    b = shared.login()
+    assert b.params["TimeZone"] == "UTC"
+    assert b.value("show timezone") == "UTC"
+
+
+def test_session_mode_starts_clean(make_pooler):
+    p = make_pooler(settings={"default_pool_size": 1})
+    a = p.login(params={"application_name": "first"})
+    a.query("set timezone = 'Asia/Tokyo'")
+    a.terminate()
+    b = p.login()
+    assert b.value("show timezone") == "UTC"
+    assert b.value("show application_name") == ""

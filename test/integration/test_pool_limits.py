@@ -1,0 +1,276 @@
+"""How many servers there may be: pool_size, reserve, minimum, limits per database and user, life and idle times."""
+import concurrent.futures
+import time
+
+import pytest
+from harness import wire
+from harness.pooler import servers_of
+from harness.procs import wait_until
+
+
+def run_clients(p, count, work, **login):
+    """work(connection) in `count` threads; the results, in order."""
+
+    def one(_):
+        c = p.login(timeout=60, **login)
+        out = work(c)
+        c.terminate()
+        return out
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_pool_size_under_fifty_clients(make_pooler, cluster, database, threads):
+    db = database()
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db, pool_size=5)}, settings={"pool_mode": "transaction"}, threads=threads
+    )
+    peak = (
+        "select count(*) from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
+    )
+
+    def work(c):
+        out = []
+        for _ in range(10):
+            c.query("begin")
+            out.append(int(c.value(peak)))
+            c.query("select pg_sleep(0.002)")
+            c.query("commit")
+        return max(out)
+
+    assert max(run_clients(p, 50, work)) <= 5
+    p.wait_no_clients()
+    row = p.pool()
+    assert servers_of(row) <= 5 and row["sv_active"] == 0 and row["cl_waiting"] == 0
+
+
+def test_database_and_user_pool_size(make_pooler, cluster):
+    p = make_pooler({"one": cluster.dsn(dbname="app", pool_size=1), "two": cluster.dsn(dbname="app", pool_size=2)})
+    conns = [p.login("app", "one"), p.login("app", "two"), p.login("app", "two")]
+    for c in conns:
+        assert c.value("select 1") == "1"
+    for db, size in (("one", 1), ("two", 2)):
+        extra = p.login("app", db)
+        extra.send(wire.query("select 1"))
+        row = p.wait_pool(db, cl_waiting=1)
+        assert servers_of(row) == size
+
+
+@pytest.mark.newer
+def test_user_pool_size(make_pooler):
+    p = make_pooler(settings={"default_pool_size": 1}, users={"app": "pool_size=2"})
+    a, b, c = p.login(), p.login(), p.login()
+    a.query("select 1"), b.query("select 1")
+    c.send(wire.query("select 1"))
+    p.wait_pool(cl_waiting=1, sv_active=2)
+
+
+def test_waiters_are_served_in_order(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    holder = p.login()
+    holder.query("begin")
+    waiters = []
+    for n in range(5):
+        c = p.login()
+        c.send(wire.query("select clock_timestamp()"))
+        p.wait_pool(cl_waiting=n + 1)
+        waiters.append(c)
+    row = p.pool()
+    assert row["maxwait"] * 1_000_000 + row["maxwait_us"] > 0
+    holder.query("commit")
+    times = [c.read_ready().rows[0][0] for c in waiters]
+    assert times == sorted(times)
+
+
+def test_reserve_pool(make_pooler):
+    p = make_pooler(
+        settings={"pool_mode": "transaction", "default_pool_size": 1, "reserve_pool_size": 1, "reserve_pool_timeout": 1}
+    )
+    holder = p.login()
+    holder.query("begin")
+    started = time.monotonic()
+    second = p.login()
+    assert second.value("select 1") == "1"
+    assert time.monotonic() - started > 0.8
+    p.wait_for_log("WARNING .*taking connection from reserve_pool")
+    assert servers_of(p.pool()) == 2
+    second.query("begin")
+    third = p.login()
+    third.send(wire.query("select 3"))
+    p.wait_pool(cl_waiting=1)
+    assert wire.wait_silent(third, 1.5), "there is one reserve server only"
+    holder.query("commit")
+    assert third.read_ready().rows == [["3"]]
+
+
+def test_reserve_timeout_zero_turns_the_reserve_off(make_pooler):
+    p = make_pooler(
+        settings={"pool_mode": "transaction", "default_pool_size": 1, "reserve_pool_size": 5, "reserve_pool_timeout": 0}
+    )
+    holder = p.login()
+    holder.query("begin")
+    second = p.login()
+    second.send(wire.query("select 1"))
+    p.wait_pool(cl_waiting=1)
+    assert wire.wait_silent(second, 1.0)
+    assert servers_of(p.pool()) == 1
+
+
+def test_min_pool_size(make_pooler, cluster, database):
+    db = database()
+    p = make_pooler({"app": cluster.dsn(dbname=db, user="app", min_pool_size=3)})
+    p.login().query("select 1")
+    wait_until(lambda: cluster.backends(db) == 3, "three servers")
+    row = p.pool()
+    assert servers_of(row) == 3
+
+
+@pytest.mark.newer
+def test_min_pool_size_with_forced_user_needs_no_client(make_pooler, cluster, database):
+    db = database()
+    make_pooler({"app": cluster.dsn(dbname=db, user="app", min_pool_size=2)})
+    wait_until(lambda: cluster.backends(db) == 2, "two servers without any client")
+
+
+def test_min_pool_size_stays_below_pool_size(make_pooler, cluster, database):
+    db = database()
+    p = make_pooler({"app": cluster.dsn(dbname=db, min_pool_size=9, pool_size=2)})
+    p.login().query("select 1")
+    wait_until(lambda: cluster.backends(db) == 2, "two servers")
+    time.sleep(0.8)
+    assert cluster.backends(db) == 2
+
+
+def test_max_db_connections_evicts_the_idle(make_pooler, cluster, database):
+    db = database()
+    p = make_pooler({"app": cluster.dsn(dbname=db, max_db_connections=1)}, settings={"pool_mode": "transaction"})
+    a, b = p.login("app"), p.login("app2")
+    assert a.value("select current_user") == "app"
+    assert b.value("select current_user") == "app2"
+    assert a.value("select current_user") == "app"
+    assert cluster.backends(db) == 1
+    p.wait_for_log(r"closing because: evicted")
+    a.query("begin")
+    b.send(wire.query("select 2"))
+    p.wait_pool("app", "app2", cl_waiting=1)
+    assert wire.wait_silent(b, 0.5), "a busy server must not be evicted"
+    a.query("commit")
+    assert b.read_ready().rows == [["2"]]
+
+
+def test_max_user_connections(make_pooler, cluster, database):
+    one, two = database(), database()
+    p = make_pooler(
+        {"one": cluster.dsn(dbname=one), "two": cluster.dsn(dbname=two)},
+        settings={"pool_mode": "transaction", "max_user_connections": 1},
+    )
+    a, b, other = p.login("app", "one"), p.login("app", "two"), p.login("app2", "two")
+    assert a.value("select 1") == "1"
+    assert b.value("select 1") == "1"
+    assert other.value("select 1") == "1"
+    assert (cluster.backends(one, "app"), cluster.backends(two, "app"), cluster.backends(two, "app2")) == (0, 1, 1)
+    b.query("begin")
+    a.send(wire.query("select 'x'"))
+    p.wait_pool("one", cl_waiting=1)
+    assert wire.wait_silent(a, 0.4)
+    b.query("commit")
+    assert a.read_ready().rows == [["x"]]
+    users = {r["name"]: r for r in p.show("users")}
+    assert users["app"].get("max_user_connections", 1) == 1
+
+
+def test_server_idle_timeout(make_pooler, cluster, database):
+    db = database()
+    p = make_pooler({"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction", "server_idle_timeout": 1})
+    a, b = p.login(), p.login()
+    a.query("begin"), b.query("begin"), a.query("commit"), b.query("commit")
+    assert cluster.backends(db) == 2
+    wait_until(lambda: cluster.backends(db) == 0, "idle servers closed")
+    p.wait_for_log(r"closing because: server idle timeout \(age=\d+s\)")
+    assert a.value("select 1") == "1"
+
+
+def test_server_lifetime(make_pooler, cluster, database):
+    db = database()
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db, pool_size=1)}, settings={"pool_mode": "transaction", "server_lifetime": 1}
+    )
+    c = p.login()
+    first = c.value("select pg_backend_pid()")
+    p.wait_for_log(r"closing because: server lifetime over \(age=\d+s\)")
+    assert c.value("select pg_backend_pid()") != first
+
+
+def test_server_lifetime_zero_is_single_use(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction", "server_lifetime": 0, "default_pool_size": 1})
+    c = p.login()
+    seen = [c.value("select pg_backend_pid()") for _ in range(4)]
+    assert len(set(seen)) == 4, seen
+
+
+def use_order(p):
+    """Three idle servers, used once more in a known order; then the backend that the pool hands out first."""
+    conns = [p.login() for _ in range(3)]
+    for c in conns:
+        c.query("begin")
+    order = []
+    for c in conns:
+        order.append(c.value("select pg_backend_pid()"))
+    for c in conns:
+        c.query("commit")
+        p.wait_pool(cl_waiting=0)
+    return order, [conns[0].value("select pg_backend_pid()") for _ in range(3)]
+
+
+def test_last_used_server_first(make_pooler):
+    order, seen = use_order(make_pooler(settings={"pool_mode": "transaction"}, threads=1))
+    assert seen == [order[2]] * 3
+
+
+def test_server_round_robin(make_pooler):
+    order, seen = use_order(make_pooler(settings={"pool_mode": "transaction", "server_round_robin": 1}, threads=1))
+    assert seen == order
+
+
+def test_lowered_pool_size(make_pooler, cluster, database):
+    """Servers above a limit that RELOAD lowered go when they are idle."""
+    db = database()
+    p = make_pooler({"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction", "default_pool_size": 4})
+    conns = [p.login() for _ in range(4)]
+    for c in conns:
+        c.query("begin")
+    for c in conns:
+        c.query("commit")
+    assert cluster.backends(db) == 4
+    p.settings["default_pool_size"] = 2
+    p.write_files()
+    p.admin("RELOAD")
+    wait_until(lambda: cluster.backends(db) == 2, "two servers left")
+    p.wait_for_log("closing because: too many servers in the pool")
+
+
+@pytest.mark.newer
+def test_pool_idle_timeout(make_pooler):
+    p = make_pooler(settings={"pool_idle_timeout": 1, "server_idle_timeout": 1, "pool_mode": "transaction"})
+    c = p.login()
+    c.query("select 1")
+    assert p.pool()
+    c.terminate()
+    wait_until(lambda: p.pool() is None, "the idle pool is removed", step=0.1)
+    assert p.login().value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_autodb_idle_timeout(make_pooler, cluster):
+    p = make_pooler(
+        {"*": cluster.dsn()}, settings={"autodb_idle_timeout": 1, "server_idle_timeout": 1, "pool_mode": "transaction"}
+    )
+    c = p.login("app", "app")
+    c.query("select 1")
+    assert "app" in [r["name"] for r in p.show("databases")]
+    c.terminate()
+    p.wait_for_log("dropping database 'app' as it does not exist anymore or inactive auto-database")
+    assert "app" not in [r["name"] for r in p.show("databases")]
+    assert p.login("app", "app").value("select 1") == "1"

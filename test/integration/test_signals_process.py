@@ -1,0 +1,309 @@
+"""Command line, start, daemon, pidfile and signals."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from harness import procs, wire
+from harness.pooler import binary, is_pgbouncer
+from harness.procs import wait_until
+
+
+def run(*args, **kwargs):
+    return procs.run([binary(), *args], check=False, **kwargs)
+
+
+def test_version():
+    for flag in ("-V", "--version"):
+        done = run(flag)
+        assert done.returncode == 0
+        assert re.match(r"\S+ \d+\.\d+", done.stdout) and "libevent" in done.stdout
+
+
+def test_help():
+    for flag in ("-h", "--help"):
+        done = run(flag)
+        assert done.returncode == 0 and done.stderr == ""
+        for word in ("--daemon", "--quiet", "--verbose", "--user", "--version", "--help") + (
+            () if is_pgbouncer() else ("--check",)
+        ):
+            assert word in done.stdout, word
+
+
+def test_bad_usage():
+    for args in ((), ("--nonsense", "x.ini"), ("a.ini", "b.ini")):
+        done = run(*args)
+        assert done.returncode == 1, args
+        assert done.stderr and not done.stdout
+    assert '--help" for more information' in run("--nonsense").stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_refuses_root(make_pooler):
+    p = make_pooler(start=False)
+    p.write_files()
+    done = subprocess.run([binary(), p.ini], text=True, capture_output=True, timeout=20)
+    assert done.returncode == 1
+    assert re.search(r"FATAL \S+ should not run as root", done.stderr)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_user_switch(make_pooler):
+    """As root with -u it becomes that user, and stays ordinary."""
+    p = make_pooler(start=False)
+    p.write_files()
+    with open(p.log, "ab") as log:
+        p.proc = subprocess.Popen([binary(), "-u", procs.ORDINARY_USER, p.ini], stdout=log, stderr=log, cwd=p.dir)
+    p.start_offset = 0
+    p.wait_up()
+    with open(f"/proc/{p.proc.pid}/status") as f:
+        uids = [line.split()[1:] for line in f if line.startswith("Uid:")][0]
+    assert "0" not in uids
+    assert p.login().value("select 1") == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_unknown_user(make_pooler):
+    p = make_pooler(start=False)
+    p.write_files()
+    done = subprocess.run([binary(), "-u", "no_such_user_here", p.ini], text=True, capture_output=True, timeout=20)
+    assert done.returncode == 1 and "could not find user 'no_such_user_here' to switch to" in done.stderr
+
+
+def test_start_lines(make_pooler):
+    p = make_pooler()
+    prefix = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[" + str(p.proc.pid) + r"\] LOG "
+    p.wait_for_log(
+        prefix + r"kernel file descriptor limit: \d+ \(hard: \d+\); max_client_conn: 100, max expected fd use: \d+"
+    )
+    p.wait_for_log(prefix + rf"listening on 127\.0\.0\.1:{p.port}$")
+    p.wait_for_log(prefix + rf"listening on unix:{re.escape(p.socket_path)}$")
+    p.wait_for_log(prefix + r"process up: \S+ \S+, libevent \S+ \(\S+\), adns: .*, tls: ")
+
+
+def test_pidfile(make_pooler):
+    p = make_pooler()
+    with open(p.pidfile) as f:
+        assert f.read() == f"{p.proc.pid}\n"
+    p.stop()
+    assert not os.path.exists(p.pidfile)
+
+
+@pytest.mark.newer
+def test_live_pidfile_is_respected(make_pooler):
+    p = make_pooler()
+    q = make_pooler(start=False, settings={"pidfile": p.pidfile})
+    q.start(wait=False)
+    assert q.wait_exit() == 1
+    q.proc = None
+    q.wait_for_log(f"FATAL pidfile '{p.pidfile}' exists, another instance running")
+    assert p.login().value("select 1") == "1"
+    assert os.path.exists(p.pidfile)
+
+
+def test_stale_pidfile_is_removed(make_pooler):
+    p = make_pooler(start=False)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    p.write(p.pidfile, f"{dead.pid}\n")
+    p.start()
+    p.wait_for_log("stale pidfile, removing")
+    with open(p.pidfile) as f:
+        assert f.read() == f"{p.proc.pid}\n"
+
+
+def test_same_unix_socket_is_refused(make_pooler):
+    p = make_pooler()
+    q = make_pooler(start=False, settings={"unix_socket_dir": p.dir, "listen_port": p.port})
+    q.start(wait=False)
+    assert q.wait_exit() == 1
+    q.proc = None
+    q.wait_for_log("FATAL unix socket is in use, cannot continue")
+    assert p.raw_unix().login() and p.login().value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_occupied_port(make_pooler):
+    p = make_pooler()
+    q = make_pooler(start=False, settings={"listen_port": p.port})
+    q.start(wait=False)
+    assert q.wait_exit() == 1
+    q.proc = None
+    q.wait_for_log(rf"WARNING cannot listen on 127\.0\.0\.1:{p.port}: bind\(\): Address already in use")
+    q.wait_for_log(r"FATAL failed to listen on any address in listen_addr list: 127\.0\.0\.1")
+
+
+def test_nowhere_to_listen(make_pooler):
+    q = make_pooler(start=False, settings={"listen_addr": "", "unix_socket_dir": ""})
+    q.start(wait=False)
+    assert q.wait_exit() == 1
+    q.proc = None
+    q.wait_for_log("FATAL nowhere to listen on")
+
+
+def test_quiet(make_pooler):
+    p = make_pooler(start=False, args=["-q"])
+    p.settings["logfile"] = f"{p.dir}/own.log"
+    p.start(wait=False)
+    wait_until(lambda: os.path.exists(p.pidfile), "the pidfile")
+    p.login().terminate()
+    wait_until(lambda: "login attempt" in open(f"{p.dir}/own.log").read(), "the log file")
+    assert p.log_text() == ""
+
+
+def test_verbose(make_pooler):
+    p = make_pooler(args=["-v"])
+    p.login().terminate()
+    p.wait_for_log(r"\] DEBUG ")
+    assert p.config()["verbose"] == "1"
+    q = make_pooler(args=["-vv"])
+    q.login().terminate()
+    q.wait_for_log(r"\] NOISE ")
+
+
+def test_options_after_the_file(make_pooler):
+    p = make_pooler(start=False)
+    p.command = lambda *args: [binary(), p.ini, "-v"]
+    p.start()
+    assert p.config()["verbose"] == "1"
+
+
+# --- daemon
+
+
+def daemon_pid(p):
+    with open(p.pidfile) as f:
+        return int(f.read())
+
+
+@pytest.mark.newer
+def test_daemon(make_pooler):
+    p = make_pooler(start=False)
+    p.settings["logfile"] = f"{p.dir}/own.log"
+    p.write_files()
+    done = procs.run([binary(), "-d", p.ini], check=False, cwd=p.dir)
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: os.path.exists(p.pidfile) and open(p.pidfile).read(), "the pidfile")
+    pid = daemon_pid(p)
+    try:
+        assert p.login().value("select 1") == "1"
+        assert os.getsid(pid) != os.getsid(0)
+        assert os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(p.dir), "no chdir"
+    finally:
+        os.kill(pid, signal.SIGQUIT)
+    wait_until(lambda: not os.path.exists(p.pidfile), "its end")
+    assert "process up" in open(f"{p.dir}/own.log").read()
+
+
+def test_daemon_needs_a_pidfile(make_pooler):
+    p = make_pooler(start=False, settings={"pidfile": None})
+    p.write_files()
+    done = procs.run([binary(), "-d", p.ini], check=False)
+    assert done.returncode == 1 and "daemon needs pidfile configured" in done.stderr
+
+
+# --- signals
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "number,text",
+    [
+        (signal.SIGTERM, "got SIGTERM, shutting down, waiting for all clients disconnect"),
+        (signal.SIGINT, "got SIGINT, shutting down, waiting for all servers connections to be released"),
+    ],
+)
+def test_idle_pooler_ends_at_the_first_signal(make_pooler, number, text):
+    p = make_pooler()
+    p.signal(number)
+    assert p.wait_exit() == 0
+    p.wait_for_log(text)
+    assert not os.path.exists(p.socket_path)
+
+
+@pytest.mark.newer
+def test_sigquit(make_pooler):
+    p = make_pooler()
+    c = p.login()
+    c.query("begin")
+    p.signal(signal.SIGQUIT)
+    assert not c.expect_close().messages
+    assert p.wait_exit() == 0
+    p.wait_for_log("got SIGQUIT, fast exit")
+
+
+@pytest.mark.newer
+def test_sigterm_waits_for_clients(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    c = p.login()
+    p.signal(signal.SIGTERM)
+    p.wait_for_log("got SIGTERM")
+    for n in range(5):
+        assert c.query(f"select {n}").rows == [[str(n)]]
+    with pytest.raises(OSError):
+        for _ in range(50):
+            wire.Conn.tcp(p.port).close()
+            time.sleep(0.02)
+    c.terminate()
+    assert p.wait_exit() == 0
+
+
+@pytest.mark.newer
+def test_sigint_waits_for_servers(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    c, idle = p.login(), p.login()
+    c.query("begin"), idle.query("select 1")
+    p.signal(signal.SIGINT)
+    p.wait_for_log("got SIGINT")
+    assert c.query("select 1").rows == [["1"]]
+    assert c.query("commit").status == "I"
+    assert p.wait_exit() == 0
+    p.wait_for_log("server connections dropped, exiting")
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "first,second", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
+)
+def test_second_signal_ends_at_once(make_pooler, first, second):
+    p = make_pooler()
+    c = p.login()
+    c.query("begin")
+    p.signal(first)
+    p.wait_for_log(f"got {first.name}")
+    p.signal(second)
+    assert p.wait_exit(5) == 0
+    p.wait_for_log(f"got {second.name} while shutting down, fast exit")
+    assert not c.expect_close().messages
+
+
+def test_sigusr1_and_sigusr2(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    c = p.login()
+    c.query("select 1")
+    p.signal(signal.SIGUSR1)
+    p.wait_for_log("got SIGUSR1, pausing all activity")
+    c.send(wire.query("select 2"))
+    p.wait_pool(cl_waiting=1)
+    p.signal(signal.SIGUSR1)
+    p.signal(signal.SIGUSR2)
+    p.wait_for_log("got SIGUSR2, continuing from PAUSE")
+    assert c.read_ready().rows == [["2"]]
+
+
+@pytest.mark.newer
+def test_sigusr2_while_shutting_down(make_pooler):
+    p = make_pooler()
+    p.login()
+    p.signal(signal.SIGTERM)
+    p.wait_for_log("got SIGTERM")
+    p.signal(signal.SIGUSR2)
+    p.wait_for_log("got SIGUSR2 while shutting down, ignoring")
+
+
+def test_sigpipe_is_harmless(make_pooler):
+    p = make_pooler()
+    p.signal(signal.SIGPIPE)
+    assert p.login().value("select 1") == "1"

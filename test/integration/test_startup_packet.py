@@ -1,0 +1,269 @@
+"""The first packet: encryption requests, protocol versions, parameters, `options`, and packets that are none."""
+import struct
+
+import pytest
+from harness import wire
+
+
+def negotiation(body):
+    version, count = struct.unpack("!ii", body[:8])
+    names = [n.decode() for n in body[8:].split(b"\0")[:-1]]
+    assert len(names) == count, body
+    return version, names
+
+
+@pytest.mark.parametrize("code", [wire.CODE_SSL, wire.CODE_GSSENC])
+def test_encryption_is_refused_with_n(pooler, code):
+    c = pooler.raw()
+    assert c.ssl_request(code) == b"N"
+    c.login()
+    assert c.value("select 1") == "1"
+
+
+def test_requests_may_follow_each_other(pooler):
+    c = pooler.raw()
+    assert c.ssl_request(wire.CODE_GSSENC) == b"N"
+    assert c.ssl_request(wire.CODE_SSL) == b"N"
+    c.login()
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "code,text",
+    [
+        (wire.CODE_SSL, "received unencrypted data after SSL request"),
+        (wire.CODE_GSSENC, "received unencrypted data after GSSAPI encryption request"),
+    ],
+)
+def test_plaintext_behind_a_request_is_refused(pooler, code, text):
+    c = pooler.raw()
+    c.send(struct.pack("!ii", 8, code) + wire.startup_packet({"user": "app", "database": "app"}))
+    result = c.read_exact(1)
+    if result == b"N":
+        result = c.read_exact(1)
+    assert result == b"E"
+    size = struct.unpack("!i", c.read_exact(4))[0]
+    fields = wire.fields_of(c.read_exact(size - 4))
+    assert (fields["S"], fields["C"], fields["M"]) == ("FATAL", "08P01", text)
+    c.expect_close()
+
+
+@pytest.mark.newer
+def test_newer_minor_version_is_negotiated_down(pooler):
+    for minor in (1, 2, 9999):
+        c = pooler.raw()
+        c.login(version=wire.PROTO_3_0 + minor)
+        assert negotiation(c.negotiated) == (wire.PROTO_3_0, [])
+        assert len(c.key) == 8
+        assert c.value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_protocol_options_are_named_back(pooler):
+    c = pooler.raw()
+    c.login(params={"_pq_.alpha": "1", "_pq_.beta": "x"})
+    assert negotiation(c.negotiated) == (wire.PROTO_3_0, ["_pq_.alpha", "_pq_.beta"])
+    c = pooler.raw()
+    c.login(version=wire.PROTO_3_0 + 2, params={"_pq_.alpha": "1"})
+    assert negotiation(c.negotiated) == (wire.PROTO_3_0, ["_pq_.alpha"])
+
+
+def test_version_2_is_refused(pooler):
+    c = pooler.raw()
+    c.send(struct.pack("!ii", 296, 0x00020000) + b"\0" * 288)
+    e = c.expect_error_close()
+    assert (e.severity, e.code, e.text) == ("FATAL", "08P01", "old V2 protocol not supported")
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "packet",
+    [struct.pack("!ii", 8, 0x00040000), struct.pack("!ii", 8, 0x12345678), b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 16],
+)
+def test_other_codes_are_refused(pooler, packet):
+    c = pooler.raw()
+    c.send(packet)
+    e = c.expect_error_close()
+    assert e.text == f"bad packet header: '{packet[:8].hex()}'"
+    assert e.code == "08P01"
+
+
+def test_missing_user(pooler):
+    c = pooler.raw()
+    c.send(wire.startup_packet({"database": "app"}))
+    assert c.expect_error_close().text == "no username supplied"
+    c = pooler.raw()
+    c.send(wire.startup_packet({"user": "", "database": "app"}))
+    assert c.expect_error_close().text == "no username supplied"
+
+
+@pytest.mark.newer
+def test_too_long_user(pooler):
+    assert pooler.login_error("u" * 127).text == '"trust" authentication failed'
+    assert pooler.login_error("u" * 128).text == "username too long"
+    assert pooler.login_error("u" * 5000).text == "username too long"
+
+
+@pytest.mark.newer
+def test_missing_terminator(pooler):
+    c = pooler.raw()
+    body = struct.pack("!i", wire.PROTO_3_0) + wire.cstr("user") + wire.cstr("app")
+    c.send(struct.pack("!i", len(body) + 4) + body)
+    assert c.expect_error_close().text == "invalid startup packet layout: expected terminator as last byte"
+
+
+def test_unsupported_parameter(pooler):
+    for name in ("search_path", "work_mem", "nonsense"):
+        e = pooler.login_error(params={name: "x"})
+        assert (e.code, e.text) == ("08P01", f"unsupported startup parameter: {name}")
+    pooler.wait_for_log("WARNING .*unsupported startup parameter: nonsense=x")
+
+
+def test_unsupported_parameter_before_password(make_pooler):
+    p = make_pooler(settings={"auth_type": "md5"})
+    assert p.login_error("ghost", params={"work_mem": "1"}).text == "unsupported startup parameter: work_mem"
+
+
+def test_ignored_parameters(make_pooler):
+    p = make_pooler(settings={"ignore_startup_parameters": "extra_float_digits, work_mem  search_path"})
+    p.login(params={"extra_float_digits": "2", "work_mem": "1", "search_path": "x"})
+    assert p.login_error(params={"Work_Mem": "1"}).text == "unsupported startup parameter: Work_Mem"
+
+
+def test_tracked_parameters_in_any_case(pooler):
+    c = pooler.login(params={"APPLICATION_NAME": "loud", "datestyle": "German, DMY", "TIMEZONE": "Asia/Tokyo"})
+    assert c.value("show application_name") == "loud"
+    assert c.value("show datestyle") == "German, DMY"
+    assert c.value("show timezone") == "Asia/Tokyo"
+
+
+def options_login(p, options, **params):
+    return p.login(params={"options": options, **params})
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-c timezone=Asia/Tokyo",
+        "-ctimezone=Asia/Tokyo",
+        "--timezone=Asia/Tokyo",
+        "  -c   timezone=Asia/Tokyo  ",
+        "-c datestyle=ISO -c timezone=Asia/Tokyo",
+        "-c TimeZone=Asia/Tokyo",
+    ],
+)
+def test_options(pooler, options):
+    assert options_login(pooler, options).value("show timezone") == "Asia/Tokyo"
+
+
+@pytest.mark.newer
+def test_options_escapes(pooler):
+    c = options_login(pooler, r"-c application_name=a\ b\\c")
+    assert c.value("show application_name") == r"a b\c"
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "options,text",
+    [
+        ("-c work_mem=1", "unsupported startup parameter in options: work_mem"),
+        ("--search_path=x", "unsupported startup parameter in options: search_path"),
+        ("-d 5", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+        ("-c novalue", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+        ("geqo=off", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+    ],
+)
+def test_options_refused(pooler, options, text):
+    e = pooler.login_error(params={"options": options})
+    assert (e.code, e.text) == ("08P01", text)
+
+
+@pytest.mark.newer
+def test_options_ignored(make_pooler):
+    p = make_pooler(settings={"ignore_startup_parameters": "work_mem"})
+    assert options_login(p, "-c work_mem=1 -c timezone=Asia/Tokyo").value("show timezone") == "Asia/Tokyo"
+    p = make_pooler(settings={"ignore_startup_parameters": "options"})
+    assert options_login(p, "-c whatever=1 -c timezone=Asia/Tokyo").value("show timezone") == "Asia/Tokyo"
+
+
+def test_second_startup_packet(make_pooler):
+    p = make_pooler(settings={"auth_type": "md5"})
+    c = p.raw()
+    c.start()
+    assert c.recv().type == "R"
+    c.start()
+    e = c.expect_error_close()
+    assert e.code == "08P01"
+    assert p.login(password="apppw").value("select 1") == "1"
+
+
+def test_password_before_startup(pooler):
+    c = pooler.raw()
+    c.send(wire.pack("p", b"secret\0"))
+    assert c.expect_error_close().code == "08P01"
+
+
+@pytest.mark.newer
+def test_packet_in_single_bytes(pooler):
+    c = pooler.raw()
+    for byte in wire.startup_packet({"user": "app", "database": "app", "application_name": "slow"}):
+        c.send(bytes([byte]))
+    c.finish_login("app", None)
+    assert c.value("show application_name") == "slow"
+
+
+def test_startup_and_first_query_in_one_segment(pooler):
+    c = pooler.raw()
+    c.send(wire.startup_packet({"user": "app", "database": "app"}) + wire.query("select 5") + wire.query("select 6"))
+    c.finish_login("app", None)
+    assert c.read_ready().rows == [["5"]]
+    assert c.read_ready().rows == [["6"]]
+
+
+@pytest.mark.newer
+def test_large_startup_packet(make_pooler):
+    """Larger than pkt_buf, smaller than the limit of 64 KiB."""
+    p = make_pooler(settings={"pkt_buf": 512, "ignore_startup_parameters": "filler"})
+    c = p.login(params={"filler": "x" * 60000, "application_name": "big"})
+    assert c.value("show application_name") == "big"
+
+
+def test_too_large_startup_packet(pooler):
+    c = pooler.raw()
+    c.send(struct.pack("!ii", 1 << 20, wire.PROTO_3_0))
+    assert c.expect_error_close().text.startswith("bad packet header")
+
+
+@pytest.mark.newer
+def test_greeting(pooler):
+    c = pooler.raw()
+    c.start(params={"application_name": "greeter", "client_encoding": "latin1"})
+    result = c.read_ready()
+    assert result.types[0] == "R" and result.types.endswith("KZ")
+    assert result.status == "I"
+    assert result.params["application_name"] == "greeter"
+    assert result.params["client_encoding"].lower() == "latin1"
+    for name in (
+        "server_version",
+        "server_encoding",
+        "DateStyle",
+        "TimeZone",
+        "standard_conforming_strings",
+        "IntervalStyle",
+        "integer_datetimes",
+        "is_superuser",
+        "session_authorization",
+    ):
+        assert name in result.params, name
+    key = [m for m in result.messages if m.type == "K"][0].body
+    assert len(key) == 8 and key[0] < 0x80, "a driver may read the first half as a positive number"
+
+
+def test_application_name_add_host(make_pooler):
+    p = make_pooler(settings={"application_name_add_host": 1})
+    c = p.login(params={"application_name": "me"})
+    port = c.sock.getsockname()[1]
+    assert c.value("show application_name") == f"me - 127.0.0.1:{port}"
+    c = p.login()
+    assert c.value("show application_name") == f"app - 127.0.0.1:{c.sock.getsockname()[1]}"
