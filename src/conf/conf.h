@@ -147,7 +147,7 @@ struct conf {
 	const char *autodb; /* value of the * line, unparsed; NULL without one */
 
 	struct conf_names *names;        /* private: owner of the arrays */
-	bool set_in_file[CONF_ID_COUNT]; /* settings that the file names */
+	bool set_in_file[CONF_ID_COUNT]; /* settings that the file, or SET since, names */
 };
 
 /* ---- messages and errors ---- */

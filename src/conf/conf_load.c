@@ -429,6 +429,7 @@ int conf_set(const struct conf *old, const char *key, const char *value, struct 
 		conf_release(&conf);
 		return rc;
 	}
+	conf->set_in_file[id] = true; /* as if the file said so, until the next reload */
 	*out = conf;
 	return 0;
 }

@@ -344,6 +344,8 @@ static void test_set(void **state)
 	assert_int_equal(conf_set(old, "query_timeout", "1.5", &new, &err), 0);
 	assert_int_equal(new->query_timeout_us, 1500000);
 	assert_int_equal(old->query_timeout_us, 0);
+	assert_true(new->set_in_file[CONF_ID_query_timeout]);
+	assert_false(old->set_in_file[CONF_ID_query_timeout]);
 	assert_int_equal(err.count, 0);
 	assert_ptr_not_equal(new->admin_users.items, old->admin_users.items);
 	conf_release(&old);
