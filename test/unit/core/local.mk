@@ -1,3 +1,15 @@
 UNIT_TESTS += test/unit/core/test_log
 test_unit_core_test_log_SOURCES = test/unit/core/test_log.c
 test_unit_core_test_log_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/core/test_buf
+test_unit_core_test_buf_SOURCES = test/unit/core/test_buf.c
+test_unit_core_test_buf_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/core/test_str
+test_unit_core_test_str_SOURCES = test/unit/core/test_str.c
+test_unit_core_test_str_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/core/test_err
+test_unit_core_test_err_SOURCES = test/unit/core/test_err.c
+test_unit_core_test_err_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/core/test_lock
+test_unit_core_test_lock_SOURCES = test/unit/core/test_lock.c
+test_unit_core_test_lock_LDADD = $(UNIT_LIBS)

@@ -7,3 +7,6 @@ test_unit_net_test_listen_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_dns
 test_unit_net_test_dns_SOURCES = test/unit/net/test_dns.c
 test_unit_net_test_dns_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/net/test_loop
+test_unit_net_test_loop_SOURCES = test/unit/net/test_loop.c
+test_unit_net_test_loop_LDADD = $(UNIT_LIBS)

@@ -1,0 +1,353 @@
+#include "net/loop.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "core/alloc.h"
+#include "core/clock.h"
+
+static struct loop *test_loop;
+static int test_owner;
+
+static int setup(void **state UNUSED)
+{
+	test_loop = loop_new("a name that is rather too long", &test_owner);
+	return 0;
+}
+
+static int teardown(void **state UNUSED)
+{
+	loop_free(&test_loop);
+	assert_null(test_loop);
+	return 0;
+}
+
+static void test_sleep_ms(unsigned ms)
+{
+	struct timespec nap = { .tv_nsec = (long)ms * 1000000 };
+
+	nanosleep(&nap, NULL);
+}
+
+/* Messages --------------------------------------------------------------- */
+
+#define SENDERS      2
+#define MSGS_PER_ONE 5000
+
+struct note {
+	struct loop_msg msg;
+	unsigned sender;
+	unsigned number;
+};
+
+static struct note notes[SENDERS][MSGS_PER_ONE];
+static unsigned seen[SENDERS];
+
+static void note_fn(struct loop *loop, struct loop_msg *msg)
+{
+	struct note *note = CONTAINER_OF(msg, struct note, msg);
+
+	ASSERT(loop == test_loop && loop_current() == loop);
+	ASSERT(note->number == seen[note->sender]);
+	seen[note->sender]++;
+	if (seen[0] == MSGS_PER_ONE && seen[1] == MSGS_PER_ONE)
+		loop_stop(loop);
+}
+
+static void *sender_main(void *arg)
+{
+	struct note *mine = arg;
+
+	for (unsigned i = 0; i < MSGS_PER_ONE; i++) {
+		loop_post(test_loop, &mine[i].msg);
+		if (i % 100 == 0)
+			sched_yield();
+	}
+	return NULL;
+}
+
+/* Messages of one sender arrive in order, none is lost, and the loop wakes from its sleep for them. */
+static void test_messages(void **state UNUSED)
+{
+	pthread_t senders[SENDERS];
+
+	seen[0] = seen[1] = 0;
+	loop_start_thread(test_loop);
+	for (unsigned s = 0; s < SENDERS; s++) {
+		for (unsigned i = 0; i < MSGS_PER_ONE; i++)
+			notes[s][i] = (struct note){ { .fn = note_fn }, s, i };
+		assert_int_equal(pthread_create(&senders[s], NULL, sender_main, notes[s]), 0);
+	}
+	loop_join(test_loop);
+	for (unsigned s = 0; s < SENDERS; s++) {
+		pthread_join(senders[s], NULL);
+		assert_int_equal(seen[s], MSGS_PER_ONE);
+	}
+}
+
+static _Atomic unsigned echoes;
+
+static void echo_fn(struct loop *loop UNUSED, struct loop_msg *msg UNUSED)
+{
+	echoes++;
+}
+
+/* Each message to a sleeping loop wakes it: no wake-up is lost between "empty" and "asleep". */
+static void test_wakes_up(void **state UNUSED)
+{
+	struct loop_msg msg = { .fn = echo_fn };
+
+	echoes = 0;
+	loop_start_thread(test_loop);
+	for (unsigned i = 0; i < 2000; i++) {
+		uint64_t deadline = clock_mono_us() + 5 * USEC_PER_SEC;
+
+		loop_post(test_loop, &msg);
+		while (echoes == i && clock_mono_us() < deadline)
+			sched_yield();
+		assert_int_equal(echoes, i + 1);
+	}
+	loop_stop(test_loop);
+	loop_join(test_loop);
+}
+
+static void repost_fn(struct loop *loop, struct loop_msg *msg)
+{
+	if (++echoes < 10)
+		loop_post(loop, msg);
+	else
+		loop_stop(loop);
+}
+
+/* A message that is posted by a message comes in a later turn, and it comes. */
+static void test_post_to_own_loop(void **state UNUSED)
+{
+	struct loop_msg msg = { .fn = repost_fn };
+
+	echoes = 0;
+	loop_post(test_loop, &msg);
+	loop_run(test_loop);
+	assert_int_equal(echoes, 10);
+}
+
+/* What nobody has taken runs when the loop is freed. */
+static void test_free_runs_what_is_left(void **state UNUSED)
+{
+	struct loop *loop = loop_new("left", NULL);
+	struct loop_msg msgs[3] = { { .fn = echo_fn }, { .fn = echo_fn }, { .fn = echo_fn } };
+
+	echoes = 0;
+	for (int i = 0; i < 3; i++)
+		loop_post(loop, &msgs[i]);
+	loop_free(&loop);
+	assert_int_equal(echoes, 3);
+	loop_free(&loop); /* NULL is fine */
+}
+
+static void test_stop_before_run(void **state UNUSED)
+{
+	loop_stop(test_loop);
+	loop_run(test_loop); /* returns at once */
+	loop_join(test_loop);
+}
+
+/* Tasks ------------------------------------------------------------------ */
+
+#define TASKS 2500
+
+struct job {
+	struct loop_task task;
+	unsigned number;
+};
+
+static struct job jobs[TASKS];
+static unsigned jobs_run;
+static unsigned turns; /* of the socket side while jobs were left */
+static struct job late_jobs[2];
+
+static void job_fn(struct loop *loop, struct loop_task *task)
+{
+	struct job *job = CONTAINER_OF(task, struct job, task);
+
+	ASSERT(loop == test_loop && !task->queued);
+	ASSERT(job->number == jobs_run);
+	jobs_run++;
+	if (jobs_run == TASKS)
+		loop_stop(loop);
+}
+
+static void turn_fn(struct loop *loop, struct loop_msg *msg)
+{
+	if (jobs_run < TASKS) {
+		turns++;
+		loop_post(loop, msg);
+	}
+}
+
+/* In the order queued; the sockets get their chance between batches; work that is left does not wait for an event. */
+static void test_tasks_in_order(void **state UNUSED)
+{
+	static struct loop_msg msg; /* is still in the mailbox at the end */
+
+	msg.fn = turn_fn;
+	jobs_run = turns = 0;
+	for (unsigned i = 0; i < TASKS; i++) {
+		jobs[i] = (struct job){ { .fn = job_fn }, i };
+		loop_defer(test_loop, &jobs[i].task);
+		loop_defer(test_loop, &jobs[i].task); /* stays where it is */
+	}
+	loop_post(test_loop, &msg);
+	loop_run(test_loop);
+	assert_int_equal(jobs_run, TASKS);
+	assert_in_range(turns, 2, 10);
+}
+
+/* The same without any event: a batch that exceeds the budget must not put the loop to sleep. */
+static void test_tasks_do_not_sleep(void **state UNUSED)
+{
+	struct loop_msg msg = { .fn = echo_fn };
+
+	jobs_run = 0;
+	for (unsigned i = 0; i < TASKS; i++) {
+		jobs[i] = (struct job){ { .fn = job_fn }, i };
+		loop_defer(test_loop, &jobs[i].task);
+	}
+	loop_post(test_loop, &msg); /* ends the first wait, and no other */
+	loop_run(test_loop);
+	assert_int_equal(jobs_run, TASKS);
+}
+
+static void chain_fn(struct loop *loop, struct loop_task *task)
+{
+	if (++jobs_run < 5)
+		loop_defer(loop, task);
+	else
+		loop_stop(loop);
+}
+
+static void start_chain_fn(struct loop *loop, struct loop_msg *msg UNUSED)
+{
+	loop_defer(loop, &late_jobs[0].task);
+	loop_defer(loop, &late_jobs[1].task);
+	loop_cancel(loop, &late_jobs[1].task);
+	loop_cancel(loop, &late_jobs[1].task);
+	ASSERT(!late_jobs[1].task.queued);
+	ASSERT(jobs_run == 0); /* not within the callback */
+}
+
+static void never_fn(struct loop *loop UNUSED, struct loop_task *task UNUSED)
+{
+	UNREACHABLE();
+}
+
+/* A task may queue itself again, and may be taken back. */
+static void test_task_requeue_and_cancel(void **state UNUSED)
+{
+	struct loop_msg msg = { .fn = start_chain_fn };
+
+	jobs_run = 0;
+	late_jobs[0].task = (struct loop_task){ .fn = chain_fn };
+	late_jobs[1].task = (struct loop_task){ .fn = never_fn };
+	loop_post(test_loop, &msg);
+	loop_run(test_loop);
+	assert_int_equal(jobs_run, 5);
+}
+
+/* Ticks and time --------------------------------------------------------- */
+
+static unsigned ticks;
+
+static void tick_fn(struct loop *loop, void *arg)
+{
+	ASSERT(arg == &ticks && loop_current() == loop);
+	if (++ticks == 3)
+		loop_stop(loop);
+}
+
+static void test_tick(void **state UNUSED)
+{
+	uint64_t begin_us = clock_mono_us();
+
+	ticks = 0;
+	loop_set_tick(test_loop, 3600 * USEC_PER_SEC, tick_fn, &ticks);
+	loop_set_tick(test_loop, 20000, tick_fn, &ticks); /* replaces the first */
+	loop_run(test_loop);
+	assert_int_equal(ticks, 3);
+	assert_true(clock_mono_us() - begin_us >= 55000);
+}
+
+static void stop_fn(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	loop_stop(arg);
+}
+
+static void test_tick_off(void **state UNUSED)
+{
+	struct timeval soon = { .tv_usec = 30000 };
+
+	ticks = 0;
+	loop_set_tick(test_loop, 1000, tick_fn, &ticks);
+	loop_set_tick(test_loop, 0, tick_fn, &ticks);
+	event_base_once(loop_base(test_loop), -1, EV_TIMEOUT, stop_fn, test_loop, &soon);
+	loop_run(test_loop);
+	assert_int_equal(ticks, 0);
+}
+
+static uint64_t turn_times[3];
+
+static void time_fn(struct loop *loop, struct loop_msg *msg)
+{
+	turn_times[0] = loop_now_us(loop);
+	test_sleep_ms(5);
+	turn_times[1] = loop_now_us(loop);
+	msg->fn = repost_fn;
+	loop_post(loop, msg);
+	echoes = 9;
+}
+
+/* The time stands still within a turn and is read again in the next. */
+static void test_now(void **state UNUSED)
+{
+	struct loop_msg msg = { .fn = time_fn };
+	uint64_t before = clock_mono_us();
+
+	loop_post(test_loop, &msg);
+	loop_run(test_loop);
+	turn_times[2] = loop_now_us(test_loop);
+	assert_true(turn_times[0] >= before);
+	assert_int_equal(turn_times[1], turn_times[0]);
+	assert_true(turn_times[2] >= turn_times[0] + 5000);
+}
+
+static void test_properties(void **state UNUSED)
+{
+	assert_ptr_equal(loop_owner(test_loop), &test_owner);
+	assert_string_equal(loop_name(test_loop), "a name that is rather t");
+	assert_null(loop_current());
+	memset(loop_scratch(test_loop), 0xff, LOOP_SCRATCH_SIZE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_wakes_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_post_to_own_loop, setup, teardown),
+		cmocka_unit_test(test_free_runs_what_is_left),
+		cmocka_unit_test_setup_teardown(test_stop_before_run, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tasks_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tasks_do_not_sleep, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_task_requeue_and_cancel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tick, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tick_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_now, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_properties, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
