@@ -70,6 +70,11 @@ test_fuzz_fuzz_userlist_SOURCES = test/fuzz/fuzz_userlist.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_userlist_LDFLAGS = $(FUZZ_LDFLAGS)
 test_fuzz_fuzz_userlist_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_track
+test_fuzz_fuzz_track_SOURCES = test/fuzz/fuzz_track.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_track_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_track_LDADD = $(SLUICE_LIBS)
+
 EXTRA_DIST += test/fuzz/corpus
 check_PROGRAMS += $(FUZZ_TARGETS)
 
