@@ -7,7 +7,7 @@
 
 #include "core/base.h"
 
-#define USEC_PER_SEC 1000000ULL
+#define USEC_PER_SEC UINT64_C(1000000)
 
 /* Monotonic microseconds; never 0. */
 uint64_t clock_mono_us(void);

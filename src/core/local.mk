@@ -5,7 +5,7 @@ libpgsluice_a_SOURCES += \
 	src/core/clock.c src/core/clock.h \
 	src/core/err.c src/core/err.h \
 	src/core/lock.c src/core/lock.h \
+	src/core/reason.c src/core/reason_tbl.h \
 	src/core/log.c src/core/log.h \
 	src/core/pidfile.c src/core/pidfile.h \
-	src/core/reason.c src/core/reason_tbl.h \
 	src/core/str.c src/core/str.h

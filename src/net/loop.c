@@ -182,6 +182,19 @@ void loop_join(struct loop *loop)
 	loop->has_thread = false;
 }
 
+void loop_run_left(struct loop *loop)
+{
+	struct loop *before = current_loop;
+
+	ASSERT(!loop->has_thread);
+	current_loop = loop;
+	loop->now_us = 0;
+	loop_drain_mailbox(loop);
+	while (loop_run_tasks(loop))
+		;
+	current_loop = before;
+}
+
 static void loop_wake(struct loop *loop)
 {
 	uint64_t one = 1;

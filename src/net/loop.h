@@ -50,6 +50,9 @@ void loop_start_thread(struct loop *loop);
 /* Waits for the thread of loop_start_thread() to end. */
 void loop_join(struct loop *loop);
 
+/* Runs, in the calling thread, the messages and tasks of a loop whose thread has ended. */
+void loop_run_left(struct loop *loop);
+
 /* Makes loop_run() return after the current turn. Any thread. */
 void loop_stop(struct loop *loop);
 

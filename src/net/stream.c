@@ -18,7 +18,6 @@ static void stream_event_cb(evutil_socket_t fd, short what, void *arg);
 
 void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *owner, uint32_t in_max, uint32_t out_max)
 {
-	ASSERT(in_max < LOOP_SCRATCH_SIZE);
 	memset(s, 0, sizeof(*s));
 	s->fd = fd;
 	s->ops = ops;
@@ -54,6 +53,22 @@ void stream_attach(struct stream *s, struct loop *loop)
 	s->loop = loop;
 	s->want_read = true;
 	stream_rearm(s);
+}
+
+void stream_attach_quiet(struct stream *s, struct loop *loop)
+{
+	ASSERT(s->loop == NULL && s->fd >= 0);
+	s->loop = loop;
+	s->want_read = false;
+}
+
+int stream_take_fd(struct stream *s)
+{
+	int fd = s->fd;
+
+	stream_detach(s);
+	s->fd = -1;
+	return fd;
 }
 
 void stream_detach(struct stream *s)
@@ -96,7 +111,10 @@ int stream_fill(struct stream *s, uint8_t **data, size_t *len)
 	uint8_t *scratch = loop_scratch(s->loop);
 	uint32_t held = buf_len(&s->in);
 	size_t got;
-	int err = stream_recv(s, scratch + held, LOOP_SCRATCH_SIZE - held, &got);
+	int err;
+
+	ASSERT(held < LOOP_SCRATCH_SIZE);
+	err = stream_recv(s, scratch + held, LOOP_SCRATCH_SIZE - held, &got);
 
 	if (UNLIKELY(err < 0))
 		return err;

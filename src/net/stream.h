@@ -40,8 +40,7 @@ struct stream {
 
 /*
  * Takes over the descriptor, which must be non-blocking. `in_max` bounds what
- * stream_hold() keeps, `out_max` what stream_send() queues; in_max must leave
- * room in the scratch buffer.
+ * stream_hold() keeps, `out_max` what stream_send() queues.
  */
 void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *owner, uint32_t in_max,
 		 uint32_t out_max);
@@ -49,8 +48,14 @@ void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *o
 /* Registers the stream with a loop and starts reading. Own thread of that loop. */
 void stream_attach(struct stream *s, struct loop *loop);
 
+/* The same without reading yet: nothing is registered before stream_want_read(). */
+void stream_attach_quiet(struct stream *s, struct loop *loop);
+
 /* Takes the stream off its loop; it may then move to another thread. Buffers stay. */
 void stream_detach(struct stream *s);
+
+/* Detaches and gives the descriptor to the caller; stream_close() then closes nothing. */
+int stream_take_fd(struct stream *s) MUSTCHECK;
 
 /* Closes the descriptor and gives all memory back. May be called in a callback; twice is fine. */
 void stream_close(struct stream *s);
@@ -64,7 +69,8 @@ static inline bool stream_is_open(const struct stream *s)
  * Reads once. On 0, *data and *len give all bytes to work on: the held ones and
  * the new ones, contiguous, in the loop's scratch buffer; nothing is held any
  * more, so the caller passes what it does not consume to stream_hold() before
- * it returns. Else -E_AGAIN, -E_EOF or -E_IO (held bytes stay held).
+ * it returns. Fewer bytes than the scratch buffer has may be held. Else -E_AGAIN, -E_EOF or -E_IO (held bytes stay
+ * held).
  */
 int stream_fill(struct stream *s, uint8_t **data, size_t *len) MUSTCHECK;
 

@@ -26,6 +26,9 @@ void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_
 /* Closes requests that have waited longer than cancel_wait_timeout. Own thread. */
 void cancel_sweep(struct worker *worker, uint64_t now_us);
 
+/* Ends all requests. Own thread. */
+void cancel_close_all(struct worker *worker);
+
 /* Requests under way on this worker, for SHOW POOLS: those of the pool that wait, that are sent. Own thread. */
 void cancel_count(struct worker *worker, const struct pool *pool, unsigned *waiting, unsigned *active);
 

@@ -27,10 +27,10 @@ enum client_state {
 
 const char *client_state_name(enum client_state state);
 
-#define CLIENT_MAGIC  0x636c6e74
+#define CLIENT_MAGIC    0x636c6e74
 
-/* Bytes of a client's messages that are kept while it waits for a server. */
-#define CLIENT_IN_MAX (16 * 1024)
+/* A client that waits for a server is not read any further once this much of its messages is kept. */
+#define CLIENT_WAIT_MAX (16 * 1024)
 
 struct client {
 	uint32_t magic;
@@ -43,6 +43,7 @@ struct client {
 	struct varset *vars;
 	TAILQ_ENTRY(client) entry; /* in part->clients */
 	struct loop_task task;     /* resume or free, at the end of the turn */
+	struct loop_msg msg;       /* for the way to its worker */
 	uint64_t id;
 	uint64_t connect_us;
 	uint64_t request_us; /* last message */
@@ -50,10 +51,13 @@ struct client {
 	uint64_t xact_us;    /* since when a transaction is open; 0: none */
 	uint64_t body_left;  /* of a message whose head was seen */
 	bool discard_body;   /* ... and which goes nowhere */
+	bool send_failed;    /* it cannot be reached any more */
+	bool blocked;        /* too many requests in flight; goes on when answers have come */
 	bool skip_to_sync;   /* a canceled batch is discarded up to its Sync */
 	bool is_unix;
 	bool notified; /* told that it waits */
 	uint32_t slot;
+	uint16_t slot_generation;
 	uint8_t cancel_key[8];
 	uint64_t query_wait_timeout_us; /* of this client */
 	uint64_t idle_timeout_us;
@@ -81,11 +85,18 @@ struct client_birth {
 	size_t pending_len;
 };
 
+/* The only place that writes client->state; asserts that the edge exists. */
+void client_set_state(struct client *client, enum client_state state);
+
 /* A client on its way to a worker, which is chosen here and told. Login thread. */
 void client_hand_over(struct engine *engine, struct client_birth *birth);
 
-/* A server for a client that stood in the queue. Own thread. */
-void client_granted(struct client *client, struct server *server);
+/* A server for a client that stood in the queue; false when the client needed it for nothing but its greeting. Own
+ * thread. */
+bool client_granted(struct client *client, struct server *server);
+
+/* Sends the greeting: AuthenticationOk to ReadyForQuery. The pool's greeting must be there. */
+void client_greet(struct client *client);
 
 /* Tells the client (FATAL, unless the reason is silent) and closes it. Own thread; the object lives on until the end of
  * the turn. */
@@ -93,6 +104,12 @@ void client_close(struct client *client, enum reason reason);
 
 /* The same with another text and SQLSTATE, such as a server's own. */
 void client_close_with(struct client *client, enum reason reason, const char *text, const char *sqlstate);
+
+/* Closes because of a message head that cannot be: tells its first bytes. */
+void client_close_header(struct client *client, const uint8_t *p, size_t n);
+
+/* Sends a ReadyForQuery of our own. */
+void client_send_ready(struct client *client);
 
 /* Closes without a word. */
 void client_drop(struct client *client, enum reason reason);

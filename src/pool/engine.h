@@ -10,6 +10,7 @@
 #include "auth/users.h"
 #include "conf/conf.h"
 #include "core/base.h"
+#include "core/clock.h"
 #include "core/lock.h"
 #include "net/dns.h"
 #include "net/listen.h"
@@ -131,6 +132,7 @@ struct engine {
 	struct db *dbs;           /* protected by lock; uthash by name */
 	struct account *accounts; /* protected by lock; uthash by name */
 	struct pool_list *pools;  /* protected by lock */
+	struct pool *pool_table;  /* protected by lock; uthash of the same by (db, account) */
 };
 
 /*
@@ -162,6 +164,9 @@ static inline uint64_t engine_next_id(struct engine *engine)
 
 /* PAUSE and RESUME of everything: sets the mode and tells the workers. Control thread. */
 void engine_set_mode(struct engine *engine, enum engine_mode mode);
+
+/* A database was paused or resumed (db->paused): tells the workers. Control thread. */
+void engine_apply_pauses(struct engine *engine);
 
 /* Starts a shutdown: closes listening sockets, tells the workers. SHUTDOWN_NOW stops the control loop. Control thread.
  */

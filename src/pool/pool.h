@@ -130,8 +130,16 @@ struct pool_part {
 	struct client_list waiters;            /* of this part, oldest first */
 };
 
+/* What pools are found by. */
+struct pool_key {
+	struct db *db;
+	struct account *account;
+};
+
 struct pool {
 	uint32_t magic;
+	UT_hash_handle hh; /* protected by the registry lock */
+	struct pool_key key;
 	/* constant */
 	struct engine *engine;
 	struct db *db;
@@ -165,47 +173,10 @@ TAILQ_HEAD(pool_list, pool);
 
 #define POOL_MAGIC 0x706f6f6c
 
-/* ---- the registry ---- */
-
-/* How a lookup of a pool may fail. */
-enum route_error {
-	ROUTE_OK,
-	ROUTE_NO_DATABASE,
-	ROUTE_DISABLED,
-	ROUTE_CONFIG, /* auth_type any without forced user, and the like */
-};
-
-/*
- * The database of that name, registered on first use; NULL when there is no
- * such database. Any thread.
- */
-struct db *route_db(struct engine *engine, const struct snapshot *snap, const char *name);
-
-/* The counts of a user, registered on first use. Only for users that exist. Any thread. */
-struct account *route_account(struct engine *engine, const struct snapshot *snap, const char *name);
-
-/* The same if it is registered already, else NULL. */
-struct account *route_account_find(struct engine *engine, const char *name);
-
-/*
- * The pool that serves `user` on the database, made on first use. Pools live
- * until the engine ends. Any thread.
- */
-struct pool *route_pool(struct engine *engine, struct snapshot *snap, struct db *db, const char *user) MUSTCHECK;
-
-/* Remembers the keys of a SCRAM login for logins to servers under the same name. */
-void route_store_keys(struct engine *engine, struct account *account, const struct scram_keys *keys);
-
 /* ---- clients and servers of a worker's part ---- */
 
 /* The part of the worker, put into use. Own thread. */
 struct pool_part *pool_part_get(struct pool *pool, struct worker *worker);
-
-/* A client came to or left this part. Own thread. */
-void pool_part_add_client(struct pool_part *part, struct client *client);
-void pool_part_remove_client(struct pool_part *part, struct client *client);
-void pool_part_add_server(struct pool_part *part, struct server *server);
-void pool_part_remove_server(struct pool_part *part, struct server *server);
 
 /* ---- the scheduler; all on the worker's own thread ---- */
 
@@ -231,6 +202,12 @@ void pool_checkin(struct pool_part *part, struct server *server);
 
 /* Takes a server out of the idle list for its owner; false when somebody else has reserved it. */
 bool pool_remove_idle(struct pool_part *part, struct server *server);
+
+/* A server that travelled has arrived, or died on the way. */
+void pool_travel_ended(struct pool *pool);
+
+/* True when any client is in this pool. Any thread. */
+bool pool_has_clients(const struct pool *pool);
 
 /* Opens servers for waiters and for min_pool_size as far as the limits allow. */
 void pool_run(struct pool_part *part);

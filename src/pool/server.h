@@ -29,8 +29,12 @@ enum server_state {
 
 const char *server_state_name(enum server_state state);
 
-#define SERVER_MAGIC   0x73657276
-#define SERVER_KEY_MAX 32
+#define SERVER_MAGIC         0x73657276
+#define SERVER_KEY_MAX       32
+
+/* In travel_slot: for no client in particular; to be closed on arrival. */
+#define SERVER_TRAVEL_NOBODY UINT32_MAX
+#define SERVER_TRAVEL_EVICT  (UINT32_MAX - 1)
 
 struct server_login; /* what only a login needs; login of a server, see server_login.c */
 
@@ -57,6 +61,7 @@ struct server {
 	bool swallow_body;   /* ... and which goes nowhere */
 	bool setting_vars;   /* the client waits for our SET */
 	bool dirty;          /* to be closed when free */
+	bool is_listed;      /* was put into the idle list by this worker, and not taken out by it */
 	bool ours_failed;    /* our own query got an error */
 	unsigned cancels;    /* cancel requests under way against it */
 	uint32_t backend_pid;
@@ -88,11 +93,20 @@ void server_logged_in(struct server *server);
 /* Runs the check query; the server goes to checkin when it has succeeded. */
 void server_check(struct server *server);
 
+/* The only place that writes server->state; asserts that the edge exists. */
+void server_set_state(struct server *server, enum server_state state);
+
+/* A clean server that needs no reset: closed when it is due, else idle, or handed to whoever waits. */
+void server_free(struct server *server);
+
 /*
  * The link has ended and the session is clean: reset query, lifetime and
  * cancels in flight are seen to, then the server goes back to the pool.
  */
 void server_free_to_pool(struct server *server);
+
+/* Our own reset or check query has been answered. */
+void server_test_done(struct server *server);
 
 /* One cancel request less is under way against it. */
 void server_cancel_ended(struct server *server);

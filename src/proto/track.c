@@ -264,6 +264,11 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint8_t f
 	return TRACK_PASS;
 }
 
+bool track_knows_client(uint8_t type)
+{
+	return client_rows[type].action != CL_ILLEGAL;
+}
+
 enum track_verdict track_client(struct track *t, uint8_t type)
 {
 	return track_request(t, type, 0);

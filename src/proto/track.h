@@ -60,6 +60,9 @@ enum track_verdict {
 void track_init(struct track *t);
 void track_fini(struct track *t);
 
+/* True for a type that a client may send after its login. */
+bool track_knows_client(uint8_t type);
+
 /* A message of this type from the client is about to go to the server. */
 enum track_verdict track_client(struct track *t, uint8_t type);
 

@@ -1,0 +1,321 @@
+/*
+ * Cancel requests.
+ *
+ * A key of eight bytes names the client: its worker, its slot there and the
+ * generation of the slot, run through a keyed permutation, so that keys tell
+ * nothing and cannot be guessed from one another. Nobody keeps a table of
+ * keys: the login loop that reads the request finds the worker in it, the
+ * worker finds the client, and compares the whole key.
+ *
+ *   byte 0      top bit 0 (drivers take the first number for a process id)
+ *   bytes 1, 2  for the number of the instance
+ *   byte 7      its two low bits are 1
+ *   the other 45 bits: worker (7), slot (22), generation (16), permuted
+ *
+ * The request is delivered over a connection of its own to the address of the
+ * server that works for the client at that moment. Until that connection has
+ * ended the server is not given to anybody else (server->cancels), because
+ * PostgreSQL signals the backend before it closes the connection. If the
+ * client is done before the request was sent, it is not sent at all.
+ */
+#include "pool/cancel.h"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/str.h"
+#include "net/sock.h"
+#include "pool/link.h"
+#include "proto/build.h"
+
+#define CANCEL_BITS       45
+#define CANCEL_SLOT_BITS  22
+#define CANCEL_MAGIC      0x63616e63
+#define CANCEL_PACKET_MAX 512
+
+/* A request on its way; owned by the worker of the client it is for. */
+struct cancel {
+	uint32_t magic;
+	TAILQ_ENTRY(cancel) entry; /* in worker->cancels */
+	struct loop_msg msg;
+	struct loop_task task;
+	struct worker *worker;
+	struct server *server; /* its target, while the request is under way */
+	struct stream stream;  /* to PostgreSQL */
+	struct pool *pool;     /* of the client */
+	int client_fd;         /* the one who asks; closed at the end */
+	bool sent;
+	uint64_t start_us;
+	uint8_t key[CANCEL_KEY_LEN];
+	uint32_t slot;
+	uint16_t generation;
+};
+
+/* ---- keys ---- */
+
+static uint32_t cancel_round(const struct engine *engine, unsigned round, uint32_t half)
+{
+	uint8_t in[5] = { (uint8_t)round, (uint8_t)(half >> 24), (uint8_t)(half >> 16), (uint8_t)(half >> 8),
+			  (uint8_t)half };
+	uint8_t out[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	uint32_t value;
+
+	if (HMAC(EVP_sha256(), engine->cancel_secret, sizeof(engine->cancel_secret), in, sizeof(in), out, &len) == NULL)
+		UNREACHABLE();
+	memcpy(&value, out, sizeof(value));
+	return value;
+}
+
+/* A permutation of CANCEL_BITS bits: a Feistel network with halves of 22 and 23 bits. */
+static uint64_t cancel_permute(const struct engine *engine, uint64_t v, bool inverse)
+{
+	uint32_t left = (uint32_t)(v >> 23) & 0x3fffff;
+	uint32_t right = (uint32_t)v & 0x7fffff;
+
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned round = inverse ? 3 - i : i;
+
+		if (round % 2 == 0)
+			right ^= cancel_round(engine, round, left) & 0x7fffff;
+		else
+			left ^= cancel_round(engine, round, right) & 0x3fffff;
+	}
+	return (uint64_t)left << 23 | right;
+}
+
+void cancel_key_make(const struct engine *engine, unsigned worker, uint32_t slot, uint16_t generation,
+		     uint8_t key[CANCEL_KEY_LEN])
+{
+	uint64_t v = (uint64_t)worker << 38 | (uint64_t)slot << 16 | generation;
+
+	ASSERT(worker < 128 && slot < 1u << CANCEL_SLOT_BITS);
+	v = cancel_permute(engine, v, false);
+	key[0] = (uint8_t)(v >> 38) & 0x7f;
+	key[1] = engine->cancel_secret[0];
+	key[2] = engine->cancel_secret[1];
+	key[3] = (uint8_t)(v >> 30);
+	key[4] = (uint8_t)(v >> 22);
+	key[5] = (uint8_t)(v >> 14);
+	key[6] = (uint8_t)(v >> 6);
+	key[7] = (uint8_t)((v & 0x3f) << 2 | 3);
+}
+
+static void cancel_key_read(const struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], unsigned *worker,
+			    uint32_t *slot, uint16_t *generation)
+{
+	uint64_t v = (uint64_t)(key[0] & 0x7f) << 38 | (uint64_t)key[3] << 30 | (uint64_t)key[4] << 22 |
+		     (uint64_t)key[5] << 14 | (uint64_t)key[6] << 6 | key[7] >> 2;
+
+	v = cancel_permute(engine, v, true);
+	*worker = (unsigned)(v >> 38) & 0x7f;
+	*slot = (uint32_t)(v >> 16) & ((1u << CANCEL_SLOT_BITS) - 1);
+	*generation = (uint16_t)v;
+}
+
+/* ---- the end of a request ---- */
+
+static void cancel_free_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	struct cancel *cancel = CONTAINER_OF(task, struct cancel, task);
+
+	CHECK_OBJ(cancel, CANCEL_MAGIC);
+	cancel->magic = 0;
+	free(cancel);
+}
+
+static void cancel_end(struct cancel *cancel, enum reason reason)
+{
+	struct server *server = cancel->server;
+	struct engine *engine = cancel->worker->ctx.engine;
+
+	log_debug("cancel request: %s", reason_text(reason));
+	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
+	stream_close(&cancel->stream);
+	close(cancel->client_fd);
+	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+	cancel->server = NULL;
+	cancel->task.fn = cancel_free_task;
+	loop_defer(cancel->worker->ctx.loop, &cancel->task);
+	if (server != NULL)
+		server_cancel_ended(server);
+}
+
+/* ---- delivery ---- */
+
+static void cancel_send(struct cancel *cancel)
+{
+	struct server *server = cancel->server;
+	struct buf b;
+	int err;
+
+	buf_init(&b, CANCEL_PACKET_MAX);
+	err = build_cancel_request(&b, server->backend_pid, slice_make(server->backend_key, server->backend_key_len));
+	if (err == 0)
+		err = stream_send_buf(&cancel->stream, &b);
+	buf_fini(&b);
+	if (err != 0) {
+		cancel_end(cancel, REASON_CANCEL_FAILED);
+		return;
+	}
+	cancel->sent = true;
+	stream_want_read(&cancel->stream, true);
+}
+
+static void cancel_on_connected(void *owner)
+{
+	struct cancel *cancel = owner;
+	int err = sock_connect_result(cancel->stream.fd);
+
+	if (err == -E_AGAIN) {
+		stream_detach(&cancel->stream);
+		stream_watch_connect(&cancel->stream, cancel->worker->ctx.loop);
+	} else if (err != 0) {
+		cancel_end(cancel, REASON_CANCEL_FAILED);
+	} else {
+		cancel_send(cancel);
+	}
+}
+
+/* PostgreSQL answers by closing. */
+static void cancel_on_readable(void *owner)
+{
+	struct cancel *cancel = owner;
+	uint8_t *data;
+	size_t len;
+	int err = stream_fill(&cancel->stream, &data, &len);
+
+	if (err != -E_AGAIN)
+		cancel_end(cancel, REASON_CANCEL_SENT);
+}
+
+static void cancel_on_drained(void *owner, int err UNUSED)
+{
+	cancel_end(owner, REASON_CANCEL_FAILED);
+}
+
+static const struct stream_ops cancel_stream_ops = {
+	.on_readable = cancel_on_readable,
+	.on_drained = cancel_on_drained,
+	.on_event = cancel_on_connected,
+};
+
+static void cancel_connect(struct cancel *cancel, struct server *server)
+{
+	int fd = sock_connect_start(&server->addr, &server->conf->tuning);
+
+	if (fd < 0) {
+		cancel_end(cancel, REASON_CANCEL_FAILED);
+		return;
+	}
+	cancel->server = server;
+	server->cancels++;
+	stream_init(&cancel->stream, fd, &cancel_stream_ops, cancel, 64, CANCEL_PACKET_MAX);
+	stream_watch_connect(&cancel->stream, cancel->worker->ctx.loop);
+}
+
+/* The request has reached the worker of the client. */
+static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct cancel *cancel = CONTAINER_OF(msg, struct cancel, msg);
+	struct worker *worker = worker_current();
+	struct client *client = worker_slot_find(worker, cancel->slot, cancel->generation);
+
+	CHECK_OBJ(cancel, CANCEL_MAGIC);
+	cancel->worker = worker;
+	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
+	if (client == NULL || !mem_equal_ct(client->cancel_key, cancel->key, CANCEL_KEY_LEN)) {
+		cancel_end(cancel, REASON_CANCEL_UNKNOWN);
+		return;
+	}
+	cancel->pool = client->pool;
+	if (client->state == CL_WAITING && !client->granted) {
+		client_cancel_wait(client);
+		cancel_end(cancel, REASON_CANCEL_QUEUED);
+	} else if (client->state == CL_HELD) {
+		cancel_end(cancel, REASON_CANCEL_VARS);
+	} else if (client->server == NULL || track_is_quiet(&client->server->track)) {
+		cancel_end(cancel, REASON_CANCEL_IDLE);
+	} else {
+		cancel_connect(cancel, client->server);
+	}
+}
+
+void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], uint64_t now_us)
+{
+	struct cancel *cancel = xcalloc(1, sizeof(*cancel));
+	unsigned worker;
+
+	cancel->magic = CANCEL_MAGIC;
+	cancel->client_fd = fd;
+	cancel->start_us = now_us;
+	cancel->stream.fd = -1;
+	memcpy(cancel->key, key, CANCEL_KEY_LEN);
+	cancel_key_read(engine, key, &worker, &cancel->slot, &cancel->generation);
+	if (worker >= engine->worker_count) {
+		log_debug("cancel request: %s", reason_text(REASON_CANCEL_UNKNOWN));
+		atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+		close(fd);
+		free(cancel);
+		return;
+	}
+	cancel->msg.fn = cancel_arrive;
+	loop_post(engine->workers[worker]->ctx.loop, &cancel->msg);
+}
+
+/* ---- from outside ---- */
+
+void cancel_detach(struct worker *worker, struct server *server)
+{
+	struct cancel *cancel;
+	struct cancel *next;
+	bool is_closed = server->state == SV_CLOSED;
+
+	if (LIKELY(server->cancels == 0))
+		return;
+	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
+		next = TAILQ_NEXT(cancel, entry);
+		if (cancel->server != server || (cancel->sent && !is_closed))
+			continue;
+		/* The server itself is in the hands of the caller: nothing follows from its last cancel. */
+		cancel->server = NULL;
+		server->cancels--;
+		cancel_end(cancel, cancel->sent ? REASON_CANCEL_SENT : REASON_CANCEL_LATE);
+	}
+}
+
+void cancel_sweep(struct worker *worker, uint64_t now_us)
+{
+	uint64_t timeout_us = worker->ctx.snap->conf->cancel_wait_timeout_us;
+	struct cancel *cancel;
+	struct cancel *next;
+
+	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
+		next = TAILQ_NEXT(cancel, entry);
+		if (timeout_us > 0 && !cancel->sent && cancel->start_us + timeout_us <= now_us)
+			cancel_end(cancel, REASON_CANCEL_TIMEOUT);
+	}
+}
+
+void cancel_close_all(struct worker *worker)
+{
+	struct cancel *cancel;
+
+	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL)
+		cancel_end(cancel, REASON_FAST_EXIT);
+}
+
+void cancel_count(struct worker *worker, const struct pool *pool, unsigned *waiting, unsigned *active)
+{
+	struct cancel *cancel;
+
+	*waiting = *active = 0;
+	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
+		if (cancel->pool == pool && cancel->sent)
+			++*active;
+		else if (cancel->pool == pool)
+			++*waiting;
+	}
+}

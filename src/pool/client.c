@@ -1,0 +1,509 @@
+/*
+ * Clients that are logged in.
+ *
+ *   CL_NEW --> CL_WELCOME (no server has ever logged in to this pool)
+ *      |           |
+ *      v           v
+ *   CL_IDLE --> CL_WAITING --> CL_HELD (its parameters are being set)
+ *      ^   \          |          |
+ *      |    \         v          v
+ *      +-----+---- CL_ACTIVE <---+
+ *
+ * A client in the queue, or held, is read into its own buffer only so far as
+ * to notice that it goes away; its messages are worked off when it goes on.
+ */
+#include "pool/client.h"
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/str.h"
+#include "net/sock.h"
+#include "pool/cancel.h"
+#include "pool/link.h"
+#include "pool/report.h"
+#include "pool/route.h"
+#include "proto/build.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+
+/* Kept of what a client has sent: a read of the scratch buffer and what came while it waited. */
+#define CLIENT_IN_MAX       (LOOP_SCRATCH_SIZE + CLIENT_WAIT_MAX)
+#define CLIENT_OUT_MAX      (256 * 1024)
+#define CLIENT_GREETING_MAX (64 * 1024)
+#define CLIENT_ERROR_MAX    4096
+
+static const struct stream_ops client_stream_ops;
+
+static const char *const state_names[CLIENT_STATES] = {
+#define X(id, name) name,
+	CLIENT_STATE_TABLE(X)
+#undef X
+};
+
+/* The edges of the picture above; every state may close. */
+static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
+	[CL_NEW] = { [CL_WELCOME] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
+	[CL_WELCOME] = { [CL_IDLE] = true, [CL_CLOSED] = true },
+	[CL_IDLE] = { [CL_WAITING] = true, [CL_CLOSED] = true },
+	[CL_WAITING] = { [CL_IDLE] = true, [CL_HELD] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
+	[CL_HELD] = { [CL_ACTIVE] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
+	[CL_ACTIVE] = { [CL_IDLE] = true, [CL_CLOSED] = true },
+};
+
+const char *client_state_name(enum client_state state)
+{
+	ASSERT(state < CLIENT_STATES);
+	return state_names[state];
+}
+
+void client_set_state(struct client *client, enum client_state state)
+{
+	ASSERT(state_edges[client->state][state]);
+	client->state = state;
+}
+
+static struct loop *client_loop(const struct client *client)
+{
+	return client->part->worker->ctx.loop;
+}
+
+static const struct conf *client_conf(const struct client *client)
+{
+	return client->part->conf->snap->conf;
+}
+
+void client_describe(const struct client *client, char *dst, size_t size)
+{
+	char host[SOCK_ADDR_TEXT] = "?";
+	struct sock_addr addr;
+	unsigned port = 0;
+	pid_t pid = 0;
+
+	if (client->is_unix) {
+		if (sock_peer_cred(client->stream.fd, NULL, &pid) != 0)
+			pid = 0;
+		str_format(host, sizeof(host), "unix(%d)", (int)pid);
+		port = (unsigned)client_conf(client)->listen_port;
+	} else if (client->stream.fd >= 0 && sock_remote_addr(client->stream.fd, &addr) == 0) {
+		sock_addr_log_host(&addr, 0, host, sizeof(host));
+		port = sock_addr_port(&addr);
+	}
+	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)client, client->pool->db->name, client->account->name,
+		   host, port);
+}
+
+/* ---- the way to the worker ---- */
+
+/* The home worker of the pool with the fewest clients. */
+static struct pool_part *client_choose_part(struct pool *pool)
+{
+	unsigned homes = atomic_load_explicit(&pool->home_count, memory_order_relaxed);
+	unsigned count = pool->engine->worker_count;
+	struct pool_part *best = NULL;
+	unsigned best_count = UINT_MAX;
+
+	for (unsigned i = 0; i < homes; i++) {
+		struct pool_part *part = pool->parts[(pool->first_home + i) % count];
+		unsigned n = atomic_load_explicit(&part->client_count, memory_order_relaxed);
+
+		if (n < best_count) {
+			best = part;
+			best_count = n;
+		}
+	}
+	ASSERT(best != NULL);
+	return best;
+}
+
+static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct client *client = CONTAINER_OF(msg, struct client, msg);
+	struct worker *worker = worker_current();
+	struct pool_part *part = pool_part_get(client->pool, worker);
+	struct welcome *welcome = pool_welcome(client->pool);
+
+	client->part = part;
+	client->slot = worker_slot_take(worker, client, &client->slot_generation);
+	cancel_key_make(client->pool->engine, worker->index, client->slot, client->slot_generation, client->cancel_key);
+	TAILQ_INSERT_TAIL(&part->clients, client, entry);
+	stats_add(&part->stats, STAT_client_login_count, 1);
+	stream_attach(&client->stream, worker->ctx.loop);
+	client->request_us = loop_now_us(worker->ctx.loop);
+	if (welcome != NULL) {
+		client_greet(client);
+		welcome_release(&welcome);
+		return;
+	}
+	client_set_state(client, CL_WELCOME);
+	pool_enqueue(part, client);
+}
+
+void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
+{
+	struct client *client = xcalloc(1, sizeof(*client));
+	struct pool_part *part = client_choose_part(birth->pool);
+	int err;
+
+	client->magic = CLIENT_MAGIC;
+	client->state = CL_NEW;
+	client->pool = birth->pool;
+	client->account = birth->account;
+	client->vars = birth->vars;
+	client->id = birth->id;
+	client->connect_us = birth->connect_us;
+	client->is_unix = birth->is_unix;
+	client->query_wait_timeout_us = birth->query_wait_timeout_us;
+	client->idle_timeout_us = birth->idle_timeout_us;
+	stream_init(&client->stream, birth->fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
+	err = stream_hold(&client->stream, birth->pending, birth->pending_len);
+	ASSERT(err == 0);
+	atomic_fetch_add_explicit(&part->client_count, 1, memory_order_relaxed);
+	client->msg.fn = client_arrive;
+	loop_post(part->worker->ctx.loop, &client->msg);
+}
+
+/* ---- the greeting ---- */
+
+static int client_build_greeting(struct client *client, const struct welcome *welcome, struct buf *b)
+{
+	int err = build_auth_ok(b);
+
+	if (err == 0)
+		err = buf_append(b, welcome->bytes, welcome->len);
+	for (int i = 0; err == 0 && i < vars_count(); i++) {
+		const char *value = vars_get(client->vars, i);
+
+		if (value != NULL)
+			err = build_parameter_status(b, slice_of(vars_name(i)), slice_of(value));
+	}
+	if (err == 0)
+		err = build_backend_key(b, frame_be32(client->cancel_key), slice_make(client->cancel_key + 4, 4));
+	return err == 0 ? build_ready(b, TX_IDLE) : err;
+}
+
+void client_greet(struct client *client)
+{
+	struct welcome *welcome = pool_welcome(client->pool);
+	struct buf b;
+	int err;
+
+	ASSERT(welcome != NULL);
+	buf_init(&b, CLIENT_GREETING_MAX);
+	vars_fill(&client->vars, welcome->defaults);
+	err = client_build_greeting(client, welcome, &b);
+	if (err == 0)
+		err = stream_send_buf(&client->stream, &b);
+	buf_fini(&b);
+	welcome_release(&welcome);
+	if (err < 0) {
+		client_drop(client, REASON_CLIENT_IO);
+		return;
+	}
+	client_set_state(client, CL_IDLE);
+	client->notified = false;
+	if (!buf_is_empty(&client->stream.in))
+		client_resume(client);
+}
+
+void client_send_ready(struct client *client)
+{
+	struct buf b;
+	int err;
+
+	buf_init(&b, 64);
+	err = build_ready(&b, TX_IDLE);
+	if (err == 0)
+		err = stream_send_buf(&client->stream, &b);
+	buf_fini(&b);
+	client->query_us = client->xact_us = 0;
+	if (err < 0)
+		client_drop(client, REASON_CLIENT_IO);
+}
+
+/* ---- the end ---- */
+
+static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	struct client *client = CONTAINER_OF(task, struct client, task);
+
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	vars_release(&client->vars);
+	client->magic = 0;
+	free(client);
+}
+
+static void client_log_close(const struct client *client, const char *why)
+{
+	char who[320];
+
+	if (client_conf(client)->log_disconnections == 0)
+		return;
+	client_describe(client, who, sizeof(who));
+	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
+		 (loop_now_us(client_loop(client)) - client->connect_us) / USEC_PER_SEC);
+}
+
+/* Takes the client out of everything; it is freed at the end of the turn. */
+static void client_end(struct client *client, const char *why)
+{
+	struct pool_part *part = client->part;
+	struct engine *engine = client->pool->engine;
+
+	ASSERT(client->state != CL_CLOSED);
+	client_log_close(client, why);
+	pool_dequeue(part, client);
+	client_set_state(client, CL_CLOSED);
+	if (client->server != NULL)
+		link_client_gone(client);
+	worker_slot_give(part->worker, client->slot);
+	TAILQ_REMOVE(&part->clients, client, entry);
+	atomic_fetch_sub_explicit(&part->client_count, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&client->pool->db->clients, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&client->account->clients, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+	stream_close(&client->stream);
+	loop_cancel(client_loop(client), &client->task);
+	client->task.fn = client_free_task;
+	loop_defer(client_loop(client), &client->task);
+}
+
+void client_drop(struct client *client, enum reason reason)
+{
+	if (client->state != CL_CLOSED)
+		client_end(client, reason_text(reason));
+}
+
+void client_close_with(struct client *client, enum reason reason, const char *text, const char *sqlstate)
+{
+	bool is_backend = sqlstate != NULL;
+	char who[320];
+	struct buf b;
+	int err;
+
+	if (client->state == CL_CLOSED)
+		return;
+	if (client_conf(client)->log_pooler_errors != 0) {
+		client_describe(client, who, sizeof(who));
+		log_warning("%s pooler error: %s", who, text);
+	}
+	buf_init(&b, CLIENT_ERROR_MAX);
+	err = report_error(&b, client_conf(client), "FATAL", text, is_backend ? sqlstate : reason_sqlstate(reason),
+			   is_backend);
+	if (err == 0)
+		err = stream_send_buf(&client->stream, &b); /* closing flushes nothing: what does not fit is lost */
+	buf_fini(&b);
+	client_end(client, text);
+}
+
+void client_close(struct client *client, enum reason reason)
+{
+	client_close_with(client, reason, reason_text(reason), NULL);
+}
+
+void client_close_header(struct client *client, const uint8_t *p, size_t n)
+{
+	char text[64] = "bad packet header: '";
+
+	for (size_t i = 0; i < n && i < 8; i++)
+		str_append(text, sizeof(text), "%02x", p[i]);
+	str_append(text, sizeof(text), "'");
+	client_close_with(client, REASON_BAD_HEADER, text, NULL);
+}
+
+/* ---- bytes ---- */
+
+/* Works on bytes of the client and keeps what is left over. */
+static void client_feed(struct client *client, const uint8_t *data, size_t len)
+{
+	size_t used = link_from_client(client, data, len);
+
+	if (client->state == CL_CLOSED)
+		return;
+	if (used < len && stream_hold(&client->stream, data + used, len - used) != 0) {
+		client_close(client, REASON_OOM);
+		return;
+	}
+	if (client->blocked)
+		stream_want_read(&client->stream, false);
+	else if (client->server == NULL && client->state != CL_WAITING)
+		client->request_us = loop_now_us(client_loop(client));
+	else if (client->server != NULL)
+		link_settle(client->server);
+}
+
+/* Reads a client whose messages must wait, to see whether it is still there. */
+static void client_gather(struct client *client)
+{
+	int err;
+
+	if (buf_len(&client->stream.in) >= CLIENT_WAIT_MAX) {
+		stream_watch_close(&client->stream);
+		return;
+	}
+	err = stream_gather(&client->stream);
+	if (err == -E_NOSPACE)
+		stream_watch_close(&client->stream);
+	else if (err == -E_NOMEM)
+		client_close(client, REASON_OOM);
+	else if (err < 0 && err != -E_AGAIN)
+		client_drop(client, REASON_CLIENT_EOF);
+}
+
+static void client_on_readable(void *owner)
+{
+	struct client *client = owner;
+	uint8_t *data;
+	size_t len;
+	int err;
+
+	if (UNLIKELY(client->state != CL_IDLE && client->state != CL_ACTIVE)) {
+		client_gather(client);
+		return;
+	}
+	if (UNLIKELY(client->task.queued))
+		return; /* what it sent before comes first, at the end of this turn */
+	err = stream_fill(&client->stream, &data, &len);
+	if (LIKELY(err == 0))
+		client_feed(client, data, len);
+	else if (err != -E_AGAIN)
+		client_drop(client, REASON_CLIENT_EOF);
+}
+
+static void client_on_drained(void *owner, int err)
+{
+	struct client *client = owner;
+
+	if (err < 0) {
+		client_drop(client, REASON_CLIENT_IO);
+		return;
+	}
+	if (client->server != NULL)
+		stream_want_read(&client->server->stream, true);
+	if (client->state == CL_IDLE || (client->state == CL_ACTIVE && !client->blocked))
+		client_resume(client);
+}
+
+static void client_on_event(void *owner)
+{
+	client_drop(owner, REASON_CLIENT_EOF);
+}
+
+static const struct stream_ops client_stream_ops = {
+	.on_readable = client_on_readable,
+	.on_drained = client_on_drained,
+	.on_event = client_on_event,
+};
+
+/* ---- going on ---- */
+
+static void client_resume_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	struct client *client = CONTAINER_OF(task, struct client, task);
+	struct buf held;
+
+	if (client->state != CL_ACTIVE && client->state != CL_IDLE)
+		return;
+	if (stream_is_choked(&client->stream) || (client->server != NULL && stream_is_choked(&client->server->stream)))
+		return; /* comes again when the queue is empty */
+	stream_want_read(&client->stream, true);
+	if (buf_is_empty(&client->stream.in))
+		return;
+	held = client->stream.in;
+	buf_init(&client->stream.in, held.max);
+	client_feed(client, buf_ptr(&held), buf_len(&held));
+	buf_fini(&held);
+}
+
+void client_resume(struct client *client)
+{
+	if (client->state == CL_CLOSED)
+		return;
+	client->task.fn = client_resume_task;
+	loop_defer(client_loop(client), &client->task);
+}
+
+void client_unlinked(struct client *client)
+{
+	if (client->state == CL_CLOSED)
+		return;
+	client_set_state(client, CL_IDLE);
+	client->query_us = client->xact_us = 0;
+	client->discard_body = client->body_left > 0;
+	if (client->blocked || !buf_is_empty(&client->stream.in)) {
+		client->blocked = false;
+		client_resume(client);
+	}
+}
+
+bool client_granted(struct client *client, struct server *server)
+{
+	struct pool_part *part = client->part;
+
+	client->granted = false;
+	client->notified = false;
+	stats_add(&part->stats, STAT_wait_time, loop_now_us(client_loop(client)) - client->wait_us);
+	if (client->state == CL_WELCOME) {
+		client_greet(client);
+		return false;
+	}
+	ASSERT(client->state == CL_WAITING);
+	link_attach(client, server);
+	if (client->state == CL_ACTIVE)
+		client_resume(client);
+	return true;
+}
+
+/* ---- a canceled wait ---- */
+
+/*
+ * Drops the request at the head of the kept bytes: one Query or FunctionCall,
+ * or a batch up to its Sync, which may not have come yet.
+ */
+static void client_drop_request(struct client *client)
+{
+	struct buf *in = &client->stream.in;
+
+	while (!buf_is_empty(in)) {
+		struct frame f;
+		int err = frame_read(buf_ptr(in), buf_len(in), UINT64_MAX, &f);
+
+		if (err != 0)
+			break; /* a head that is not whole, or bad: found again when it is read */
+		if (f.type == FE_TERMINATE)
+			return;
+		if (f.size > buf_len(in)) {
+			client->body_left = f.size - buf_len(in);
+			client->discard_body = true;
+			buf_clear(in);
+		} else {
+			buf_consume(in, (uint32_t)f.size);
+		}
+		if (f.type == FE_QUERY || f.type == FE_FUNCTION_CALL || f.type == FE_SYNC)
+			return;
+	}
+	client->skip_to_sync = true;
+}
+
+void client_cancel_wait(struct client *client)
+{
+	struct buf b;
+	int err;
+
+	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
+		return;
+	buf_init(&b, CLIENT_ERROR_MAX);
+	err = report_error(&b, client_conf(client), "ERROR", "canceling statement due to user request", "57014", true);
+	if (err == 0)
+		err = stream_send_buf(&client->stream, &b);
+	buf_fini(&b);
+	if (err < 0) {
+		client_drop(client, REASON_CLIENT_IO);
+		return;
+	}
+	client_set_state(client, CL_IDLE);
+	client_drop_request(client);
+	if (!client->skip_to_sync)
+		client_send_ready(client);
+	if (client->state != CL_CLOSED)
+		client_resume(client);
+}

@@ -1,0 +1,465 @@
+/*
+ * The engine: start and end of the loops, and what concerns all of them.
+ */
+#include "pool/engine.h"
+
+#include <sys/random.h>
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/str.h"
+#include "pool/cancel.h"
+#include "pool/client.h"
+#include "pool/janitor.h"
+#include "pool/login.h"
+#include "pool/route.h"
+#include "pool/server.h"
+
+#define SLOT_NONE UINT32_MAX
+#define SLOTS_MIN 64
+/* As many as a cancel key can name. */
+#define SLOTS_MAX (1u << 22)
+
+/* ---- snapshots ---- */
+
+struct snapshot *snapshot_new(struct conf *conf, struct users *users)
+{
+	struct snapshot *snap = xcalloc(1, sizeof(*snap));
+
+	atomic_init(&snap->refs, 1);
+	snap->conf = conf;
+	snap->users = users;
+	return snap;
+}
+
+struct snapshot *snapshot_hold(struct snapshot *snap)
+{
+	atomic_fetch_add_explicit(&snap->refs, 1, memory_order_relaxed);
+	return snap;
+}
+
+void snapshot_release(struct snapshot **snapp)
+{
+	struct snapshot *snap = *snapp;
+
+	*snapp = NULL;
+	if (snap == NULL || atomic_fetch_sub_explicit(&snap->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	conf_release(&snap->conf);
+	users_release(&snap->users);
+	free(snap);
+}
+
+struct snapshot *engine_snapshot(struct engine *engine)
+{
+	struct snapshot *snap;
+
+	lock_acquire(&engine->lock);
+	snap = snapshot_hold(engine->snap);
+	lock_release(&engine->lock);
+	return snap;
+}
+
+/* ---- workers ---- */
+
+struct worker *worker_current(void)
+{
+	struct loop *loop = loop_current();
+
+	return loop == NULL ? NULL : loop_owner(loop);
+}
+
+static void worker_grow_slots(struct worker *worker)
+{
+	uint32_t old = worker->slot_count;
+	uint32_t count = old == 0 ? SLOTS_MIN : old * 2;
+
+	ASSERT(count <= SLOTS_MAX);
+	worker->slots = xrealloc(worker->slots, count * sizeof(worker->slots[0]));
+	for (uint32_t i = old; i < count; i++)
+		worker->slots[i] = (struct client_slot){ .next_free = i + 1 < count ? i + 1 : SLOT_NONE };
+	worker->free_slot = old;
+	worker->slot_count = count;
+}
+
+uint32_t worker_slot_take(struct worker *worker, struct client *client, uint16_t *generation)
+{
+	uint32_t slot;
+
+	if (worker->free_slot == SLOT_NONE)
+		worker_grow_slots(worker);
+	slot = worker->free_slot;
+	worker->free_slot = worker->slots[slot].next_free;
+	worker->slots[slot].client = client;
+	*generation = ++worker->slots[slot].generation;
+	return slot;
+}
+
+void worker_slot_give(struct worker *worker, uint32_t slot)
+{
+	ASSERT(slot < worker->slot_count && worker->slots[slot].client != NULL);
+	worker->slots[slot].client = NULL;
+	worker->slots[slot].next_free = worker->free_slot;
+	worker->free_slot = slot;
+}
+
+struct client *worker_slot_find(struct worker *worker, uint32_t slot, uint16_t generation)
+{
+	if (slot >= worker->slot_count || worker->slots[slot].generation != generation)
+		return NULL;
+	return worker->slots[slot].client;
+}
+
+static void loop_ctx_init(struct loop_ctx *ctx, struct engine *engine, struct loop *loop)
+{
+	ctx->engine = engine;
+	ctx->loop = loop;
+	ctx->snap = snapshot_hold(engine->snap);
+	TAILQ_INIT(&ctx->logins);
+}
+
+static struct worker *worker_new(struct engine *engine, unsigned index)
+{
+	struct worker *worker = xcalloc_aligned(sizeof(*worker));
+	char name[16];
+
+	str_format(name, sizeof(name), "worker%u", index);
+	worker->index = index;
+	worker->free_slot = SLOT_NONE;
+	TAILQ_INIT(&worker->parts);
+	TAILQ_INIT(&worker->cancels);
+	loop_ctx_init(&worker->ctx, engine, loop_new(name, worker));
+	loop_set_tick(worker->ctx.loop, JANITOR_PERIOD_US, janitor_tick, worker);
+	return worker;
+}
+
+static void login_tick(struct loop *loop, void *arg)
+{
+	login_sweep(arg, loop_now_us(loop));
+}
+
+static struct loop_ctx *login_ctx_new(struct engine *engine, unsigned index)
+{
+	struct loop_ctx *ctx = xcalloc_aligned(sizeof(*ctx));
+	char name[16];
+
+	str_format(name, sizeof(name), "login%u", index);
+	loop_ctx_init(ctx, engine, loop_new(name, NULL));
+	loop_set_tick(ctx->loop, JANITOR_PERIOD_US, login_tick, ctx);
+	return ctx;
+}
+
+/* ---- start ---- */
+
+static unsigned engine_thread_count(const struct conf *conf)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned n = conf->threads > 0 ? conf->threads : (unsigned)(online > 0 ? online : 1);
+
+	return n < CANCEL_WORKER_CONSOLE ? n : CANCEL_WORKER_CONSOLE - 1;
+}
+
+struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
+{
+	const struct conf *conf = snap->conf;
+	struct engine *engine = xcalloc_aligned(sizeof(*engine));
+	struct dns_conf dns_conf = { .max_ttl_us = conf->dns_max_ttl_us, .nxdomain_ttl_us = conf->dns_nxdomain_ttl_us };
+
+	engine->snap = snap;
+	engine->ops = ops;
+	engine->start_us = clock_mono_us();
+	atomic_store(&engine->next_id, 1);
+	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
+		log_fatal("could not get random bytes: %s", strerror(errno));
+	vars_setup(conf->track_extra_parameters.text);
+	engine->control = loop_new("control", engine);
+	engine->dns = dns_new(engine->control, conf->resolv_conf, &dns_conf);
+	if (engine->dns == NULL)
+		log_fatal("dns setup failed");
+	engine->worker_count = engine_thread_count(conf);
+	engine->login_count = conf->login_threads;
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		engine->workers[i] = worker_new(engine, i);
+	engine->logins = xcalloc(engine->login_count, sizeof(engine->logins[0]));
+	for (unsigned i = 0; i < engine->login_count; i++)
+		engine->logins[i] = login_ctx_new(engine, i);
+	route_init(engine);
+	return engine;
+}
+
+static void engine_listen_conf(const struct conf *conf, struct listen_conf *listen)
+{
+	*listen = (struct listen_conf){
+		.addrs = conf->listen_addr.text,
+		.port = (uint16_t)conf->listen_port,
+		.unix_dir = conf->unix_socket_dir,
+		.unix_mode = (unsigned)conf->unix_socket_mode,
+		.unix_group = conf->unix_socket_group,
+		.tcp = {
+			.backlog = conf->listen_backlog,
+			.reuseport = conf->so_reuseport != 0,
+			.defer_accept = conf->tcp_defer_accept != 0,
+			.tuning = {
+				.keepalive = conf->tcp_keepalive != 0,
+				.keepidle_s = conf->tcp_keepidle,
+				.keepintvl_s = conf->tcp_keepintvl,
+				.keepcnt = conf->tcp_keepcnt,
+				.user_timeout_ms = conf->tcp_user_timeout,
+				.buffer_bytes = conf->tcp_socket_buffer,
+			},
+		},
+	};
+}
+
+int engine_listen(struct engine *engine, char *err, size_t err_size)
+{
+	struct listen_conf conf;
+
+	engine_listen_conf(engine->snap->conf, &conf);
+	engine->listeners = listener_set_open(&conf, err, err_size);
+	if (engine->listeners == NULL)
+		return -E_SYS;
+	for (unsigned i = 0; i < engine->login_count; i++)
+		listener_set_attach(engine->listeners, engine->logins[i]->loop, login_on_accept, engine->logins[i]);
+	for (unsigned i = 0; engine->login_count == 0 && i < engine->worker_count; i++)
+		listener_set_attach(engine->listeners, engine->workers[i]->ctx.loop, login_on_accept,
+				    &engine->workers[i]->ctx);
+	return 0;
+}
+
+void engine_start(struct engine *engine)
+{
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		loop_start_thread(engine->workers[i]->ctx.loop);
+	for (unsigned i = 0; i < engine->login_count; i++)
+		loop_start_thread(engine->logins[i]->loop);
+}
+
+/* ---- visits ---- */
+
+struct visit {
+	struct engine *engine;
+	engine_visit_fn fn;
+	engine_done_fn done;
+	void *arg;
+	atomic_uint left;
+	struct loop_msg done_msg;
+};
+
+struct visit_msg {
+	struct loop_msg msg;
+	struct visit *visit;
+};
+
+static void engine_on_visit_done(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct visit *visit = CONTAINER_OF(msg, struct visit, done_msg);
+
+	if (visit->done != NULL)
+		visit->done(visit->arg);
+	free(visit);
+}
+
+static void engine_on_visit(struct loop *loop UNUSED, struct loop_msg *base)
+{
+	struct visit_msg *msg = CONTAINER_OF(base, struct visit_msg, msg);
+	struct visit *visit = msg->visit;
+
+	free(msg);
+	visit->fn(worker_current(), visit->arg);
+	if (atomic_fetch_sub_explicit(&visit->left, 1, memory_order_acq_rel) == 1)
+		loop_post(visit->engine->control, &visit->done_msg);
+}
+
+void engine_visit(struct engine *engine, engine_visit_fn fn, engine_done_fn done, void *arg)
+{
+	struct visit *visit = xcalloc(1, sizeof(*visit));
+
+	*visit = (struct visit){ .engine = engine, .fn = fn, .done = done, .arg = arg };
+	visit->done_msg.fn = engine_on_visit_done;
+	atomic_init(&visit->left, engine->worker_count);
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		struct visit_msg *msg = xcalloc(1, sizeof(*msg));
+
+		msg->msg.fn = engine_on_visit;
+		msg->visit = visit;
+		loop_post(engine->workers[i]->ctx.loop, &msg->msg);
+	}
+}
+
+/* ---- reload, pause, shutdown ---- */
+
+struct reload_msg {
+	struct loop_msg msg;
+	struct loop_ctx *ctx;
+	struct snapshot *snap;
+};
+
+static void engine_on_reload(struct loop *loop UNUSED, struct loop_msg *base)
+{
+	struct reload_msg *msg = CONTAINER_OF(base, struct reload_msg, msg);
+
+	snapshot_release(&msg->ctx->snap);
+	msg->ctx->snap = msg->snap;
+	free(msg);
+}
+
+static void engine_post_reload(struct loop_ctx *ctx, struct snapshot *snap)
+{
+	struct reload_msg *msg = xcalloc(1, sizeof(*msg));
+
+	msg->msg.fn = engine_on_reload;
+	msg->ctx = ctx;
+	msg->snap = snapshot_hold(snap);
+	loop_post(ctx->loop, &msg->msg);
+}
+
+void engine_reload(struct engine *engine, struct snapshot *snap)
+{
+	struct dns_conf dns_conf = { .max_ttl_us = snap->conf->dns_max_ttl_us,
+				     .nxdomain_ttl_us = snap->conf->dns_nxdomain_ttl_us };
+	struct listen_conf listen;
+
+	dns_reconfigure(engine->dns, &dns_conf);
+	engine_listen_conf(snap->conf, &listen);
+	if (engine->listeners != NULL)
+		listener_set_retune(engine->listeners, &listen.tcp);
+	for (unsigned i = 0; i < engine->login_count; i++)
+		engine_post_reload(engine->logins[i], snap);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		engine_post_reload(&engine->workers[i]->ctx, snap);
+	route_reload(engine, snap);
+}
+
+static void engine_apply_mode(struct worker *worker, void *arg UNUSED)
+{
+	struct pool_part *part;
+
+	janitor_apply_pause(worker);
+	TAILQ_FOREACH (part, &worker->parts, entry)
+		pool_run(part);
+}
+
+void engine_set_mode(struct engine *engine, enum engine_mode mode)
+{
+	atomic_store(&engine->mode, mode);
+	engine_visit(engine, engine_apply_mode, NULL, NULL);
+}
+
+void engine_apply_pauses(struct engine *engine)
+{
+	engine_visit(engine, engine_apply_mode, NULL, NULL);
+}
+
+void engine_shutdown(struct engine *engine, enum engine_shutdown how)
+{
+	atomic_store(&engine->shutdown, how);
+	if (how == SHUTDOWN_NOW) {
+		loop_stop(engine->control);
+		return;
+	}
+	if (engine->listeners != NULL)
+		listener_set_close(engine->listeners, LISTEN_TCP);
+	if (how == SHUTDOWN_WAIT_FOR_SERVERS)
+		engine_set_mode(engine, ENGINE_PAUSED);
+}
+
+unsigned engine_server_count(struct engine *engine)
+{
+	struct pool *pool;
+	unsigned n = 0;
+
+	lock_acquire(&engine->lock);
+	TAILQ_FOREACH (pool, engine->pools, entry) {
+		struct pool_counts counts;
+
+		pool_count(pool, &counts);
+		n += counts.servers;
+	}
+	lock_release(&engine->lock);
+	return n;
+}
+
+/* ---- the end ---- */
+
+/* The last thing that runs on a worker: everything it has is closed. */
+static void engine_close_worker(struct worker *worker)
+{
+	struct pool_part *part;
+
+	login_close_all(&worker->ctx);
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		struct client *client;
+		struct server *server;
+		struct server *next;
+
+		while ((client = TAILQ_FIRST(&part->clients)) != NULL)
+			client_drop(client, REASON_FAST_EXIT);
+		for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
+			next = TAILQ_NEXT(server, entry);
+			server_close(server, REASON_FAST_EXIT);
+		}
+	}
+	cancel_close_all(worker);
+}
+
+/*
+ * Runs, in the control thread, what is left on a loop whose thread has ended:
+ * messages on their way and tasks of the last turn.
+ */
+static void engine_settle(struct engine *engine)
+{
+	for (int round = 0; round < 4; round++) {
+		for (unsigned i = 0; i < engine->worker_count; i++) {
+			loop_run_left(engine->workers[i]->ctx.loop);
+			engine_close_worker(engine->workers[i]);
+			loop_run_left(engine->workers[i]->ctx.loop);
+		}
+		for (unsigned i = 0; i < engine->login_count; i++) {
+			loop_run_left(engine->logins[i]->loop);
+			login_close_all(engine->logins[i]);
+			loop_run_left(engine->logins[i]->loop);
+		}
+		loop_run_left(engine->control);
+	}
+}
+
+void engine_free(struct engine **enginep)
+{
+	struct engine *engine = *enginep;
+
+	*enginep = NULL;
+	if (engine == NULL)
+		return;
+	atomic_store(&engine->mode, ENGINE_PAUSED);
+	atomic_store(&engine->shutdown, SHUTDOWN_NOW);
+	for (unsigned i = 0; i < engine->login_count; i++)
+		loop_stop(engine->logins[i]->loop);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		loop_stop(engine->workers[i]->ctx.loop);
+	for (unsigned i = 0; i < engine->login_count; i++)
+		loop_join(engine->logins[i]->loop);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		loop_join(engine->workers[i]->ctx.loop);
+	listener_set_free(&engine->listeners);
+	engine_settle(engine);
+	dns_free(&engine->dns);
+	engine_settle(engine);
+	for (unsigned i = 0; i < engine->login_count; i++) {
+		snapshot_release(&engine->logins[i]->snap);
+		loop_free(&engine->logins[i]->loop);
+		free(engine->logins[i]);
+	}
+	route_fini(engine);
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		snapshot_release(&engine->workers[i]->ctx.snap);
+		loop_free(&engine->workers[i]->ctx.loop);
+		free(engine->workers[i]->slots);
+		free(engine->workers[i]);
+	}
+	loop_free(&engine->control);
+	free(engine->logins);
+	vars_teardown();
+	mem_wipe(engine->cancel_secret, sizeof(engine->cancel_secret));
+	free(engine);
+}

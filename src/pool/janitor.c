@@ -1,0 +1,185 @@
+/*
+ * The janitor: what time brings about. Each worker looks through its own
+ * clients and servers at each tick; nothing on the path of a query arms or
+ * cancels a timer.
+ */
+#include "pool/janitor.h"
+
+#include "core/log.h"
+#include "pool/cancel.h"
+#include "pool/client.h"
+#include "pool/link.h"
+#include "pool/login.h"
+#include "pool/report.h"
+#include "pool/server.h"
+
+/* True when something that began at `since_us` has taken longer than the limit; 0 is no limit. */
+static bool janitor_is_over(uint64_t now_us, uint64_t since_us, uint64_t limit_us)
+{
+	return limit_us > 0 && since_us > 0 && now_us > since_us && now_us - since_us > limit_us;
+}
+
+/* Tells a client, once, that it waits. */
+static void janitor_notify(struct client *client, uint64_t now_us)
+{
+	const struct conf *conf = client->part->conf->snap->conf;
+	uint64_t after_us = (uint64_t)conf->query_wait_notify * USEC_PER_SEC;
+	struct buf b;
+	int err;
+
+	if (after_us == 0 || client->notified || now_us - client->wait_us < after_us + USEC_PER_SEC)
+		return;
+	client->notified = true;
+	buf_init(&b, 1024);
+	err = report_notice(&b, conf, "No server connection available in postgres backend, client being queued");
+	if (err == 0)
+		err = stream_send_buf(&client->stream, &b);
+	buf_fini(&b);
+	if (err < 0)
+		client_drop(client, REASON_CLIENT_IO);
+}
+
+/* A client in the queue; it may be closed here. */
+static void janitor_waiting(struct client *client, uint64_t now_us)
+{
+	const struct pool_conf *conf = client->part->conf;
+	enum reason reason = REASON_NONE;
+
+	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS)
+		reason = REASON_SERVER_SHUTDOWN;
+	else if (client->state == CL_WELCOME &&
+		 janitor_is_over(now_us, client->connect_us, conf->snap->conf->client_login_timeout_us))
+		reason = REASON_LOGIN_TIMEOUT_DOWN;
+	else if (janitor_is_over(now_us, client->wait_us, conf->query_timeout_us))
+		reason = REASON_QUERY_TIMEOUT_QUEUE;
+	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
+		reason = REASON_QUERY_WAIT_TIMEOUT;
+	if (reason == REASON_NONE && client->state == CL_WAITING && !pool_is_paused(client->pool))
+		janitor_notify(client, now_us);
+	/* One that is promised a server, which is on its way, is no longer in the queue. */
+	if (reason != REASON_NONE && pool_dequeue(client->part, client))
+		client_close(client, reason);
+}
+
+static void janitor_clients(struct pool_part *part, uint64_t now_us)
+{
+	struct client *client;
+	struct client *next;
+
+	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
+		next = TAILQ_NEXT(client, entry);
+		if (client->state == CL_WAITING || client->state == CL_WELCOME)
+			janitor_waiting(client, now_us);
+		else if (client->state == CL_IDLE &&
+			 janitor_is_over(now_us, client->request_us, client->idle_timeout_us))
+			client_close(client, REASON_CLIENT_IDLE_TIMEOUT);
+	}
+}
+
+/* A linked server. */
+static enum reason janitor_active(const struct server *server, uint64_t now_us)
+{
+	const struct pool_conf *conf = server->part->conf;
+	const struct client *client = server->client;
+	bool is_quiet = track_is_quiet(&server->track);
+
+	if (server->dirty && conf->snap->conf->server_fast_close != 0 && track_is_idle(&server->track))
+		return REASON_CONFIG_CHANGED;
+	if (!is_quiet && janitor_is_over(now_us, client->query_us, conf->query_timeout_us))
+		return REASON_QUERY_TIMEOUT;
+	if (is_quiet && server->track.status != 'I' &&
+	    janitor_is_over(now_us, server->active_us, conf->idle_transaction_timeout_us))
+		return REASON_IDLE_TX_TIMEOUT;
+	if (!track_is_idle(&server->track) && janitor_is_over(now_us, client->xact_us, conf->transaction_timeout_us))
+		return REASON_TX_TIMEOUT;
+	return REASON_NONE;
+}
+
+/* An idle server: closed for its age or for having nothing to do, a few at a time. */
+static enum reason janitor_idle(struct server *server, uint64_t now_us)
+{
+	struct pool_part *part = server->part;
+	const struct pool_conf *conf = part->conf;
+	struct pool_counts counts;
+
+	if (server->dirty)
+		return REASON_CONFIG_CHANGED;
+	if (pool_is_paused(part->pool))
+		return REASON_PAUSE;
+	if (conf->server_lifetime_us > 0 && now_us - server->connect_us >= conf->server_lifetime_us &&
+	    now_us >= part->next_lifetime_us) {
+		part->next_lifetime_us = now_us + conf->server_lifetime_us / (conf->size > 0 ? conf->size : 1);
+		return REASON_LIFETIME;
+	}
+	pool_count(part->pool, &counts);
+	if (conf->size > 0 && counts.servers > conf->size + conf->reserve_size)
+		return REASON_TOO_MANY;
+	if (janitor_is_over(now_us, server->request_us, conf->server_idle_timeout_us) &&
+	    (conf->min_size == 0 || counts.servers - counts.logging_in > conf->min_size))
+		return REASON_IDLE_TIMEOUT;
+	return REASON_NONE;
+}
+
+static enum reason janitor_server(struct server *server, uint64_t now_us)
+{
+	const struct pool_conf *conf = server->part->conf;
+
+	switch (server->state) {
+	case SV_LOGIN:
+		if (pool_is_paused(server->pool))
+			return REASON_PAUSE;
+		if (server->dirty)
+			return REASON_CONFIG_CHANGED;
+		return janitor_is_over(now_us, server->connect_us, conf->server_connect_timeout_us)
+			       ? REASON_CONNECT_TIMEOUT
+			       : REASON_NONE;
+	case SV_TESTED:
+		return janitor_is_over(now_us, server->request_us, conf->server_connect_timeout_us) ? REASON_TEST_FAILED
+												    : REASON_NONE;
+	case SV_ACTIVE:
+		return janitor_active(server, now_us);
+	case SV_IDLE:
+		return janitor_idle(server, now_us);
+	default:
+		return REASON_NONE;
+	}
+}
+
+static void janitor_servers(struct pool_part *part, uint64_t now_us)
+{
+	struct server *server;
+	struct server *next;
+
+	for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
+		enum reason reason = janitor_server(server, now_us);
+
+		next = TAILQ_NEXT(server, entry);
+		if (reason != REASON_NONE)
+			server_close(server, reason);
+	}
+}
+
+void janitor_apply_pause(struct worker *worker)
+{
+	uint64_t now_us = loop_now_us(worker->ctx.loop);
+	struct pool_part *part;
+
+	TAILQ_FOREACH (part, &worker->parts, entry)
+		if (pool_is_paused(part->pool))
+			janitor_servers(part, now_us);
+}
+
+void janitor_tick(struct loop *loop, void *arg)
+{
+	struct worker *worker = arg;
+	uint64_t now_us = loop_now_us(loop);
+	struct pool_part *part;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		janitor_clients(part, now_us);
+		janitor_servers(part, now_us);
+		pool_run(part);
+	}
+	cancel_sweep(worker, now_us);
+	login_sweep(&worker->ctx, now_us);
+}

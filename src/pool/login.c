@@ -1,0 +1,780 @@
+/*
+ * Logins of clients.
+ *
+ *   accept -> LOGIN_STARTUP -> LOGIN_AUTH -> handed to a worker or the console
+ *                  |  ^ |
+ *      (SSLRequest +--+ +-> CancelRequest: handed to cancel.c)
+ *
+ * Everything here comes from people who are not known yet: packets are
+ * bounded, nothing is kept but what the struct has, and one timeout covers it
+ * all. Unknown users go through the same exchange as known ones.
+ *
+ * The kernel reports a connection only when its first bytes are there
+ * (tcp_defer_accept), so they are read at once; a login that needs no further
+ * message never costs a registration with the event loop.
+ */
+#include "pool/login.h"
+
+#include "auth/auth.h"
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/reason_tbl.h"
+#include "core/str.h"
+#include "net/sock.h"
+#include "net/stream.h"
+#include "pool/cancel.h"
+#include "pool/client.h"
+#include "pool/report.h"
+#include "pool/route.h"
+#include "proto/build.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+#include "proto/startup.h"
+
+#define LOGIN_IN_MAX         (LOOP_SCRATCH_SIZE - 1)
+#define LOGIN_OUT_MAX        (64 * 1024)
+#define LOGIN_NAMES_MAX      64 /* names in a NegotiateProtocolVersion */
+#define APPLICATION_NAME_MAX 400
+
+enum login_stage {
+	LOGIN_STARTUP,
+	LOGIN_AUTH,
+	LOGIN_OVER, /* freed at the end of this turn */
+};
+
+/* What a console session may do. */
+enum console_rights {
+	CONSOLE_NONE, /* not a console session */
+	CONSOLE_STATS,
+	CONSOLE_ADMIN,
+};
+
+struct login {
+	TAILQ_ENTRY(login) entry; /* in ctx->logins */
+	struct loop_ctx *ctx;
+	struct snapshot *snap; /* in force when the startup packet came */
+	struct stream stream;
+	struct loop_task task;
+	enum login_stage stage;
+	enum console_rights console;
+	bool is_unix;
+	uint64_t id;
+	uint64_t connect_us;
+	struct auth *auth;
+	struct db *db;           /* counted in db->clients; NULL: unknown, or the console */
+	struct account *account; /* counted in account->clients; NULL: unknown */
+	struct varset *vars;
+	char user[STARTUP_USER_MAX + 1];
+	char database[64];
+};
+
+static void login_describe(const struct login *login, char *dst, size_t size)
+{
+	const char *db = login->database[0] != '\0' ? login->database : "(nodb)";
+	const char *user = login->user[0] != '\0' ? login->user : "(nouser)";
+	char host[SOCK_ADDR_TEXT] = "?";
+	struct sock_addr addr;
+	unsigned port = 0;
+	pid_t pid = 0;
+
+	if (login->is_unix) {
+		if (sock_peer_cred(login->stream.fd, NULL, &pid) != 0)
+			pid = 0;
+		str_format(host, sizeof(host), "unix(%d)", (int)pid);
+		port = (unsigned)login->ctx->snap->conf->listen_port;
+	} else if (sock_remote_addr(login->stream.fd, &addr) == 0) {
+		sock_addr_log_host(&addr, 0, host, sizeof(host));
+		port = sock_addr_port(&addr);
+	}
+	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)login, db, user, host, port);
+}
+
+/* ---- the end of a login ---- */
+
+static void login_free_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	free(CONTAINER_OF(task, struct login, task));
+}
+
+/* Ends the login; the descriptor is closed unless it was taken. Counts stay with whoever took them over. */
+static void login_over(struct login *login)
+{
+	struct loop_ctx *ctx = login->ctx;
+
+	ASSERT(login->stage != LOGIN_OVER);
+	login->stage = LOGIN_OVER;
+	TAILQ_REMOVE(&ctx->logins, login, entry);
+	atomic_fetch_sub_explicit(&ctx->login_count, 1, memory_order_relaxed);
+	stream_close(&login->stream);
+	auth_free(&login->auth);
+	vars_release(&login->vars);
+	snapshot_release(&login->snap);
+	login->task.fn = login_free_task;
+	loop_defer(ctx->loop, &login->task);
+}
+
+/* Ends a login that leads nowhere. */
+static void login_drop(struct login *login)
+{
+	if (login->db != NULL)
+		atomic_fetch_sub_explicit(&login->db->clients, 1, memory_order_relaxed);
+	if (login->account != NULL)
+		atomic_fetch_sub_explicit(&login->account->clients, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&login->ctx->engine->client_count, 1, memory_order_relaxed);
+	login_over(login);
+}
+
+static void login_fail(struct login *login, const char *text, const char *sqlstate)
+{
+	const struct conf *conf = login->ctx->snap->conf;
+	char who[320];
+	struct buf b;
+	int err UNUSED;
+
+	login_describe(login, who, sizeof(who));
+	if (conf->log_disconnections != 0)
+		log_info("%s closing because: %s (age=%" PRIu64 "s)", who, text,
+			 (loop_now_us(login->ctx->loop) - login->connect_us) / USEC_PER_SEC);
+	if (conf->log_pooler_errors != 0)
+		log_warning("%s pooler error: %s", who, text);
+	buf_init(&b, LOGIN_OUT_MAX);
+	err = report_error(&b, conf, "FATAL", text, sqlstate, false);
+	if (err == 0)
+		err = stream_send_buf(&login->stream, &b);
+	buf_fini(&b);
+	login_drop(login);
+}
+
+static void login_fail_reason(struct login *login, enum reason reason)
+{
+	login_fail(login, reason_text(reason), reason_sqlstate(reason));
+}
+
+static void login_fail_startup(struct login *login, enum startup_err err, struct slice arg)
+{
+	char text[256];
+
+	if (startup_err_text(err, arg, text, sizeof(text)))
+		login_fail(login, text, "08P01");
+	else
+		login_drop(login);
+}
+
+/* Sends a message of the exchange; false when the login has ended. */
+static bool login_send(struct login *login, struct buf *b, int err)
+{
+	if (err == 0)
+		err = stream_send_buf(&login->stream, b);
+	buf_fini(b);
+	if (err < 0)
+		login_drop(login);
+	return err >= 0;
+}
+
+/* ---- after authentication ---- */
+
+static void login_to_console(struct login *login, const uint8_t *pending, size_t pending_len)
+{
+	struct engine *engine = login->ctx->engine;
+	struct console_handover *handover = xcalloc(1, sizeof(*handover) + pending_len);
+	const char *app = vars_get(login->vars, vars_application_name());
+	uint32_t random = arc4random();
+
+	handover->msg.fn = engine->ops->console_adopt;
+	handover->fd = stream_take_fd(&login->stream);
+	handover->id = login->id;
+	handover->connect_us = login->connect_us;
+	handover->is_admin = login->console == CONSOLE_ADMIN;
+	handover->is_unix = login->is_unix;
+	cancel_key_make(engine, CANCEL_WORKER_CONSOLE, random & 0x3fffff, (uint16_t)(random >> 16),
+			handover->cancel_key);
+	str_copy(handover->user, sizeof(handover->user), login->user);
+	str_copy(handover->database, sizeof(handover->database), login->database);
+	str_copy(handover->application_name, sizeof(handover->application_name), app == NULL ? "" : app);
+	handover->pending_len = pending_len;
+	if (pending_len > 0)
+		memcpy(handover->pending, pending, pending_len);
+	if (login->account != NULL)
+		atomic_fetch_sub_explicit(&login->account->clients, 1, memory_order_relaxed);
+	loop_post(engine->control, &handover->msg);
+	login_over(login);
+}
+
+static void login_to_worker(struct login *login, const uint8_t *pending, size_t pending_len)
+{
+	struct engine *engine = login->ctx->engine;
+	const struct conf *conf = login->snap->conf;
+	char pool_user[STARTUP_USER_MAX + 1];
+	struct client_birth birth = {
+		.id = login->id,
+		.connect_us = login->connect_us,
+		.account = login->account,
+		.vars = login->vars,
+		.is_unix = login->is_unix,
+		.query_wait_timeout_us = route_query_wait_timeout_us(engine, login->snap, login->db, login->user),
+		.idle_timeout_us = conf_client_idle_timeout_us(conf, conf_find_user(conf, login->user)),
+		.pending = pending,
+		.pending_len = pending_len,
+	};
+
+	if (!route_forced_user(engine, login->snap, login->db, pool_user, sizeof(pool_user)))
+		str_copy(pool_user, sizeof(pool_user), login->user);
+	birth.pool = route_pool(engine, login->db, pool_user);
+	birth.fd = stream_take_fd(&login->stream);
+	login->vars = NULL;
+	client_hand_over(engine, &birth);
+	login_over(login);
+}
+
+/* The client is who it says; `pending` is what it sent behind its last message. */
+static void login_done(struct login *login, const uint8_t *pending, size_t pending_len)
+{
+	struct engine *engine = login->ctx->engine;
+	const struct scram_keys *keys = login->auth == NULL ? NULL : auth_scram_keys(login->auth);
+	char text[128];
+
+	if (stream_is_choked(&login->stream)) {
+		login_drop(login); /* does not read what a login consists of */
+		return;
+	}
+	if (keys != NULL && login->account != NULL)
+		route_store_keys(engine, login->account, keys);
+	if (login->console != CONSOLE_NONE) {
+		login_to_console(login, pending, pending_len);
+		return;
+	}
+	if (login->db == NULL) {
+		str_format(text, sizeof(text), "no such database: %s", login->database);
+		login_fail(login, text, "3D000");
+	} else if (atomic_load(&login->db->disabled)) {
+		str_format(text, sizeof(text), "database \"%s\" is disabled", login->database);
+		login_fail(login, text, "3D000");
+	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
+		login_fail_reason(login, REASON_SHUTDOWN);
+	} else {
+		login_to_worker(login, pending, pending_len);
+	}
+}
+
+/* ---- authentication ---- */
+
+/* Sends what a step asks for; false when the login has ended. */
+static bool login_send_request(struct login *login, const struct auth_out *out)
+{
+	static const char *const mechanisms[] = { SCRAM_MECHANISM };
+	struct slice body = slice_make(out->body, out->body_len);
+	struct buf b;
+
+	buf_init(&b, LOGIN_OUT_MAX);
+	switch (out->request) {
+	case AUTH_REQ_OK:
+		return true;
+	case AUTH_REQ_PASSWORD:
+		return login_send(login, &b, build_auth_cleartext(&b));
+	case AUTH_REQ_MD5:
+		ASSERT(out->body_len == 4);
+		return login_send(login, &b, build_auth_md5(&b, out->body));
+	case AUTH_REQ_SASL:
+		return login_send(login, &b, build_auth_sasl(&b, mechanisms, ARRAY_LEN(mechanisms)));
+	case AUTH_REQ_SASL_CONTINUE:
+		return login_send(login, &b, build_auth_sasl_continue(&b, body));
+	case AUTH_REQ_SASL_FINAL:
+		return login_send(login, &b, build_auth_sasl_final(&b, body));
+	}
+	UNREACHABLE();
+}
+
+/* One step of the exchange; `pending` is what follows the client's message. */
+static void login_step(struct login *login, const uint8_t *payload, size_t n, const uint8_t *pending,
+		       size_t pending_len)
+{
+	struct auth_out out;
+	char who[320];
+
+	switch (auth_step(login->auth, payload, n, &out)) {
+	case AUTH_MORE:
+		login->stage = LOGIN_AUTH;
+		if (login_send_request(login, &out))
+			stream_want_read(&login->stream, true);
+		break;
+	case AUTH_DONE:
+		if (login_send_request(login, &out))
+			login_done(login, pending, pending_len);
+		break;
+	case AUTH_FAIL:
+		if (out.detail != NULL && out.detail[0] != '\0' && login->ctx->snap->conf->log_connections != 0) {
+			login_describe(login, who, sizeof(who));
+			log_info("%s %s: %s", who, auth_reason_text(out.reason), out.detail);
+		}
+		login_fail(login, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason));
+		break;
+	}
+}
+
+/* The method for auth_type; false when this build cannot do it, so that nobody gets in. */
+static bool login_method(const struct conf *conf, enum auth_method *method)
+{
+	switch ((enum conf_auth_type)conf->auth_type) {
+	case CONF_AUTH_ANY:
+		*method = AUTH_METHOD_ANY;
+		return true;
+	case CONF_AUTH_TRUST:
+		*method = AUTH_METHOD_TRUST;
+		return true;
+	case CONF_AUTH_PLAIN:
+		*method = AUTH_METHOD_PLAIN;
+		return true;
+	case CONF_AUTH_MD5:
+		*method = AUTH_METHOD_MD5;
+		return true;
+	case CONF_AUTH_SCRAM:
+		*method = AUTH_METHOD_SCRAM;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void login_begin_auth(struct login *login, const struct user *user, const uint8_t *pending, size_t pending_len)
+{
+	const struct conf *conf = login->snap->conf;
+	enum auth_method method;
+	char forced[STARTUP_USER_MAX + 1];
+
+	if (!login_method(conf, &method)) {
+		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
+		login_fail_reason(login, REASON_CONFIG);
+		return;
+	}
+	if (method == AUTH_METHOD_ANY && login->console == CONSOLE_NONE && login->db != NULL &&
+	    !route_forced_user(login->ctx->engine, login->snap, login->db, forced, sizeof(forced))) {
+		log_error("auth_type=any requires forced user");
+		login_fail_reason(login, REASON_CONFIG);
+		return;
+	}
+	login->auth = auth_new(method, login->user, user, conf->scram_iterations);
+	login_step(login, NULL, 0, pending, pending_len);
+}
+
+/* ---- the startup packet ---- */
+
+static bool login_is_console_name(const char *database)
+{
+	return strcmp(database, "pgbouncer") == 0 || strcmp(database, "pgsluice") == 0;
+}
+
+/* A setting from the packet or from its options: 0 when it was dealt with. */
+static int login_set_param(struct login *login, struct slice name, struct slice value, struct slice *values)
+{
+	const struct conf_list *ignored = &login->snap->conf->ignore_startup_parameters;
+	int i = vars_index(name);
+	bool found = false;
+
+	if (i >= 0) {
+		values[i] = value;
+		return 0;
+	}
+	for (size_t k = 0; k < ignored->count && !found; k++)
+		found = slice_eq_str(name, ignored->items[k]);
+	return found ? 0 : -E_NOENT;
+}
+
+/* The settings inside of the options parameter; false when the login has ended. */
+static bool login_parse_options(struct login *login, struct slice options, char *word, size_t size,
+				struct slice *values)
+{
+	bool ignore = conf_list_has(&login->snap->conf->ignore_startup_parameters, "options");
+	struct startup_options it;
+	struct slice name;
+	struct slice value;
+	size_t used = 0;
+
+	startup_options_init(&it, options, word, size);
+	while (startup_options_next(&it, &name, &value)) {
+		int i = vars_index(name);
+
+		if (i >= 0) {
+			/* Words are valid until the next one only: kept behind the words. */
+			ASSERT(used + value.n <= size);
+			memcpy(word + size + used, value.p, value.n);
+			values[i] = slice_make(word + size + used, value.n);
+			used += value.n;
+		} else if (!ignore && login_set_param(login, name, value, values) != 0) {
+			login_fail_startup(login, STARTUP_E_OPTION, name);
+			return false;
+		}
+	}
+	if (it.err == STARTUP_OK)
+		return true;
+	login_fail_startup(login, it.err, options);
+	return false;
+}
+
+/* application_name_add_host: appends who the client is. */
+static void login_add_host(struct login *login, char *dst, size_t size, struct slice app)
+{
+	char where[SOCK_ADDR_TEXT] = "?";
+	char host[128] = "";
+	struct sock_addr addr;
+	pid_t pid = 0;
+
+	if (login->is_unix) {
+		if (sock_peer_cred(login->stream.fd, NULL, &pid) != 0 || gethostname(host, sizeof(host) - 1) != 0)
+			host[0] = '\0';
+		str_format(where, sizeof(where), "unix(%d@%s):%d", (int)pid, host, login->snap->conf->listen_port);
+	} else if (sock_remote_addr(login->stream.fd, &addr) == 0) {
+		sock_addr_format(&addr, where, sizeof(where));
+	}
+	if (app.p == NULL || app.n == 0)
+		app = slice_of("app");
+	str_format(dst, size, "%.*s - %s", (int)app.n, app.p, where);
+}
+
+/* All parameters of the packet become the client's set; false when the login has ended. */
+static bool login_parse_params(struct login *login, const struct startup *startup)
+{
+	struct slice values[VARS_MAX] = { { NULL, 0 } };
+	char app[APPLICATION_NAME_MAX];
+	struct slice name;
+	struct slice value;
+	char *words = NULL;
+	size_t at = 0;
+	bool ok = true;
+
+	while (ok && startup_params_next(startup, &at, &name, &value)) {
+		if (login_set_param(login, name, value, values) != 0) {
+			log_warning("unsupported startup parameter: %.*s=%.*s", (int)name.n, name.p, (int)value.n,
+				    value.p);
+			login_fail_startup(login, STARTUP_E_PARAM, name);
+			ok = false;
+		}
+	}
+	if (ok && startup->has_application_name)
+		values[vars_application_name()] = startup->application_name;
+	if (ok && startup->replication != REPLICATION_NONE) {
+		login_fail_startup(login, STARTUP_E_PARAM, slice_of("replication"));
+		ok = false;
+	}
+	if (ok && startup->has_options && startup->options.n > 0) {
+		words = xmalloc(startup->options.n * 2);
+		ok = login_parse_options(login, startup->options, words, startup->options.n, values);
+	}
+	if (ok && login->snap->conf->application_name_add_host != 0) {
+		login_add_host(login, app, sizeof(app), values[vars_application_name()]);
+		values[vars_application_name()] = slice_of(app);
+	}
+	if (ok)
+		login->vars = vars_make(values);
+	free(words);
+	return ok;
+}
+
+/* Tells the client what we do not know; false when the login has ended. */
+static bool login_negotiate(struct login *login, const struct startup *startup)
+{
+	struct slice names[LOGIN_NAMES_MAX];
+	size_t n = 0;
+	size_t at = 0;
+	struct buf b;
+
+	if (!startup_must_negotiate(startup))
+		return true;
+	while (n < LOGIN_NAMES_MAX && startup_extensions_next(startup, &at, &names[n]))
+		n++;
+	buf_init(&b, LOGIN_OUT_MAX);
+	return login_send(login, &b, build_negotiate(&b, PROTO_V3_0, names, n));
+}
+
+/* Counts the client under a limit (0: none); false when that is full. */
+static bool login_count(atomic_uint *count, unsigned max)
+{
+	unsigned n = atomic_fetch_add_explicit(count, 1, memory_order_relaxed) + 1;
+
+	return max == 0 || n <= max;
+}
+
+/* Finds and counts database and user; false when the login has ended. */
+static bool login_find(struct login *login, const struct user *user)
+{
+	struct engine *engine = login->ctx->engine;
+	const struct conf *conf = login->snap->conf;
+	const struct conf_user *conf_user = conf_find_user(conf, login->user);
+	bool is_admin = conf_list_has(&conf->admin_users, login->user);
+
+	if (!login_is_console_name(login->database)) {
+		login->db = route_db(engine, login->snap, login->database);
+		if (login->db != NULL &&
+		    !login_count(&login->db->clients,
+				 is_admin ? 0 : route_max_db_clients(engine, login->snap, login->db))) {
+			login_fail_reason(login, REASON_MAX_DB_CLIENTS);
+			return false;
+		}
+	}
+	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
+		return true;
+	login->account = route_account(engine, login->snap, login->user);
+	if (!login_count(&login->account->clients,
+			 is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user))) {
+		login_fail_reason(login, REASON_MAX_USER_CLIENTS);
+		return false;
+	}
+	return true;
+}
+
+/* True when the client is the user that runs this process, and names the console's own user. */
+static bool login_is_owner(const struct login *login)
+{
+	uid_t uid;
+
+	return login->is_unix && login_is_console_name(login->user) &&
+	       sock_peer_cred(login->stream.fd, &uid, NULL) == 0 && uid == geteuid();
+}
+
+/* Who may use the console; false when the login has ended or is complete. */
+static bool login_check_console(struct login *login, const struct user *user, const uint8_t *pending,
+				size_t pending_len)
+{
+	const struct conf *conf = login->snap->conf;
+	char who[320];
+
+	login->console = CONSOLE_STATS;
+	if (login_is_owner(login)) {
+		login->console = CONSOLE_ADMIN;
+		if (conf->log_connections != 0) {
+			login_describe(login, who, sizeof(who));
+			log_info("%s pgbouncer access from unix socket", who);
+		}
+		login_done(login, pending, pending_len);
+		return false;
+	}
+	if (conf_list_has(&conf->admin_users, login->user)) {
+		login->console = CONSOLE_ADMIN;
+	} else if (!conf_list_has(&conf->stats_users, login->user) && conf->auth_type != CONF_AUTH_ANY &&
+		   user != NULL) {
+		login_fail_reason(login, REASON_NOT_ALLOWED);
+		return false;
+	}
+	return true;
+}
+
+static void login_log_attempt(const struct login *login)
+{
+	char who[320];
+
+	if (login->snap->conf->log_connections == 0)
+		return;
+	login_describe(login, who, sizeof(who));
+	log_info("%s login attempt: db=%s user=%s tls=no replication=no", who, login->database, login->user);
+}
+
+/* A whole startup packet; `pending` is what follows it. */
+static void login_on_startup(struct login *login, const uint8_t *packet, const struct startup_head *head,
+			     const uint8_t *pending, size_t pending_len)
+{
+	struct engine *engine = login->ctx->engine;
+	const struct user *user;
+	struct startup startup;
+	enum startup_err err;
+	unsigned max_clients;
+
+	login->snap = snapshot_hold(login->ctx->snap);
+	err = startup_parse(packet, head, &startup);
+	if (err == STARTUP_OK && startup.user.n <= STARTUP_USER_MAX) {
+		str_copy_slice(login->user, sizeof(login->user), startup.user);
+		str_copy_slice(login->database, sizeof(login->database), startup.database);
+	}
+	if (err == STARTUP_OK && !login_parse_params(login, &startup))
+		return;
+	if (err == STARTUP_OK)
+		err = startup_check_user(&startup);
+	if (err != STARTUP_OK) {
+		login_fail_startup(login, err, slice_make(NULL, 0));
+		return;
+	}
+	max_clients = (unsigned)login->snap->conf->max_client_conn;
+	if (atomic_load_explicit(&engine->client_count, memory_order_relaxed) > max_clients &&
+	    !login_is_console_name(login->database)) {
+		login_fail_reason(login, REASON_MAX_CLIENT_CONN);
+		return;
+	}
+	if (!login_negotiate(login, &startup))
+		return;
+	user = users_find(login->snap->users, login->user);
+	if (!login_find(login, user))
+		return;
+	login_log_attempt(login);
+	if (login_is_console_name(login->database) && !login_check_console(login, user, pending, pending_len))
+		return;
+	login_begin_auth(login, user, pending, pending_len);
+}
+
+/* ---- bytes ---- */
+
+/* SSLRequest and GSSENCRequest: not offered. False when the login has ended. */
+static bool login_refuse(struct login *login, bool is_ssl, size_t extra)
+{
+	if (extra > 0) {
+		login_fail_startup(login, is_ssl ? STARTUP_E_SSL_EXTRA : STARTUP_E_GSS_EXTRA, slice_make(NULL, 0));
+		return false;
+	}
+	if (stream_send(&login->stream, "N", 1) < 0) {
+		login_drop(login);
+		return false;
+	}
+	return true;
+}
+
+static void login_on_cancel(struct login *login, const uint8_t *packet, const struct startup_head *head)
+{
+	struct slice key = startup_cancel_key(packet, head);
+	uint8_t copy[CANCEL_KEY_LEN];
+
+	ASSERT(key.n == CANCEL_KEY_LEN);
+	memcpy(copy, key.p, sizeof(copy));
+	cancel_request(login->ctx->engine, stream_take_fd(&login->stream), copy, loop_now_us(login->ctx->loop));
+	login_over(login);
+}
+
+/* Bytes before the startup packet; returns how many were used up. */
+static size_t login_feed_startup(struct login *login, const uint8_t *data, size_t len)
+{
+	struct startup_head head;
+	int err = startup_peek(data, len, &head);
+
+	if (err == -E_AGAIN)
+		return 0;
+	if (err < 0) {
+		login_fail_startup(login, STARTUP_E_HEADER, slice_make(data, len));
+		return len;
+	}
+	if (head.kind == STARTUP_BAD) {
+		login_fail_startup(login, head.err, slice_make(data, len));
+		return len;
+	}
+	if (head.total > len)
+		return 0;
+	switch (head.kind) {
+	case STARTUP_SSL:
+	case STARTUP_GSSENC:
+		return login_refuse(login, head.kind == STARTUP_SSL, len - head.total) ? head.total : len;
+	case STARTUP_CANCEL:
+		login_on_cancel(login, data, &head);
+		return len;
+	default:
+		login_on_startup(login, data, &head, data + head.total, len - head.total);
+		return login->stage == LOGIN_OVER ? len : head.total;
+	}
+}
+
+/* An answer of the client during authentication; returns how many bytes were used up. */
+static size_t login_feed_auth(struct login *login, const uint8_t *data, size_t len)
+{
+	struct frame f;
+	int err = frame_read(data, len, AUTH_PAYLOAD_MAX + FRAME_HEADER, &f);
+
+	if (err == -E_AGAIN)
+		return 0;
+	if (err < 0) {
+		login_fail_startup(login, STARTUP_E_HEADER, slice_make(data, len));
+		return len;
+	}
+	if (f.type == FE_TERMINATE) {
+		login_drop(login);
+		return len;
+	}
+	if (f.type != FE_PASSWORD) {
+		login_fail_reason(login, REASON_UNKNOWN_PKT);
+		return len;
+	}
+	if (f.size > len)
+		return 0;
+	login_step(login, data + FRAME_HEADER, (size_t)f.size - FRAME_HEADER, data + f.size, len - (size_t)f.size);
+	return login->stage == LOGIN_OVER ? len : (size_t)f.size;
+}
+
+static void login_on_readable(void *owner)
+{
+	struct login *login = owner;
+	uint8_t *data;
+	size_t len;
+	size_t at = 0;
+	int err = stream_fill(&login->stream, &data, &len);
+
+	if (err == -E_AGAIN) {
+		stream_want_read(&login->stream, true);
+		return;
+	}
+	if (err < 0) {
+		login_drop(login);
+		return;
+	}
+	while (at < len && login->stage != LOGIN_OVER) {
+		size_t used = login->stage == LOGIN_STARTUP ? login_feed_startup(login, data + at, len - at)
+							    : login_feed_auth(login, data + at, len - at);
+
+		if (used == 0)
+			break;
+		at += used;
+	}
+	if (login->stage == LOGIN_OVER)
+		return;
+	if (stream_hold(&login->stream, data + at, len - at) != 0)
+		login_fail_reason(login, REASON_OOM);
+	else
+		stream_want_read(&login->stream, true);
+}
+
+static void login_on_drained(void *owner, int err)
+{
+	if (err < 0)
+		login_drop(owner);
+}
+
+static void login_on_event(void *owner)
+{
+	login_drop(owner);
+}
+
+static const struct stream_ops login_stream_ops = {
+	.on_readable = login_on_readable,
+	.on_drained = login_on_drained,
+	.on_event = login_on_event,
+};
+
+void login_on_accept(struct loop *loop, int fd, const struct listener *from, const struct sock_addr *peer UNUSED,
+		     void *arg)
+{
+	struct loop_ctx *ctx = arg;
+	struct login *login = xcalloc(1, sizeof(*login));
+
+	login->ctx = ctx;
+	login->id = engine_next_id(ctx->engine);
+	login->connect_us = loop_now_us(loop);
+	login->is_unix = sock_addr_is_unix(&from->addr);
+	TAILQ_INSERT_TAIL(&ctx->logins, login, entry);
+	atomic_fetch_add_explicit(&ctx->login_count, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&ctx->engine->client_count, 1, memory_order_relaxed);
+	stream_init(&login->stream, fd, &login_stream_ops, login, LOGIN_IN_MAX, LOGIN_OUT_MAX);
+	stream_attach_quiet(&login->stream, loop);
+	login_on_readable(login);
+}
+
+void login_sweep(struct loop_ctx *ctx, uint64_t now_us)
+{
+	uint64_t timeout_us = ctx->snap->conf->client_login_timeout_us;
+	struct login *login;
+
+	if (timeout_us == 0)
+		return;
+	/* They stand in order of arrival. */
+	while ((login = TAILQ_FIRST(&ctx->logins)) != NULL && login->connect_us + timeout_us <= now_us)
+		login_fail_reason(login, REASON_LOGIN_TIMEOUT);
+}
+
+void login_close_all(struct loop_ctx *ctx)
+{
+	struct login *login;
+
+	while ((login = TAILQ_FIRST(&ctx->logins)) != NULL)
+		login_drop(login);
+}

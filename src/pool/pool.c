@@ -1,0 +1,588 @@
+/*
+ * The scheduler.
+ *
+ * Objects. A pool has one list of waiting clients in order of arrival, and per
+ * worker a list of idle servers and the waiting clients of that worker. One
+ * lock protects all of it; it is never held across a system call, an
+ * allocation or a log line. So "no server, hence I queue" and "I release, is
+ * anybody waiting" are each one critical section and no wake-up is lost.
+ *
+ * Nobody waits: locality. A client takes the idle server of its own worker
+ * that was used last. If there is none and the pool may grow, a server is
+ * opened on the client's worker; if it may not, an idle one is borrowed: it is
+ * taken off the other worker's list, and that worker is asked to send it.
+ *
+ * Somebody waits: order. A server that becomes free goes to the client of its
+ * own worker that has waited longest, unless another worker's client has
+ * waited longer than that one by more than POOL_SLACK_US; then the server
+ * travels. So the order is that of arrival to within the slack, and most
+ * servers stay where they are.
+ *
+ * What is done under the lock is only decided there: a plan says what to open,
+ * borrow, check or evict, and is carried out after the lock is gone. A client
+ * that was promised a server is taken off the queue in the same critical
+ * section, so no two servers travel for one client.
+ *
+ * Permits. The counts that limit servers (pool, database, user) are changed in
+ * permit_take_locked() and pool_permit_give() and nowhere else.
+ */
+#include "pool/pool.h"
+
+#include "core/log.h"
+#include "core/str.h"
+#include "pool/client.h"
+#include "pool/route.h"
+#include "pool/server.h"
+
+/* How much longer than its own a worker lets another worker's client wait. */
+#define POOL_SLACK_US   1000
+
+/* First delay after a failed login when backing off; doubles up to server_login_retry. */
+#define POOL_BACKOFF_US 100000
+
+/* What was decided under the lock. */
+struct pool_plan {
+	bool open;    /* open a server with `permit` */
+	bool reserve; /* ... which is one of the reserve */
+	struct permit permit;
+	struct server *borrow; /* ask its worker for it */
+	struct db *full_db;    /* a limit was in the way: evict somebody else's idle server */
+	struct account *full_account;
+};
+
+/* ---- permits ---- */
+
+/* Adds one unless that exceeds the maximum; 0 is no maximum. */
+static bool count_take(atomic_uint *count, unsigned max)
+{
+	unsigned n = atomic_load_explicit(count, memory_order_relaxed);
+
+	do {
+		if (max > 0 && n >= max)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(count, &n, n + 1, memory_order_relaxed, memory_order_relaxed));
+	return true;
+}
+
+static void count_give(atomic_uint *count)
+{
+	unsigned old = atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+
+	ASSERT(old > 0);
+}
+
+/* One unit of each count for a server that is about to log in, or none at all. */
+static bool permit_take_locked(struct pool *pool, struct pool_plan *plan)
+{
+	if (!count_take(&pool->db->servers, atomic_load_explicit(&pool->db->max_servers, memory_order_relaxed))) {
+		atomic_store(&pool->db->starved, true);
+		plan->full_db = pool->db;
+		return false;
+	}
+	if (!count_take(&pool->account->servers,
+			atomic_load_explicit(&pool->account->max_servers, memory_order_relaxed))) {
+		count_give(&pool->db->servers);
+		atomic_store(&pool->account->starved, true);
+		plan->full_account = pool->account;
+		return false;
+	}
+	pool->servers++;
+	pool->logging_in++;
+	plan->permit = (struct permit){ .pool = pool, .logging_in = true };
+	return true;
+}
+
+void pool_permit_give(struct pool_part *part, struct permit *permit)
+{
+	struct pool *pool = permit->pool;
+	bool kick_db;
+	bool kick_account;
+
+	ASSERT(pool != NULL && pool == part->pool);
+	lock_acquire(&pool->lock);
+	ASSERT(pool->servers > 0);
+	pool->servers--;
+	if (permit->logging_in) {
+		ASSERT(pool->logging_in > 0);
+		pool->logging_in--;
+	}
+	lock_release(&pool->lock);
+	count_give(&pool->db->servers);
+	count_give(&pool->account->servers);
+	*permit = (struct permit){ .pool = NULL };
+	kick_db = atomic_exchange(&pool->db->starved, false);
+	kick_account = atomic_exchange(&pool->account->starved, false);
+	if (kick_db || kick_account)
+		route_kick(pool->engine, kick_db ? pool->db : NULL, kick_account ? pool->account : NULL);
+	pool_run(part);
+}
+
+void pool_login_done(struct pool_part *part, struct permit *permit)
+{
+	struct pool *pool = part->pool;
+
+	lock_acquire(&pool->lock);
+	ASSERT(permit->logging_in && pool->logging_in > 0);
+	pool->logging_in--;
+	permit->logging_in = false;
+	pool->login_failed = false;
+	pool->failures = 0;
+	lock_release(&pool->lock);
+}
+
+void pool_login_failed(struct pool_part *part, struct permit *permit, const char *why, bool counts)
+{
+	struct pool *pool = part->pool;
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
+	uint32_t dice = arc4random();
+
+	lock_acquire(&pool->lock);
+	if (counts) {
+		uint64_t delay = pool->conf->server_login_retry_us;
+
+		if (pool->conf->backoff) {
+			unsigned shift = pool->failures < 16 ? pool->failures : 16;
+			uint64_t grown = (uint64_t)POOL_BACKOFF_US << shift;
+
+			if (grown < delay)
+				delay = grown;
+			delay = delay / 2 + delay / 2 * (dice >> 16) / 65536;
+		}
+		pool->login_failed = true;
+		pool->failures++;
+		pool->retry_us = now + delay;
+		str_copy(pool->failure, sizeof(pool->failure), why);
+	}
+	lock_release(&pool->lock);
+	pool_permit_give(part, permit);
+}
+
+/* ---- decisions, under the lock ---- */
+
+/* True when a limit of the pool itself allows one server more. */
+static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
+{
+	const struct pool_conf *conf = pool->conf;
+	const struct client *oldest = TAILQ_FIRST(&pool->waiters);
+
+	if (conf->size == 0 || pool->servers < conf->size)
+		return true;
+	if (conf->reserve_size == 0 || conf->reserve_timeout_us == 0 || oldest == NULL)
+		return false;
+	if (pool->servers >= conf->size + conf->reserve_size || oldest->wait_us + conf->reserve_timeout_us > now)
+		return false;
+	plan->reserve = true;
+	return true;
+}
+
+/* How many logins may be under way: one while it is not known that they succeed. */
+static unsigned pool_login_limit_locked(const struct pool *pool)
+{
+	return pool->login_failed || pool->welcome == NULL ? 1 : pool->conf->login_concurrency;
+}
+
+static bool pool_may_open_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
+{
+	if (pool->logging_in >= pool_login_limit_locked(pool))
+		return false;
+	if (pool->login_failed && now < pool->retry_us)
+		return false;
+	return pool_has_room_locked(pool, now, plan) && permit_take_locked(pool, plan);
+}
+
+/* Reserves an idle server of another worker for this one. */
+static struct server *pool_borrow_locked(struct pool_part *part)
+{
+	struct pool *pool = part->pool;
+	unsigned count = pool->engine->worker_count;
+
+	if (pool->idle == 0)
+		return NULL;
+	for (unsigned i = 1; i < count; i++) {
+		struct pool_part *other = pool->parts[(part->worker->index + i) % count];
+		struct server *server = TAILQ_FIRST(&other->idle);
+
+		if (server == NULL)
+			continue;
+		TAILQ_REMOVE(&other->idle, server, idle_entry);
+		server->is_idle = false;
+		server->travel_worker = (uint16_t)part->worker->index;
+		server->travel_slot = SERVER_TRAVEL_NOBODY;
+		pool->idle--;
+		pool->travelling++;
+		return server;
+	}
+	return NULL;
+}
+
+/* What can be done for those who wait. */
+static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
+{
+	struct pool *pool = part->pool;
+
+	if (pool_is_paused(pool))
+		return;
+	if (pool->waiter_count > pool->logging_in + pool->travelling) {
+		plan->borrow = pool_borrow_locked(part);
+		if (plan->borrow == NULL)
+			plan->open = pool_may_open_locked(pool, now, plan);
+	}
+}
+
+/* Tops up to min_pool_size, one at a time; never beyond a limit and never by eviction. */
+static void pool_plan_minimum_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
+{
+	const struct pool_conf *conf = pool->conf;
+
+	if (plan->open || plan->borrow != NULL || pool_is_paused(pool))
+		return;
+	if (pool->servers >= conf->min_size || (conf->size > 0 && pool->servers >= conf->size))
+		return;
+	if (!pool->forced_user && !pool_has_clients(pool))
+		return;
+	plan->open = pool_may_open_locked(pool, now, plan);
+	plan->full_db = NULL;
+	plan->full_account = NULL;
+}
+
+/* Carries a plan out. */
+static void pool_execute(struct pool_part *part, struct pool_plan *plan)
+{
+	struct pool *pool = part->pool;
+
+	if (plan->borrow != NULL) {
+		plan->borrow->msg.fn = server_lend;
+		loop_post(plan->borrow->part->worker->ctx.loop, &plan->borrow->msg);
+	}
+	if (plan->open) {
+		if (plan->reserve)
+			log_warning("%s: taking connection from reserve_pool", pool->name);
+		server_open(part, &plan->permit);
+	}
+	if (plan->full_db != NULL || plan->full_account != NULL)
+		route_evict(pool->engine, pool, plan->full_db, plan->full_account);
+}
+
+bool pool_has_clients(const struct pool *pool)
+{
+	for (unsigned i = 0; i < pool->engine->worker_count; i++)
+		if (atomic_load_explicit(&pool->parts[i]->client_count, memory_order_relaxed) > 0)
+			return true;
+	return false;
+}
+
+void pool_run(struct pool_part *part)
+{
+	struct pool *pool = part->pool;
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
+	struct pool_plan plan;
+
+	do {
+		plan = (struct pool_plan){ .open = false };
+		lock_acquire(&pool->lock);
+		pool_plan_locked(part, now, &plan);
+		pool_plan_minimum_locked(pool, now, &plan);
+		lock_release(&pool->lock);
+		pool_execute(part, &plan);
+	} while (plan.open || plan.borrow != NULL);
+}
+
+/* ---- the queue ---- */
+
+static void pool_enqueue_locked(struct pool_part *part, struct client *client, uint64_t now)
+{
+	ASSERT(!client->queued);
+	client->queued = true;
+	client->granted = false;
+	client->wait_us = now;
+	TAILQ_INSERT_TAIL(&part->pool->waiters, client, wait_all);
+	TAILQ_INSERT_TAIL(&part->waiters, client, wait_part);
+	part->pool->waiter_count++;
+}
+
+static void pool_dequeue_locked(struct client *client)
+{
+	struct pool_part *part = client->part;
+
+	ASSERT(client->queued);
+	client->queued = false;
+	TAILQ_REMOVE(&part->pool->waiters, client, wait_all);
+	TAILQ_REMOVE(&part->waiters, client, wait_part);
+	part->pool->waiter_count--;
+}
+
+bool pool_dequeue(struct pool_part *part, struct client *client)
+{
+	bool was_queued;
+
+	lock_acquire(&part->pool->lock);
+	was_queued = client->queued;
+	if (was_queued)
+		pool_dequeue_locked(client);
+	lock_release(&part->pool->lock);
+	return was_queued;
+}
+
+void pool_enqueue(struct pool_part *part, struct client *client)
+{
+	struct pool_plan plan = { .open = false };
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
+
+	lock_acquire(&part->pool->lock);
+	pool_enqueue_locked(part, client, now);
+	pool_plan_locked(part, now, &plan);
+	lock_release(&part->pool->lock);
+	pool_execute(part, &plan);
+}
+
+/* ---- checkout and checkin ---- */
+
+/* The idle server of this worker that is next in turn, off the list; NULL when there is none. */
+static struct server *pool_take_idle_locked(struct pool_part *part)
+{
+	struct pool *pool = part->pool;
+	struct server *server = TAILQ_FIRST(&part->idle);
+
+	if (server == NULL)
+		return NULL;
+	if (pool->conf->round_robin)
+		server = TAILQ_LAST(&part->idle, server_list);
+	TAILQ_REMOVE(&part->idle, server, idle_entry);
+	server->is_idle = false;
+	server->is_listed = false;
+	pool->idle--;
+	return server;
+}
+
+/* True when new clients are told at once that logins to the server fail. */
+static bool pool_is_failing_locked(const struct pool *pool)
+{
+	return pool->login_failed && pool->servers == pool->logging_in;
+}
+
+static bool server_needs_check(const struct server *server, const struct pool_conf *conf, uint64_t now)
+{
+	return conf->check_query != NULL && server->idle_us + conf->server_check_delay_us < now;
+}
+
+struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size)
+{
+	struct pool *pool = part->pool;
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
+	struct pool_plan plan = { .open = false };
+	struct server *server = NULL;
+	struct server *check = NULL;
+
+	failure[0] = '\0';
+	lock_acquire(&pool->lock);
+	if (LIKELY(!pool_is_paused(pool)))
+		server = pool_take_idle_locked(part);
+	if (LIKELY(server != NULL) && UNLIKELY(server->dirty || server_needs_check(server, part->conf, now))) {
+		check = server;
+		server = NULL;
+		pool_enqueue_locked(part, client, now);
+	} else if (server == NULL && pool_is_failing_locked(pool)) {
+		str_copy(failure, failure_size, pool->failure);
+		plan.open = pool_may_open_locked(pool, now, &plan);
+	} else if (server == NULL) {
+		pool_enqueue_locked(part, client, now);
+		pool_plan_locked(part, now, &plan);
+	}
+	lock_release(&pool->lock);
+	if (LIKELY(server != NULL))
+		return server;
+	pool_execute(part, &plan);
+	if (check != NULL) {
+		if (check->dirty)
+			server_close(check, REASON_OBSOLETE);
+		else
+			server_check(check);
+	}
+	return NULL;
+}
+
+/* Whom a free server is for; takes the client off the queue. NULL: nobody waits. */
+static struct client *pool_next_waiter_locked(struct pool_part *part)
+{
+	struct client *oldest = TAILQ_FIRST(&part->pool->waiters);
+	struct client *own = TAILQ_FIRST(&part->waiters);
+
+	if (oldest == NULL)
+		return NULL;
+	if (own != NULL && own->wait_us <= oldest->wait_us + POOL_SLACK_US)
+		oldest = own;
+	pool_dequeue_locked(oldest);
+	oldest->granted = true;
+	return oldest;
+}
+
+static bool pool_is_too_large_locked(const struct pool *pool)
+{
+	return pool->conf->size > 0 && pool->servers > pool->conf->size + pool->conf->reserve_size;
+}
+
+/* What became of a free server. */
+enum checkin {
+	CHECKIN_IDLE,
+	CHECKIN_LOCAL, /* for a client of this worker */
+	CHECKIN_AWAY,  /* for a client of another worker */
+	CHECKIN_CLOSE,
+};
+
+static enum checkin pool_place_locked(struct pool_part *part, struct server *server, struct client **client,
+				      enum reason *reason)
+{
+	struct pool *pool = part->pool;
+
+	if (UNLIKELY(pool_is_paused(pool))) {
+		*reason = REASON_PAUSE;
+		return CHECKIN_CLOSE;
+	}
+	if (UNLIKELY(pool_is_too_large_locked(pool))) {
+		*reason = REASON_TOO_MANY;
+		return CHECKIN_CLOSE;
+	}
+	*client = pool_next_waiter_locked(part);
+	if (*client == NULL) {
+		server->is_idle = true;
+		server->is_listed = true;
+		server->idle_us = loop_now_us(part->worker->ctx.loop);
+		TAILQ_INSERT_HEAD(&part->idle, server, idle_entry);
+		pool->idle++;
+		return CHECKIN_IDLE;
+	}
+	if ((*client)->part == part)
+		return CHECKIN_LOCAL;
+	server->travel_worker = (uint16_t)(*client)->part->worker->index;
+	server->travel_slot = (*client)->slot;
+	server->travel_generation = (*client)->slot_generation;
+	pool->travelling++;
+	return CHECKIN_AWAY;
+}
+
+void pool_checkin(struct pool_part *part, struct server *server)
+{
+	struct client *client;
+	enum reason reason;
+	enum checkin place;
+
+	ASSERT(server->part == part && server->client == NULL && !server->is_idle);
+	do {
+		lock_acquire(&part->pool->lock);
+		place = pool_place_locked(part, server, &client, &reason);
+		lock_release(&part->pool->lock);
+	} while (place == CHECKIN_LOCAL && !client_granted(client, server));
+	if (place == CHECKIN_CLOSE)
+		server_close(server, reason);
+	else if (place == CHECKIN_AWAY)
+		server_travel(server);
+}
+
+bool pool_remove_idle(struct pool_part *part, struct server *server)
+{
+	bool was_idle;
+
+	lock_acquire(&part->pool->lock);
+	was_idle = server->is_idle;
+	if (was_idle) {
+		server->is_idle = false;
+		server->is_listed = false;
+		TAILQ_REMOVE(&part->idle, server, idle_entry);
+		part->pool->idle--;
+	}
+	lock_release(&part->pool->lock);
+	return was_idle;
+}
+
+void pool_travel_ended(struct pool *pool)
+{
+	lock_acquire(&pool->lock);
+	ASSERT(pool->travelling > 0);
+	pool->travelling--;
+	lock_release(&pool->lock);
+}
+
+/* ---- the greeting ---- */
+
+void pool_offer_welcome(struct pool *pool, struct welcome *welcome)
+{
+	bool taken = false;
+
+	lock_acquire(&pool->lock);
+	if (pool->welcome == NULL) {
+		pool->welcome = welcome;
+		taken = true;
+	}
+	lock_release(&pool->lock);
+	if (taken)
+		route_tell_parts(pool, ROUTE_TELL_WELCOME, NULL, NULL);
+	else
+		welcome_release(&welcome);
+}
+
+struct welcome *pool_welcome(struct pool *pool)
+{
+	struct welcome *welcome;
+
+	lock_acquire(&pool->lock);
+	welcome = pool->welcome == NULL ? NULL : welcome_hold(pool->welcome);
+	lock_release(&pool->lock);
+	return welcome;
+}
+
+struct welcome *welcome_hold(struct welcome *w)
+{
+	atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
+	return w;
+}
+
+void welcome_release(struct welcome **wp)
+{
+	struct welcome *w = *wp;
+
+	*wp = NULL;
+	if (w == NULL || atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	vars_release(&w->defaults);
+	free(w);
+}
+
+/* ---- the worker's part ---- */
+
+struct pool_part *pool_part_get(struct pool *pool, struct worker *worker)
+{
+	struct pool_part *part = pool->parts[worker->index];
+
+	if (!part->in_use) {
+		part->in_use = true;
+		TAILQ_INSERT_TAIL(&worker->parts, part, entry);
+		lock_acquire(&pool->lock);
+		part->conf = pool_conf_hold(pool->conf);
+		lock_release(&pool->lock);
+	}
+	return part;
+}
+
+/* ---- counts ---- */
+
+void pool_count(struct pool *pool, struct pool_counts *counts)
+{
+	const struct client *oldest;
+
+	lock_acquire(&pool->lock);
+	oldest = TAILQ_FIRST(&pool->waiters);
+	*counts = (struct pool_counts){
+		.waiters = pool->waiter_count,
+		.servers = pool->servers,
+		.logging_in = pool->logging_in,
+		.idle = pool->idle,
+		.oldest_wait_us = oldest == NULL ? 0 : oldest->wait_us,
+	};
+	lock_release(&pool->lock);
+}
+
+void pool_stats(struct pool *pool, struct stats_sum *sum)
+{
+	for (unsigned i = 0; i < pool->engine->worker_count; i++)
+		stats_collect(&pool->parts[i]->stats, sum);
+}

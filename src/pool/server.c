@@ -1,0 +1,411 @@
+/*
+ * Servers: connections to PostgreSQL after their login.
+ *
+ *   SV_LOGIN --> SV_IDLE <----> SV_ACTIVE (linked to a client)
+ *                 |   ^            |
+ *                 |   |            +--> SV_TESTED (reset or check query) --+
+ *                 |   |            +--> SV_CANCELED (cancel under way) ----+
+ *                 |   +----------------------------------------------------+
+ *                 +--> SV_TRAVEL (to another worker) --> SV_IDLE
+ *
+ * A server belongs to one worker. Another worker that wants an idle one takes
+ * it off the idle list under the pool's lock, which reserves it, and asks the
+ * owner to send it (server_lend). Between the two the owner may find the
+ * connection dead; it then only marks it, and closes it when asked.
+ */
+#include "pool/server.h"
+
+#include <sys/socket.h>
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/str.h"
+#include "pool/cancel.h"
+#include "pool/link.h"
+#include "pool/server_login.h"
+#include "proto/build.h"
+#include "proto/msg.h"
+
+#define SERVER_QUERY_MAX (64 * 1024)
+
+static const char *const state_names[SERVER_STATES] = {
+#define X(id, name) name,
+	SERVER_STATE_TABLE(X)
+#undef X
+};
+
+/* The edges of the picture above; every state may close. */
+static const bool state_edges[SERVER_STATES][SERVER_STATES] = {
+	[SV_LOGIN] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CLOSED] = true },
+	[SV_IDLE] = { [SV_ACTIVE] = true, [SV_TESTED] = true, [SV_TRAVEL] = true, [SV_CLOSED] = true },
+	[SV_ACTIVE] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CANCELED] = true, [SV_CLOSED] = true },
+	[SV_TESTED] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CANCELED] = true, [SV_CLOSED] = true },
+	[SV_CANCELED] = { [SV_IDLE] = true, [SV_CLOSED] = true },
+	[SV_TRAVEL] = { [SV_IDLE] = true, [SV_CLOSED] = true },
+};
+
+const char *server_state_name(enum server_state state)
+{
+	ASSERT(state < SERVER_STATES);
+	return state_names[state];
+}
+
+void server_set_state(struct server *server, enum server_state state)
+{
+	ASSERT(state_edges[server->state][state]);
+	server->state = state;
+}
+
+static struct loop *server_loop(const struct server *server)
+{
+	return server->part->worker->ctx.loop;
+}
+
+void server_describe(const struct server *server, char *dst, size_t size)
+{
+	char host[SOCK_ADDR_TEXT] = "?";
+	unsigned port = sock_addr_port(&server->addr);
+
+	if (server->addr.len > 0)
+		sock_addr_log_host(&server->addr, 0, host, sizeof(host));
+	if (port == 0)
+		port = (unsigned)server->conf->port;
+	str_format(dst, size, "S-%p: %s/%s@%s:%u", (const void *)server, server->pool->db->name,
+		   server->pool->account->name, host, port);
+}
+
+/* ---- the end ---- */
+
+static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	struct server *server = CONTAINER_OF(task, struct server, task);
+
+	CHECK_OBJ(server, SERVER_MAGIC);
+	track_fini(&server->track);
+	vars_release(&server->vars);
+	pool_conf_release(&server->conf);
+	mem_wipe(server->backend_key, sizeof(server->backend_key));
+	server->magic = 0;
+	free(server);
+}
+
+static void server_log_close(const struct server *server, const char *why)
+{
+	char who[320];
+
+	if (server->part->conf->snap->conf->log_disconnections == 0)
+		return;
+	server_describe(server, who, sizeof(who));
+	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
+		 (loop_now_us(server_loop(server)) - server->connect_us) / USEC_PER_SEC);
+}
+
+/* A polite end, where PostgreSQL would otherwise log an unexpected one. */
+static void server_send_terminate(struct server *server)
+{
+	static const uint8_t terminate[] = { FE_TERMINATE, 0, 0, 0, 4 };
+	ssize_t n UNUSED;
+
+	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !stream_is_choked(&server->stream))
+		n = send(server->stream.fd, terminate, sizeof(terminate), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Administrative ends of a login say nothing about the server. */
+static bool server_failure_counts(enum reason reason)
+{
+	return reason != REASON_PAUSE && reason != REASON_CONFIG_CHANGED && reason != REASON_DB_REMOVED &&
+	       reason != REASON_FAST_EXIT;
+}
+
+void server_close_with(struct server *server, enum reason reason, const char *text, const char *sqlstate)
+{
+	struct pool_part *part = server->part;
+	struct client *client = server->client;
+	struct permit permit = server->permit;
+	bool was_login = server->state == SV_LOGIN;
+
+	if (server->state == SV_CLOSED)
+		return;
+	if (server->state == SV_IDLE && server->is_listed && !pool_remove_idle(part, server)) {
+		/* Reserved by another worker, whose request is on its way to us. */
+		server->dirty = true;
+		stream_want_read(&server->stream, false);
+		return;
+	}
+	server_log_close(server, text);
+	server_send_terminate(server);
+	if (client != NULL)
+		link_detach(client, server);
+	server_set_state(server, SV_CLOSED);
+	cancel_detach(part->worker, server);
+	stream_close(&server->stream);
+	server_login_free(server);
+	TAILQ_REMOVE(&part->servers, server, entry);
+	loop_cancel(server_loop(server), &server->task);
+	server->task.fn = server_free_task;
+	loop_defer(server_loop(server), &server->task);
+	server->permit.pool = NULL;
+	if (was_login)
+		pool_login_failed(part, &permit, text, server_failure_counts(reason));
+	else
+		pool_permit_give(part, &permit);
+	if (client != NULL)
+		client_close_with(client, reason, text, sqlstate);
+}
+
+void server_close(struct server *server, enum reason reason)
+{
+	server_close_with(server, reason, reason_text(reason), NULL);
+}
+
+/* ---- our own queries ---- */
+
+/* Sends a simple query whose answer is swallowed. */
+static void server_send_own(struct server *server, const char *sql)
+{
+	struct buf b;
+	int err;
+
+	buf_init(&b, SERVER_QUERY_MAX);
+	server->ours_failed = false;
+	server->request_us = loop_now_us(server_loop(server));
+	err = build_query(&b, slice_of(sql));
+	if (err == 0 && !track_ours(&server->track, FE_QUERY))
+		err = -E_NOMEM;
+	if (err == 0)
+		err = stream_send_buf(&server->stream, &b);
+	buf_fini(&b);
+	if (err < 0)
+		server_close(server, REASON_SERVER_SEND);
+}
+
+void server_check(struct server *server)
+{
+	const char *query = server->part->conf->check_query;
+
+	if (query == NULL) {
+		server_free(server);
+		return;
+	}
+	server_set_state(server, SV_TESTED);
+	server_send_own(server, query);
+}
+
+/* ---- back to the pool ---- */
+
+/* True when the connection is old enough to go, and no other went just before. */
+static bool server_is_over(struct server *server)
+{
+	struct pool_part *part = server->part;
+	const struct pool_conf *conf = part->conf;
+	uint64_t now = loop_now_us(server_loop(server));
+
+	if (now - server->connect_us < conf->server_lifetime_us)
+		return false;
+	if (conf->server_lifetime_us > 0 && now < part->next_lifetime_us)
+		return false;
+	part->next_lifetime_us = now + conf->server_lifetime_us / (conf->size > 0 ? conf->size : 1);
+	return true;
+}
+
+void server_free(struct server *server)
+{
+	if (server->dirty) {
+		server_close(server, REASON_CLOSE_NEEDED);
+	} else if (server->cancels > 0) {
+		server_set_state(server, SV_CANCELED);
+	} else {
+		if (server->state != SV_IDLE)
+			server_set_state(server, SV_IDLE);
+		pool_checkin(server->part, server);
+	}
+}
+
+void server_free_to_pool(struct server *server)
+{
+	const struct pool_conf *conf = server->part->conf;
+
+	cancel_detach(server->part->worker, server);
+	if (server_is_over(server)) {
+		server_close(server, REASON_LIFETIME);
+	} else if (conf->reset_query != NULL) {
+		server_set_state(server, SV_TESTED);
+		server_send_own(server, conf->reset_query);
+	} else if (conf->check_query != NULL && conf->server_check_delay_us == 0) {
+		server_set_state(server, SV_TESTED);
+		server_send_own(server, conf->check_query);
+	} else {
+		server_free(server);
+	}
+}
+
+void server_test_done(struct server *server)
+{
+	if (!track_is_idle(&server->track) || !stream_is_clean(&server->stream))
+		server_close(server, REASON_RESET_FAILED);
+	else
+		server_free(server);
+}
+
+void server_cancel_ended(struct server *server)
+{
+	ASSERT(server->cancels > 0);
+	server->cancels--;
+	if (server->cancels == 0 && server->state == SV_CANCELED)
+		server_free(server);
+}
+
+/* ---- bytes ---- */
+
+void server_on_readable(void *owner)
+{
+	struct server *server = owner;
+	bool was_idle = server->state == SV_IDLE;
+	uint8_t *data;
+	size_t len;
+	size_t used;
+	int err;
+
+	if (server->state == SV_LOGIN) {
+		server_login_on_readable(server);
+		return;
+	}
+	err = stream_fill(&server->stream, &data, &len);
+	if (UNLIKELY(err < 0)) {
+		if (err != -E_AGAIN)
+			server_close(server, REASON_SERVER_CRASH);
+		return;
+	}
+	if (UNLIKELY(was_idle) && !pool_remove_idle(server->part, server)) {
+		server->dirty = true; /* reserved by another worker; closed when it asks */
+		stream_want_read(&server->stream, false);
+		return;
+	}
+	server->active_us = server->request_us = loop_now_us(server_loop(server));
+	used = link_from_server(server, data, len);
+	if (server->state == SV_CLOSED)
+		return;
+	if (UNLIKELY(used < len) && stream_hold(&server->stream, data + used, len - used) != 0) {
+		server_close(server, REASON_OOM);
+		return;
+	}
+	if (LIKELY(!was_idle))
+		link_settle(server);
+	else if (stream_is_clean(&server->stream) && track_is_idle(&server->track) && server->body_left == 0)
+		server_free(server);
+	else
+		server_close(server, REASON_IDLE_DIRTY);
+}
+
+static void server_on_drained(void *owner, int err)
+{
+	struct server *server = owner;
+
+	if (err < 0) {
+		server->track.broken = true; /* the end is about to be read */
+		buf_clear(&server->stream.out);
+		stream_want_read(&server->stream, true);
+		return;
+	}
+	if (server->client != NULL) {
+		client_resume(server->client);
+		link_settle(server);
+	}
+}
+
+static void server_on_event(void *owner)
+{
+	struct server *server = owner;
+
+	ASSERT(server->state == SV_LOGIN);
+	server_login_on_connected(server);
+}
+
+const struct stream_ops server_stream_ops = {
+	.on_readable = server_on_readable,
+	.on_drained = server_on_drained,
+	.on_event = server_on_event,
+};
+
+/* ---- moving between workers ---- */
+
+static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct server *server = CONTAINER_OF(msg, struct server, msg);
+	struct worker *worker = worker_current();
+	struct pool_part *part = pool_part_get(server->pool, worker);
+	struct client *client = NULL;
+
+	CHECK_OBJ(server, SERVER_MAGIC);
+	server->part = part;
+	TAILQ_INSERT_TAIL(&part->servers, server, entry);
+	stream_attach(&server->stream, worker->ctx.loop);
+	pool_travel_ended(server->pool);
+	if (server->travel_slot != SERVER_TRAVEL_NOBODY)
+		client = worker_slot_find(worker, server->travel_slot, server->travel_generation);
+	server_set_state(server, SV_IDLE);
+	if (client == NULL || !client->granted || client->pool != server->pool) {
+		server_free(server);
+	} else if (pool_is_paused(server->pool)) {
+		client->granted = false;
+		pool_enqueue(part, client);
+		server_free(server);
+	} else if (!client_granted(client, server)) {
+		server_free(server);
+	}
+}
+
+void server_travel(struct server *server)
+{
+	struct worker *target = server->pool->engine->workers[server->travel_worker];
+
+	ASSERT(server->client == NULL && stream_is_clean(&server->stream));
+	server_set_state(server, SV_TRAVEL);
+	stream_detach(&server->stream);
+	TAILQ_REMOVE(&server->part->servers, server, entry);
+	server->part = NULL;
+	server->msg.fn = server_arrive;
+	loop_post(target->ctx.loop, &server->msg);
+}
+
+void server_lend(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct server *server = CONTAINER_OF(msg, struct server, msg);
+	bool is_evicted = server->travel_slot == SERVER_TRAVEL_EVICT;
+
+	CHECK_OBJ(server, SERVER_MAGIC);
+	server->is_listed = false;
+	if (!is_evicted && !server->dirty && stream_is_clean(&server->stream)) {
+		server_travel(server);
+		return;
+	}
+	pool_travel_ended(server->pool);
+	server_close(server, is_evicted ? REASON_EVICTED : REASON_OBSOLETE);
+}
+
+/* ---- the beginning ---- */
+
+void server_open(struct pool_part *part, struct permit *permit)
+{
+	struct server *server = xcalloc(1, sizeof(*server));
+
+	server->magic = SERVER_MAGIC;
+	server->state = SV_LOGIN;
+	server->pool = part->pool;
+	server->part = part;
+	server->conf = pool_conf_hold(part->conf);
+	server->permit = *permit;
+	*permit = (struct permit){ .pool = NULL };
+	server->id = engine_next_id(part->pool->engine);
+	server->connect_us = server->request_us = loop_now_us(part->worker->ctx.loop);
+	server->stream.fd = -1;
+	track_init(&server->track);
+	TAILQ_INSERT_TAIL(&part->servers, server, entry);
+	server_login_start(server);
+}
+
+void server_logged_in(struct server *server)
+{
+	pool_login_done(server->part, &server->permit);
+	server_free(server);
+}

@@ -1,0 +1,455 @@
+/*
+ * The login to a server.
+ *
+ *   LOGIN_DNS --> LOGIN_CONNECT --> LOGIN_AUTH --> LOGIN_QUERY (connect_query)
+ *                                       |              |
+ *                                       +--------------+--> server_logged_in()
+ *
+ * Messages are gathered whole: all of them are small, and all are read. What
+ * the server reports about itself becomes its set of tracked parameters and,
+ * for the rest, the greeting of the pool's clients.
+ */
+#include "pool/server_login.h"
+
+#include "auth/auth.h"
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/str.h"
+#include "pool/route.h"
+#include "proto/build.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+#include "proto/parse.h"
+
+#define LOGIN_MESSAGE_MAX (32 * 1024)
+#define LOGIN_WELCOME_MAX (64 * 1024)
+#define SERVER_IN_MAX     (LOOP_SCRATCH_SIZE - 1)
+#define SERVER_OUT_MAX    (256 * 1024)
+
+enum login_stage {
+	LOGIN_DNS,
+	LOGIN_CONNECT,
+	LOGIN_AUTH,
+	LOGIN_QUERY,
+};
+
+struct server_login {
+	enum login_stage stage;
+	struct auth_server *auth;
+	bool authenticated;
+	struct dns_request *dns; /* under way; freed when it comes back */
+	char *values[VARS_MAX];  /* of tracked parameters */
+	struct buf welcome;      /* ParameterStatus of all others */
+};
+
+static struct loop *login_loop(const struct server *server)
+{
+	return server->part->worker->ctx.loop;
+}
+
+/* ---- address and connect ---- */
+
+static void login_connect(struct server *server)
+{
+	int fd = sock_connect_start(&server->addr, &server->conf->tuning);
+
+	if (fd < 0) {
+		log_warning("%s: could not connect to server: %s", server->pool->name, strerror(errno));
+		server_close(server, REASON_CONNECT_FAILED);
+		return;
+	}
+	server->login->stage = LOGIN_CONNECT;
+	stream_init(&server->stream, fd, &server_stream_ops, server, SERVER_IN_MAX, SERVER_OUT_MAX);
+	stream_watch_connect(&server->stream, login_loop(server));
+}
+
+static void login_on_dns(struct dns_request *req)
+{
+	struct server *server = req->arg;
+
+	if (req->cancelled) {
+		free(req);
+		return;
+	}
+	CHECK_OBJ(server, SERVER_MAGIC);
+	server->login->dns = NULL;
+	if (req->err == 0)
+		server->addr = req->addrs[0];
+	else
+		log_warning("%s: could not resolve host name \"%s\"", server->pool->name, req->name);
+	if (req->err == 0)
+		login_connect(server);
+	else
+		server_close(server, REASON_DNS_FAILED);
+	free(req);
+}
+
+static void login_resolve(struct server *server, const char *host)
+{
+	struct dns_request *req = xcalloc(1, sizeof(*req));
+
+	req->loop = login_loop(server);
+	req->done = login_on_dns;
+	req->arg = server;
+	server->login->dns = req;
+	server->login->stage = LOGIN_DNS;
+	dns_lookup(server->pool->engine->dns, host, (uint16_t)server->conf->port, req);
+}
+
+/* The host whose turn it is; NULL: the Unix socket directory. */
+static const char *login_choose_host(struct server *server)
+{
+	const struct conf_list *hosts = &server->conf->host;
+	struct pool *pool = server->pool;
+	unsigned turn;
+
+	if (hosts->count == 0)
+		return NULL;
+	lock_acquire(&pool->lock);
+	turn = pool->host_turn;
+	if (server->conf->host_round_robin || pool->login_failed)
+		turn = pool->host_turn++;
+	lock_release(&pool->lock);
+	return hosts->items[turn % hosts->count];
+}
+
+void server_login_start(struct server *server)
+{
+	const char *host = login_choose_host(server);
+	uint16_t port = (uint16_t)server->conf->port;
+	int err;
+
+	server->login = xcalloc(1, sizeof(*server->login));
+	buf_init(&server->login->welcome, LOGIN_WELCOME_MAX);
+	if (server->conf->db == NULL) {
+		server_close(server, REASON_DB_REMOVED);
+		return;
+	}
+	if (host == NULL && (server->conf->unix_dir == NULL || server->conf->unix_dir[0] == '\0')) {
+		server_close(server, REASON_CANNOT_CONNECT);
+		return;
+	}
+	if (host == NULL)
+		err = sock_addr_set_unix_dir(&server->addr, server->conf->unix_dir, port);
+	else if (host[0] == '/' || host[0] == '@')
+		err = sock_addr_set_unix_dir(&server->addr, host, port);
+	else
+		err = sock_addr_parse(&server->addr, host, port);
+	if (err == 0)
+		login_connect(server);
+	else if (err == -E_SYNTAX && host != NULL)
+		login_resolve(server, host);
+	else
+		server_close(server, REASON_CANNOT_CONNECT);
+}
+
+void server_login_free(struct server *server)
+{
+	struct server_login *login = server->login;
+
+	server->login = NULL;
+	if (login == NULL)
+		return;
+	if (login->dns != NULL)
+		login->dns->cancelled = true;
+	auth_server_free(&login->auth);
+	buf_fini(&login->welcome);
+	for (int i = 0; i < VARS_MAX; i++)
+		free(login->values[i]);
+	free(login);
+}
+
+/* ---- our messages ---- */
+
+/* Sends what was built; false when the server was closed. */
+static bool login_send(struct server *server, struct buf *b, int err)
+{
+	if (err == 0)
+		err = stream_send_buf(&server->stream, b);
+	buf_fini(b);
+	if (err < 0)
+		server_close(server, REASON_SERVER_SEND);
+	return err >= 0;
+}
+
+static bool login_send_startup(struct server *server)
+{
+	struct build_pair pairs[8];
+	size_t n = 0;
+	struct buf b;
+
+	pairs[n++] = (struct build_pair){ slice_of("user"), slice_of(server->pool->account->name) };
+	pairs[n++] = (struct build_pair){ slice_of("database"), slice_of(server->conf->dbname) };
+	for (size_t i = 0; i < ARRAY_LEN(server->conf->startup) && server->conf->startup[i][0] != NULL; i++)
+		pairs[n++] = (struct build_pair){ slice_of(server->conf->startup[i][0]),
+						  slice_of(server->conf->startup[i][1]) };
+	buf_init(&b, LOGIN_MESSAGE_MAX);
+	return login_send(server, &b, build_startup(&b, PROTO_V3_0, pairs, n));
+}
+
+static struct auth_server *login_new_auth(struct server *server)
+{
+	struct scram_keys keys;
+	bool has_keys = route_copy_keys(server->pool->engine, server->pool->account, &keys);
+	struct auth_server *auth =
+		auth_server_new(server->pool->account->name, &server->conf->secret, has_keys ? &keys : NULL);
+
+	mem_wipe(&keys, sizeof(keys));
+	return auth;
+}
+
+void server_login_on_connected(struct server *server)
+{
+	char who[320];
+	char local[SOCK_ADDR_TEXT];
+	struct sock_addr addr;
+	int err = sock_connect_result(server->stream.fd);
+
+	if (err == -E_AGAIN) {
+		stream_detach(&server->stream);
+		stream_watch_connect(&server->stream, login_loop(server));
+		return;
+	}
+	if (err != 0) {
+		sock_addr_format(&server->addr, local, sizeof(local));
+		log_warning("%s: could not connect to server at %s: %s", server->pool->name, local, strerror(errno));
+		server_close(server, REASON_CONNECT_FAILED);
+		return;
+	}
+	if (server->conf->snap->conf->log_connections != 0) {
+		server_describe(server, who, sizeof(who));
+		if (sock_addr_is_unix(&server->addr) || sock_local_addr(server->stream.fd, &addr) != 0) {
+			log_info("%s new connection to server", who);
+		} else {
+			sock_addr_format(&addr, local, sizeof(local));
+			log_info("%s new connection to server (from %s)", who, local);
+		}
+	}
+	server->login->stage = LOGIN_AUTH;
+	server->login->auth = login_new_auth(server);
+	if (login_send_startup(server))
+		stream_want_read(&server->stream, true);
+}
+
+/* ---- messages of the server; each returns false when the server was closed ---- */
+
+static bool login_on_auth(struct server *server, struct slice body)
+{
+	struct server_login *login = server->login;
+	struct auth_server_out out;
+	struct parse_auth auth;
+	struct buf b;
+	int err;
+
+	if (login->authenticated || parse_auth(body, &auth) != 0) {
+		server_close(server, REASON_SERVER_PKT);
+		return false;
+	}
+	if (auth_server_step(login->auth, auth.code, (const uint8_t *)auth.data.p, auth.data.n, &out) != 0) {
+		const char *text = auth_server_error_text(out.error);
+
+		log_warning("%s: %s%s%s", server->pool->name, text, out.detail[0] != '\0' ? ": " : "", out.detail);
+		route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, NULL);
+		server_close_with(server, REASON_AUTHREQ, text, NULL);
+		return false;
+	}
+	login->authenticated = out.done;
+	buf_init(&b, 2 * LOGIN_WELCOME_MAX);
+	switch (out.send) {
+	case AUTH_SEND_NONE:
+		break;
+	case AUTH_SEND_PASSWORD:
+		err = build_password(&b, slice_make(out.data, out.data_len - 1));
+		return login_send(server, &b, err);
+	case AUTH_SEND_SASL_INITIAL:
+		err = build_sasl_initial(&b, out.mechanism, slice_make(out.data, out.data_len));
+		return login_send(server, &b, err);
+	case AUTH_SEND_SASL:
+		err = build_sasl_response(&b, slice_make(out.data, out.data_len));
+		return login_send(server, &b, err);
+	}
+	return true;
+}
+
+static bool login_on_parameter(struct server *server, const uint8_t *message, size_t size)
+{
+	struct server_login *login = server->login;
+	struct slice name;
+	struct slice value;
+	int i;
+
+	if (parse_parameter_status(slice_make(message + FRAME_HEADER, size - FRAME_HEADER), &name, &value) != 0) {
+		server_close(server, REASON_BROKEN_PARAMETER);
+		return false;
+	}
+	i = vars_index(name);
+	if (i >= 0) {
+		free(login->values[i]);
+		login->values[i] = slice_dup(value);
+	} else if (login->stage == LOGIN_AUTH && buf_append(&login->welcome, message, size) != 0) {
+		server_close(server, REASON_OOM);
+		return false;
+	}
+	return true;
+}
+
+static bool login_on_key(struct server *server, struct slice body)
+{
+	struct slice key;
+
+	if (parse_backend_key(body, &server->backend_pid, &key) != 0 || key.n > SERVER_KEY_MAX) {
+		server_close(server, REASON_SERVER_PKT);
+		return false;
+	}
+	memcpy(server->backend_key, key.p, key.n);
+	server->backend_key_len = (uint8_t)key.n;
+	return true;
+}
+
+/* The server refuses: clients that wait for a first server are told why, in the server's words. */
+static bool login_on_error(struct server *server, struct slice body)
+{
+	struct parse_report report;
+	struct pool_counts counts;
+	char text[512] = "server refused the login without a reason";
+	char sqlstate[6] = "08P01";
+	struct welcome *welcome;
+	bool fail;
+
+	if (parse_report(body, &report) == 0) {
+		if (report.message.n > 0)
+			str_copy_slice(text, sizeof(text), report.message);
+		if (report.sqlstate.n == 5)
+			str_copy_slice(sqlstate, sizeof(sqlstate), report.sqlstate);
+		log_warning("server login failed: %.*s %s", (int)report.severity.n, report.severity.p, text);
+	} else {
+		log_warning("server login failed: %s", text);
+	}
+	if (server->login->stage == LOGIN_QUERY) {
+		log_error("S: error while executing exec_on_query: %s", text);
+		return true;
+	}
+	pool_count(server->pool, &counts);
+	welcome = pool_welcome(server->pool);
+	fail = strcmp(sqlstate, "57P03") != 0 && (welcome == NULL || counts.servers == counts.logging_in);
+	welcome_release(&welcome);
+	if (fail)
+		route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, sqlstate);
+	server_close_with(server, REASON_LOGIN_FAILED, text, sqlstate);
+	return false;
+}
+
+/* The greeting of the pool's clients, from this server. */
+static void login_make_welcome(struct server *server)
+{
+	struct server_login *login = server->login;
+	size_t len = buf_len(&login->welcome);
+	struct welcome *welcome = xcalloc(1, sizeof(*welcome) + len);
+
+	atomic_init(&welcome->refs, 1);
+	welcome->defaults = vars_hold(server->vars);
+	welcome->len = len;
+	if (len > 0)
+		memcpy(welcome->bytes, buf_ptr(&login->welcome), len);
+	pool_offer_welcome(server->pool, welcome);
+}
+
+static bool login_finish(struct server *server)
+{
+	struct server_login *login = server->login;
+	struct slice values[VARS_MAX];
+
+	for (int i = 0; i < VARS_MAX; i++)
+		values[i] = slice_of(login->values[i]);
+	server->vars = vars_make(values);
+	login_make_welcome(server);
+	server_login_free(server);
+	track_init(&server->track);
+	server_logged_in(server);
+	return false; /* no further message is the login's */
+}
+
+static bool login_on_ready(struct server *server, struct slice body)
+{
+	enum tx_status status;
+	struct buf b;
+	int err;
+
+	if (parse_ready(body, &status) != 0 || !server->login->authenticated) {
+		server_close(server, REASON_SERVER_PKT);
+		return false;
+	}
+	if (server->login->stage == LOGIN_AUTH && server->conf->connect_query != NULL) {
+		server->login->stage = LOGIN_QUERY;
+		buf_init(&b, LOGIN_MESSAGE_MAX);
+		err = build_query(&b, slice_of(server->conf->connect_query));
+		return login_send(server, &b, err);
+	}
+	if (status != TX_IDLE) {
+		server_close(server, REASON_CONNECT_QUERY);
+		return false;
+	}
+	return login_finish(server);
+}
+
+/* One whole message; false when the login has ended, in one way or the other. */
+static bool login_on_message(struct server *server, const uint8_t *message, const struct frame *f)
+{
+	struct slice body = slice_make(message + FRAME_HEADER, (size_t)f->size - FRAME_HEADER);
+
+	switch (f->type) {
+	case BE_AUTH:
+		return login_on_auth(server, body);
+	case BE_PARAMETER_STATUS:
+		return login_on_parameter(server, message, (size_t)f->size);
+	case BE_BACKEND_KEY:
+		return login_on_key(server, body);
+	case BE_ERROR:
+		return login_on_error(server, body);
+	case BE_READY:
+		return login_on_ready(server, body);
+	case BE_NOTICE:
+		return true;
+	default:
+		if (server->login->stage == LOGIN_QUERY)
+			return true; /* the result of connect_query is of no interest */
+		server_close(server, REASON_SERVER_PKT);
+		return false;
+	}
+}
+
+void server_login_on_readable(struct server *server)
+{
+	uint8_t *data;
+	size_t len;
+	size_t at = 0;
+	int err = stream_fill(&server->stream, &data, &len);
+
+	if (err == -E_AGAIN)
+		return;
+	if (err < 0) {
+		server_close(server, REASON_SERVER_CRASH);
+		return;
+	}
+	while (at < len) {
+		struct frame f;
+
+		err = frame_read(data + at, len - at, LOGIN_MESSAGE_MAX, &f);
+		if (err == -E_AGAIN || (err == 0 && f.size > len - at))
+			break;
+		if (err < 0) {
+			server_close(server, REASON_SERVER_HEADER);
+			return;
+		}
+		at += (size_t)f.size;
+		/* Nothing may follow the last message of a login. */
+		if (f.type == BE_READY && at < len) {
+			server_close(server, REASON_SERVER_PKT);
+			return;
+		}
+		if (!login_on_message(server, data + at - f.size, &f))
+			return;
+	}
+	if (stream_hold(&server->stream, data + at, len - at) != 0)
+		server_close(server, REASON_OOM);
+}
