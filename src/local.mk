@@ -8,8 +8,6 @@ bin_PROGRAMS += pgsluice
 pgsluice_SOURCES = src/main.c
 SLUICE_LIBS = libpgsluice.a $(EVENT_LIBS) $(OPENSSL_LIBS) $(PQ_LIBS) $(INIH_LIBS)
 pgsluice_LDADD = $(SLUICE_LIBS)
-# until src/pool/ is whole
-pgsluice_LDFLAGS = $(AM_LDFLAGS) -Wl,--warn-unresolved-symbols
 EXTRA_DIST += src/README.md
 
 include src/core/local.mk
