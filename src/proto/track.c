@@ -318,8 +318,8 @@ static void track_begin_copy(struct track *t, enum track_kind head)
 			i++;
 		}
 	}
-	if (head == TRACK_EXECUTE)
-		t->unsynced = !track_has_batch_end(t);
+	if (head == TRACK_EXECUTE && !track_has_batch_end(t))
+		t->unsynced = true;
 }
 
 /* The statement of the oldest entry is complete, and with it its COPY. */

@@ -528,6 +528,17 @@ static void a_swallowed_sync_does_not_end_the_batch(void **state)
 	assert_idle();
 }
 
+/* There is a Sync behind the COPY, but extended messages behind the Sync. */
+static void a_batch_behind_a_copy_keeps_its_client(void **state)
+{
+	(void)state;
+	play(">E >c >S >P >H <G <C <ZI <1");
+	assert_quiet_not_idle();
+	assert_false(track_is_lost(&t));
+	play(">S <ZI");
+	assert_idle();
+}
+
 /* Nobody can know whether the Sync was read before or after the error. */
 static void a_copy_that_fails_near_a_sync_is_in_doubt(void **state)
 {
@@ -647,6 +658,7 @@ int main(void)
 		TEST(copy_keeps_its_client),
 		TEST(copy_in_extended_protocol),
 		TEST(a_swallowed_sync_does_not_end_the_batch),
+		TEST(a_batch_behind_a_copy_keeps_its_client),
 		TEST(a_copy_that_fails_near_a_sync_is_in_doubt),
 		TEST(other_messages_in_copy_break_the_session),
 		TEST(copy_both_is_never_reused),
