@@ -237,9 +237,10 @@ static void main_run(struct snapshot *snap)
 	log_info("process up: %s, libevent %s (%s), adns: evdns, tls: %s", PACKAGE_STRING, event_get_version(),
 		 event_base_get_method(loop_base(engine->control)), OpenSSL_version(OPENSSL_VERSION));
 	loop_run(engine->control);
-	admin_free(&admin);
+	admin_stop(admin);
 	control_free(&control);
 	engine_free(&engine);
+	admin_free(&admin);
 }
 
 /* --check: the report, and the exit status. */

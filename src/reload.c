@@ -121,6 +121,8 @@ int reload_set(struct engine *engine, const char *key, const char *value)
 	err = conf_set(old->conf, key, value, &conf, &messages);
 	reload_log_messages(&messages);
 	if (err == 0) {
+		if (conf_id_of(key) == CONF_ID_verbose)
+			conf->set_in_file[CONF_ID_verbose] = true; /* beats the command line from now on */
 		users = users_hold(old->users);
 		reload_apply_log(conf, false);
 		engine_reload(engine, snapshot_new(conf, users));

@@ -1,18 +1,222 @@
+/*
+ * The console as a whole: its sessions, the timer for commands that wait, and
+ * the statistics that are rolled up each stats_period.
+ *
+ * A command that waits (PAUSE until the last server is gone) is looked at by a
+ * timer that runs only while there is one. Each session waits for itself: what
+ * another session does may make a wait pointless, and then it is told so.
+ */
 #include "admin/admin.h"
 
+#include "admin/admin_int.h"
 #include "core/alloc.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "pool/cancel.h"
+#include "pool/server.h"
 
-struct admin {
-	struct engine *engine;
-	const struct admin_ops *ops;
-	void *ctx;
+/* How often commands that wait are looked at. */
+#define ADMIN_WAIT_PERIOD_US 50000
+
+/* The engine hands sessions over without saying to whom: there is one console in a process. */
+static struct admin *admin_instance;
+
+bool admin_is_own_db(const char *name)
+{
+	return strcmp(name, ADMIN_DB_COMPAT) == 0 || strcmp(name, ADMIN_DB_OWN) == 0;
+}
+
+struct console *admin_find_console(struct admin *a, uint64_t id)
+{
+	struct console *c;
+
+	TAILQ_FOREACH (c, &a->consoles, entry) {
+		if (c->id == id)
+			return c;
+	}
+	return NULL;
+}
+
+/* ---- waiting ---- */
+
+/* What the workers are asked while WAIT_CLOSE waits: one count for each session that does. */
+struct dirty_query {
+	struct admin *admin;
+	size_t n;
+	struct {
+		uint64_t console_id;
+		const struct db *db;
+		atomic_uint dirty;
+	} sessions[];
 };
+
+static void admin_count_dirty(struct worker *worker, void *arg)
+{
+	struct dirty_query *q = arg;
+	const struct pool_part *part;
+	const struct server *server;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		TAILQ_FOREACH (server, &part->servers, entry) {
+			if (!server->dirty)
+				continue;
+			for (size_t i = 0; i < q->n; i++)
+				if (q->sessions[i].db == NULL || q->sessions[i].db == part->pool->db)
+					atomic_fetch_add(&q->sessions[i].dirty, 1);
+		}
+	}
+}
+
+static void admin_dirty_counted(void *arg)
+{
+	struct dirty_query *q = arg;
+
+	q->admin->dirty_visit = false;
+	for (size_t i = 0; i < q->n; i++) {
+		struct console *c = admin_find_console(q->admin, q->sessions[i].console_id);
+
+		if (c != NULL && c->wait == CONSOLE_WAIT_CLEAN && atomic_load(&q->sessions[i].dirty) == 0)
+			console_finish_tag(c, "WAIT_CLOSE");
+	}
+	free(q);
+}
+
+static void admin_ask_dirty(struct admin *a)
+{
+	struct dirty_query *q;
+	struct console *c;
+
+	if (a->dirty_visit)
+		return;
+	q = xcalloc(1, sizeof(*q) + a->console_count * sizeof(q->sessions[0]));
+	q->admin = a;
+	TAILQ_FOREACH (c, &a->consoles, entry) {
+		if (c->wait != CONSOLE_WAIT_CLEAN)
+			continue;
+		q->sessions[q->n].console_id = c->id;
+		q->sessions[q->n].db = c->wait_db;
+		q->n++;
+	}
+	a->dirty_visit = true;
+	engine_visit(a->engine, admin_count_dirty, admin_dirty_counted, q);
+}
+
+/* Answers the command of a session if what it waits for has come, or cannot come any more. */
+static void admin_check_wait(struct console *c)
+{
+	const struct engine *engine = c->admin->engine;
+
+	switch (c->wait) {
+	case CONSOLE_WAIT_PAUSED:
+		if (atomic_load(&engine->mode) != ENGINE_PAUSED)
+			console_finish_error(c, "57014", "PAUSE was undone before it was complete");
+		else if (engine_server_count(c->admin->engine) == 0)
+			console_finish_tag(c, "PAUSE");
+		break;
+	case CONSOLE_WAIT_PAUSED_DB:
+		if (!atomic_load(&c->wait_db->paused))
+			console_finish_error(c, "57014", "PAUSE was undone before it was complete");
+		else if (atomic_load(&c->wait_db->servers) == 0)
+			console_finish_tag(c, "PAUSE");
+		break;
+	case CONSOLE_WAIT_CLEAN:
+		admin_ask_dirty(c->admin);
+		break;
+	case CONSOLE_WAIT_NOTHING:
+	case CONSOLE_WAIT_WORKERS:
+		break;
+	}
+}
+
+void admin_wait(struct console *c, enum console_wait wait, struct db *db)
+{
+	const struct timeval period = { .tv_usec = ADMIN_WAIT_PERIOD_US };
+	struct admin *a = c->admin;
+
+	c->wait = wait;
+	c->wait_db = db;
+	if (wait == CONSOLE_WAIT_WORKERS)
+		return;
+	if (!event_pending(a->wait_timer, EV_TIMEOUT, NULL) && event_add(a->wait_timer, &period) != 0)
+		console_finish_error(c, "53200", "out of memory");
+	else
+		admin_check_wait(c);
+}
+
+static bool admin_has_wait(const struct admin *a)
+{
+	const struct console *c;
+
+	TAILQ_FOREACH (c, &a->consoles, entry) {
+		if (c->wait != CONSOLE_WAIT_NOTHING && c->wait != CONSOLE_WAIT_WORKERS)
+			return true;
+	}
+	return false;
+}
+
+static void admin_wait_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct admin *a = arg;
+	struct console *c;
+	struct console *next;
+
+	for (c = TAILQ_FIRST(&a->consoles); c != NULL; c = next) {
+		next = TAILQ_NEXT(c, entry);
+		admin_check_wait(c);
+	}
+	if (!admin_has_wait(a))
+		event_del(a->wait_timer);
+}
+
+/* ---- statistics ---- */
+
+static void admin_arm_stats(struct admin *a)
+{
+	struct snapshot *snap = engine_snapshot(a->engine);
+	const struct timeval period = { .tv_sec = snap->conf->stats_period };
+
+	snapshot_release(&snap);
+	if (event_add(a->stats_timer, &period) != 0)
+		log_error("could not set the timer of the statistics");
+}
+
+static void admin_log_stats(const struct stats_sum *avg)
+{
+	const uint64_t *v = avg->value;
+
+	log_info("stats: %" PRIu64 " xacts/s, %" PRIu64 " queries/s, %" PRIu64 " client parses/s, %" PRIu64
+		 " server parses/s, %" PRIu64 " binds/s, %" PRIu64 " client logins/s, in %" PRIu64 " B/s, out %" PRIu64
+		 " B/s, xact %" PRIu64 " us, query %" PRIu64 " us, wait %" PRIu64 " us",
+		 v[STAT_xact_count], v[STAT_query_count], v[STAT_client_parse_count], v[STAT_server_parse_count],
+		 v[STAT_bind_count], v[STAT_client_login_count], v[STAT_bytes_received], v[STAT_bytes_sent],
+		 v[STAT_xact_time], v[STAT_query_time], v[STAT_wait_time]);
+}
+
+static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct admin *a = arg;
+	struct snapshot *snap = engine_snapshot(a->engine);
+	struct rollup_row last;
+
+	rollup_tick(a->rollup, loop_now_us(a->engine->control), &last);
+	if (snap->conf->log_stats != 0)
+		admin_log_stats(&last.avg);
+	snapshot_release(&snap);
+	admin_arm_stats(a);
+}
+
+/* ---- sessions ---- */
 
 static void admin_adopt(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct console_handover *h = CONTAINER_OF(msg, struct console_handover, msg);
 
-	close(h->fd);
+	ASSERT(admin_instance != NULL);
+	if (admin_instance->stopped)
+		close(h->fd);
+	else
+		console_new(admin_instance, h);
+	mem_wipe(h, sizeof(*h));
 	free(h);
 }
 
@@ -22,16 +226,48 @@ const struct engine_ops admin_engine_ops = {
 
 struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void *ctx)
 {
+	struct snapshot *snap = engine_snapshot(engine);
 	struct admin *a = xcalloc(1, sizeof(*a));
 
+	ASSERT(admin_instance == NULL);
+	admin_instance = a;
 	a->engine = engine;
 	a->ops = ops;
 	a->ctx = ctx;
+	a->db_name = snap->conf->profile == CONF_PROFILE_PGSLUICE ? ADMIN_DB_OWN : ADMIN_DB_COMPAT;
+	TAILQ_INIT(&a->consoles);
+	a->rollup = rollup_new(engine, a->db_name, &a->stats, clock_mono_us());
+	a->wait_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_wait_cb, a);
+	a->stats_timer = event_new(loop_base(engine->control), -1, 0, admin_stats_cb, a);
+	if (a->wait_timer == NULL || a->stats_timer == NULL)
+		log_fatal("could not set up the timers of the console");
+	admin_arm_stats(a);
+	snapshot_release(&snap);
 	return a;
+}
+
+void admin_stop(struct admin *a)
+{
+	struct console *c;
+
+	while ((c = TAILQ_FIRST(&a->consoles)) != NULL) {
+		TAILQ_REMOVE(&a->consoles, c, entry);
+		console_free(c);
+	}
+	event_free(a->wait_timer);
+	event_free(a->stats_timer);
+	a->stopped = true;
 }
 
 void admin_free(struct admin **admin)
 {
-	free(*admin);
+	struct admin *a = *admin;
+
 	*admin = NULL;
+	if (a == NULL)
+		return;
+	ASSERT(a->stopped);
+	rollup_free(&a->rollup);
+	free(a);
+	admin_instance = NULL;
 }

@@ -25,7 +25,10 @@ extern const struct engine_ops admin_engine_ops;
 /* Starts the console; one per process, before the control loop runs. `ops` must live as long. */
 struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void *ctx) MUSTCHECK;
 
-/* Closes all sessions; the control loop has stopped. Nulls the pointer; NULL inside is fine. */
+/* Closes all sessions and takes no more. The control loop has stopped, the engine is still there. */
+void admin_stop(struct admin *admin);
+
+/* After the engine has ended, which may still send messages until then. Nulls the pointer; NULL inside is fine. */
 void admin_free(struct admin **admin);
 
 #endif

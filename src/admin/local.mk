@@ -1,2 +1,10 @@
 libpgsluice_a_SOURCES += \
-	src/admin/admin.c src/admin/admin.h
+	src/admin/admin.c src/admin/admin.h src/admin/admin_int.h \
+	src/admin/command.c src/admin/command.h \
+	src/admin/console.c src/admin/console.h \
+	src/admin/ctl.c \
+	src/admin/show.c src/admin/show.h \
+	src/admin/show_conf.c \
+	src/admin/show_pools.c \
+	src/admin/show_sockets.c \
+	src/admin/show_stats.c

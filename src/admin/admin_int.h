@@ -1,0 +1,54 @@
+/*
+ * What the files of the console share.
+ */
+#ifndef PGSLUICE_ADMIN_ADMIN_INT_H
+#define PGSLUICE_ADMIN_ADMIN_INT_H
+
+#include <sys/queue.h>
+
+#include "admin/admin.h"
+#include "admin/console.h"
+#include "pool/rollup.h"
+#include "pool/stats.h"
+
+TAILQ_HEAD(console_list, console);
+
+/* The user that the console's own row belongs to, and its pool's size. */
+#define ADMIN_POOL_USER "pgbouncer"
+#define ADMIN_POOL_SIZE 2
+
+/* Names of the console's database. */
+#define ADMIN_DB_COMPAT "pgbouncer"
+#define ADMIN_DB_OWN    "pgsluice"
+
+/* What `SHOW VERSION` says. */
+#define ADMIN_VERSION   PACKAGE_STRING
+
+/* The version of PgBouncer that the console is compatible with; drivers read it from server_version. */
+#define ADMIN_COMPAT    "1.25.2"
+
+struct admin {
+	struct engine *engine;
+	const struct admin_ops *ops;
+	void *ctx;
+	struct console_list consoles;
+	unsigned console_count;
+	struct stats stats; /* of the console's database */
+	struct rollup *rollup;
+	const char *db_name;      /* of the console's row in SHOW DATABASES and others */
+	struct event *wait_timer; /* runs only while a command waits */
+	struct event *stats_timer;
+	bool stopped;
+	bool dirty_visit; /* workers are being asked for servers that have to be closed */
+};
+
+/* The console with this id, or NULL when it is gone. */
+struct console *admin_find_console(struct admin *admin, uint64_t id);
+
+/* True for a name of the console's database. */
+bool admin_is_own_db(const char *name);
+
+/* Makes the command of this session wait; it is answered when that is over. */
+void admin_wait(struct console *console, enum console_wait wait, struct db *db);
+
+#endif

@@ -1,0 +1,122 @@
+#include "admin/command.h"
+
+#include "admin/admin_int.h"
+#include "admin/show.h"
+#include "core/log.h"
+
+/*
+ * Every command: name, right, argument, handler, lines for SHOW HELP. A row
+ * without a right does not compile, as the name of the right is part of an
+ * identifier.
+ */
+#define COMMAND_TABLE(X)                                                      \
+	X(SHOW, STATS, SHOW, show_run, NULL)                                  \
+	X(SET, ADMIN, SET, ctl_set, "SET key = arg")                          \
+	X(RELOAD, ADMIN, NONE, ctl_reload, "RELOAD")                          \
+	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]")                        \
+	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]")                     \
+	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>")               \
+	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>")                  \
+	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]")            \
+	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]")                           \
+	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>") \
+	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]")         \
+	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS")
+
+static const struct command command_table[] = {
+#define X(name, right, arg, run, help) { #name, COMMAND_FOR_##right, COMMAND_ARG_##arg, help, run },
+	COMMAND_TABLE(X)
+#undef X
+};
+
+const struct command *command_at(size_t i)
+{
+	return i < ARRAY_LEN(command_table) ? &command_table[i] : NULL;
+}
+
+/* Longest part of a query that an error repeats. */
+#define COMMAND_ECHO_MAX 300
+
+static void command_refuse(struct console *c, struct slice text)
+{
+	int n = text.n < COMMAND_ECHO_MAX ? (int)text.n : COMMAND_ECHO_MAX;
+
+	console_finish_error(c, "42601", "invalid command '%.*s', use SHOW HELP;", n, text.p == NULL ? "" : text.p);
+}
+
+static const struct command *command_find(const char *name)
+{
+	if (strcasecmp(name, "SELECT") == 0)
+		name = "SHOW";
+	for (size_t i = 0; i < ARRAY_LEN(command_table); i++)
+		if (strcasecmp(name, command_table[i].name) == 0)
+			return &command_table[i];
+	return NULL;
+}
+
+/* Does what follows the command have the right form? */
+static bool command_arg_fits(const struct command *command, const struct sql_cmd *cmd)
+{
+	if ((cmd->form == SQL_SET) != (command->arg == COMMAND_ARG_SET))
+		return false;
+	switch (command->arg) {
+	case COMMAND_ARG_NONE:
+		return cmd->arg[0] == '\0';
+	case COMMAND_ARG_SHUTDOWN:
+		return cmd->arg[0] == '\0' || strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ||
+		       strcasecmp(cmd->arg, "WAIT_FOR_CLIENTS") == 0;
+	case COMMAND_ARG_SHOW:
+		return show_find(cmd->arg) != NULL;
+	case COMMAND_ARG_DB:
+	case COMMAND_ARG_NEED_DB:
+	case COMMAND_ARG_ID:
+	case COMMAND_ARG_SET:
+		return true;
+	}
+	return false;
+}
+
+/* Whether the session has the right to this; variables that drivers set and ask for are free to all. */
+static bool command_is_allowed(const struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	enum command_right right = command->right;
+
+	if (command->arg == COMMAND_ARG_SHOW)
+		right = show_find(cmd->arg)->right;
+	if (command->arg == COMMAND_ARG_SET && show_is_fake_variable(cmd->arg))
+		right = COMMAND_FOR_STATS;
+	return c->is_admin || right == COMMAND_FOR_STATS;
+}
+
+static void command_log(const struct command *command, const struct sql_cmd *cmd)
+{
+	if (command->arg == COMMAND_ARG_SHOW)
+		return;
+	if (cmd->arg[0] == '\0')
+		log_info("%s command issued", command->name);
+	else
+		log_info("%s '%s' command issued", command->name, cmd->arg);
+}
+
+void command_run(struct console *c, struct slice text)
+{
+	const struct command *command;
+	struct sql_cmd cmd;
+	int err = sql_parse(text, &cmd);
+
+	if (err == -E_TOOBIG) {
+		console_finish_error(c, "42601", "bad arguments");
+		return;
+	}
+	command = err == 0 ? command_find(cmd.cmd) : NULL;
+	if (command == NULL || !command_arg_fits(command, &cmd)) {
+		command_refuse(c, text);
+		return;
+	}
+	if (!command_is_allowed(c, command, &cmd)) {
+		console_finish_error(c, "42501", "admin access needed");
+		return;
+	}
+	command_log(command, &cmd);
+	command->run(c, command, &cmd);
+}

@@ -1,0 +1,56 @@
+/*
+ * The commands of the console: their words, who may run them, what they do.
+ */
+#ifndef PGSLUICE_ADMIN_COMMAND_H
+#define PGSLUICE_ADMIN_COMMAND_H
+
+#include "admin/console.h"
+#include "core/str.h"
+#include "proto/sql.h"
+
+/* Who may run a command. */
+enum command_right {
+	COMMAND_FOR_STATS, /* everybody who may open a session */
+	COMMAND_FOR_ADMIN, /* admin_users only */
+};
+
+/* What a command may be followed by. */
+enum command_arg {
+	COMMAND_ARG_NONE,     /* nothing */
+	COMMAND_ARG_DB,       /* nothing, or a database */
+	COMMAND_ARG_NEED_DB,  /* a database */
+	COMMAND_ARG_ID,       /* a number */
+	COMMAND_ARG_SHUTDOWN, /* nothing, WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS */
+	COMMAND_ARG_SHOW,     /* what to show */
+	COMMAND_ARG_SET,      /* key = value */
+};
+
+struct command {
+	const char *name;
+	enum command_right right;
+	enum command_arg arg;
+	const char *help; /* lines for SHOW HELP */
+	/* Runs it and sees to it that console_finish() is called, now or later. */
+	void (*run)(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+};
+
+/* Runs the command of a query. */
+void command_run(struct console *console, struct slice text);
+
+/* The i-th command, NULL behind the last. */
+const struct command *command_at(size_t i);
+
+/* Handlers that stand in other files. */
+void ctl_set(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_reload(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_pause(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_resume(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_disable(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_enable(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_reconnect(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_kill(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_kill_client(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_wait_close(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_shutdown(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+
+#endif

@@ -1,0 +1,403 @@
+/*
+ * A console session.
+ *
+ * One command runs at a time. Most are answered at once, some have to ask the
+ * workers first, some wait for something to happen; until a command is
+ * answered the session is `busy`: what the client sends meanwhile is kept, and
+ * only a close is noticed.
+ *
+ *     on_readable -> console_process -> console_message -> command_run
+ *                         ^                                    |
+ *                         +---------- console_finish <---------+  now or later
+ *
+ * The text of a command lies in the stream's buffer while the command starts;
+ * whoever closes the session must not look at it afterwards.
+ */
+#include "admin/console.h"
+
+#include <stdarg.h>
+
+#include "admin/admin_int.h"
+#include "admin/command.h"
+#include "core/alloc.h"
+#include "core/log.h"
+#include "net/sock.h"
+#include "pool/report.h"
+#include "proto/build.h"
+#include "proto/frame.h"
+#include "proto/parse.h"
+
+/* Longest message from a client; commands are far shorter. */
+#define CONSOLE_MESSAGE_MAX (16 * 1024)
+
+/* What may wait to be worked on, and to be sent: SHOW CLIENTS has a row for each client. */
+#define CONSOLE_IN_MAX      (32 * 1024)
+#define CONSOLE_OUT_MAX     (64U * 1024 * 1024)
+
+/* Longest text of an error. */
+#define CONSOLE_TEXT_MAX    400
+
+static void console_on_readable(void *owner);
+static void console_on_drained(void *owner, int err);
+static void console_on_event(void *owner);
+
+static const struct stream_ops console_stream_ops = {
+	.on_readable = console_on_readable,
+	.on_drained = console_on_drained,
+	.on_event = console_on_event,
+};
+
+static struct loop *console_loop(const struct console *c)
+{
+	return c->admin->engine->control;
+}
+
+void console_describe(const struct console *c, char *dst, size_t size)
+{
+	char host[SOCK_ADDR_TEXT] = "?";
+	struct sock_addr addr;
+	unsigned port = 0;
+	pid_t pid = 0;
+
+	if (c->is_unix) {
+		struct snapshot *snap = engine_snapshot(c->admin->engine);
+
+		if (sock_peer_cred(c->stream.fd, NULL, &pid) != 0)
+			pid = 0;
+		str_format(host, sizeof(host), "unix(%d)", (int)pid);
+		port = (unsigned)snap->conf->listen_port;
+		snapshot_release(&snap);
+	} else if (sock_remote_addr(c->stream.fd, &addr) == 0) {
+		sock_addr_log_host(&addr, 0, host, sizeof(host));
+		port = sock_addr_port(&addr);
+	}
+	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)c, c->database, c->user, host, port);
+}
+
+/* ---- the end ---- */
+
+void console_free(struct console *c)
+{
+	stream_close(&c->stream);
+	buf_fini(&c->reply);
+	free(c);
+}
+
+static void console_free_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	console_free(CONTAINER_OF(task, struct console, free_task));
+}
+
+static void console_log_close(const struct console *c, const char *why)
+{
+	struct snapshot *snap = engine_snapshot(c->admin->engine);
+	bool wanted = snap->conf->log_disconnections != 0;
+	char who[320];
+
+	snapshot_release(&snap);
+	if (!wanted)
+		return;
+	console_describe(c, who, sizeof(who));
+	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
+		 (loop_now_us(console_loop(c)) - c->connect_us) / USEC_PER_SEC);
+}
+
+void console_close(struct console *c, const char *why)
+{
+	struct admin *admin = c->admin;
+
+	if (c->closed)
+		return;
+	if (why != NULL)
+		console_log_close(c, why);
+	c->closed = true;
+	TAILQ_REMOVE(&admin->consoles, c, entry);
+	admin->console_count--;
+	atomic_fetch_sub_explicit(&admin->engine->client_count, 1, memory_order_relaxed);
+	stream_close(&c->stream);
+	c->free_task.fn = console_free_task;
+	loop_defer(console_loop(c), &c->free_task);
+}
+
+/* Adds an ErrorResponse to the reply, and the text to the log. */
+static void console_add_error(struct console *c, const char *severity, const char *sqlstate, const char *text,
+			      bool is_fixed)
+{
+	struct snapshot *snap = engine_snapshot(c->admin->engine);
+	char who[320];
+
+	console_describe(c, who, sizeof(who));
+	log_error("%s %s", who, text);
+	console_note(c, report_error(&c->reply, snap->conf, severity, text, sqlstate, is_fixed));
+	snapshot_release(&snap);
+}
+
+/* Sends what has been built; false when the session is closed because of it. */
+static bool console_flush(struct console *c)
+{
+	int err;
+
+	stats_add(&c->admin->stats, STAT_bytes_sent, buf_len(&c->reply));
+	err = stream_send_buf(&c->stream, &c->reply);
+	if (err >= 0)
+		return true;
+	console_close(c, "unexpected eof");
+	return false;
+}
+
+void console_fail(struct console *c, const char *text)
+{
+	if (c->closed)
+		return;
+	console_add_error(c, "FATAL", "08P01", text, false);
+	if (console_flush(c))
+		console_close(c, text);
+}
+
+/* ---- replies ---- */
+
+void console_note(struct console *c, int err)
+{
+	if (err < 0 && c->reply_err == 0)
+		c->reply_err = err;
+}
+
+void console_finish(struct console *c)
+{
+	if (c->closed)
+		return;
+	if (c->reply_err != 0) {
+		c->reply_err = 0;
+		buf_clear(&c->reply);
+		console_add_error(c, "ERROR", "53200", "result prepare failed", false);
+	}
+	console_note(c, build_ready(&c->reply, TX_IDLE));
+	if (c->reply_err != 0) {
+		console_close(c, "out of memory");
+		return;
+	}
+	c->busy = false;
+	c->wait = CONSOLE_WAIT_NOTHING;
+	if (console_flush(c))
+		console_process(c);
+}
+
+void console_finish_tag(struct console *c, const char *tag)
+{
+	console_note(c, build_command_complete(&c->reply, tag));
+	console_finish(c);
+}
+
+void console_finish_error(struct console *c, const char *sqlstate, const char *fmt, ...)
+{
+	char text[CONSOLE_TEXT_MAX];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	console_add_error(c, "ERROR", sqlstate, text, false);
+	console_finish(c);
+}
+
+void console_finish_error_as(struct console *c, const char *sqlstate, const char *text)
+{
+	console_add_error(c, "ERROR", sqlstate, text, true);
+	console_finish(c);
+}
+
+void console_notice(struct console *c, const char *text, const char *detail)
+{
+	const struct build_report report = {
+		.severity = slice_of("NOTICE"),
+		.sqlstate = slice_of("00000"),
+		.message = slice_of(text),
+		.detail = slice_of(detail),
+	};
+
+	console_note(c, build_notice(&c->reply, &report));
+}
+
+/* ---- messages ---- */
+
+static void console_query(struct console *c, struct slice body)
+{
+	struct slice text;
+
+	if (parse_query(body, &text) != 0) {
+		console_fail(c, "incomplete query");
+		return;
+	}
+	if (c->query_us == 0) {
+		c->query_us = c->request_us;
+		stats_add(&c->admin->stats, STAT_query_count, 1);
+		stats_add(&c->admin->stats, STAT_xact_count, 1);
+	}
+	c->busy = true;
+	command_run(c, text);
+}
+
+/* A message that the console does not know: an error that a driver can read, then the end. */
+static void console_refuse(struct console *c, const char *text)
+{
+	console_add_error(c, "ERROR", "0A000", text, false);
+	console_note(c, build_ready(&c->reply, TX_IDLE));
+	console_fail(c, "bad packet");
+}
+
+static void console_message(struct console *c, uint8_t type, struct slice body)
+{
+	char text[80];
+
+	switch (type) {
+	case FE_QUERY:
+		console_query(c, body);
+		break;
+	case FE_TERMINATE:
+		console_close(c, "client close request");
+		break;
+	case FE_PARSE:
+	case FE_BIND:
+	case FE_EXECUTE:
+		console_refuse(c, "extended query protocol not supported by admin console");
+		break;
+	default:
+		str_format(text, sizeof(text), "unsupported packet type for admin console: %d", type);
+		console_refuse(c, text);
+		break;
+	}
+}
+
+static void console_bad_header(struct console *c, const uint8_t *p, size_t n)
+{
+	char text[80] = "bad packet header: '";
+
+	for (size_t i = 0; i < n && i < FRAME_HEADER; i++)
+		str_append(text, sizeof(text), "%02x", p[i]);
+	str_append(text, sizeof(text), "'");
+	console_fail(c, text);
+}
+
+/* Works on one message; false when there is no whole one. */
+static bool console_step(struct console *c)
+{
+	struct buf *in = &c->stream.in;
+	struct frame f;
+	int err = frame_read(buf_ptr(in), buf_len(in), CONSOLE_MESSAGE_MAX, &f);
+
+	if (err == -E_AGAIN)
+		return false;
+	if (err == -E_TOOBIG) {
+		console_fail(c, "incomplete pkt");
+		return false;
+	}
+	if (err != 0) {
+		console_bad_header(c, buf_ptr(in), buf_len(in));
+		return false;
+	}
+	if (buf_len(in) < f.size)
+		return false;
+	c->request_us = loop_now_us(console_loop(c));
+	stats_add(&c->admin->stats, STAT_bytes_received, f.size);
+	console_message(c, f.type, slice_make(buf_ptr(in) + FRAME_HEADER, f.size - FRAME_HEADER));
+	if (!c->closed)
+		buf_consume(in, (uint32_t)f.size);
+	return !c->closed;
+}
+
+void console_process(struct console *c)
+{
+	if (c->processing || c->closed)
+		return;
+	c->processing = true;
+	while (!c->busy && !stream_is_choked(&c->stream) && console_step(c))
+		continue;
+	c->processing = false;
+	if (c->closed)
+		return;
+	if (c->busy)
+		stream_watch_close(&c->stream);
+	else
+		stream_want_read(&c->stream, !stream_is_choked(&c->stream));
+}
+
+static void console_on_readable(void *owner)
+{
+	struct console *c = owner;
+	int err = stream_gather(&c->stream);
+
+	if (err == -E_AGAIN)
+		return;
+	if (err == 0)
+		console_process(c);
+	else if (err == -E_NOSPACE)
+		console_fail(c, "incomplete pkt");
+	else
+		console_close(c, "client unexpected eof");
+}
+
+static void console_on_drained(void *owner, int err)
+{
+	struct console *c = owner;
+
+	if (err != 0)
+		console_close(c, "unexpected eof");
+	else
+		console_process(c);
+}
+
+static void console_on_event(void *owner)
+{
+	console_close(owner, "client unexpected eof");
+}
+
+/* ---- the beginning ---- */
+
+static void console_welcome(struct console *c)
+{
+	const char *const params[][2] = {
+		{ "server_version", ADMIN_COMPAT "/bouncer" },
+		{ "client_encoding", "UTF8" },
+		{ "server_encoding", "UTF8" },
+		{ "DateStyle", "ISO" },
+		{ "TimeZone", "GMT" },
+		{ "standard_conforming_strings", "on" },
+		{ "is_superuser", "on" },
+		{ "application_name", c->application_name },
+	};
+	size_t n = ARRAY_LEN(params) - (c->application_name[0] == '\0');
+
+	console_note(c, build_auth_ok(&c->reply));
+	for (size_t i = 0; i < n; i++)
+		console_note(c, build_parameter_status(&c->reply, slice_of(params[i][0]), slice_of(params[i][1])));
+	console_note(c, build_backend_key(&c->reply, frame_be32(c->cancel_key),
+					  slice_make(c->cancel_key + 4, sizeof(c->cancel_key) - 4)));
+	stats_add(&c->admin->stats, STAT_client_login_count, 1);
+	console_finish(c);
+}
+
+struct console *console_new(struct admin *admin, const struct console_handover *h)
+{
+	struct console *c = xcalloc(1, sizeof(*c));
+
+	c->admin = admin;
+	c->id = h->id;
+	c->connect_us = h->connect_us;
+	c->request_us = h->connect_us;
+	c->is_admin = h->is_admin;
+	c->is_unix = h->is_unix;
+	memcpy(c->cancel_key, h->cancel_key, sizeof(c->cancel_key));
+	str_copy(c->user, sizeof(c->user), h->user);
+	str_copy(c->database, sizeof(c->database), h->database);
+	str_copy(c->application_name, sizeof(c->application_name), h->application_name);
+	buf_init(&c->reply, CONSOLE_OUT_MAX);
+	stream_init(&c->stream, h->fd, &console_stream_ops, c, CONSOLE_IN_MAX, CONSOLE_OUT_MAX);
+	TAILQ_INSERT_TAIL(&admin->consoles, c, entry);
+	admin->console_count++;
+	stream_attach(&c->stream, console_loop(c));
+	if (stream_hold(&c->stream, h->pending, h->pending_len) != 0)
+		console_fail(c, "incomplete pkt");
+	else
+		console_welcome(c);
+	return c;
+}

@@ -1,0 +1,92 @@
+/*
+ * A session of the admin console: the protocol around the commands. All on the
+ * control loop.
+ */
+#ifndef PGSLUICE_ADMIN_CONSOLE_H
+#define PGSLUICE_ADMIN_CONSOLE_H
+
+#include "core/buf.h"
+#include "core/reason_tbl.h"
+#include "net/stream.h"
+#include "pool/engine.h"
+#include "pool/rollup.h"
+
+struct admin;
+
+/* What a command waits for before it is answered. */
+enum console_wait {
+	CONSOLE_WAIT_NOTHING,
+	CONSOLE_WAIT_WORKERS,   /* for the answers of the workers */
+	CONSOLE_WAIT_PAUSED,    /* until no server is left */
+	CONSOLE_WAIT_PAUSED_DB, /* until the database has no server left */
+	CONSOLE_WAIT_CLEAN,     /* until no server is left that has to be closed */
+};
+
+struct console {
+	TAILQ_ENTRY(console) entry; /* in admin->consoles */
+	struct admin *admin;
+	struct stream stream;
+	struct loop_task free_task;
+	struct buf reply; /* of the command that runs */
+	int reply_err;    /* 0, or why the reply could not be built */
+	uint64_t id;
+	uint64_t connect_us;
+	uint64_t request_us;
+	uint64_t query_us; /* of the first command; 0: none yet */
+	uint64_t wait_since_us;
+	enum console_wait wait;
+	struct db *wait_db; /* NULL: all */
+	bool busy;          /* a command runs; what comes meanwhile is kept */
+	bool processing;    /* console_process() is on the stack */
+	bool closed;
+	bool is_admin;
+	bool is_unix;
+	uint8_t cancel_key[8];
+	char user[128];
+	char database[64];
+	char application_name[400];
+};
+
+/* Takes over the connection; the handover is read only. */
+struct console *console_new(struct admin *admin, const struct console_handover *handover);
+
+/* For a session on which nothing is queued any more: the control loop has stopped. */
+void console_free(struct console *console);
+
+/* Works on what has been received. */
+void console_process(struct console *console);
+
+/* Closes without a word; `why` is for the log, NULL for nothing. Freed at the end of the turn. */
+void console_close(struct console *console, const char *why);
+
+/* FATAL error, then closed. */
+void console_fail(struct console *console, const char *text);
+
+/* ---- the reply of the command that runs ---- */
+
+/* Sends the reply and goes on with what has come in the meantime. Ends every command; the session may be closed after.
+ */
+void console_finish(struct console *console);
+
+/* CommandComplete, then console_finish(). */
+void console_finish_tag(struct console *console, const char *tag);
+
+/*
+ * ErrorResponse, then console_finish(). The text is logged, too. The state is
+ * what error_style = postgres shows.
+ */
+void console_finish_error(struct console *console, const char *sqlstate, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* The same with a state that is shown in every style. */
+void console_finish_error_as(struct console *console, const char *sqlstate, const char *text);
+
+/* Remembers that a message of the reply could not be built; err is 0 or -E_*. */
+void console_note(struct console *console, int err);
+
+/* Adds a notice to the reply; detail may be NULL. */
+void console_notice(struct console *console, const char *text, const char *detail);
+
+/* Writes "C-0x...: db/user@host:port". */
+void console_describe(const struct console *console, char *dst, size_t size);
+
+#endif

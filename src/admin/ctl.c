@@ -1,0 +1,411 @@
+/*
+ * The commands that change something.
+ *
+ * A change is a flag that all threads read, or a message to each loop; the
+ * command is answered when every loop has gone past it. Messages from one
+ * sender arrive in order, so it is enough to send one more to each loop and to
+ * wait until all have come back: what the client does after the answer meets
+ * the change everywhere.
+ */
+#include "admin/admin_int.h"
+#include "admin/command.h"
+#include "admin/show.h"
+#include "core/alloc.h"
+#include "pool/client.h"
+#include "pool/registry_walk.h"
+#include "pool/route.h"
+#include "pool/server.h"
+
+/* ---- the change has reached every loop ---- */
+
+/* What follows when it has; the session is still there and its command not answered. */
+typedef void (*ctl_then_fn)(struct console *console, struct db *db, const char *tag);
+
+struct ctl_barrier {
+	struct admin *admin;
+	uint64_t console_id;
+	ctl_then_fn then;
+	struct db *db;
+	char tag[SQL_ARG_SIZE + SQL_VALUE_SIZE + 8];
+	atomic_uint left;
+	struct loop_msg over;
+};
+
+struct ctl_barrier_msg {
+	struct loop_msg msg;
+	struct ctl_barrier *barrier;
+};
+
+static void ctl_on_barrier_over(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct ctl_barrier *b = CONTAINER_OF(msg, struct ctl_barrier, over);
+	struct console *c = admin_find_console(b->admin, b->console_id);
+
+	if (c != NULL)
+		b->then(c, b->db, b->tag);
+	free(b);
+}
+
+static void ctl_on_barrier(struct loop *loop UNUSED, struct loop_msg *base)
+{
+	struct ctl_barrier_msg *msg = CONTAINER_OF(base, struct ctl_barrier_msg, msg);
+	struct ctl_barrier *b = msg->barrier;
+
+	free(msg);
+	if (atomic_fetch_sub_explicit(&b->left, 1, memory_order_acq_rel) == 1)
+		loop_post(b->admin->engine->control, &b->over);
+}
+
+static void ctl_post_barrier(struct ctl_barrier *b, struct loop *loop)
+{
+	struct ctl_barrier_msg *msg = xcalloc(1, sizeof(*msg));
+
+	msg->msg.fn = ctl_on_barrier;
+	msg->barrier = b;
+	loop_post(loop, &msg->msg);
+}
+
+/* Goes on with `then` when every loop has worked on what it was sent before. */
+static void ctl_after_all_loops(struct console *c, ctl_then_fn then, struct db *db, const char *tag)
+{
+	struct engine *engine = c->admin->engine;
+	struct ctl_barrier *b = xcalloc(1, sizeof(*b));
+
+	b->admin = c->admin;
+	b->console_id = c->id;
+	b->then = then;
+	b->db = db;
+	str_copy(b->tag, sizeof(b->tag), tag);
+	b->over.fn = ctl_on_barrier_over;
+	atomic_init(&b->left, engine->worker_count + engine->login_count);
+	admin_wait(c, CONSOLE_WAIT_WORKERS, NULL);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		ctl_post_barrier(b, engine->workers[i]->ctx.loop);
+	for (unsigned i = 0; i < engine->login_count; i++)
+		ctl_post_barrier(b, engine->logins[i]->loop);
+}
+
+static void ctl_then_answer(struct console *c, struct db *db UNUSED, const char *tag)
+{
+	console_finish_tag(c, tag);
+}
+
+static void ctl_then_wait_paused(struct console *c, struct db *db, const char *tag UNUSED)
+{
+	admin_wait(c, db == NULL ? CONSOLE_WAIT_PAUSED : CONSOLE_WAIT_PAUSED_DB, db);
+}
+
+static void ctl_answer_after_all_loops(struct console *c, const char *tag)
+{
+	ctl_after_all_loops(c, ctl_then_answer, NULL, tag);
+}
+
+/* ---- which database ---- */
+
+/*
+ * The database that the command names. NULL when the command was answered with
+ * an error. `create`: one that the * entry makes is registered if need be.
+ */
+static struct db *ctl_find_db(struct console *c, const char *name, const char *verb, bool create)
+{
+	struct engine *engine = c->admin->engine;
+	struct snapshot *snap;
+	struct db *db = NULL;
+
+	if (admin_is_own_db(name)) {
+		console_finish_error(c, "42501", "cannot %s admin db: %s", verb, name);
+		return NULL;
+	}
+	snap = engine_snapshot(engine);
+	if (create || conf_find_db(snap->conf, name) != NULL)
+		db = route_db(engine, snap, name);
+	else
+		db = registry_find_db(engine, name);
+	snapshot_release(&snap);
+	if (db != NULL && atomic_load(&db->removed))
+		db = NULL;
+	if (db == NULL)
+		console_finish_error(c, "3D000", "no such database: %s", name);
+	return db;
+}
+
+/* The same for a command that needs one. */
+static struct db *ctl_need_db(struct console *c, const char *name, const char *verb, bool create)
+{
+	if (name[0] != '\0')
+		return ctl_find_db(c, name, verb, create);
+	console_finish_error(c, "42601", "a database is required");
+	return NULL;
+}
+
+/* ---- settings ---- */
+
+void ctl_set(struct console *c, const struct command *command UNUSED, const struct sql_cmd *cmd)
+{
+	struct admin *a = c->admin;
+	char tag[SQL_ARG_SIZE + SQL_VALUE_SIZE + 8];
+
+	if (show_is_fake_variable(cmd->arg)) {
+		console_notice(c, "SET ignored", NULL);
+		console_finish_tag(c, "SET");
+		return;
+	}
+	if (a->ops->set(a->ctx, cmd->arg, cmd->value) != 0) {
+		console_finish_error(c, "22023", "SET failed");
+		return;
+	}
+	str_format(tag, sizeof(tag), "SET %s=%s", cmd->arg, cmd->value);
+	ctl_answer_after_all_loops(c, tag);
+}
+
+void ctl_reload(struct console *c, const struct command *command, const struct sql_cmd *cmd UNUSED)
+{
+	struct admin *a = c->admin;
+
+	if (a->ops->reload(a->ctx) != 0)
+		console_finish_error_as(c, "F0000", "RELOAD failed, see logs for additional details");
+	else
+		ctl_answer_after_all_loops(c, command->name);
+}
+
+/* ---- pausing ---- */
+
+void ctl_pause(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct engine *engine = c->admin->engine;
+	struct db *db = NULL;
+
+	if (cmd->arg[0] == '\0') {
+		if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
+			console_finish_error(c, "55000", "already suspended/paused");
+			return;
+		}
+		engine_set_mode(engine, ENGINE_PAUSED);
+	} else {
+		db = ctl_find_db(c, cmd->arg, "pause", true);
+		if (db == NULL)
+			return;
+		atomic_store(&db->paused, true);
+		engine_apply_pauses(engine);
+	}
+	ctl_after_all_loops(c, ctl_then_wait_paused, db, command->name);
+}
+
+static void ctl_resume_db(struct console *c, const struct command *command, const char *name)
+{
+	struct db *db = ctl_find_db(c, name, "resume", false);
+
+	if (db == NULL)
+		return;
+	if (!atomic_load(&db->paused)) {
+		console_finish_error(c, "55000", "database %s is not paused", name);
+		return;
+	}
+	atomic_store(&db->paused, false);
+	engine_apply_pauses(c->admin->engine);
+	ctl_answer_after_all_loops(c, command->name);
+}
+
+void ctl_resume(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct engine *engine = c->admin->engine;
+
+	if (cmd->arg[0] != '\0') {
+		ctl_resume_db(c, command, cmd->arg);
+	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
+		console_finish_error(c, "57P01", "pooler is shutting down");
+	} else if (atomic_load(&engine->mode) == ENGINE_ACTIVE) {
+		console_finish_error(c, "55000", "pooler is not paused/suspended");
+	} else {
+		engine_set_mode(engine, ENGINE_ACTIVE);
+		ctl_answer_after_all_loops(c, command->name);
+	}
+}
+
+void ctl_disable(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct db *db = ctl_need_db(c, cmd->arg, "disable", true);
+
+	if (db == NULL)
+		return;
+	atomic_store(&db->disabled, true);
+	ctl_answer_after_all_loops(c, command->name);
+}
+
+void ctl_enable(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct db *db = ctl_need_db(c, cmd->arg, "enable", false);
+
+	if (db == NULL)
+		return;
+	atomic_store(&db->disabled, false);
+	ctl_answer_after_all_loops(c, command->name);
+}
+
+/* ---- closing ---- */
+
+/* Calls fn for every pool of the database, or of all when it is NULL. */
+static void ctl_each_pool(struct engine *engine, const struct db *db, void (*fn)(struct pool *pool))
+{
+	struct pool **pools;
+	size_t n = registry_pools(engine, &pools);
+
+	for (size_t i = 0; i < n; i++)
+		if (db == NULL || pools[i]->db == db)
+			fn(pools[i]);
+	free(pools);
+}
+
+/* The greeting comes from the next server that logs in. */
+static void ctl_drop_welcome(struct pool *pool)
+{
+	struct welcome *old;
+
+	lock_acquire(&pool->lock);
+	old = pool->welcome;
+	pool->welcome = NULL;
+	lock_release(&pool->lock);
+	welcome_release(&old);
+}
+
+/* Servers in use are closed when they are released, the others by the janitor. */
+static void ctl_mark_servers(struct worker *worker, void *arg)
+{
+	const struct db *db = arg;
+	struct pool_part *part;
+	struct server *server;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		if (db != NULL && part->pool->db != db)
+			continue;
+		TAILQ_FOREACH (server, &part->servers, entry)
+			server->dirty = true;
+	}
+}
+
+void ctl_reconnect(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct engine *engine = c->admin->engine;
+	struct db *db = NULL;
+
+	if (cmd->arg[0] != '\0') {
+		db = ctl_find_db(c, cmd->arg, "reconnect", true);
+		if (db == NULL)
+			return;
+	}
+	ctl_each_pool(engine, db, ctl_drop_welcome);
+	engine_visit(engine, ctl_mark_servers, NULL, db);
+	ctl_answer_after_all_loops(c, command->name);
+}
+
+static void ctl_kill_pool(struct pool *pool)
+{
+	atomic_store(&pool->db->paused, true);
+	route_tell_parts(pool, ROUTE_TELL_KILL, NULL, NULL);
+}
+
+void ctl_kill(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct engine *engine = c->admin->engine;
+	struct db *db = NULL;
+
+	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
+		console_finish_error(c, "55000", "already suspended/paused");
+		return;
+	}
+	if (cmd->arg[0] != '\0') {
+		db = ctl_find_db(c, cmd->arg, "kill", true);
+		if (db == NULL)
+			return;
+		atomic_store(&db->paused, true);
+	}
+	ctl_each_pool(engine, db, ctl_kill_pool);
+	ctl_answer_after_all_loops(c, command->name);
+}
+
+struct ctl_kill_visit {
+	struct admin *admin;
+	uint64_t console_id;
+	uint64_t client_id;
+	atomic_bool found;
+};
+
+static void ctl_find_and_kill(struct worker *worker, void *arg)
+{
+	struct ctl_kill_visit *v = arg;
+	struct pool_part *part;
+	struct client *client;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		TAILQ_FOREACH (client, &part->clients, entry) {
+			if (client->id != v->client_id || client->state == CL_CLOSED)
+				continue;
+			atomic_store(&v->found, true);
+			client_close(client, REASON_KILLED);
+			return;
+		}
+	}
+}
+
+static void ctl_kill_done(void *arg)
+{
+	struct ctl_kill_visit *v = arg;
+	struct console *victim = admin_find_console(v->admin, v->client_id);
+	struct console *c;
+
+	if (victim != NULL && v->client_id != 0) {
+		atomic_store(&v->found, true);
+		console_fail(victim, reason_text(REASON_KILLED));
+	}
+	c = admin_find_console(v->admin, v->console_id);
+	if (c != NULL && atomic_load(&v->found))
+		console_finish_tag(c, "KILL_CLIENT");
+	else if (c != NULL)
+		console_finish_error(c, "42704", "client not found");
+	free(v);
+}
+
+void ctl_kill_client(struct console *c, const struct command *command UNUSED, const struct sql_cmd *cmd)
+{
+	struct ctl_kill_visit *v;
+	unsigned long long id;
+	char *end;
+
+	errno = 0;
+	id = strtoull(cmd->arg, &end, 10);
+	if (!isdigit((unsigned char)cmd->arg[0]) || *end != '\0' || errno != 0) {
+		console_finish_error(c, "22023", "invalid client pointer supplied");
+		return;
+	}
+	v = xcalloc(1, sizeof(*v));
+	v->admin = c->admin;
+	v->console_id = c->id;
+	v->client_id = id;
+	admin_wait(c, CONSOLE_WAIT_WORKERS, NULL);
+	engine_visit(c->admin->engine, ctl_find_and_kill, ctl_kill_done, v);
+}
+
+void ctl_wait_close(struct console *c, const struct command *command UNUSED, const struct sql_cmd *cmd)
+{
+	struct db *db = NULL;
+
+	if (cmd->arg[0] != '\0') {
+		db = ctl_find_db(c, cmd->arg, "wait in", true);
+		if (db == NULL)
+			return;
+	}
+	admin_wait(c, CONSOLE_WAIT_CLEAN, db);
+}
+
+void ctl_shutdown(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct admin *a = c->admin;
+
+	if (cmd->arg[0] == '\0') {
+		a->ops->shutdown(a->ctx, SHUTDOWN_NOW);
+		return; /* the end of the process is the answer */
+	}
+	a->ops->shutdown(a->ctx, strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ? SHUTDOWN_WAIT_FOR_SERVERS
+									       : SHUTDOWN_WAIT_FOR_CLIENTS);
+	console_finish_tag(c, command->name);
+}

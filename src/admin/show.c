@@ -1,0 +1,269 @@
+#include "admin/show.h"
+
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "proto/build.h"
+
+/* Columns of the widest table. */
+#define SHOW_COLUMNS_MAX 32
+
+/* Room for a number or a time as text. */
+#define SHOW_CELL_SIZE   64
+
+struct show_text {
+	struct show_text *next;
+	char text[];
+};
+
+/* ---- rows ---- */
+
+void *show_add_row(struct show_rows *rows)
+{
+	void *row;
+
+	if (rows->count == rows->capacity) {
+		rows->capacity = rows->capacity == 0 ? 16 : rows->capacity * 2;
+		rows->data = xrealloc(rows->data, rows->capacity * rows->row_size);
+	}
+	row = rows->data + rows->count++ * rows->row_size;
+	memset(row, 0, rows->row_size);
+	return row;
+}
+
+void *show_row(const struct show_rows *rows, size_t i)
+{
+	ASSERT(i < rows->count);
+	return rows->data + i * rows->row_size;
+}
+
+void show_sort(struct show_rows *rows, int (*compare)(const void *, const void *))
+{
+	if (rows->count > 1)
+		qsort(rows->data, rows->count, rows->row_size, compare);
+}
+
+const char *show_keep_text(struct show_rows *rows, const char *text)
+{
+	struct show_text *t;
+	size_t n;
+
+	if (text == NULL)
+		return NULL;
+	n = strlen(text) + 1;
+	t = xmalloc(sizeof(*t) + n);
+	memcpy(t->text, text, n);
+	t->next = rows->texts;
+	rows->texts = t;
+	return t->text;
+}
+
+static void show_free_rows(struct show_rows *rows)
+{
+	struct show_text *t;
+
+	while ((t = rows->texts) != NULL) {
+		rows->texts = t->next;
+		free(t);
+	}
+	free(rows->data);
+}
+
+/* ---- variables without a meaning ---- */
+
+/* name, value: what drivers ask for when they connect */
+#define SHOW_FAKE_TABLE(X)                                 \
+	X(client_encoding, "UTF-8")                        \
+	X(default_transaction_isolation, "read committed") \
+	X(standard_conforming_strings, "on")               \
+	X(datestyle, "ISO")                                \
+	X(timezone, "GMT")
+
+struct show_fake_row {
+	const char *value;
+};
+
+#define X(variable, text)                                                                  \
+	static const struct show_column show_fake_columns_##variable[] = {                 \
+		{ #variable, OID_TEXT, SHOW_TEXT, offsetof(struct show_fake_row, value) }, \
+	};                                                                                 \
+	static void show_fill_##variable(struct show *show)                                \
+	{                                                                                  \
+		((struct show_fake_row *)show_add_row(&show->rows))->value = text;         \
+	}                                                                                  \
+	static const struct show_table show_fake_##variable = {                            \
+		.name = #variable,                                                         \
+		.right = COMMAND_FOR_STATS,                                                \
+		.columns = show_fake_columns_##variable,                                   \
+		.column_count = 1,                                                         \
+		.row_size = sizeof(struct show_fake_row),                                  \
+		.fill = show_fill_##variable,                                              \
+	};
+SHOW_FAKE_TABLE(X)
+#undef X
+
+/* SHOW HELP is a notice, not a table. */
+static const struct show_table show_help = {
+	.name = "HELP",
+	.right = COMMAND_FOR_STATS,
+	.in_help = true,
+};
+
+static const struct show_table *const show_tables[] = {
+	&show_help,        &show_config,         &show_databases, &show_pools,        &show_clients,
+	&show_servers,     &show_users,          &show_version,   &show_peers,        &show_peer_pools,
+	&show_sockets,     &show_active_sockets, &show_lists,     &show_mem,          &show_state,
+	&show_dns_hosts,   &show_dns_zones,      &show_stats,     &show_stats_totals, &show_stats_averages,
+	&show_totals,
+#define X(variable, text) &show_fake_##variable,
+	SHOW_FAKE_TABLE(X)
+#undef X
+};
+
+const struct show_table *show_at(size_t i)
+{
+	return i < ARRAY_LEN(show_tables) ? show_tables[i] : NULL;
+}
+
+const struct show_table *show_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(show_tables); i++)
+		if (strcasecmp(name, show_tables[i]->name) == 0)
+			return show_tables[i];
+	return NULL;
+}
+
+bool show_is_fake_variable(const char *name)
+{
+#define X(variable, text)                     \
+	if (strcasecmp(name, #variable) == 0) \
+		return true;
+	SHOW_FAKE_TABLE(X)
+#undef X
+	return false;
+}
+
+/* ---- SHOW HELP ---- */
+
+static void show_answer_help(struct console *c)
+{
+	char text[2048] = "\n\tSHOW ";
+	const char *separator = "";
+
+	for (size_t i = 0; i < ARRAY_LEN(show_tables); i++) {
+		if (!show_tables[i]->in_help)
+			continue;
+		str_append(text, sizeof(text), "%s%s", separator, show_tables[i]->name);
+		separator = "|";
+	}
+	for (size_t i = 0; command_at(i) != NULL; i++)
+		if (command_at(i)->help != NULL)
+			str_append(text, sizeof(text), "\n\t%s", command_at(i)->help);
+	console_notice(c, "Console usage", text);
+	console_finish_tag(c, "SHOW");
+}
+
+/* ---- sending ---- */
+
+/* The value of a column; numbers and times are written into `cell`. */
+static struct slice show_value(const struct show_column *col, const uint8_t *row, char cell[SHOW_CELL_SIZE])
+{
+	const void *at = row + col->offset;
+	const void *pointer;
+	uint64_t when;
+	int64_t number;
+
+	switch (col->kind) {
+	case SHOW_TEXT:
+		return slice_of(*(const char *const *)at);
+	case SHOW_CHARS:
+		return slice_of(at);
+	case SHOW_INT:
+		memcpy(&number, at, sizeof(number));
+		return slice_make(cell, str_format(cell, SHOW_CELL_SIZE, "%" PRId64, number));
+	case SHOW_TIME:
+		memcpy(&when, at, sizeof(when));
+		clock_format_mono(when, cell, SHOW_CELL_SIZE);
+		return slice_of(cell);
+	case SHOW_PTR:
+		memcpy(&pointer, at, sizeof(pointer));
+		return slice_make(cell, pointer == NULL ? 0 : str_format(cell, SHOW_CELL_SIZE, "%p", pointer));
+	}
+	UNREACHABLE();
+}
+
+static void show_send_columns(struct console *c, const struct show_table *table)
+{
+	struct build_column cols[SHOW_COLUMNS_MAX];
+
+	ASSERT(table->column_count <= ARRAY_LEN(cols));
+	for (size_t i = 0; i < table->column_count; i++)
+		cols[i] = (struct build_column){ table->columns[i].name, table->columns[i].oid };
+	console_note(c, build_row_description(&c->reply, cols, table->column_count));
+}
+
+static void show_send_row(struct console *c, const struct show_table *table, const uint8_t *row)
+{
+	char cells[SHOW_COLUMNS_MAX][SHOW_CELL_SIZE];
+	struct slice values[SHOW_COLUMNS_MAX];
+
+	for (size_t i = 0; i < table->column_count; i++)
+		values[i] = show_value(&table->columns[i], row, cells[i]);
+	console_note(c, build_data_row(&c->reply, values, table->column_count));
+}
+
+/* The last step; the session may be gone. */
+static void show_complete(void *arg)
+{
+	struct show *show = arg;
+	struct console *c = admin_find_console(show->admin, show->console_id);
+
+	if (c != NULL) {
+		show->table->fill(show);
+		show_send_columns(c, show->table);
+		for (size_t i = 0; i < show->rows.count; i++)
+			show_send_row(c, show->table, show_row(&show->rows, i));
+		console_finish_tag(c, "SHOW");
+	}
+	for (unsigned i = 0; i < show->part_count; i++)
+		show_free_rows(&show->parts[i]);
+	show_free_rows(&show->rows);
+	snapshot_release(&show->snap);
+	free(show);
+}
+
+static void show_visit(struct worker *worker, void *arg)
+{
+	struct show *show = arg;
+
+	ASSERT(worker->index < show->part_count);
+	show->table->visit(worker, &show->parts[worker->index]);
+}
+
+void show_run(struct console *c, const struct command *command UNUSED, const struct sql_cmd *cmd)
+{
+	const struct show_table *table = show_find(cmd->arg);
+	struct engine *engine = c->admin->engine;
+	struct show *show;
+
+	if (table == &show_help) {
+		show_answer_help(c);
+		return;
+	}
+	show = xcalloc(1, sizeof(*show) + engine->worker_count * sizeof(show->parts[0]));
+	show->admin = c->admin;
+	show->engine = engine;
+	show->table = table;
+	show->snap = engine_snapshot(engine);
+	show->now_us = clock_mono_us();
+	show->console_id = c->id;
+	show->rows.row_size = table->row_size;
+	show->part_count = engine->worker_count;
+	for (unsigned i = 0; i < show->part_count; i++)
+		show->parts[i].row_size = table->part_row_size;
+	if (table->visit == NULL) {
+		show_complete(show);
+		return;
+	}
+	admin_wait(c, CONSOLE_WAIT_WORKERS, NULL);
+	engine_visit(engine, show_visit, show_complete, show);
+}

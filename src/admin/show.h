@@ -1,0 +1,96 @@
+/*
+ * SHOW: result sets as tables of columns. A result is made in up to three
+ * steps: each worker describes what it owns in a list of its own, the control
+ * loop joins the lists and adds what it knows itself, and the rows are sent by
+ * the columns' descriptions.
+ */
+#ifndef PGSLUICE_ADMIN_SHOW_H
+#define PGSLUICE_ADMIN_SHOW_H
+
+#include "admin/admin_int.h"
+#include "admin/command.h"
+
+/* What a column finds at its offset in the row. */
+enum show_kind {
+	SHOW_TEXT,  /* const char *; NULL is SQL NULL */
+	SHOW_CHARS, /* char[]; never NULL */
+	SHOW_INT,   /* int64_t */
+	SHOW_TIME,  /* uint64_t, monotonic microseconds, shown as local time */
+	SHOW_PTR,   /* const void *; empty when NULL */
+};
+
+struct show_column {
+	const char *name;
+	uint32_t oid; /* enum type_oid */
+	enum show_kind kind;
+	size_t offset;
+};
+
+/* Rows of one size, and texts that rows point to. */
+struct show_rows {
+	size_t row_size;
+	uint8_t *data;
+	size_t count;
+	size_t capacity;
+	struct show_text *texts;
+};
+
+/* A result under way. */
+struct show {
+	struct admin *admin;
+	struct engine *engine;
+	const struct show_table *table;
+	struct snapshot *snap;
+	uint64_t now_us;
+	uint64_t console_id;
+	struct show_rows rows;
+	unsigned part_count;
+	struct show_rows parts[]; /* one per worker, in the order of their numbers */
+};
+
+struct show_table {
+	const char *name; /* as in SHOW name */
+	enum command_right right;
+	bool in_help;
+	const struct show_column *columns;
+	size_t column_count;
+	size_t row_size;
+	size_t part_row_size; /* of what workers give */
+	void (*visit)(struct worker *worker,
+		      struct show_rows *part); /* on the worker's thread; NULL: no worker is asked */
+	void (*fill)(struct show *show);       /* on the control loop; adds the rows */
+};
+
+/* The handler of SHOW. */
+void show_run(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+
+/* The table of that name, compared without case; NULL when there is none. */
+const struct show_table *show_find(const char *name);
+/* The i-th table, NULL behind the last. */
+const struct show_table *show_at(size_t i);
+
+/* True for the variables that drivers set and ask for, which mean nothing here. */
+bool show_is_fake_variable(const char *name);
+
+/* A new row, all zero; valid until the next one is added. */
+void *show_add_row(struct show_rows *rows);
+/* The i-th row. */
+void *show_row(const struct show_rows *rows, size_t i);
+/* Sorts as qsort() does. */
+void show_sort(struct show_rows *rows, int (*compare)(const void *, const void *));
+/* A copy of the text that lives as long as the rows; NULL gives NULL. */
+const char *show_keep_text(struct show_rows *rows, const char *text);
+
+struct server;
+
+/* True for an idle server that is to be checked before it is used: it counts as "used". On its worker's thread. */
+bool show_server_needs_check(const struct server *server, uint64_t now_us);
+
+/* ---- tables in other files ---- */
+
+extern const struct show_table show_databases, show_users, show_config, show_lists, show_mem, show_state, show_version,
+	show_peers, show_peer_pools, show_dns_hosts, show_dns_zones;
+extern const struct show_table show_pools, show_clients, show_servers, show_sockets, show_active_sockets;
+extern const struct show_table show_stats, show_stats_totals, show_stats_averages, show_totals;
+
+#endif

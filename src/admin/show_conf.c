@@ -1,0 +1,580 @@
+/*
+ * The tables that need no worker: what the configuration says, together with
+ * counts that any thread may read.
+ */
+#include "admin/show.h"
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "pool/client.h"
+#include "pool/registry_walk.h"
+#include "pool/route.h"
+#include "pool/server.h"
+#include "proto/build.h"
+
+#define TEXT(row, field)                                                 \
+	{                                                                \
+#field, OID_TEXT, SHOW_TEXT, offsetof(struct row, field) \
+	}
+#define CHARS(row, field)                                                 \
+	{                                                                 \
+#field, OID_TEXT, SHOW_CHARS, offsetof(struct row, field) \
+	}
+#define INT(row, field)                                                 \
+	{                                                               \
+#field, OID_INT4, SHOW_INT, offsetof(struct row, field) \
+	}
+
+#define TABLE(variable, text, row, cols, filler) \
+	const struct show_table variable = {     \
+		.name = text,                    \
+		.right = COMMAND_FOR_STATS,      \
+		.in_help = true,                 \
+		.columns = cols,                 \
+		.column_count = ARRAY_LEN(cols), \
+		.row_size = sizeof(struct row),  \
+		.fill = filler,                  \
+	}
+
+/* Whole seconds, as PgBouncer shows times. */
+static int64_t show_seconds(uint64_t us)
+{
+	return (int64_t)(us / USEC_PER_SEC);
+}
+
+/* ---- SHOW DATABASES ---- */
+
+struct database_row {
+	const char *name;
+	const char *host;
+	int64_t port;
+	const char *database;
+	const char *force_user;
+	int64_t pool_size;
+	int64_t min_pool_size;
+	int64_t reserve_pool_size;
+	int64_t server_lifetime;
+	const char *pool_mode;
+	const char *load_balance_hosts;
+	int64_t max_connections;
+	int64_t current_connections;
+	int64_t max_client_connections;
+	int64_t current_client_connections;
+	int64_t paused;
+	int64_t disabled;
+};
+
+static const struct show_column show_databases_columns[] = {
+	TEXT(database_row, name),
+	TEXT(database_row, host),
+	INT(database_row, port),
+	TEXT(database_row, database),
+	TEXT(database_row, force_user),
+	INT(database_row, pool_size),
+	INT(database_row, min_pool_size),
+	INT(database_row, reserve_pool_size),
+	INT(database_row, server_lifetime),
+	TEXT(database_row, pool_mode),
+	TEXT(database_row, load_balance_hosts),
+	INT(database_row, max_connections),
+	INT(database_row, current_connections),
+	INT(database_row, max_client_connections),
+	INT(database_row, current_client_connections),
+	INT(database_row, paused),
+	INT(database_row, disabled),
+};
+
+/* `db` is NULL for a database that nobody has named yet. */
+static void show_add_database(struct show *show, const struct conf_db *cdb, const struct db *db)
+{
+	const struct conf *conf = show->snap->conf;
+	struct database_row *row = show_add_row(&show->rows);
+
+	row->name = show_keep_text(&show->rows, cdb->name);
+	row->host = cdb->host.count == 0 ? NULL : show_keep_text(&show->rows, cdb->host.text);
+	row->port = cdb->port;
+	row->database = show_keep_text(&show->rows, cdb->dbname);
+	row->force_user = show_keep_text(&show->rows, cdb->user);
+	row->pool_size = conf_pool_size(conf, cdb, NULL);
+	row->min_pool_size = conf_min_pool_size(conf, cdb);
+	row->reserve_pool_size = conf_reserve_pool_size(conf, cdb, NULL);
+	row->server_lifetime = show_seconds(conf_server_lifetime_us(conf, cdb));
+	if (cdb->pool_mode != CONF_INHERIT)
+		row->pool_mode = conf_pool_mode_name((enum conf_pool_mode)cdb->pool_mode);
+	if (cdb->host.count > 1)
+		row->load_balance_hosts = conf_load_balance_name((enum conf_load_balance)cdb->load_balance_hosts);
+	row->max_connections = conf_max_db_connections(conf, cdb);
+	row->max_client_connections = conf_max_db_client_connections(conf, cdb);
+	if (db == NULL)
+		return;
+	row->current_connections = atomic_load(&db->servers);
+	row->current_client_connections = atomic_load(&db->clients);
+	row->paused = atomic_load(&db->paused);
+	row->disabled = atomic_load(&db->disabled);
+}
+
+/* A database made from the * line is shown while it is in use. */
+static void show_add_auto_database(struct show *show, const struct db *db)
+{
+	struct conf_db *cdb;
+
+	if (atomic_load(&db->servers) == 0 && atomic_load(&db->clients) == 0)
+		return;
+	if (conf_find_db(show->snap->conf, db->name) != NULL || conf_autodb(show->snap->conf, db->name, &cdb) != 0)
+		return;
+	show_add_database(show, cdb, db);
+	conf_db_free(&cdb);
+}
+
+static void show_add_console_database(struct show *show)
+{
+	struct database_row *row = show_add_row(&show->rows);
+
+	row->name = show->admin->db_name;
+	row->port = show->snap->conf->listen_port;
+	row->database = show->admin->db_name;
+	row->force_user = ADMIN_POOL_USER;
+	row->pool_size = ADMIN_POOL_SIZE;
+	row->server_lifetime = show_seconds(show->snap->conf->server_lifetime_us);
+	row->pool_mode = conf_pool_mode_name(CONF_POOL_STATEMENT);
+	row->current_client_connections = show->admin->console_count;
+}
+
+/* Rows that begin with their name. */
+static int show_compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void show_fill_databases(struct show *show)
+{
+	const struct conf *conf = show->snap->conf;
+	struct db **dbs;
+	size_t n;
+
+	for (size_t i = 0; i < conf->db_count; i++)
+		show_add_database(show, &conf->dbs[i], registry_find_db(show->engine, conf->dbs[i].name));
+	n = registry_dbs(show->engine, &dbs);
+	for (size_t i = 0; i < n; i++)
+		show_add_auto_database(show, dbs[i]);
+	free(dbs);
+	show_add_console_database(show);
+	show_sort(&show->rows, show_compare_names);
+}
+
+TABLE(show_databases, "DATABASES", database_row, show_databases_columns, show_fill_databases);
+
+/* ---- SHOW USERS ---- */
+
+struct user_row {
+	const char *name;
+	char pool_size[16]; /* empty when unset */
+	char reserve_pool_size[16];
+	const char *pool_mode;
+	int64_t max_user_connections;
+	int64_t current_connections;
+	int64_t max_user_client_connections;
+	int64_t current_client_connections;
+};
+
+static const struct show_column show_users_columns[] = {
+	TEXT(user_row, name),
+	CHARS(user_row, pool_size),
+	CHARS(user_row, reserve_pool_size),
+	TEXT(user_row, pool_mode),
+	INT(user_row, max_user_connections),
+	INT(user_row, current_connections),
+	INT(user_row, max_user_client_connections),
+	INT(user_row, current_client_connections),
+};
+
+/* Names from several sources; a name may come more than once. */
+static void show_add_user(struct show *show, const char *name)
+{
+	struct user_row *row;
+
+	if (name == NULL || name[0] == '\0')
+		return;
+	row = show_add_row(&show->rows);
+	row->name = show_keep_text(&show->rows, name);
+}
+
+static void show_add_all_users(struct show *show)
+{
+	const struct conf *conf = show->snap->conf;
+	const struct users *users = show->snap->users;
+	struct account **accounts;
+	size_t n;
+
+	for (size_t i = 0; i < users_count(users); i++)
+		show_add_user(show, users_at(users, i)->name);
+	for (size_t i = 0; i < conf->user_count; i++)
+		show_add_user(show, conf->users[i].name);
+	for (size_t i = 0; i < conf->db_count; i++)
+		show_add_user(show, conf->dbs[i].user);
+	show_add_user(show, conf->auth_user);
+	n = registry_accounts(show->engine, &accounts);
+	for (size_t i = 0; i < n; i++)
+		show_add_user(show, accounts[i]->name);
+	free(accounts);
+}
+
+/* Leaves one row of each name in sorted rows. */
+static void show_drop_doubles(struct show_rows *rows)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < rows->count; i++) {
+		const struct user_row *row = show_row(rows, i);
+
+		if (kept > 0 && strcmp(((struct user_row *)show_row(rows, kept - 1))->name, row->name) == 0)
+			continue;
+		*(struct user_row *)show_row(rows, kept++) = *row;
+	}
+	rows->count = kept;
+}
+
+static void show_fill_user(struct show *show, struct user_row *row)
+{
+	const struct conf *conf = show->snap->conf;
+	const struct conf_user *user = conf_find_user(conf, row->name);
+	const struct account *account = route_account_find(show->engine, row->name);
+
+	row->max_user_connections = conf_max_user_connections(conf, user);
+	row->max_user_client_connections = conf_max_user_client_connections(conf, user);
+	if (account != NULL) {
+		row->current_connections = atomic_load(&account->servers);
+		row->current_client_connections = atomic_load(&account->clients);
+	}
+	if (user == NULL)
+		return;
+	if (user->pool_size != CONF_INHERIT)
+		str_format(row->pool_size, sizeof(row->pool_size), "%9d", user->pool_size);
+	if (user->reserve_pool_size != CONF_INHERIT)
+		str_format(row->reserve_pool_size, sizeof(row->reserve_pool_size), "%9d", user->reserve_pool_size);
+	if (user->pool_mode != CONF_INHERIT)
+		row->pool_mode = conf_pool_mode_name((enum conf_pool_mode)user->pool_mode);
+}
+
+static void show_fill_users(struct show *show)
+{
+	show_add_all_users(show);
+	show_sort(&show->rows, show_compare_names);
+	show_drop_doubles(&show->rows);
+	for (size_t i = 0; i < show->rows.count; i++)
+		show_fill_user(show, show_row(&show->rows, i));
+}
+
+TABLE(show_users, "USERS", user_row, show_users_columns, show_fill_users);
+
+/* ---- SHOW CONFIG ---- */
+
+struct config_row {
+	const char *key;
+	const char *value;
+	const char *standard;
+	const char *changeable;
+};
+
+static const struct show_column show_config_columns[] = {
+	TEXT(config_row, key),
+	TEXT(config_row, value),
+	{ "default", OID_TEXT, SHOW_TEXT, offsetof(struct config_row, standard) },
+	TEXT(config_row, changeable),
+};
+
+static void show_fill_config(struct show *show)
+{
+	const struct conf *conf = show->snap->conf;
+
+	for (size_t i = 0; i < CONF_ID_COUNT; i++) {
+		enum conf_id id = conf_show_id(i);
+		struct config_row *row = show_add_row(&show->rows);
+		char *value = conf_show_value(conf, id);
+
+		row->key = conf_key(id);
+		row->value = show_keep_text(&show->rows, value);
+		row->standard = conf_show_default(conf, id);
+		row->changeable = conf_is_changeable(id) ? "yes" : "no";
+		free(value);
+	}
+}
+
+TABLE(show_config, "CONFIG", config_row, show_config_columns, show_fill_config);
+
+/* ---- SHOW LISTS ---- */
+
+struct list_row {
+	const char *list;
+	int64_t items;
+};
+
+static const struct show_column show_lists_columns[] = {
+	TEXT(list_row, list),
+	INT(list_row, items),
+};
+
+static void show_add_list(struct show *show, const char *list, int64_t items)
+{
+	struct list_row *row = show_add_row(&show->rows);
+
+	row->list = list;
+	row->items = items;
+}
+
+static unsigned show_count_logins(struct engine *engine)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < engine->login_count; i++)
+		n += atomic_load(&engine->logins[i]->login_count);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		n += atomic_load(&engine->workers[i]->ctx.login_count);
+	return n;
+}
+
+/* How many there are in the registry, the console's own included. */
+static size_t show_count_dbs(const struct show *show)
+{
+	struct db **dbs;
+	size_t n = registry_dbs(show->engine, &dbs);
+	size_t count = show->snap->conf->db_count + 1;
+
+	for (size_t i = 0; i < n; i++)
+		count += dbs[i]->is_auto;
+	free(dbs);
+	return count;
+}
+
+static size_t show_count_pools(const struct show *show)
+{
+	struct pool **pools;
+	size_t n = registry_pools(show->engine, &pools);
+
+	free(pools);
+	return n + 1;
+}
+
+static size_t show_count_users(const struct show *show)
+{
+	struct account **accounts;
+	size_t n = registry_accounts(show->engine, &accounts);
+	size_t listed = users_count(show->snap->users);
+
+	for (size_t i = 0; i < n; i++)
+		listed += users_find(show->snap->users, accounts[i]->name) == NULL;
+	free(accounts);
+	return listed;
+}
+
+static void show_fill_lists(struct show *show)
+{
+	unsigned names = 0;
+	unsigned queries = 0;
+
+	dns_counts(show->engine->dns, &names, &queries);
+	show_add_list(show, "databases", (int64_t)show_count_dbs(show));
+	show_add_list(show, "users", (int64_t)show_count_users(show));
+	show_add_list(show, "peers", (int64_t)show->snap->conf->peer_count);
+	show_add_list(show, "pools", (int64_t)show_count_pools(show));
+	show_add_list(show, "peer_pools", (int64_t)show->snap->conf->peer_count);
+	show_add_list(show, "free_clients", 0);
+	show_add_list(show, "used_clients", atomic_load(&show->engine->client_count));
+	show_add_list(show, "login_clients", show_count_logins(show->engine));
+	show_add_list(show, "free_servers", 0);
+	show_add_list(show, "used_servers", engine_server_count(show->engine));
+	show_add_list(show, "dns_names", names);
+	show_add_list(show, "dns_zones", 0);
+	show_add_list(show, "dns_queries", queries);
+	show_add_list(show, "dns_pending", 0);
+}
+
+TABLE(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists);
+
+/* ---- SHOW MEM ---- */
+
+struct mem_row {
+	const char *name;
+	int64_t size;
+	int64_t used;
+	int64_t free;
+	int64_t memtotal;
+};
+
+static const struct show_column show_mem_columns[] = {
+	TEXT(mem_row, name), INT(mem_row, size), INT(mem_row, used), INT(mem_row, free), INT(mem_row, memtotal),
+};
+
+/* Nothing is kept for later use here, so nothing is ever free. */
+static void show_add_mem(struct show *show, const char *name, size_t size, size_t used)
+{
+	struct mem_row *row = show_add_row(&show->rows);
+
+	row->name = name;
+	row->size = (int64_t)size;
+	row->used = (int64_t)used;
+	row->memtotal = (int64_t)(size * used);
+}
+
+static void show_fill_mem(struct show *show)
+{
+	size_t worker_part = show->engine->worker_count * sizeof(struct pool_part);
+
+	show_add_mem(show, "user_cache", sizeof(struct account), show_count_users(show));
+	show_add_mem(show, "credentials_cache", sizeof(struct user), users_count(show->snap->users));
+	show_add_mem(show, "db_cache", sizeof(struct db), show_count_dbs(show));
+	show_add_mem(show, "peer_cache", sizeof(struct conf_peer), show->snap->conf->peer_count);
+	show_add_mem(show, "peer_pool_cache", 0, 0);
+	show_add_mem(show, "pool_cache", sizeof(struct pool) + worker_part, show_count_pools(show));
+	show_add_mem(show, "outstanding_request_cache", 0, 0);
+	show_add_mem(show, "server_cache", sizeof(struct server), engine_server_count(show->engine));
+	show_add_mem(show, "client_cache", sizeof(struct client), atomic_load(&show->engine->client_count));
+	show_add_mem(show, "iobuf_cache", LOOP_SCRATCH_SIZE,
+		     show->engine->worker_count + show->engine->login_count + 1);
+	show_add_mem(show, "var_list_cache", 0, 0);
+	show_add_mem(show, "server_prepared_statement_cache", 0, 0);
+}
+
+TABLE(show_mem, "MEM", mem_row, show_mem_columns, show_fill_mem);
+
+/* ---- SHOW STATE, SHOW VERSION ---- */
+
+struct pair_row {
+	const char *key;
+	const char *value;
+};
+
+static const struct show_column show_state_columns[] = {
+	TEXT(pair_row, key),
+	TEXT(pair_row, value),
+};
+
+static void show_add_state(struct show *show, const char *key, enum engine_mode mode)
+{
+	struct pair_row *row = show_add_row(&show->rows);
+
+	row->key = key;
+	row->value = atomic_load(&show->engine->mode) == mode ? "yes" : "no";
+}
+
+static void show_fill_state(struct show *show)
+{
+	show_add_state(show, "active", ENGINE_ACTIVE);
+	show_add_state(show, "paused", ENGINE_PAUSED);
+	show_add_state(show, "suspended", ENGINE_SUSPENDED);
+}
+
+TABLE(show_state, "STATE", pair_row, show_state_columns, show_fill_state);
+
+static const struct show_column show_version_columns[] = {
+	{ "version", OID_TEXT, SHOW_TEXT, offsetof(struct pair_row, value) },
+};
+
+static void show_fill_version(struct show *show)
+{
+	((struct pair_row *)show_add_row(&show->rows))->value = ADMIN_VERSION;
+}
+
+TABLE(show_version, "VERSION", pair_row, show_version_columns, show_fill_version);
+
+/* ---- SHOW PEERS, SHOW PEER_POOLS ---- */
+
+struct peer_row {
+	int64_t peer_id;
+	const char *host;
+	int64_t port;
+	int64_t pool_size;
+	int64_t cl_active_cancel_req;
+	int64_t cl_waiting_cancel_req;
+	int64_t sv_active_cancel;
+	int64_t sv_login;
+};
+
+static const struct show_column show_peers_columns[] = {
+	INT(peer_row, peer_id),
+	TEXT(peer_row, host),
+	INT(peer_row, port),
+	INT(peer_row, pool_size),
+};
+
+static const struct show_column show_peer_pools_columns[] = {
+	INT(peer_row, peer_id),
+	INT(peer_row, cl_active_cancel_req),
+	INT(peer_row, cl_waiting_cancel_req),
+	INT(peer_row, sv_active_cancel),
+	INT(peer_row, sv_login),
+};
+
+static void show_fill_peers(struct show *show)
+{
+	const struct conf *conf = show->snap->conf;
+
+	for (size_t i = 0; i < conf->peer_count; i++) {
+		const struct conf_peer *peer = &conf->peers[i];
+		struct peer_row *row = show_add_row(&show->rows);
+
+		row->peer_id = peer->id;
+		row->host = show_keep_text(&show->rows, peer->host);
+		row->port = peer->port;
+		row->pool_size = peer->pool_size == CONF_INHERIT ? conf->default_pool_size : peer->pool_size;
+	}
+}
+
+TABLE(show_peers, "PEERS", peer_row, show_peers_columns, show_fill_peers);
+TABLE(show_peer_pools, "PEER_POOLS", peer_row, show_peer_pools_columns, show_fill_peers);
+
+/* ---- SHOW DNS_HOSTS, SHOW DNS_ZONES ---- */
+
+struct dns_host_row {
+	const char *hostname;
+	int64_t ttl;
+	const char *addrs;
+};
+
+static const struct show_column show_dns_hosts_columns[] = {
+	TEXT(dns_host_row, hostname),
+	{ "ttl", OID_INT8, SHOW_INT, offsetof(struct dns_host_row, ttl) },
+	TEXT(dns_host_row, addrs),
+};
+
+static void show_add_dns_host(const struct dns_row *dns, void *arg)
+{
+	struct show *show = arg;
+	struct dns_host_row *row = show_add_row(&show->rows);
+	char addrs[DNS_ADDRS_MAX * SOCK_ADDR_TEXT] = "";
+
+	for (unsigned i = 0; i < dns->count; i++) {
+		char text[SOCK_ADDR_TEXT];
+
+		sock_addr_format(&dns->addrs[i], text, sizeof(text));
+		str_append(addrs, sizeof(addrs), "%s%s", i == 0 ? "" : ",", text);
+	}
+	row->hostname = show_keep_text(&show->rows, dns->name);
+	row->ttl = (int64_t)dns->ttl_s;
+	row->addrs = show_keep_text(&show->rows, addrs);
+}
+
+static void show_fill_dns_hosts(struct show *show)
+{
+	dns_show(show->engine->dns, show_add_dns_host, show);
+}
+
+TABLE(show_dns_hosts, "DNS_HOSTS", dns_host_row, show_dns_hosts_columns, show_fill_dns_hosts);
+
+struct dns_zone_row {
+	const char *zonename;
+	int64_t serial;
+	int64_t count;
+};
+
+static const struct show_column show_dns_zones_columns[] = {
+	TEXT(dns_zone_row, zonename),
+	{ "serial", OID_INT8, SHOW_INT, offsetof(struct dns_zone_row, serial) },
+	INT(dns_zone_row, count),
+};
+
+/* Zones are not watched: a host name is looked up again when dns_max_ttl is over. */
+static void show_fill_dns_zones(struct show *show UNUSED)
+{
+}
+
+TABLE(show_dns_zones, "DNS_ZONES", dns_zone_row, show_dns_zones_columns, show_fill_dns_zones);

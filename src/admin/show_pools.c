@@ -1,0 +1,233 @@
+/*
+ * SHOW POOLS: each worker counts its own clients and servers by state, the
+ * control loop adds the counts up and asks the pools for their queues.
+ */
+#include "admin/show.h"
+#include "core/clock.h"
+#include "pool/cancel.h"
+#include "pool/client.h"
+#include "pool/registry_walk.h"
+#include "pool/server.h"
+#include "proto/build.h"
+
+/* What is counted: name of the column, which is also the name of the field. */
+#define POOL_COUNT_TABLE(X)      \
+	X(cl_active)             \
+	X(cl_waiting)            \
+	X(cl_active_cancel_req)  \
+	X(cl_waiting_cancel_req) \
+	X(sv_active)             \
+	X(sv_active_cancel)      \
+	X(sv_being_canceled)     \
+	X(sv_idle)               \
+	X(sv_used)               \
+	X(sv_tested)             \
+	X(sv_login)
+
+enum pool_count_id {
+#define X(name) COUNT_##name,
+	POOL_COUNT_TABLE(X)
+#undef X
+		COUNT_COUNT
+};
+
+/* What a worker says of its part of a pool. */
+struct pool_part_row {
+	const struct pool *pool;
+	int64_t count[COUNT_COUNT];
+};
+
+struct pool_row {
+	const char *database;
+	const char *user;
+	int64_t count[COUNT_COUNT];
+	int64_t maxwait;
+	int64_t maxwait_us;
+	const char *pool_mode;
+	const char *load_balance_hosts;
+};
+
+static const struct show_column show_pools_columns[] = {
+	{ "database", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, database) },
+	{ "user", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, user) },
+#define X(name) { #name, OID_INT4, SHOW_INT, offsetof(struct pool_row, count[COUNT_##name]) },
+	POOL_COUNT_TABLE(X)
+#undef X
+		{ "maxwait", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait) },
+	{ "maxwait_us", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait_us) },
+	{ "pool_mode", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, pool_mode) },
+	{ "load_balance_hosts", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, load_balance_hosts) },
+};
+
+/* ---- on the workers ---- */
+
+/* Under which heading a client counts; COUNT_COUNT: under none. */
+static enum pool_count_id pool_client_column(enum client_state state)
+{
+	switch (state) {
+	case CL_IDLE:
+	case CL_HELD:
+	case CL_ACTIVE:
+		return COUNT_cl_active;
+	case CL_WELCOME:
+	case CL_WAITING:
+		return COUNT_cl_waiting;
+	case CL_NEW:
+	case CL_CLOSED:
+	case CLIENT_STATES:
+		break;
+	}
+	return COUNT_COUNT;
+}
+
+static enum pool_count_id pool_server_column(const struct server *server, uint64_t now_us)
+{
+	switch (server->state) {
+	case SV_LOGIN:
+		return COUNT_sv_login;
+	case SV_IDLE:
+		return show_server_needs_check(server, now_us) ? COUNT_sv_used : COUNT_sv_idle;
+	case SV_TRAVEL:
+		return COUNT_sv_idle;
+	case SV_ACTIVE:
+		return COUNT_sv_active;
+	case SV_TESTED:
+		return COUNT_sv_tested;
+	case SV_CANCELED:
+		return COUNT_sv_being_canceled;
+	case SV_CLOSED:
+	case SERVER_STATES:
+		break;
+	}
+	return COUNT_COUNT;
+}
+
+static void pool_count_part(struct worker *worker, const struct pool_part *part, struct pool_part_row *row)
+{
+	uint64_t now_us = loop_now_us(worker->ctx.loop);
+	const struct client *client;
+	const struct server *server;
+	enum pool_count_id id;
+	unsigned waiting = 0;
+	unsigned active = 0;
+
+	TAILQ_FOREACH (client, &part->clients, entry) {
+		id = pool_client_column(client->state);
+		if (id != COUNT_COUNT)
+			row->count[id]++;
+	}
+	TAILQ_FOREACH (server, &part->servers, entry) {
+		id = pool_server_column(server, now_us);
+		if (id != COUNT_COUNT)
+			row->count[id]++;
+	}
+	cancel_count(worker, part->pool, &waiting, &active);
+	row->count[COUNT_cl_waiting_cancel_req] = waiting;
+	row->count[COUNT_cl_active_cancel_req] = active;
+	row->count[COUNT_sv_active_cancel] = active;
+}
+
+static void show_visit_pools(struct worker *worker, struct show_rows *out)
+{
+	const struct pool_part *part;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		struct pool_part_row *row = show_add_row(out);
+
+		row->pool = part->pool;
+		pool_count_part(worker, part, row);
+	}
+}
+
+/* ---- on the control loop ---- */
+
+static void show_add_counts(const struct show *show, const struct pool *pool, struct pool_row *row)
+{
+	for (unsigned i = 0; i < show->part_count; i++) {
+		for (size_t j = 0; j < show->parts[i].count; j++) {
+			const struct pool_part_row *part = show_row(&show->parts[i], j);
+
+			if (part->pool != pool)
+				continue;
+			for (size_t k = 0; k < COUNT_COUNT; k++)
+				row->count[k] += part->count[k];
+		}
+	}
+}
+
+static void show_add_pool(struct show *show, struct pool *pool)
+{
+	struct pool_conf *conf = registry_pool_conf(pool);
+	struct pool_row *row = show_add_row(&show->rows);
+	struct pool_counts counts;
+
+	row->database = pool->db->name;
+	row->user = pool->account->name;
+	show_add_counts(show, pool, row);
+	pool_count(pool, &counts);
+	if (counts.oldest_wait_us > 0 && counts.oldest_wait_us < show->now_us) {
+		row->maxwait = (int64_t)((show->now_us - counts.oldest_wait_us) / USEC_PER_SEC);
+		row->maxwait_us = (int64_t)((show->now_us - counts.oldest_wait_us) % USEC_PER_SEC);
+	}
+	row->pool_mode = conf_pool_mode_name(conf->mode);
+	if (conf->host.count > 1)
+		row->load_balance_hosts = conf_load_balance_name(conf->host_round_robin ? CONF_LOAD_BALANCE_ROUND_ROBIN
+											: CONF_LOAD_BALANCE_DISABLE);
+	pool_conf_release(&conf);
+}
+
+static void show_add_console_pool(struct show *show)
+{
+	struct pool_row *row = show_add_row(&show->rows);
+
+	row->database = show->admin->db_name;
+	row->user = ADMIN_POOL_USER;
+	row->count[COUNT_cl_active] = show->admin->console_count;
+	row->pool_mode = conf_pool_mode_name(CONF_POOL_STATEMENT);
+}
+
+static int show_compare_pools(const void *a, const void *b)
+{
+	const struct pool_row *x = a;
+	const struct pool_row *y = b;
+	int order = strcmp(x->database, y->database);
+
+	return order != 0 ? order : strcmp(x->user, y->user);
+}
+
+/* Pools of a database that is gone are shown as long as something of them is left. */
+static bool show_is_pool_visible(struct pool *pool)
+{
+	struct pool_counts counts;
+
+	if (!atomic_load(&pool->db->removed))
+		return true;
+	pool_count(pool, &counts);
+	return counts.servers > 0 || counts.waiters > 0;
+}
+
+static void show_fill_pools(struct show *show)
+{
+	struct pool **pools;
+	size_t n = registry_pools(show->engine, &pools);
+
+	show->now_us = clock_mono_us();
+	for (size_t i = 0; i < n; i++)
+		if (show_is_pool_visible(pools[i]))
+			show_add_pool(show, pools[i]);
+	free(pools);
+	show_add_console_pool(show);
+	show_sort(&show->rows, show_compare_pools);
+}
+
+const struct show_table show_pools = {
+	.name = "POOLS",
+	.right = COMMAND_FOR_STATS,
+	.in_help = true,
+	.columns = show_pools_columns,
+	.column_count = ARRAY_LEN(show_pools_columns),
+	.row_size = sizeof(struct pool_row),
+	.part_row_size = sizeof(struct pool_part_row),
+	.visit = show_visit_pools,
+	.fill = show_fill_pools,
+};

@@ -1,0 +1,337 @@
+/*
+ * SHOW CLIENTS, SERVERS, SOCKETS and ACTIVE_SOCKETS: one row per connection,
+ * described by the worker that owns it. Console sessions are added by the
+ * control loop.
+ */
+#include "admin/show.h"
+#include "net/sock.h"
+#include "pool/client.h"
+#include "pool/server.h"
+#include "proto/build.h"
+
+struct socket_row {
+	const char *type; /* C or S */
+	const char *user;
+	const char *database;
+	const char *pool_user; /* for the order of rows */
+	const char *replication;
+	const char *state;
+	char addr[SOCK_ADDR_TEXT];
+	int64_t port;
+	char local_addr[SOCK_ADDR_TEXT];
+	int64_t local_port;
+	uint64_t connect_us;
+	uint64_t request_us;
+	int64_t wait;
+	int64_t wait_us;
+	int64_t close_needed;
+	const void *ptr;
+	const void *link;
+	int64_t remote_pid;
+	const char *tls;
+	const char *application_name;
+	int64_t prepared_statements;
+	int64_t id;
+	int64_t order; /* of states within a pool */
+	int64_t zero;
+	int64_t in_bytes;
+	int64_t out_bytes;
+};
+
+#define COL(name, oid, kind, field)                                 \
+	{                                                           \
+		name, oid, kind, offsetof(struct socket_row, field) \
+	}
+
+/* The columns that all four tables begin with. */
+#define SOCKET_COLUMNS                                                                                                \
+	COL("type", OID_TEXT, SHOW_TEXT, type), COL("user", OID_TEXT, SHOW_TEXT, user),                               \
+		COL("database", OID_TEXT, SHOW_TEXT, database), COL("replication", OID_TEXT, SHOW_TEXT, replication), \
+		COL("state", OID_TEXT, SHOW_TEXT, state), COL("addr", OID_TEXT, SHOW_CHARS, addr),                    \
+		COL("port", OID_INT4, SHOW_INT, port), COL("local_addr", OID_TEXT, SHOW_CHARS, local_addr),           \
+		COL("local_port", OID_INT4, SHOW_INT, local_port),                                                    \
+		COL("connect_time", OID_TEXT, SHOW_TIME, connect_us),                                                 \
+		COL("request_time", OID_TEXT, SHOW_TIME, request_us), COL("wait", OID_INT4, SHOW_INT, wait),          \
+		COL("wait_us", OID_INT4, SHOW_INT, wait_us), COL("close_needed", OID_INT4, SHOW_INT, close_needed),   \
+		COL("ptr", OID_TEXT, SHOW_PTR, ptr), COL("link", OID_TEXT, SHOW_PTR, link),                           \
+		COL("remote_pid", OID_INT4, SHOW_INT, remote_pid), COL("tls", OID_TEXT, SHOW_TEXT, tls),              \
+		COL("application_name", OID_TEXT, SHOW_TEXT, application_name),                                       \
+		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements), COL("id", OID_INT4, SHOW_INT, id)
+
+static const struct show_column show_clients_columns[] = { SOCKET_COLUMNS };
+
+static const struct show_column show_sockets_columns[] = {
+	SOCKET_COLUMNS,
+	COL("recv_pos", OID_INT4, SHOW_INT, zero),
+	COL("pkt_pos", OID_INT4, SHOW_INT, zero),
+	COL("pkt_remain", OID_INT4, SHOW_INT, zero),
+	COL("send_pos", OID_INT4, SHOW_INT, zero),
+	COL("send_remain", OID_INT4, SHOW_INT, zero),
+	COL("pkt_avail", OID_INT4, SHOW_INT, in_bytes),
+	COL("send_avail", OID_INT4, SHOW_INT, out_bytes),
+};
+
+/* ---- on the workers ---- */
+
+/* Address and port as shown: of a Unix socket, the port that names it. */
+static int64_t socket_show_addr(const struct sock_addr *addr, int64_t unix_port, char *dst, size_t size)
+{
+	sock_addr_host(addr, dst, size);
+	return sock_addr_is_unix(addr) ? unix_port : sock_addr_port(addr);
+}
+
+static void socket_fill_addrs(struct socket_row *row, int fd, int64_t unix_port)
+{
+	struct sock_addr addr;
+	pid_t pid;
+
+	if (fd < 0)
+		return;
+	if (sock_remote_addr(fd, &addr) == 0) {
+		row->port = socket_show_addr(&addr, unix_port, row->addr, sizeof(row->addr));
+		if (sock_addr_is_unix(&addr) && sock_peer_cred(fd, NULL, &pid) == 0)
+			row->remote_pid = pid;
+	}
+	if (sock_local_addr(fd, &addr) == 0)
+		row->local_port = socket_show_addr(&addr, unix_port, row->local_addr, sizeof(row->local_addr));
+}
+
+/* What all rows have in common. */
+static struct socket_row *socket_add_row(struct show_rows *out, const struct stream *stream, int64_t unix_port)
+{
+	struct socket_row *row = show_add_row(out);
+
+	row->replication = "none";
+	row->tls = "";
+	row->application_name = "";
+	row->in_bytes = buf_len(&stream->in);
+	row->out_bytes = buf_len(&stream->out);
+	socket_fill_addrs(row, stream->fd, unix_port);
+	return row;
+}
+
+static void socket_fill_wait(struct socket_row *row, uint64_t now_us, uint64_t since_us)
+{
+	if (since_us == 0 || since_us > now_us)
+		return;
+	row->wait = (int64_t)((now_us - since_us) / USEC_PER_SEC);
+	row->wait_us = (int64_t)((now_us - since_us) % USEC_PER_SEC);
+}
+
+static const char *socket_app_name(struct show_rows *out, const struct varset *vars)
+{
+	const char *name = vars == NULL ? NULL : vars_get(vars, vars_application_name());
+
+	return name == NULL ? "" : show_keep_text(out, name);
+}
+
+static void socket_add_client(const struct pool_part *part, const struct client *client, struct show_rows *out)
+{
+	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
+	struct socket_row *row;
+
+	if (client->state == CL_CLOSED)
+		return;
+	row = socket_add_row(out, &client->stream, part->conf->snap->conf->listen_port);
+	row->type = "C";
+	row->user = client->account->name;
+	row->pool_user = part->pool->account->name;
+	row->database = part->pool->db->name;
+	row->state = client_state_name(client->state);
+	row->order = client->state == CL_WAITING || client->state == CL_WELCOME;
+	row->connect_us = client->connect_us;
+	row->request_us = client->request_us;
+	socket_fill_wait(row, now_us, client->query_us);
+	row->ptr = client;
+	row->link = client->server;
+	row->application_name = socket_app_name(out, client->vars);
+	row->id = (int64_t)client->id;
+}
+
+bool show_server_needs_check(const struct server *server, uint64_t now_us)
+{
+	const struct pool_conf *conf = server->part->conf;
+	uint64_t since_us;
+
+	if (server->state != SV_IDLE || conf->check_query == NULL)
+		return false;
+	lock_acquire(&server->pool->lock);
+	since_us = server->idle_us;
+	lock_release(&server->pool->lock);
+	return since_us > 0 && now_us > since_us && now_us - since_us > conf->server_check_delay_us;
+}
+
+static void socket_add_server(const struct pool_part *part, const struct server *server, struct show_rows *out)
+{
+	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
+	struct socket_row *row;
+
+	if (server->state == SV_CLOSED)
+		return;
+	row = socket_add_row(out, &server->stream, part->conf->port);
+	row->type = "S";
+	row->user = part->pool->account->name;
+	row->pool_user = row->user;
+	row->database = part->pool->db->name;
+	row->state = show_server_needs_check(server, now_us) ? "used" : server_state_name(server->state);
+	row->order = server->state;
+	row->connect_us = server->connect_us;
+	row->request_us = server->request_us;
+	row->close_needed = server->dirty;
+	row->ptr = server;
+	row->link = server->client;
+	if (row->remote_pid == 0)
+		row->remote_pid = server->backend_pid;
+	row->application_name = socket_app_name(out, server->vars);
+	row->id = (int64_t)server->id;
+}
+
+static void show_visit_clients(struct worker *worker, struct show_rows *out)
+{
+	const struct pool_part *part;
+	const struct client *client;
+
+	TAILQ_FOREACH (part, &worker->parts, entry)
+		TAILQ_FOREACH (client, &part->clients, entry)
+			socket_add_client(part, client, out);
+}
+
+static void show_visit_servers(struct worker *worker, struct show_rows *out)
+{
+	const struct pool_part *part;
+	const struct server *server;
+
+	TAILQ_FOREACH (part, &worker->parts, entry)
+		TAILQ_FOREACH (server, &part->servers, entry)
+			socket_add_server(part, server, out);
+}
+
+/* In SHOW SOCKETS a state says which side it is about: cl_active, sv_idle. */
+static void socket_prefix_states(struct show_rows *out, size_t from)
+{
+	for (size_t i = from; i < out->count; i++) {
+		struct socket_row *row = show_row(out, i);
+		char state[40];
+
+		if (row->type[0] == 'C')
+			str_format(state, sizeof(state), "cl_%s",
+				   strcmp(row->state, "waiting") == 0 ? "waiting" : "active");
+		else
+			str_format(state, sizeof(state), "sv_%s",
+				   strcmp(row->state, "new") == 0 ? "login" : row->state);
+		row->state = show_keep_text(out, state);
+	}
+}
+
+static void show_visit_sockets(struct worker *worker, struct show_rows *out)
+{
+	show_visit_clients(worker, out);
+	show_visit_servers(worker, out);
+	socket_prefix_states(out, 0);
+}
+
+/* ---- on the control loop ---- */
+
+static int show_compare_sockets(const void *a, const void *b)
+{
+	const struct socket_row *x = a;
+	const struct socket_row *y = b;
+	int order = strcmp(x->database, y->database);
+
+	if (order == 0)
+		order = strcmp(x->pool_user, y->pool_user);
+	if (order == 0)
+		order = strcmp(x->type, y->type);
+	if (order == 0 && x->order != y->order)
+		order = x->order < y->order ? -1 : 1;
+	if (order == 0 && x->id != y->id)
+		order = x->id < y->id ? -1 : 1;
+	return order;
+}
+
+static bool socket_is_active(const struct socket_row *row)
+{
+	return row->in_bytes > 0 || row->out_bytes > 0;
+}
+
+/* Joins what the workers have found. Texts stay with the workers' lists. */
+static void show_join_sockets(struct show *show, bool only_active)
+{
+	for (unsigned i = 0; i < show->part_count; i++) {
+		for (size_t j = 0; j < show->parts[i].count; j++) {
+			const struct socket_row *row = show_row(&show->parts[i], j);
+
+			if (!only_active || socket_is_active(row))
+				*(struct socket_row *)show_add_row(&show->rows) = *row;
+		}
+	}
+}
+
+static void show_add_consoles(struct show *show)
+{
+	const struct console *c;
+
+	TAILQ_FOREACH (c, &show->admin->consoles, entry) {
+		struct socket_row *row = socket_add_row(&show->rows, &c->stream, show->snap->conf->listen_port);
+
+		row->type = "C";
+		row->user = c->user;
+		row->pool_user = ADMIN_POOL_USER;
+		row->database = show->admin->db_name;
+		row->state = "idle";
+		row->connect_us = c->connect_us;
+		row->request_us = c->request_us;
+		socket_fill_wait(row, loop_now_us(show->engine->control), c->query_us);
+		row->ptr = c;
+		row->application_name = c->application_name;
+		row->id = (int64_t)c->id;
+	}
+}
+
+static void show_fill_clients(struct show *show)
+{
+	show_join_sockets(show, false);
+	show_add_consoles(show);
+	show_sort(&show->rows, show_compare_sockets);
+}
+
+static void show_fill_servers(struct show *show)
+{
+	show_join_sockets(show, false);
+	show_sort(&show->rows, show_compare_sockets);
+}
+
+static void show_fill_sockets(struct show *show)
+{
+	size_t from;
+
+	show_join_sockets(show, false);
+	from = show->rows.count;
+	show_add_consoles(show);
+	socket_prefix_states(&show->rows, from);
+	show_sort(&show->rows, show_compare_sockets);
+}
+
+static void show_fill_active_sockets(struct show *show)
+{
+	show_join_sockets(show, true);
+	show_sort(&show->rows, show_compare_sockets);
+}
+
+#define SOCKET_SHOW(variable, text, cols, visitor, filler)  \
+	const struct show_table variable = {                \
+		.name = text,                               \
+		.right = COMMAND_FOR_STATS,                 \
+		.in_help = true,                            \
+		.columns = cols,                            \
+		.column_count = ARRAY_LEN(cols),            \
+		.row_size = sizeof(struct socket_row),      \
+		.part_row_size = sizeof(struct socket_row), \
+		.visit = visitor,                           \
+		.fill = filler,                             \
+	}
+
+SOCKET_SHOW(show_clients, "CLIENTS", show_clients_columns, show_visit_clients, show_fill_clients);
+SOCKET_SHOW(show_servers, "SERVERS", show_clients_columns, show_visit_servers, show_fill_servers);
+SOCKET_SHOW(show_sockets, "SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_sockets);
+SOCKET_SHOW(show_active_sockets, "ACTIVE_SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_active_sockets);

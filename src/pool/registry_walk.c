@@ -1,0 +1,111 @@
+/*
+ * Nothing may be allocated under the lock, so each walk makes room first and
+ * tries again when the registry has grown in the meantime.
+ */
+#include "pool/registry_walk.h"
+
+#include "core/alloc.h"
+
+/* Copies the pointers of one kind when `cap` is enough; returns how many there are. Under the lock. */
+typedef size_t (*registry_copy_fn)(struct engine *engine, void **out, size_t cap);
+
+static size_t registry_copy_dbs(struct engine *engine, void **out, size_t cap)
+{
+	size_t n = HASH_COUNT(engine->dbs);
+	size_t i = 0;
+
+	if (n > cap)
+		return n;
+	for (struct db *db = engine->dbs; db != NULL; db = db->hh.next)
+		out[i++] = db;
+	return n;
+}
+
+static size_t registry_copy_accounts(struct engine *engine, void **out, size_t cap)
+{
+	size_t n = HASH_COUNT(engine->accounts);
+	size_t i = 0;
+
+	if (n > cap)
+		return n;
+	for (struct account *account = engine->accounts; account != NULL; account = account->hh.next)
+		out[i++] = account;
+	return n;
+}
+
+static size_t registry_copy_pools(struct engine *engine, void **out, size_t cap)
+{
+	struct pool *pool;
+	size_t n = 0;
+
+	TAILQ_FOREACH (pool, engine->pools, entry) {
+		if (n < cap)
+			out[n] = pool;
+		n++;
+	}
+	return n;
+}
+
+static size_t registry_walk(struct engine *engine, registry_copy_fn copy, void ***out)
+{
+	void **all = NULL;
+	size_t cap = 0;
+	size_t n = 64;
+
+	do {
+		cap = n;
+		all = xrealloc(all, cap * sizeof(*all));
+		lock_acquire(&engine->lock);
+		n = copy(engine, all, cap);
+		lock_release(&engine->lock);
+	} while (n > cap);
+	*out = all;
+	return n;
+}
+
+size_t registry_dbs(struct engine *engine, struct db ***out)
+{
+	void **all;
+	size_t n = registry_walk(engine, registry_copy_dbs, &all);
+
+	*out = (struct db **)all;
+	return n;
+}
+
+size_t registry_accounts(struct engine *engine, struct account ***out)
+{
+	void **all;
+	size_t n = registry_walk(engine, registry_copy_accounts, &all);
+
+	*out = (struct account **)all;
+	return n;
+}
+
+size_t registry_pools(struct engine *engine, struct pool ***out)
+{
+	void **all;
+	size_t n = registry_walk(engine, registry_copy_pools, &all);
+
+	*out = (struct pool **)all;
+	return n;
+}
+
+struct db *registry_find_db(struct engine *engine, const char *name)
+{
+	struct db *db;
+
+	lock_acquire(&engine->lock);
+	HASH_FIND_STR(engine->dbs, name, db);
+	lock_release(&engine->lock);
+	return db;
+}
+
+struct pool_conf *registry_pool_conf(struct pool *pool)
+{
+	struct pool_conf *conf;
+
+	lock_acquire(&pool->lock);
+	conf = pool_conf_hold(pool->conf);
+	lock_release(&pool->lock);
+	return conf;
+}
