@@ -32,9 +32,6 @@
 #include "core/log.h"
 #include "core/str.h"
 
-/* Connections accepted in a row before the loop's other sockets get their turn. */
-#define LISTEN_BATCH      64
-
 /* How long a loop leaves new connections alone when descriptors or memory ran out. */
 #define LISTEN_REST_S     5
 
@@ -401,19 +398,17 @@ static void listen_readable_cb(evutil_socket_t listen_fd UNUSED, short what UNUS
 	struct listen_door *door = arg;
 	struct listen_gate *gate = door->gate;
 	struct sock_addr peer;
+	int fd;
 
 	CHECK_OBJ(gate, LISTEN_GATE_MAGIC);
-	for (int i = 0; i < LISTEN_BATCH; i++) {
-		int fd = sock_accept(door->port->pub.fd, &peer);
-
-		if (fd == -E_AGAIN)
-			return;
-		if (fd < 0) {
-			listen_gate_rest(gate, errno);
-			return;
-		}
+	/* One at a time: the event is level-triggered, and a second call would mostly find nobody. */
+	fd = sock_accept(door->port->pub.fd, &peer);
+	if (fd == -E_AGAIN)
+		return;
+	if (fd < 0)
+		listen_gate_rest(gate, errno);
+	else
 		gate->fn(gate->loop, fd, &door->port->pub, &peer, gate->arg);
-	}
 }
 
 static void listen_gate_start(struct listen_gate *gate)

@@ -8,7 +8,8 @@
  *
  * The mailbox is a list under a lock, plus an eventfd. A sender writes to the
  * eventfd only when it finds the list empty; the loop takes the whole list at
- * once. So a burst of messages costs one wake-up.
+ * once. So a burst of messages costs one wake-up, and a message that a loop
+ * sends to itself costs none: it is taken before the loop waits again.
  *
  * The base is made without locks (EVENT_BASE_FLAG_NOLOCK): no other thread
  * ever calls libevent for this base.
@@ -37,8 +38,13 @@ struct loop {
 	struct event *tick_event;
 	loop_tick_fn tick_fn;
 	void *tick_arg;
+	struct event *alarm_event;
+	loop_tick_fn alarm_fn;
+	void *alarm_arg;
+	bool alarm_is_set;
 	struct task_list tasks;
 	uint64_t now_us; /* 0: not read in this turn yet */
+	bool has_own;    /* the mailbox has messages for which nobody was woken */
 	uint8_t *scratch;
 	void *owner;
 	pthread_t thread;
@@ -120,6 +126,8 @@ void loop_free(struct loop **loopp)
 	loop_drain_mailbox(loop);
 	if (loop->tick_event != NULL)
 		event_free(loop->tick_event);
+	if (loop->alarm_event != NULL)
+		event_free(loop->alarm_event);
 	event_free(loop->wake_event);
 	event_base_free(loop->base);
 	close(loop->wake_fd);
@@ -153,6 +161,11 @@ void loop_run(struct loop *loop)
 		loop->now_us = 0;
 		event_base_loop(loop->base, more ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
 		more = loop_run_tasks(loop);
+		if (loop->has_own) {
+			loop->has_own = false;
+			loop_drain_mailbox(loop);
+			more = loop_run_tasks(loop) || loop->has_own;
+		}
 	}
 	current_loop = NULL;
 }
@@ -216,7 +229,11 @@ void loop_post(struct loop *target, struct loop_msg *msg)
 	was_empty = STAILQ_EMPTY(&target->inbox);
 	STAILQ_INSERT_TAIL(&target->inbox, msg, next);
 	lock_release(&target->lock);
-	if (was_empty)
+	if (!was_empty)
+		return;
+	if (target == current_loop)
+		target->has_own = true;
+	else
 		loop_wake(target);
 }
 
@@ -253,6 +270,36 @@ void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void 
 	loop->tick_arg = arg;
 	if (period_us > 0)
 		event_add(loop->tick_event, &period);
+}
+
+static void loop_alarm_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct loop *loop = arg;
+
+	loop->alarm_is_set = false;
+	loop->alarm_fn(loop, loop->alarm_arg);
+}
+
+void loop_set_alarm(struct loop *loop, loop_tick_fn fn, void *arg)
+{
+	ASSERT(loop->alarm_event == NULL);
+	loop->alarm_event = event_new(loop->base, -1, 0, loop_alarm_cb, loop);
+	ASSERT(loop->alarm_event != NULL);
+	loop->alarm_fn = fn;
+	loop->alarm_arg = arg;
+}
+
+void loop_alarm(struct loop *loop, uint64_t delay_us)
+{
+	struct timeval delay = {
+		.tv_sec = (time_t)(delay_us / USEC_PER_SEC),
+		.tv_usec = (suseconds_t)(delay_us % USEC_PER_SEC),
+	};
+
+	if (loop->alarm_is_set)
+		return;
+	loop->alarm_is_set = true;
+	event_add(loop->alarm_event, &delay);
 }
 
 uint64_t loop_now_us(struct loop *loop)

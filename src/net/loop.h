@@ -72,6 +72,12 @@ void loop_cancel(struct loop *loop, struct loop_task *task);
  */
 void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void *arg);
 
+/* The function that loop_alarm() calls. Before the loop runs. */
+void loop_set_alarm(struct loop *loop, loop_tick_fn fn, void *arg);
+
+/* Calls the alarm function once, after delay_us or a little more; an alarm that is set already stays. Own thread. */
+void loop_alarm(struct loop *loop, uint64_t delay_us);
+
 /* Monotonic microseconds, read at most once a turn. Own thread. */
 uint64_t loop_now_us(struct loop *loop);
 

@@ -20,17 +20,14 @@
  */
 #include "pool/cancel.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
 #include "core/alloc.h"
 #include "core/log.h"
+#include "core/siphash.h"
 #include "core/str.h"
 #include "net/sock.h"
 #include "pool/link.h"
 #include "proto/build.h"
 
-#define CANCEL_BITS       45
 #define CANCEL_SLOT_BITS  22
 #define CANCEL_MAGIC      0x63616e63
 #define CANCEL_PACKET_MAX 512
@@ -57,19 +54,10 @@ struct cancel {
 
 static uint32_t cancel_round(const struct engine *engine, unsigned round, uint32_t half)
 {
-	uint8_t in[5] = { (uint8_t)round, (uint8_t)(half >> 24), (uint8_t)(half >> 16), (uint8_t)(half >> 8),
-			  (uint8_t)half };
-	uint8_t out[EVP_MAX_MD_SIZE];
-	unsigned len = 0;
-	uint32_t value;
-
-	if (HMAC(EVP_sha256(), engine->cancel_secret, sizeof(engine->cancel_secret), in, sizeof(in), out, &len) == NULL)
-		UNREACHABLE();
-	memcpy(&value, out, sizeof(value));
-	return value;
+	return (uint32_t)siphash_u64(engine->cancel_secret, (uint64_t)round << 32 | half);
 }
 
-/* A permutation of CANCEL_BITS bits: a Feistel network with halves of 22 and 23 bits. */
+/* A permutation of 45 bits: a Feistel network with halves of 22 and 23 bits. */
 static uint64_t cancel_permute(const struct engine *engine, uint64_t v, bool inverse)
 {
 	uint32_t left = (uint32_t)(v >> 23) & 0x3fffff;
@@ -94,8 +82,8 @@ void cancel_key_make(const struct engine *engine, unsigned worker, uint32_t slot
 	ASSERT(worker < 128 && slot < 1u << CANCEL_SLOT_BITS);
 	v = cancel_permute(engine, v, false);
 	key[0] = (uint8_t)(v >> 38) & 0x7f;
-	key[1] = engine->cancel_secret[0];
-	key[2] = engine->cancel_secret[1];
+	key[1] = engine->cancel_secret[16];
+	key[2] = engine->cancel_secret[17];
 	key[3] = (uint8_t)(v >> 30);
 	key[4] = (uint8_t)(v >> 22);
 	key[5] = (uint8_t)(v >> 14);

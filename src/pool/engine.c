@@ -130,6 +130,7 @@ static struct worker *worker_new(struct engine *engine, unsigned index)
 	TAILQ_INIT(&worker->cancels);
 	loop_ctx_init(&worker->ctx, engine, loop_new(name, worker));
 	loop_set_tick(worker->ctx.loop, JANITOR_PERIOD_US, janitor_tick, worker);
+	loop_set_alarm(worker->ctx.loop, pool_on_alarm, worker);
 	return worker;
 }
 

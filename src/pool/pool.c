@@ -8,15 +8,22 @@
  * anybody waiting" are each one critical section and no wake-up is lost.
  *
  * Nobody waits: locality. A client takes the idle server of its own worker
- * that was used last. If there is none and the pool may grow, a server is
- * opened on the client's worker; if it may not, an idle one is borrowed: it is
- * taken off the other worker's list, and that worker is asked to send it.
+ * that was used last. If there is none, an idle one of another worker is
+ * borrowed: it is taken off that worker's list, and the worker is asked to send
+ * it. If there is none either and the pool may grow, a server is opened on the
+ * client's worker.
  *
  * Somebody waits: order. A server that becomes free goes to the client of its
  * own worker that has waited longest, unless another worker's client has
  * waited longer than that one by more than POOL_SLACK_US; then the server
- * travels. So the order is that of arrival to within the slack, and most
- * servers stay where they are.
+ * travels.
+ *
+ * A move costs both workers more than a query does. So a server moves, for
+ * either reason, only for a client that has waited for longer than the slack,
+ * or whose worker has no server at all: in that time one of its own mostly
+ * comes free. While a worker has clients in a queue its alarm is set, which
+ * looks after those that have waited that long (pool_on_alarm). The order is
+ * that of arrival to within the slack, and most servers stay where they are.
  *
  * What is done under the lock is only decided there: a plan says what to open,
  * borrow, check or evict, and is carried out after the lock is gone. A client
@@ -34,7 +41,7 @@
 #include "pool/route.h"
 #include "pool/server.h"
 
-/* How much longer than its own a worker lets another worker's client wait. */
+/* How long a client waits for a server of its own worker before one of another worker comes. */
 #define POOL_SLACK_US   1000
 
 /* First delay after a failed login when backing off; doubles up to server_login_retry. */
@@ -72,8 +79,10 @@ static void count_give(atomic_uint *count)
 }
 
 /* One unit of each count for a server that is about to log in, or none at all. */
-static bool permit_take_locked(struct pool *pool, struct pool_plan *plan)
+static bool permit_take_locked(struct pool_part *part, struct pool_plan *plan)
 {
+	struct pool *pool = part->pool;
+
 	if (!count_take(&pool->db->servers, atomic_load_explicit(&pool->db->max_servers, memory_order_relaxed))) {
 		atomic_store(&pool->db->starved, true);
 		plan->full_db = pool->db;
@@ -88,6 +97,7 @@ static bool permit_take_locked(struct pool *pool, struct pool_plan *plan)
 	}
 	pool->servers++;
 	pool->logging_in++;
+	part->held++;
 	plan->permit = (struct permit){ .pool = pool, .logging_in = true };
 	return true;
 }
@@ -100,8 +110,9 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 
 	ASSERT(pool != NULL && pool == part->pool);
 	lock_acquire(&pool->lock);
-	ASSERT(pool->servers > 0);
+	ASSERT(pool->servers > 0 && part->held > 0);
 	pool->servers--;
+	part->held--;
 	if (permit->logging_in) {
 		ASSERT(pool->logging_in > 0);
 		pool->logging_in--;
@@ -181,13 +192,15 @@ static unsigned pool_login_limit_locked(const struct pool *pool)
 	return pool->login_failed || pool->welcome == NULL ? 1 : pool->conf->login_concurrency;
 }
 
-static bool pool_may_open_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
+static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
 {
+	struct pool *pool = part->pool;
+
 	if (pool->logging_in >= pool_login_limit_locked(pool))
 		return false;
 	if (pool->login_failed && now < pool->retry_us)
 		return false;
-	return pool_has_room_locked(pool, now, plan) && permit_take_locked(pool, plan);
+	return pool_has_room_locked(pool, now, plan) && permit_take_locked(part, plan);
 }
 
 /* Reserves an idle server of another worker for this one. */
@@ -208,6 +221,7 @@ static struct server *pool_borrow_locked(struct pool_part *part)
 		server->is_idle = false;
 		server->travel_worker = (uint16_t)part->worker->index;
 		server->travel_slot = SERVER_TRAVEL_NOBODY;
+		other->held--;
 		pool->idle--;
 		pool->travelling++;
 		return server;
@@ -215,23 +229,30 @@ static struct server *pool_borrow_locked(struct pool_part *part)
 	return NULL;
 }
 
+/* True when a client is worth a move of a server to its worker. */
+static bool pool_is_overdue_locked(const struct client *client, uint64_t now)
+{
+	return client->part->held == 0 || client->wait_us + POOL_SLACK_US <= now;
+}
+
 /* What can be done for those who wait. */
 static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
+	const struct client *own = TAILQ_FIRST(&part->waiters);
 
-	if (pool_is_paused(pool))
+	if (pool_is_paused(pool) || pool->waiter_count <= pool->logging_in + pool->travelling)
 		return;
-	if (pool->waiter_count > pool->logging_in + pool->travelling) {
+	if (own != NULL && pool_is_overdue_locked(own, now))
 		plan->borrow = pool_borrow_locked(part);
-		if (plan->borrow == NULL)
-			plan->open = pool_may_open_locked(pool, now, plan);
-	}
+	if (plan->borrow == NULL && pool->idle == 0)
+		plan->open = pool_may_open_locked(part, now, plan);
 }
 
 /* Tops up to min_pool_size, one at a time; never beyond a limit and never by eviction. */
-static void pool_plan_minimum_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
+static void pool_plan_minimum_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
 {
+	struct pool *pool = part->pool;
 	const struct pool_conf *conf = pool->conf;
 
 	if (plan->open || plan->borrow != NULL || pool_is_paused(pool))
@@ -240,7 +261,7 @@ static void pool_plan_minimum_locked(struct pool *pool, uint64_t now, struct poo
 		return;
 	if (!pool->forced_user && !pool_has_clients(pool))
 		return;
-	plan->open = pool_may_open_locked(pool, now, plan);
+	plan->open = pool_may_open_locked(part, now, plan);
 	plan->full_db = NULL;
 	plan->full_account = NULL;
 }
@@ -281,10 +302,39 @@ void pool_run(struct pool_part *part)
 		plan = (struct pool_plan){ .open = false };
 		lock_acquire(&pool->lock);
 		pool_plan_locked(part, now, &plan);
-		pool_plan_minimum_locked(pool, now, &plan);
+		pool_plan_minimum_locked(part, now, &plan);
 		lock_release(&pool->lock);
 		pool_execute(part, &plan);
 	} while (plan.open || plan.borrow != NULL);
+}
+
+/* Looks after the clients in this worker's queue again when they have waited for the slack. */
+static void pool_set_alarm(struct pool_part *part)
+{
+	if (part->pool->engine->worker_count > 1)
+		loop_alarm(part->worker->ctx.loop, POOL_SLACK_US);
+}
+
+static bool pool_has_waiters(struct pool_part *part)
+{
+	bool has;
+
+	lock_acquire(&part->pool->lock);
+	has = !TAILQ_EMPTY(&part->waiters);
+	lock_release(&part->pool->lock);
+	return has;
+}
+
+void pool_on_alarm(struct loop *loop UNUSED, void *arg)
+{
+	struct worker *worker = arg;
+	struct pool_part *part;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		pool_run(part);
+		if (pool_has_waiters(part))
+			pool_set_alarm(part);
+	}
 }
 
 /* ---- the queue ---- */
@@ -333,6 +383,7 @@ void pool_enqueue(struct pool_part *part, struct client *client)
 	pool_plan_locked(part, now, &plan);
 	lock_release(&part->pool->lock);
 	pool_execute(part, &plan);
+	pool_set_alarm(part);
 }
 
 /* ---- checkout and checkin ---- */
@@ -383,7 +434,7 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 		pool_enqueue_locked(part, client, now);
 	} else if (server == NULL && pool_is_failing_locked(pool)) {
 		str_copy(failure, failure_size, pool->failure);
-		plan.open = pool_may_open_locked(pool, now, &plan);
+		plan.open = pool_may_open_locked(part, now, &plan);
 	} else if (server == NULL) {
 		pool_enqueue_locked(part, client, now);
 		pool_plan_locked(part, now, &plan);
@@ -392,6 +443,8 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 	if (LIKELY(server != NULL))
 		return server;
 	pool_execute(part, &plan);
+	if (failure[0] == '\0')
+		pool_set_alarm(part);
 	if (check != NULL) {
 		if (check->dirty)
 			server_close(check, REASON_OBSOLETE);
@@ -401,8 +454,8 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 	return NULL;
 }
 
-/* Whom a free server is for; takes the client off the queue. NULL: nobody waits. */
-static struct client *pool_next_waiter_locked(struct pool_part *part)
+/* Whom a free server is for; takes the client off the queue. NULL: nobody waits, or not long enough for a move. */
+static struct client *pool_next_waiter_locked(struct pool_part *part, uint64_t now)
 {
 	struct client *oldest = TAILQ_FIRST(&part->pool->waiters);
 	struct client *own = TAILQ_FIRST(&part->waiters);
@@ -411,6 +464,8 @@ static struct client *pool_next_waiter_locked(struct pool_part *part)
 		return NULL;
 	if (own != NULL && own->wait_us <= oldest->wait_us + POOL_SLACK_US)
 		oldest = own;
+	else if (own == NULL && !pool_is_overdue_locked(oldest, now))
+		return NULL;
 	pool_dequeue_locked(oldest);
 	oldest->granted = true;
 	return oldest;
@@ -433,6 +488,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 				      enum reason *reason)
 {
 	struct pool *pool = part->pool;
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
 
 	if (UNLIKELY(pool_is_paused(pool))) {
 		*reason = REASON_PAUSE;
@@ -442,11 +498,11 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 		*reason = REASON_TOO_MANY;
 		return CHECKIN_CLOSE;
 	}
-	*client = pool_next_waiter_locked(part);
+	*client = pool_next_waiter_locked(part, now);
 	if (*client == NULL) {
 		server->is_idle = true;
 		server->is_listed = true;
-		server->idle_us = loop_now_us(part->worker->ctx.loop);
+		server->idle_us = now;
 		TAILQ_INSERT_HEAD(&part->idle, server, idle_entry);
 		pool->idle++;
 		return CHECKIN_IDLE;
@@ -456,6 +512,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 	server->travel_worker = (uint16_t)(*client)->part->worker->index;
 	server->travel_slot = (*client)->slot;
 	server->travel_generation = (*client)->slot_generation;
+	part->held--;
 	pool->travelling++;
 	return CHECKIN_AWAY;
 }
@@ -494,12 +551,13 @@ bool pool_remove_idle(struct pool_part *part, struct server *server)
 	return was_idle;
 }
 
-void pool_travel_ended(struct pool *pool)
+void pool_travel_ended(struct pool_part *part)
 {
-	lock_acquire(&pool->lock);
-	ASSERT(pool->travelling > 0);
-	pool->travelling--;
-	lock_release(&pool->lock);
+	lock_acquire(&part->pool->lock);
+	ASSERT(part->pool->travelling > 0);
+	part->pool->travelling--;
+	part->held++;
+	lock_release(&part->pool->lock);
 }
 
 /* ---- the greeting ---- */

@@ -128,6 +128,7 @@ struct pool_part {
 	/* protected by pool->lock */
 	struct server_list idle CACHE_ALIGNED; /* most recently used first */
 	struct client_list waiters;            /* of this part, oldest first */
+	unsigned held;                         /* servers of this part, whatever they do */
 };
 
 /* What pools are found by. */
@@ -203,8 +204,11 @@ void pool_checkin(struct pool_part *part, struct server *server);
 /* Takes a server out of the idle list for its owner; false when somebody else has reserved it. */
 bool pool_remove_idle(struct pool_part *part, struct server *server);
 
-/* A server that travelled has arrived, or died on the way. */
-void pool_travel_ended(struct pool *pool);
+/* A server that travelled has arrived at this part, or was not sent by it after all. */
+void pool_travel_ended(struct pool_part *part);
+
+/* The alarm of a worker's loop: sees to clients that have waited for a server of their own worker long enough. */
+void pool_on_alarm(struct loop *loop, void *arg);
 
 /* True when any client is in this pool. Any thread. */
 bool pool_has_clients(const struct pool *pool);

@@ -511,6 +511,7 @@ static bool route_evict_from(struct pool *pool)
 		TAILQ_REMOVE(&server->part->idle, server, idle_entry);
 		server->is_idle = false;
 		server->travel_slot = SERVER_TRAVEL_EVICT;
+		server->part->held--;
 		pool->idle--;
 		pool->travelling++;
 	}

@@ -340,7 +340,7 @@ static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	server->part = part;
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
 	stream_attach(&server->stream, worker->ctx.loop);
-	pool_travel_ended(server->pool);
+	pool_travel_ended(part);
 	if (server->travel_slot != SERVER_TRAVEL_NOBODY)
 		client = worker_slot_find(worker, server->travel_slot, server->travel_generation);
 	server_set_state(server, SV_IDLE);
@@ -379,7 +379,7 @@ void server_lend(struct loop *loop UNUSED, struct loop_msg *msg)
 		server_travel(server);
 		return;
 	}
-	pool_travel_ended(server->pool);
+	pool_travel_ended(server->part);
 	server_close(server, is_evicted ? REASON_EVICTED : REASON_OBSOLETE);
 }
 

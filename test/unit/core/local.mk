@@ -13,3 +13,7 @@ test_unit_core_test_err_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/core/test_lock
 test_unit_core_test_lock_SOURCES = test/unit/core/test_lock.c
 test_unit_core_test_lock_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/core/test_siphash
+test_unit_core_test_siphash_SOURCES = test/unit/core/test_siphash.c
+test_unit_core_test_siphash_LDADD = $(UNIT_LIBS)
