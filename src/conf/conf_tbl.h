@@ -179,7 +179,7 @@
 	  "Length of the period over which averages are made.") \
 	X(LOG, INT, verbose, NULL, NULL, 0, INT_MAX, "", NONE, CONF_R, \
 	  "1 logs debug lines, 2 or more logs everything; unset means as the command line says.") \
-	X(LOG, ENUM, error_style, "pgbouncer", "postgres", 0, 0, "", ERROR_STYLE, CONF_RL, \
+	X(LOG, ENUM, error_style, "pgbouncer", "postgres", 0, 0, "", ERROR_STYLE, CONF_R, \
 	  "Form of the errors that the pooler itself sends: pgbouncer gives 08P01 and PgBouncer's words, " \
 	  "postgres gives the fitting SQLSTATE with detail and hint.") \
 	\
@@ -240,9 +240,9 @@
 	  "Client connections for each user; 0 means no limit.") \
 	X(POOL, FLAG, server_round_robin, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Use the server that has been idle longest instead of the one used last.") \
-	X(POOL, TIME, pool_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	X(POOL, TIME, pool_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
 	  "Forget a pool without clients and servers after this time; 0 means never.") \
-	X(POOL, TIME, autodb_idle_timeout, "3600", "3600", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	X(POOL, TIME, autodb_idle_timeout, "3600", "3600", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
 	  "Forget an unused database that was made from the * entry after this time; 0 means never.") \
 	\
 	X(SERVER, STR, server_reset_query, "DISCARD ALL", "DISCARD ALL", 0, 0, "", NONE, CONF_R, \
@@ -390,7 +390,7 @@
 	X(TLS_SERVER, STR, server_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
 	  "Cipher suites for TLS 1.3; unset means OpenSSL's.") \
 	\
-	X(NET, FLAG, so_reuseport, "0", "0", 0, 0, "", NONE, CONF_SL, \
+	X(NET, FLAG, so_reuseport, "0", "0", 0, 0, "", NONE, CONF_S, \
 	  "Let several processes listen on the same TCP port.") \
 	X(NET, FLAG, tcp_defer_accept, "1", "1", 0, 0, "", NONE, CONF_R, \
 	  "Accept a TCP connection only once its first bytes are there, at most a second later.") \
