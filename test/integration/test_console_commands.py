@@ -367,6 +367,7 @@ def test_pause_with_no_server_answers_at_once(pooler):
     assert console.run("RESUME") == "RESUME"
 
 
+@pytest.mark.newer
 def test_pause_twenty_times_under_load(make_pooler):
     """No query is lost or answered wrongly, whatever the moment of the pause."""
     p = make_pooler(

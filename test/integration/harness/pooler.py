@@ -1,4 +1,5 @@
 """The pooler under test: its files, its process, and what a test asks of it."""
+import functools
 import os
 import re
 import shutil
@@ -43,6 +44,14 @@ def version():
 def is_pgbouncer():
     """True when the suite is tried against PgBouncer instead of pgsluice: its own settings are then left out."""
     return os.path.basename(binary()).startswith("pgbouncer")
+
+
+@functools.lru_cache
+def is_instrumented():
+    """True for a build with a sanitizer, which needs more memory and time."""
+    with open(binary(), "rb") as f:
+        text = f.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
 
 
 def quote(text):
@@ -135,7 +144,8 @@ class Pooler:
     def start(self, wait=True):
         self.write_files()
         env = dict(os.environ, **self.env)
-        env.setdefault("ASAN_OPTIONS", "exitcode=99:detect_leaks=1:handle_abort=1")
+        # A small quarantine: tests look at the memory of the process.
+        env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":exitcode=99:detect_leaks=1:quarantine_size_mb=8"
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         env.setdefault("TSAN_OPTIONS", "exitcode=66:second_deadlock_stack=1")
         for name in [n for n in env if n.startswith("PG") and n != "PGSLUICE"]:
