@@ -111,7 +111,8 @@ def test_forced_user_is_untouched_by_the_keys_of_a_client(make_pooler, cluster, 
     for _ in range(2):
         c = p.login("other", password="otherpw")
         assert c.value("select current_user") == "scramuser"
-        c.query("select pg_terminate_backend(pg_backend_pid())")
+        c.send(wire.query("select pg_terminate_backend(pg_backend_pid())"))
+        c.expect_close()
 
 
 def test_wrong_password_is_the_clients_error(make_pooler, cluster):
