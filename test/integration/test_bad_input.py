@@ -462,7 +462,7 @@ def test_server_that_cheats_in_scram(make_pooler, cluster, fake_server, mischief
             "server login failed: invalid server signature",
             "server login failed: failed to verify server signature",
         )
-    p.wait_pool("bad", sv_active=0, sv_idle=0)
+    p.wait_pool("bad", "u", sv_active=0, sv_idle=0)
 
 
 LATE_GARBAGE = {

@@ -7,18 +7,6 @@ import threading
 import psycopg
 import pytest
 from harness import wire
-from harness.procs import wait_until
-
-
-def wait_running(cluster, tag, db="app"):
-    wait_until(
-        lambda: cluster.value(
-            "select count(*) from pg_stat_activity where datname = %s and state = 'active'"
-            " and query like %s and pid <> pg_backend_pid()",
-            (db, f"%{tag}%"),
-        ),
-        f"{tag} runs",
-    )
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
@@ -26,7 +14,7 @@ def test_cancel_a_running_query(make_pooler, cluster, mode):
     p = make_pooler(settings={"pool_mode": mode})
     c = p.login()
     c.send(wire.query(f"select pg_sleep(20) /* cancel-{mode}-{os.getpid()} */"))
-    wait_running(cluster, f"cancel-{mode}-{os.getpid()}")
+    cluster.wait_running(f"cancel-{mode}-{os.getpid()}")
     p.cancel(c.key)
     result = c.read_ready()
     assert (result.error.code, result.status) == ("57014", "I")
@@ -48,7 +36,7 @@ def test_cancel_by_the_driver(make_pooler, cluster):
 
     t = threading.Thread(target=work)
     t.start()
-    wait_running(cluster, tag)
+    cluster.wait_running(tag)
     c.cancel()
     t.join(10)
     assert raised and c.execute("select 1").fetchone() == (1,)
@@ -59,7 +47,7 @@ def test_cancel_inside_a_transaction(make_pooler, cluster):
     c = p.login()
     c.query("begin")
     c.send(wire.query(f"select pg_sleep(20) /* intx-{os.getpid()} */"))
-    wait_running(cluster, f"intx-{os.getpid()}")
+    cluster.wait_running(f"intx-{os.getpid()}")
     p.cancel(c.key)
     result = c.read_ready()
     assert (result.error.code, result.status) == ("57014", "E")
@@ -142,7 +130,7 @@ def test_cancel_while_the_pool_is_full(make_pooler, cluster):
     )
     c = p.login()
     c.send(wire.query(f"select pg_sleep(20) /* full-{os.getpid()} */"))
-    wait_running(cluster, f"full-{os.getpid()}")
+    cluster.wait_running(f"full-{os.getpid()}")
     p.cancel(c.key)
     assert c.read_ready().error.code == "57014"
 
@@ -151,7 +139,7 @@ def test_cancel_with_server_behind_unix_socket(make_pooler, cluster):
     p = make_pooler({"app": f"host={cluster.dir} port={cluster.port}"}, settings={"pool_mode": "transaction"})
     c = p.login()
     c.send(wire.query(f"select pg_sleep(20) /* unix-{os.getpid()} */"))
-    wait_running(cluster, f"unix-{os.getpid()}")
+    cluster.wait_running(f"unix-{os.getpid()}")
     with p.raw_unix() as u:
         u.send(struct.pack("!ii", 16, wire.CODE_CANCEL) + c.key)
         u.expect_close()

@@ -1,6 +1,7 @@
 """The console's access rules, its protocol, and the commands that change something."""
 import os
 import pwd
+import re
 import subprocess
 import threading
 
@@ -160,8 +161,7 @@ def test_same_uid_is_worth_nothing_over_tcp_or_for_other_names(make_pooler):
 def test_greeting(pooler):
     c = pooler.raw()
     result = c.login("admin", "pgbouncer", "adminpw", params={"application_name": "console"})
-    version = pooler.show("version")[0]["version"].split()[-1]
-    assert result.params["server_version"] == f"{version}/bouncer"
+    assert re.fullmatch(r"\d+(\.\d+)+/bouncer", result.params["server_version"])
     for key, value in (
         ("client_encoding", "UTF8"),
         ("server_encoding", "UTF8"),
@@ -273,9 +273,16 @@ def test_set_takes_effect(pooler):
 
 
 def in_background(console, command):
-    """Run a command whose answer is deferred; .join() gives its Result."""
+    """Run a command whose answer is deferred; .result() gives it."""
     out = []
-    thread = threading.Thread(target=lambda: out.append(console.conn.query(command)), daemon=True)
+
+    def ask():
+        try:
+            out.append(console.conn.query(command))
+        except (AssertionError, OSError):
+            pass  # no answer: .result() tells
+
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
 
     def join(timeout=15):

@@ -380,7 +380,7 @@ def test_lists(make_pooler, cluster):
         "dns_pending",
     ]
     assert lists["databases"] == 3 and lists["pools"] == 2 and lists["used_servers"] == 2
-    assert lists["used_clients"] == 3, "two and the console"
+    assert lists["used_clients"] == 4, "two, the one that logs in, and the console"
 
 
 def test_config(make_pooler):

@@ -1,5 +1,6 @@
 """Several worker threads: one set of limits, order among those who wait, and sessions that stay apart."""
 import collections
+import os
 import random
 import threading
 import time
@@ -112,16 +113,16 @@ def test_waiters_are_served_in_their_order(make_pooler, threads):
     assert times == sorted(times)
 
 
-def test_parameters_and_cancel_across_threads(make_pooler):
+def test_parameters_and_cancel_across_threads(make_pooler, cluster):
     p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1}, threads=4)
     conns = [p.login(params={"application_name": f"client {n}"}) for n in range(8)]
     for _ in range(4):
         for n, c in enumerate(conns):
             assert c.value("show application_name") == f"client {n}"
-    for c in conns:
-        c.send(wire.query("select pg_sleep(10)"))
-        p.wait_for_log("login attempt")
-        wait_until(lambda: p.pool()["sv_active"] == 1, "it runs")
+    for n, c in enumerate(conns):
+        tag = f"threads-{os.getpid()}-{n}"
+        c.send(wire.query(f"select pg_sleep(10) /* {tag} */"))
+        cluster.wait_running(tag)
         p.cancel(c.key)
         assert c.read_ready().error.code == "57014"
 

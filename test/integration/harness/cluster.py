@@ -167,6 +167,16 @@ log_line_prefix = '%m [%p] %q%u@%d %a '
             (dbname, user, user),
         )
 
+    def wait_running(self, tag):
+        """Wait until a query with this text in it runs; before that a cancel request would find nothing to cancel."""
+        procs.wait_until(
+            lambda: self.value(
+                "select count(*) from pg_stat_activity where state = 'active' and query like %s and pid <> pg_backend_pid()",
+                (f"%{tag}%",),
+            ),
+            f"the query {tag} runs",
+        )
+
     def dsn(self, **extra):
         """A [databases] value that leads here over TCP."""
         return " ".join(["host=127.0.0.1", f"port={self.port}"] + [f"{k}={v}" for k, v in extra.items()])
