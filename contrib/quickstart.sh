@@ -301,9 +301,10 @@ start_sluice()
 
 # --- what is shown
 
+# console COMMAND [option of psql]
 console()
 {
-	"$pgbin/psql" -X -w -P pager=off -h 127.0.0.1 -p "$port" -U pgsluice pgsluice -c "$1" </dev/null ||
+	"$pgbin/psql" -X -w -P pager=off ${2:+"$2"} -h 127.0.0.1 -p "$port" -U pgsluice pgsluice -c "$1" </dev/null ||
 		die "the console did not answer '$1'" "see $state/pgsluice.log"
 }
 
@@ -322,7 +323,7 @@ show_console()
 	say "SHOW POOLS, in the console"
 	console 'show pools'
 	say "SHOW STATS"
-	console 'show stats'
+	console 'show stats' --expanded
 }
 
 show_what_runs()
