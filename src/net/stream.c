@@ -201,12 +201,13 @@ static void stream_flush(struct stream *s)
 
 	if (err == -E_AGAIN)
 		return;
-	if (err == 0) {
+	if (err == 0)
 		buf_consume(&s->out, (uint32_t)sent);
-		if (stream_is_choked(s))
-			return;
-		stream_rearm(s);
-	}
+	else
+		buf_clear(&s->out); /* nobody will ever take it */
+	if (stream_is_choked(s))
+		return;
+	stream_rearm(s);
 	s->ops->on_drained(s->owner, err);
 }
 
@@ -215,11 +216,14 @@ static void stream_event_cb(evutil_socket_t fd UNUSED, short what, void *arg)
 	struct stream *s = arg;
 
 	if (UNLIKELY((what & EV_WRITE) != 0)) {
-		if (!stream_is_choked(s)) {
+		if (s->connecting) {
+			s->connecting = false;
 			stream_arm(s, 0);
 			s->ops->on_event(s->owner);
-		} else {
+		} else if (stream_is_choked(s)) {
 			stream_flush(s);
+		} else {
+			stream_rearm(s);
 		}
 		return; /* the owner may be gone; level-triggered readiness comes again */
 	}
@@ -251,5 +255,6 @@ void stream_watch_connect(struct stream *s, struct loop *loop)
 {
 	ASSERT(s->loop == NULL);
 	s->loop = loop;
+	s->connecting = true;
 	stream_arm(s, EV_WRITE);
 }

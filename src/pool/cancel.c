@@ -274,15 +274,37 @@ void cancel_detach(struct worker *worker, struct server *server)
 	}
 }
 
+/* PostgreSQL has the request but does not close: nobody knows when its signal comes, so the server is not used again.
+ */
+static void cancel_give_up(struct cancel *cancel)
+{
+	struct server *server = cancel->server;
+
+	cancel->server = NULL;
+	cancel_end(cancel, REASON_CANCEL_TIMEOUT);
+	if (server == NULL)
+		return;
+	server->cancels--;
+	server->dirty = true;
+	if (server->state == SV_CANCELED)
+		server_close(server, REASON_DOUBT);
+}
+
 void cancel_sweep(struct worker *worker, uint64_t now_us)
 {
 	uint64_t timeout_us = worker->ctx.snap->conf->cancel_wait_timeout_us;
 	struct cancel *cancel;
 	struct cancel *next;
 
+	if (timeout_us == 0)
+		return;
 	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
 		next = TAILQ_NEXT(cancel, entry);
-		if (timeout_us > 0 && !cancel->sent && cancel->start_us + timeout_us <= now_us)
+		if (cancel->start_us + timeout_us > now_us)
+			continue;
+		if (cancel->sent)
+			cancel_give_up(cancel);
+		else
 			cancel_end(cancel, REASON_CANCEL_TIMEOUT);
 	}
 }

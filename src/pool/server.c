@@ -303,7 +303,6 @@ static void server_on_drained(void *owner, int err)
 
 	if (err < 0) {
 		server->track.broken = true; /* the end is about to be read */
-		buf_clear(&server->stream.out);
 		stream_want_read(&server->stream, true);
 		return;
 	}
