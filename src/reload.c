@@ -17,7 +17,7 @@ void reload_apply_log(const struct conf *conf, bool required)
 {
 	struct log_setup setup = {
 		.quiet = reload_cli.quiet,
-		.verbose = conf->set_in_file[CONF_ID_verbose] ? conf->verbose : reload_cli.verbose,
+		.verbose = conf->verbose,
 		.file = conf->logfile,
 		.file_required = required,
 		.syslog = conf->syslog != 0,
@@ -42,6 +42,18 @@ static void reload_log_messages(struct conf_error *err)
 	for (size_t i = 0; i < err->count; i++)
 		log_write(err->messages[i].level, "%s", err->messages[i].text);
 	conf_error_fini(err);
+}
+
+/* What the file leaves open the command line says; then a word about what was read. */
+static void reload_complete(struct conf *conf)
+{
+	if (!conf->set_in_file[CONF_ID_verbose])
+		conf->verbose = reload_cli.verbose;
+	log_debug("read %s: %zu databases, %zu users, %zu peers", conf->file, conf->db_count, conf->user_count,
+		  conf->peer_count);
+	for (size_t i = 0; i < conf->db_count; i++)
+		log_noise("database %s: dbname=%s host=%s port=%d", conf->dbs[i].name, conf->dbs[i].dbname,
+			  conf->dbs[i].host.count == 0 ? "" : conf->dbs[i].host.text, conf->dbs[i].port);
 }
 
 /*
@@ -76,6 +88,7 @@ struct snapshot *reload_first(const char *path)
 	reload_log_messages(&messages);
 	if (err != 0)
 		return NULL;
+	reload_complete(conf);
 	/* at the start the entries before a fault are better than no service */
 	if (reload_users(conf, NULL, &users) != 0)
 		log_warning("going on with the %zu users before the fault", users_count(users));
@@ -101,6 +114,7 @@ int reload_run(struct engine *engine)
 		users_release(&users);
 		conf_release(&conf);
 	} else {
+		reload_complete(conf);
 		snap = snapshot_new(conf, users);
 		reload_apply_log(conf, false);
 		engine_reload(engine, snap);
@@ -121,8 +135,6 @@ int reload_set(struct engine *engine, const char *key, const char *value)
 	err = conf_set(old->conf, key, value, &conf, &messages);
 	reload_log_messages(&messages);
 	if (err == 0) {
-		if (conf_id_of(key) == CONF_ID_verbose)
-			conf->set_in_file[CONF_ID_verbose] = true; /* beats the command line from now on */
 		users = users_hold(old->users);
 		reload_apply_log(conf, false);
 		engine_reload(engine, snapshot_new(conf, users));

@@ -220,8 +220,46 @@ static void admin_adopt(struct loop *loop UNUSED, struct loop_msg *msg)
 	free(h);
 }
 
+static struct console *admin_find_key(struct admin *a, const uint8_t key[8])
+{
+	struct console *c;
+
+	TAILQ_FOREACH (c, &a->consoles, entry)
+		if (mem_equal_ct(c->cancel_key, key, sizeof(c->cancel_key)))
+			return c;
+	return NULL;
+}
+
+/* Ends a wait of this session; a PAUSE of everything is undone, one of a database stays. */
+static void admin_cancel_wait(struct console *c)
+{
+	struct engine *engine = c->admin->engine;
+
+	if (atomic_load(&engine->mode) == ENGINE_PAUSED && atomic_load(&engine->shutdown) == SHUTDOWN_NONE)
+		engine_set_mode(engine, ENGINE_ACTIVE);
+	if (c->wait != CONSOLE_WAIT_NOTHING && c->wait != CONSOLE_WAIT_WORKERS)
+		console_finish_error(c, "57014", "canceled by the user");
+}
+
+static void admin_cancel(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	struct console_cancel *cancel = CONTAINER_OF(msg, struct console_cancel, msg);
+	struct admin *a = admin_instance;
+	struct console *c;
+
+	ASSERT(a != NULL);
+	c = admin_find_key(a, cancel->cancel_key);
+	log_debug("cancel request: %s", reason_text(c == NULL ? REASON_CANCEL_UNKNOWN : REASON_CANCEL_CONSOLE));
+	if (c != NULL && c->is_admin)
+		admin_cancel_wait(c);
+	close(cancel->fd);
+	atomic_fetch_sub_explicit(&a->engine->client_count, 1, memory_order_relaxed);
+	free(cancel);
+}
+
 const struct engine_ops admin_engine_ops = {
 	.console_adopt = admin_adopt,
+	.console_cancel = admin_cancel,
 };
 
 struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void *ctx)

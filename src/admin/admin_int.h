@@ -24,9 +24,6 @@ TAILQ_HEAD(console_list, console);
 /* What `SHOW VERSION` says. */
 #define ADMIN_VERSION   PACKAGE_STRING
 
-/* The version of PgBouncer that the console is compatible with; drivers read it from server_version. */
-#define ADMIN_COMPAT    "1.25.2"
-
 struct admin {
 	struct engine *engine;
 	const struct admin_ops *ops;

@@ -213,6 +213,7 @@ void console_notice(struct console *c, const char *text, const char *detail)
 		.sqlstate = slice_of("00000"),
 		.message = slice_of(text),
 		.detail = slice_of(detail),
+		.full_fields = detail != NULL,
 	};
 
 	console_note(c, build_notice(&c->reply, &report));
@@ -356,7 +357,7 @@ static void console_on_event(void *owner)
 static void console_welcome(struct console *c)
 {
 	const char *const params[][2] = {
-		{ "server_version", ADMIN_COMPAT "/bouncer" },
+		{ "server_version", PACKAGE_VERSION "/bouncer" },
 		{ "client_encoding", "UTF8" },
 		{ "server_encoding", "UTF8" },
 		{ "DateStyle", "ISO" },

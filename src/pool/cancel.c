@@ -231,24 +231,43 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	}
 }
 
+/* The key is one of a console session, or looks like one: the control loop knows. */
+static void cancel_to_console(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN])
+{
+	struct console_cancel *cancel = xcalloc(1, sizeof(*cancel));
+
+	cancel->msg.fn = engine->ops->console_cancel;
+	cancel->fd = fd;
+	memcpy(cancel->cancel_key, key, CANCEL_KEY_LEN);
+	loop_post(engine->control, &cancel->msg);
+}
+
 void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], uint64_t now_us)
 {
-	struct cancel *cancel = xcalloc(1, sizeof(*cancel));
+	struct cancel *cancel;
+	uint16_t generation;
 	unsigned worker;
+	uint32_t slot;
 
+	cancel_key_read(engine, key, &worker, &slot, &generation);
+	if (worker == CANCEL_WORKER_CONSOLE) {
+		cancel_to_console(engine, fd, key);
+		return;
+	}
+	if (worker >= engine->worker_count) {
+		log_debug("cancel request: %s", reason_text(REASON_CANCEL_UNKNOWN));
+		atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+		close(fd);
+		return;
+	}
+	cancel = xcalloc(1, sizeof(*cancel));
 	cancel->magic = CANCEL_MAGIC;
 	cancel->client_fd = fd;
 	cancel->start_us = now_us;
 	cancel->stream.fd = -1;
 	memcpy(cancel->key, key, CANCEL_KEY_LEN);
-	cancel_key_read(engine, key, &worker, &cancel->slot, &cancel->generation);
-	if (worker >= engine->worker_count) {
-		log_debug("cancel request: %s", reason_text(REASON_CANCEL_UNKNOWN));
-		atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
-		close(fd);
-		free(cancel);
-		return;
-	}
+	cancel->slot = slot;
+	cancel->generation = generation;
 	cancel->msg.fn = cancel_arrive;
 	loop_post(engine->workers[worker]->ctx.loop, &cancel->msg);
 }

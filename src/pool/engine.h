@@ -96,11 +96,18 @@ struct console_handover {
 	uint8_t pending[];
 };
 
+/* A cancel request for a console session. */
+struct console_cancel {
+	struct loop_msg msg; /* the receiver frees the object */
+	int fd;              /* of the one who asks; the receiver closes it and takes it off client_count */
+	uint8_t cancel_key[8];
+};
+
 /* What the layers above give to the engine. */
 struct engine_ops {
 	/* Runs on the control loop; takes over the object. */
 	void (*console_adopt)(struct loop *loop, struct loop_msg *msg);
-	/* Runs on the control loop: a cancel request for a console session. */
+	/* Runs on the control loop; takes over the object. */
 	void (*console_cancel)(struct loop *loop, struct loop_msg *msg);
 };
 
