@@ -1,0 +1,33 @@
+# The torture programs: built by make check, run by test/torture/run.sh. They share nothing with src/.
+check_PROGRAMS += test/torture/torture test/torture/chaos
+
+test_torture_torture_SOURCES = \
+	test/torture/torture.c \
+	test/torture/actor.h \
+	test/torture/bytes.c test/torture/bytes.h \
+	test/torture/cancel.c test/torture/cancel.h \
+	test/torture/check.c test/torture/check.h \
+	test/torture/client.c test/torture/client.h \
+	test/torture/direct.c test/torture/direct.h \
+	test/torture/ledger.c test/torture/ledger.h \
+	test/torture/options.h \
+	test/torture/piece.c test/torture/piece.h \
+	test/torture/report.c test/torture/report.h \
+	test/torture/rng.h \
+	test/torture/script.c test/torture/script.h \
+	test/torture/shape.c test/torture/shape.h test/torture/shape_tbl.h \
+	test/torture/shape_copy.c \
+	test/torture/shape_ext.c \
+	test/torture/shape_named.c \
+	test/torture/shape_sql.c
+test_torture_torture_CPPFLAGS = -D_GNU_SOURCE
+
+test_torture_chaos_SOURCES = \
+	test/torture/chaos.c \
+	test/torture/bytes.c test/torture/bytes.h \
+	test/torture/direct.c test/torture/direct.h \
+	test/torture/rng.h \
+	test/torture/sabotage.c test/torture/sabotage.h
+test_torture_chaos_CPPFLAGS = -D_GNU_SOURCE
+
+EXTRA_DIST += test/torture/run.sh

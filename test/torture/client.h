@@ -1,0 +1,27 @@
+#ifndef TORTURE_CLIENT_H
+#define TORTURE_CLIENT_H
+
+/*
+ * A client: connects, logs in, plays script after script, judges all that comes, and every now and then leaves at a
+ * random byte to come back under another name. Clients of one thread share an epoll descriptor; nothing of a client
+ * is touched by another thread.
+ */
+#include "ledger.h"
+#include "options.h"
+
+struct client;
+
+/* Makes the client of a slot; ledger and opt must outlive it. */
+struct client *client_new(const struct options *opt, int epoll_fd, unsigned slot, struct ledger *ledger);
+void client_free(struct client *c);
+
+/* What epoll reported for the client. */
+void client_on_event(struct client *c, unsigned events);
+
+/* To be called every few milliseconds: timers. With stop, no further operation is started. */
+void client_tick(struct client *c, int64_t now, bool stop);
+
+/* True when a stopped client has come to its end. */
+bool client_is_gone(const struct client *c);
+
+#endif

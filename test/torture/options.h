@@ -1,0 +1,26 @@
+#ifndef TORTURE_OPTIONS_H
+#define TORTURE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the command line says; see the table of options in torture.c. Constant while clients run. */
+struct options {
+	const char *host, *user, *dbname; /* the pooler */
+	int port;
+	const char *check_host; /* PostgreSQL itself */
+	int check_port;
+	const char *check_dbname;
+	const char *only;        /* list of shapes, or NULL */
+	unsigned clients;        /* concurrent clients */
+	unsigned threads;        /* threads of the generator */
+	unsigned duration_s;     /* how long operations are started */
+	unsigned stall_s;        /* silence that counts as a failure */
+	unsigned disconnect_ppm; /* operations, in a million, that the client leaves in the middle */
+	unsigned cancel_ppm;     /* operations, in a million, during which a cancel request is sent */
+	uint64_t seed;
+	bool chaos; /* servers may be lost, sessions with them */
+	bool named; /* named prepared statements, too */
+};
+
+#endif

@@ -1,0 +1,228 @@
+#!/bin/sh
+# Tortures a pooler: starts PostgreSQL, the chaos relay in front of it, the pooler in front of that, and lets the
+# generator loose on it all. Ends with the generator's last line and exit status. See --help.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes named= sabotage= keep= gen_threads=1 pool_size=20 only=
+stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1
+
+usage()
+{
+	cat <<END
+usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on PostgreSQL itself)
+  --seconds N       how long (30)
+  --clients N       concurrent clients (200)
+  --pool-size N     servers they share (20)
+  --threads N       the pooler's "threads" setting (not written when absent)
+  --seed S          seed of all chance (the process id)
+  --no-chaos        the relay is transparent, no session may be lost
+  --level N         multiplies all rates of the relay (1)
+  --named           named prepared statements, too
+  --only A,B        only these shapes
+  --gen-threads N   threads of the generator (1)
+  --stall N         seconds of silence that are a failure (60)
+  --profile NAME    section header of the ini file, pgbouncer or pgsluice (pgbouncer)
+  --set 'key = v'   one more line for the ini file; may be repeated
+  --bindir DIR      where torture and chaos were built (guessed)
+  --sabotage KIND   the relay misbehaves, and it is a failure when the generator does not notice:
+                    cross double drop swap status byte mute cancel write; all = each of them for a few seconds
+  --keep            keep the directory with logs (kept after a failure, too)
+END
+	exit "$1"
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--no-chaos) chaos=no ;;
+	--named) named=--named ;;
+	--keep) keep=yes ;;
+	--help) usage 0 ;;
+	--pooler | --seconds | --clients | --pool-size | --threads | --seed | --level | --only | --gen-threads | \
+		--stall | --profile | --set | --bindir | --sabotage)
+		[ $# -ge 2 ] || usage 2
+		case $1 in
+		--pooler) pooler=$2 ;;
+		--seconds) seconds=$2 ;;
+		--clients) clients=$2 ;;
+		--pool-size) pool_size=$2 ;;
+		--threads) threads=$2 ;;
+		--seed) seed=$2 ;;
+		--level) level=$2 ;;
+		--only) only=$2 ;;
+		--gen-threads) gen_threads=$2 ;;
+		--stall) stall=$2 ;;
+		--profile) profile=$2 ;;
+		--set) extra="$extra$2
+" ;;
+		--bindir) bindir=$2 ;;
+		--sabotage) sabotage=$2 ;;
+		esac
+		shift
+		;;
+	*) usage 2 ;;
+	esac
+	shift
+done
+[ -n "$pooler" ] || usage 2
+
+if [ "$sabotage" = all ]; then
+	for kind in cross double drop swap status byte mute cancel write; do
+		echo "== sabotage $kind"
+		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
+			--bindir "$bindir" --sabotage "$kind" | tail -n 1
+	done
+	exit 0
+fi
+
+for dir in "$bindir" "$here" "$PWD/test/torture" "$PWD"; do
+	[ -n "$dir" ] && [ -x "$dir/torture" ] && [ -x "$dir/chaos" ] && break
+	dir=
+done
+[ -n "$dir" ] || { echo "run.sh: torture and chaos are not built (make check TESTS=), or give --bindir" >&2; exit 3; }
+bindir=$dir
+
+pgbin=${PGBIN:-}
+for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin "$(dirname "$(command -v postgres || echo /)")"; do
+	[ -n "$pgbin" ] || { [ -x "$dir/initdb" ] && pgbin=$dir; }
+done
+[ -n "$pgbin" ] || { echo "run.sh: no PostgreSQL (set PGBIN)" >&2; exit 3; }
+
+# PostgreSQL and poolers refuse to run as root.
+as=
+if [ "$(id -u)" = 0 ]; then
+	as="setpriv --reuid=postgres --regid=postgres --clear-groups --"
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/torture.XXXXXX")
+[ -z "$as" ] || chown postgres "$work"
+chmod 755 "$work"
+pooler_pid= chaos_pid=
+
+cleanup()
+{
+	status=$?
+	trap - EXIT INT TERM
+	# The pooler may hang; it is not asked twice.
+	for pid in $pooler_pid $chaos_pid; do
+		kill "$pid" 2>/dev/null || true
+	done
+	sleep 0.3
+	[ -z "$pooler_pid" ] || kill -9 "$pooler_pid" 2>/dev/null || true
+	if [ -f "$work/data/postmaster.pid" ]; then
+		$as "$pgbin/pg_ctl" -D "$work/data" -m immediate -w stop >/dev/null 2>&1 || true
+	fi
+	if [ -n "$keep" ] || { [ $status -ne 0 ] && [ -z "$sabotage" ]; }; then
+		rm -rf "$work/data"
+		echo "run.sh: logs are in $work" >&2
+	else
+		rm -rf "$work"
+	fi
+	exit $status
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+$as "$pgbin/initdb" -D "$work/data" -U postgres -A trust -E UTF8 --locale=C >"$work/initdb.log" 2>&1
+cat >>"$work/data/postgresql.conf" <<END
+listen_addresses = ''
+unix_socket_directories = '$work'
+port = 5432
+max_connections = 300
+fsync = off
+synchronous_commit = off
+max_wal_size = 1GB
+log_min_messages = fatal
+END
+$as "$pgbin/pg_ctl" -D "$work/data" -l "$work/postgres.log" -w start >/dev/null
+$as "$pgbin/createdb" -h "$work" -U postgres tt
+
+rates=
+if [ "$chaos" = yes ] && [ -z "$sabotage" ]; then
+	rates="--reset $((300 * level)) --half $((100 * level)) --delay $((3000 * level)) --split $((30000 * level)) \
+		--merge $((5000 * level)) --cancel $((50000 * level))"
+fi
+"$bindir/chaos" --listen 0 --host "$work" --port 5432 --seed "$seed" $rates \
+	${sabotage:+--sabotage "$sabotage" --one-in 300} >"$work/chaos.log" 2>&1 &
+chaos_pid=$!
+chaos_port=
+for i in 1 2 3 4 5 6 7 8 9 10; do
+	chaos_port=$(sed -n 's/^port //p' "$work/chaos.log")
+	[ -z "$chaos_port" ] || break
+	sleep 0.1
+done
+[ -n "$chaos_port" ] || { echo "run.sh: the relay does not start" >&2; exit 3; }
+
+# Prints nothing when something listens on the port already.
+port_is_free()
+{
+	hex=$(printf ':%04X' "$1")
+	! grep -q "$hex 00000000:0000 0A" /proc/net/tcp
+}
+
+port=$((20000 + $$ % 10000))
+while ! port_is_free $port; do
+	port=$((port + 1))
+done
+echo '"postgres" ""' >"$work/userlist.txt"
+cat >"$work/pooler.ini" <<END
+[databases]
+tt = host=127.0.0.1 port=$chaos_port dbname=tt
+
+[$profile]
+listen_addr = 127.0.0.1
+listen_port = $port
+unix_socket_dir =
+auth_type = trust
+auth_file = $work/userlist.txt
+pool_mode = transaction
+default_pool_size = $pool_size
+max_client_conn = 5000
+server_login_retry = 1
+logfile = $work/pooler.log
+pidfile = $work/pooler.pid
+${threads:+threads = $threads}
+${named:+max_prepared_statements = 50}
+$extra
+END
+if [ "$pooler" = none ]; then
+	port=$chaos_port
+else
+	(cd / && exec $as "$pooler" "$work/pooler.ini" >"$work/pooler.out" 2>&1) &
+	pooler_pid=$!
+	i=0
+	while port_is_free $port; do
+		i=$((i + 1))
+		if [ $i -gt 100 ] || ! kill -0 $pooler_pid 2>/dev/null; then
+			echo "run.sh: the pooler does not start:" >&2
+			tail -n 5 "$work/pooler.out" >&2
+			exit 3
+		fi
+		sleep 0.1
+	done
+fi
+
+status=0
+no_chaos=
+[ -n "$rates" ] || no_chaos=--no-chaos
+"$bindir/torture" --host 127.0.0.1 --port $port --dbname tt --check-host "$work" --check-port 5432 \
+	--clients "$clients" --threads "$gen_threads" --duration "$seconds" --seed "$seed" --stall "$stall" \
+	$no_chaos $named ${only:+--only "$only"} >"$work/torture.log" 2>&1 &
+torture_pid=$!
+tail -f --pid=$torture_pid -n +1 "$work/torture.log" &
+wait $torture_pid || status=$?
+wait $! 2>/dev/null || true
+if [ -n "$pooler_pid" ] && ! kill -0 $pooler_pid 2>/dev/null; then
+	echo "run.sh: the pooler has ended by itself"
+	tail -n 30 "$work/pooler.out"
+	status=1
+fi
+if [ -n "$sabotage" ]; then
+	if [ $status -eq 0 ]; then
+		echo "run.sh: the sabotage was not noticed"
+		exit 1
+	fi
+	echo "run.sh: sabotage $sabotage was noticed: $(tail -n 1 "$work/torture.log")"
+	exit 0
+fi
+exit $status
