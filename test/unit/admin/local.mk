@@ -1,0 +1,7 @@
+UNIT_TESTS += test/unit/admin/test_console
+test_unit_admin_test_console_SOURCES = test/unit/admin/test_console.c
+test_unit_admin_test_console_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/admin/test_show
+test_unit_admin_test_show_SOURCES = test/unit/admin/test_show.c
+test_unit_admin_test_show_LDADD = $(UNIT_LIBS)

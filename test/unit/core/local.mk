@@ -17,3 +17,7 @@ test_unit_core_test_lock_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/core/test_siphash
 test_unit_core_test_siphash_SOURCES = test/unit/core/test_siphash.c
 test_unit_core_test_siphash_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/core/test_pidfile
+test_unit_core_test_pidfile_SOURCES = test/unit/core/test_pidfile.c
+test_unit_core_test_pidfile_LDADD = $(UNIT_LIBS)

@@ -1,0 +1,539 @@
+/*
+ * Console sessions over a socket pair, with a real engine behind them that
+ * has no listening sockets and no servers: who may run what, what the answers
+ * say, what commands do. The test is the client; the control loop has a thread
+ * of its own.
+ */
+#include "admin/admin.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include "admin/show.h"
+#include "core/alloc.h"
+#include "core/log.h"
+#include "pool/cancel.h"
+#include "proto/build.h"
+#include "proto/frame.h"
+#include "proto/parse.h"
+
+static const char conf_text[] = "[databases]\napp = host=127.0.0.1 port=1\n[pgbouncer]\n"
+				"unix_socket_dir =\nthreads = 2\nauth_type = trust\n";
+
+static struct engine *engine;
+static struct admin *admin;
+
+/* What the fake program was asked for. */
+static atomic_int reloads;
+static atomic_int reload_result;
+static atomic_int shutdown_asked;
+static char last_set[64];
+
+static int fake_reload(void *ctx UNUSED)
+{
+	atomic_fetch_add(&reloads, 1);
+	return atomic_load(&reload_result);
+}
+
+static int fake_set(void *ctx UNUSED, const char *key, const char *value)
+{
+	str_format(last_set, sizeof(last_set), "%s=%s", key, value);
+	return strcmp(value, "bad") == 0 ? -E_SYNTAX : 0;
+}
+
+static void fake_shutdown(void *ctx UNUSED, enum engine_shutdown how)
+{
+	atomic_store(&shutdown_asked, (int)how);
+}
+
+static const struct admin_ops fake_ops = { fake_reload, fake_set, fake_shutdown };
+
+static int read_conf(void *ctx UNUSED, const char *path UNUSED, char **text, size_t *len)
+{
+	*text = xstrdup(conf_text);
+	*len = strlen(conf_text);
+	return 0;
+}
+
+static int setup(void **state UNUSED)
+{
+	const struct log_setup quiet = { .quiet = true };
+	struct conf_error err;
+	struct conf *conf;
+
+	log_configure(&quiet);
+	conf_error_init(&err);
+	if (conf_load_from(read_conf, NULL, "test.ini", &conf, &err) != 0)
+		return -1;
+	conf_error_fini(&err);
+	engine = engine_new(snapshot_new(conf, users_new_empty()), &admin_engine_ops);
+	admin = admin_new(engine, &fake_ops, NULL);
+	engine_start(engine);
+	loop_start_thread(engine->control);
+	return 0;
+}
+
+static int teardown(void **state UNUSED)
+{
+	loop_stop(engine->control);
+	loop_join(engine->control);
+	admin_stop(admin);
+	engine_free(&engine);
+	admin_free(&admin);
+	return 0;
+}
+
+/* ---- a client ---- */
+
+struct session {
+	int fd;
+	uint8_t key[8];
+};
+
+struct reply {
+	char types[64]; /* of the messages, rows counted once */
+	char text[512]; /* of the error or notice */
+	char detail[2048];
+	char state[8];
+	char tag[128];
+	unsigned rows;
+	bool closed;
+};
+
+static void read_exact(struct session *s, void *p, size_t n, bool *closed)
+{
+	size_t got = 0;
+
+	while (got < n) {
+		ssize_t r = recv(s->fd, (uint8_t *)p + got, n - got, 0);
+
+		if (r <= 0) {
+			*closed = true;
+			return;
+		}
+		got += (size_t)r;
+	}
+}
+
+static void note_message(struct reply *r, uint8_t type, struct slice body)
+{
+	struct parse_report report;
+	struct slice tag;
+	size_t n = strlen(r->types);
+
+	if (type == BE_DATA_ROW)
+		r->rows++;
+	if (n + 1 < sizeof(r->types) && (n == 0 || type != BE_DATA_ROW || r->types[n - 1] != (char)BE_DATA_ROW))
+		r->types[n] = (char)type;
+	if (type == BE_ERROR || type == BE_NOTICE) {
+		assert_int_equal(parse_report(body, &report), 0);
+		str_copy_slice(r->text, sizeof(r->text), report.message);
+		str_copy_slice(r->detail, sizeof(r->detail), report.detail);
+		str_copy_slice(r->state, sizeof(r->state), report.sqlstate);
+	} else if (type == BE_COMMAND_COMPLETE) {
+		assert_int_equal(parse_command_complete(body, &tag), 0);
+		str_copy_slice(r->tag, sizeof(r->tag), tag);
+	}
+}
+
+/* Reads up to ReadyForQuery or the end. */
+static void read_reply(struct session *s, struct reply *r)
+{
+	memset(r, 0, sizeof(*r));
+	for (;;) {
+		uint8_t head[FRAME_HEADER];
+		struct frame f;
+		uint8_t *body;
+
+		read_exact(s, head, sizeof(head), &r->closed);
+		if (r->closed)
+			return;
+		assert_int_equal(frame_read(head, sizeof(head), 1 << 20, &f), 0);
+		body = xmalloc(f.size);
+		read_exact(s, body, f.size - FRAME_HEADER, &r->closed);
+		assert_false(r->closed);
+		note_message(r, f.type, slice_make(body, f.size - FRAME_HEADER));
+		free(body);
+		if (f.type == BE_READY)
+			return;
+	}
+}
+
+static struct session open_session_with(bool is_admin, const void *pending, size_t n)
+{
+	const struct timeval timeout = { .tv_sec = 20 };
+	struct console_handover *h = xcalloc(1, sizeof(*h) + n);
+	struct session s;
+	struct reply r;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), 0);
+	s.fd = fds[0];
+	h->msg.fn = admin_engine_ops.console_adopt;
+	h->fd = fds[1];
+	h->id = engine_next_id(engine);
+	h->connect_us = 1;
+	h->is_admin = is_admin;
+	h->is_unix = true;
+	cancel_key_make(engine, CANCEL_WORKER_CONSOLE, (uint32_t)h->id, 7, h->cancel_key);
+	memcpy(s.key, h->cancel_key, sizeof(s.key));
+	str_copy(h->user, sizeof(h->user), is_admin ? "boss" : "watcher");
+	str_copy(h->database, sizeof(h->database), "pgbouncer");
+	h->pending_len = n;
+	if (n > 0)
+		memcpy(h->pending, pending, n);
+	atomic_fetch_add(&engine->client_count, 1);
+	loop_post(engine->control, &h->msg);
+	read_reply(&s, &r);
+	assert_string_equal(r.types, "RSSSSSSSKZ");
+	return s;
+}
+
+static struct session open_session(bool is_admin)
+{
+	return open_session_with(is_admin, NULL, 0);
+}
+
+static void close_session(struct session *s)
+{
+	close(s->fd);
+}
+
+static void send_query(struct session *s, const char *sql)
+{
+	struct buf b;
+
+	buf_init(&b, 1 << 20);
+	assert_int_equal(build_query(&b, slice_of(sql)), 0);
+	assert_int_equal(send(s->fd, buf_ptr(&b), buf_len(&b), MSG_NOSIGNAL), buf_len(&b));
+	buf_fini(&b);
+}
+
+static struct reply ask(struct session *s, const char *sql)
+{
+	struct reply r;
+
+	send_query(s, sql);
+	read_reply(s, &r);
+	return r;
+}
+
+static void expect_error(struct session *s, const char *sql, const char *text)
+{
+	struct reply r = ask(s, sql);
+
+	assert_string_equal(r.types, "EZ");
+	assert_string_equal(r.text, text);
+	assert_string_equal(r.state, "08P01");
+}
+
+static void expect_tag(struct session *s, const char *sql, const char *tag)
+{
+	struct reply r = ask(s, sql);
+
+	assert_string_equal(r.text, "");
+	assert_string_equal(r.tag, tag);
+}
+
+/* ---- rights ---- */
+
+/* A well-formed use of each command. */
+static void example_of(const struct command *command, char *dst, size_t size)
+{
+	switch (command->arg) {
+	case COMMAND_ARG_NONE:
+	case COMMAND_ARG_DB:
+	case COMMAND_ARG_SHUTDOWN:
+		str_format(dst, size, "%s", command->name);
+		break;
+	case COMMAND_ARG_NEED_DB:
+		str_format(dst, size, "%s app", command->name);
+		break;
+	case COMMAND_ARG_ID:
+		str_format(dst, size, "%s 1", command->name);
+		break;
+	case COMMAND_ARG_SHOW:
+		str_format(dst, size, "%s VERSION", command->name);
+		break;
+	case COMMAND_ARG_SET:
+		str_format(dst, size, "%s pool_mode = session", command->name);
+		break;
+	}
+}
+
+static void test_rights_of_every_command(void **state UNUSED)
+{
+	struct session watcher = open_session(false);
+	size_t refused = 0;
+	char sql[128];
+
+	for (size_t i = 0; command_at(i) != NULL; i++) {
+		const struct command *command = command_at(i);
+
+		example_of(command, sql, sizeof(sql));
+		if (command->arg == COMMAND_ARG_SHOW) {
+			expect_tag(&watcher, sql, "SHOW");
+		} else {
+			assert_int_equal(command->right, COMMAND_FOR_ADMIN);
+			expect_error(&watcher, sql, "admin access needed");
+			refused++;
+		}
+	}
+	assert_int_equal(refused, 11);
+	assert_int_equal(atomic_load(&reloads), 0);
+	assert_int_equal(atomic_load(&shutdown_asked), SHUTDOWN_NONE);
+	assert_int_equal(atomic_load(&engine->mode), ENGINE_ACTIVE);
+	close_session(&watcher);
+}
+
+static void test_every_table_for_everybody(void **state UNUSED)
+{
+	for (int is_admin = 0; is_admin <= 1; is_admin++) {
+		struct session s = open_session(is_admin != 0);
+		char sql[128];
+
+		for (size_t i = 0; show_at(i) != NULL; i++) {
+			struct reply r;
+
+			str_format(sql, sizeof(sql), "%s %s", i % 2 == 0 ? "show" : "SELECT", show_at(i)->name);
+			r = ask(&s, sql);
+			assert_string_equal(r.tag, "SHOW");
+			assert_int_equal(r.types[0], show_at(i)->columns == NULL ? 'N' : 'T');
+		}
+		close_session(&s);
+	}
+}
+
+static void test_fake_variables(void **state UNUSED)
+{
+	struct session watcher = open_session(false);
+	struct reply r = ask(&watcher, "set TimeZone to 'UTC'");
+
+	assert_string_equal(r.types, "NCZ");
+	assert_string_equal(r.text, "SET ignored");
+	assert_string_equal(r.tag, "SET");
+	close_session(&watcher);
+}
+
+/* ---- language and protocol ---- */
+
+static void test_errors(void **state UNUSED)
+{
+	struct session s = open_session(true);
+
+	expect_error(&s, "nonsense", "invalid command 'nonsense', use SHOW HELP;");
+	expect_error(&s, ";", "invalid command ';', use SHOW HELP;");
+	expect_error(&s, "SHOW", "invalid command 'SHOW', use SHOW HELP;");
+	expect_error(&s, "SHOW nonsense", "invalid command 'SHOW nonsense', use SHOW HELP;");
+	expect_error(&s, "RELOAD app", "invalid command 'RELOAD app', use SHOW HELP;");
+	expect_error(&s, "SET pool_mode", "invalid command 'SET pool_mode', use SHOW HELP;");
+	expect_error(&s, "PAUSE = app", "invalid command 'PAUSE = app', use SHOW HELP;");
+	expect_error(&s, "SHUTDOWN soon", "invalid command 'SHUTDOWN soon', use SHOW HELP;");
+	expect_error(&s, "SHOW xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+		     "bad arguments");
+	expect_error(&s, "PAUSE nowhere", "no such database: nowhere");
+	expect_error(&s, "PAUSE pgbouncer", "cannot pause admin db: pgbouncer");
+	expect_error(&s, "KILL pgsluice", "cannot kill admin db: pgsluice");
+	expect_error(&s, "WAIT_CLOSE pgbouncer", "cannot wait in admin db: pgbouncer");
+	expect_error(&s, "DISABLE", "a database is required");
+	expect_error(&s, "ENABLE pgbouncer", "cannot enable admin db: pgbouncer");
+	expect_error(&s, "RESUME", "pooler is not paused/suspended");
+	expect_error(&s, "RESUME app", "database app is not paused");
+	expect_error(&s, "KILL_CLIENT abc", "invalid client pointer supplied");
+	expect_error(&s, "KILL_CLIENT 12x", "invalid client pointer supplied");
+	expect_error(&s, "KILL_CLIENT 123456789", "client not found");
+	close_session(&s);
+}
+
+static void test_help_names_every_command(void **state UNUSED)
+{
+	struct session s = open_session(false);
+	struct reply r = ask(&s, "SHOW HELP;");
+
+	assert_string_equal(r.text, "Console usage");
+	for (size_t i = 0; command_at(i) != NULL; i++)
+		assert_non_null(strstr(r.detail, command_at(i)->name));
+	for (size_t i = 0; show_at(i) != NULL; i++)
+		assert_true(!show_at(i)->in_help || strstr(r.detail, show_at(i)->name) != NULL);
+	close_session(&s);
+}
+
+static void test_extended_protocol_is_refused(void **state UNUSED)
+{
+	struct session s = open_session(true);
+	struct reply r;
+	struct buf b;
+
+	buf_init(&b, 1024);
+	assert_int_equal(build_parse(&b, slice_of(""), slice_of("SHOW POOLS"), NULL, 0), 0);
+	assert_int_equal(send(s.fd, buf_ptr(&b), buf_len(&b), 0), buf_len(&b));
+	buf_fini(&b);
+	read_reply(&s, &r);
+	assert_string_equal(r.text, "extended query protocol not supported by admin console");
+	read_reply(&s, &r);
+	assert_string_equal(r.text, "bad packet");
+	assert_true(r.closed);
+	close_session(&s);
+}
+
+static void test_broken_input(void **state UNUSED)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+		const char *text;
+	} rows[] = {
+		{ "Q\0\0\0\1", 5, "bad packet header: '5100000001'" },
+		{ "Q\0\1\0\0", 5, "incomplete pkt" },
+		{ "Q\0\0\0\6ab", 7, "incomplete query" },
+		{ "Q\0\0\0\4", 5, "incomplete query" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct session s = open_session(true);
+		struct reply r;
+
+		assert_int_equal(send(s.fd, rows[i].bytes, rows[i].n, 0), rows[i].n);
+		read_reply(&s, &r);
+		assert_true(r.closed);
+		assert_string_equal(r.text, rows[i].text);
+		close_session(&s);
+	}
+}
+
+static void test_pipeline_and_pending_bytes(void **state UNUSED)
+{
+	static const char early[] = "Q\0\0\0\21SHOW VERSION";
+	struct session s = open_session_with(true, early, sizeof(early));
+	struct reply r;
+
+	read_reply(&s, &r);
+	assert_string_equal(r.types, "TDCZ");
+	for (int i = 0; i < 200; i++)
+		send_query(&s, i % 2 == 0 ? "SHOW POOLS" : "SHOW VERSION");
+	for (int i = 0; i < 200; i++) {
+		read_reply(&s, &r);
+		assert_string_equal(r.types, "TDCZ");
+	}
+	close_session(&s);
+}
+
+/* ---- commands ---- */
+
+static void test_set_and_reload(void **state UNUSED)
+{
+	struct session s = open_session(true);
+	struct reply r;
+
+	expect_tag(&s, "SET pool_mode = 'transaction'", "SET pool_mode=transaction");
+	assert_string_equal(last_set, "pool_mode=transaction");
+	expect_error(&s, "SET pool_mode = bad", "SET failed");
+	expect_tag(&s, "RELOAD", "RELOAD");
+	atomic_store(&reload_result, -E_SYNTAX);
+	r = ask(&s, "RELOAD");
+	assert_string_equal(r.text, "RELOAD failed, see logs for additional details");
+	assert_string_equal(r.state, "F0000");
+	atomic_store(&reload_result, 0);
+	assert_int_equal(atomic_load(&reloads), 2);
+	close_session(&s);
+}
+
+static void test_pause_and_resume(void **state UNUSED)
+{
+	struct session s = open_session(true);
+
+	expect_tag(&s, "PAUSE", "PAUSE");
+	assert_int_equal(atomic_load(&engine->mode), ENGINE_PAUSED);
+	expect_error(&s, "PAUSE", "already suspended/paused");
+	expect_error(&s, "KILL", "already suspended/paused");
+	expect_tag(&s, "RESUME", "RESUME");
+	expect_tag(&s, "PAUSE app", "PAUSE");
+	expect_tag(&s, "RESUME app", "RESUME");
+	expect_tag(&s, "DISABLE app", "DISABLE");
+	expect_tag(&s, "ENABLE app", "ENABLE");
+	expect_tag(&s, "RECONNECT", "RECONNECT");
+	expect_tag(&s, "WAIT_CLOSE", "WAIT_CLOSE");
+	expect_tag(&s, "KILL", "KILL");
+	close_session(&s);
+}
+
+/* A PAUSE that has to wait ends when the client cancels it, and with it the pause. */
+static void test_cancel_of_a_pause(void **state UNUSED)
+{
+	struct session s = open_session(true);
+	struct session other = open_session(true);
+	struct console_cancel *cancel = xcalloc(1, sizeof(*cancel));
+	struct reply r;
+	int fds[2];
+
+	expect_tag(&other, "PAUSE", "PAUSE");
+	assert_int_equal(pipe(fds), 0);
+	cancel->msg.fn = admin_engine_ops.console_cancel;
+	cancel->fd = fds[1];
+	memcpy(cancel->cancel_key, s.key, sizeof(s.key));
+	atomic_fetch_add(&engine->client_count, 1);
+	loop_post(engine->control, &cancel->msg);
+	assert_int_equal(read(fds[0], &r, 1), 0); /* closed when it is done */
+	close(fds[0]);
+	assert_int_equal(atomic_load(&engine->mode), ENGINE_ACTIVE);
+	close_session(&other);
+	close_session(&s);
+}
+
+static void test_kill_client_reaches_console_sessions(void **state UNUSED)
+{
+	struct session s = open_session(true);
+	struct session victim = open_session(false);
+	struct reply r;
+	char sql[64];
+
+	str_format(sql, sizeof(sql), "KILL_CLIENT %" PRIu64, atomic_load(&engine->next_id) - 1);
+	expect_tag(&s, sql, "KILL_CLIENT");
+	read_reply(&victim, &r);
+	assert_string_equal(r.text, "admin forced disconnect");
+	assert_true(r.closed);
+	close_session(&victim);
+	close_session(&s);
+}
+
+static void test_shutdown(void **state UNUSED)
+{
+	struct session s = open_session(true);
+
+	expect_tag(&s, "SHUTDOWN WAIT_FOR_SERVERS", "SHUTDOWN");
+	assert_int_equal(atomic_load(&shutdown_asked), SHUTDOWN_WAIT_FOR_SERVERS);
+	expect_tag(&s, "SHUTDOWN wait_for_clients", "SHUTDOWN");
+	assert_int_equal(atomic_load(&shutdown_asked), SHUTDOWN_WAIT_FOR_CLIENTS);
+	atomic_store(&shutdown_asked, SHUTDOWN_NONE);
+	close_session(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rights_of_every_command),
+		cmocka_unit_test(test_every_table_for_everybody),
+		cmocka_unit_test(test_fake_variables),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_help_names_every_command),
+		cmocka_unit_test(test_extended_protocol_is_refused),
+		cmocka_unit_test(test_broken_input),
+		cmocka_unit_test(test_pipeline_and_pending_bytes),
+		cmocka_unit_test(test_set_and_reload),
+		cmocka_unit_test(test_pause_and_resume),
+		cmocka_unit_test(test_cancel_of_a_pause),
+		cmocka_unit_test(test_kill_client_reaches_console_sessions),
+		cmocka_unit_test(test_shutdown),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
