@@ -34,6 +34,14 @@ def ends(conn):
     return result.error
 
 
+def end_input(conn):
+    """Close our direction; the pooler may have closed its own already."""
+    try:
+        conn.sock.shutdown(1)
+    except OSError:
+        pass
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_bytes(bystander, seed):
     rng = random.Random(seed)
@@ -148,10 +156,7 @@ def test_odd_startup_packets(bystander):
     ):
         with wire.Conn.tcp(bystander.port) as c:
             c.send(struct.pack("!i", 8 + len(body)) + head + body)
-            try:
-                c.sock.shutdown(1)
-            except OSError:
-                pass  # already reset by the pooler
+            end_input(c)
             c.expect_close()
 
 
@@ -525,3 +530,81 @@ def test_server_parameter_flood(make_pooler, cluster, fake_server):
     c = p.login()
     assert c.params["param_299"] == "v" * 100
     assert c.query("x").rows == [["done"]]
+
+
+# --- messages that end in the middle
+
+
+def read_all(conn):
+    """Every byte until the close."""
+    data = b""
+    while True:
+        try:
+            chunk = conn.sock.recv(65536)
+        except ConnectionResetError:
+            return data
+        if not chunk:
+            return data
+        data += chunk
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("how", ["server-closes", "query-timeout"])
+def test_nothing_is_put_into_the_middle_of_a_message(make_pooler, fake_server, how):
+    """An error of ours inside a half-sent row would be read as part of that row."""
+    whole = wire.row_description("v") + wire.data_row("x" * 100_000)
+    half = whole[: len(whole) // 2]
+
+    def handler(conn, params):
+        conn.greet()
+        conn.recv()
+        conn.send(half)
+        if how == "query-timeout":
+            conn.sock.settimeout(8)
+            conn.sock.recv(1)
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn()}, settings={"pool_mode": "transaction", "query_timeout": 1})
+    c = p.login()
+    c.send(wire.query("x"))
+    got = read_all(c)
+    assert half.startswith(got), f"{got[len(half):][:200]!r} came behind the half of a row"
+
+
+@pytest.mark.parametrize("sent", [5, 6, 50, 5000, 70_000])
+def test_client_dies_in_the_middle_of_a_message(make_pooler, sent):
+    """What the server got of it must not become part of the next client's first message."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    for _ in range(3):
+        c = p.login()
+        c.query("select 1")
+        c.send(wire.query("select '" + "x" * 100_000 + "'")[:sent])
+        c.close()
+        other = p.login()
+        for n in range(3):
+            assert other.query(f"select {n}").rows == [[str(n)]]
+        other.terminate()
+
+
+@pytest.mark.newer
+def test_nonsense_on_the_console(make_pooler):
+    p = make_pooler()
+    good = p.console()
+    for bad in (
+        wire.pack("Q", b"SHOW POOLS"),
+        wire.pack("Q", b""),
+        wire.pack("Q", b"SHOW POOLS\0SHOW POOLS\0"),
+        wire.pack("Q", b"\xff" * 3000 + b"\0"),
+        wire.pack("Q", b'PAUSE "' + b'""' * 2000 + b"\0"),
+        wire.pack("\xfe", b"x"),
+        b"Q\0\0\0\0",
+        b"Q\xff\xff\xff\xff",
+        b"Q\x7f\xff\xff\xff",
+        os.urandom(2000),
+    ):
+        c = p.login("admin", "pgbouncer")
+        c.send(bad)
+        end_input(c)
+        read_all(c)
+        assert good.show("version"), bad[:50]
+    assert p.login().value("select 1") == "1"

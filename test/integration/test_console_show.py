@@ -596,3 +596,19 @@ def test_show_under_load_with_threads(make_pooler):
 def test_error_is_pg_error(pooler):
     with pytest.raises(PgError, match="invalid command"):
         pooler.admin("NONSENSE")
+
+
+def test_show_of_many_clients(make_pooler):
+    """A result of any size, also for somebody who reads it slowly."""
+    count = 1200
+    p = make_pooler(
+        settings={"max_client_conn": 2000, "pool_mode": "transaction", "log_connections": 0, "log_disconnections": 0}
+    )
+    conns = [p.login(params={"application_name": f"one of many {n}"}) for n in range(count)]
+    slow, console = p.console(), p.console()
+    slow.conn.send(*[wire.query("SHOW CLIENTS")] * 5)
+    assert len([r for r in console.show("clients") if r["database"] == "app"]) == count
+    for c in conns[:100]:
+        assert c.value("select 1") == "1"
+    for _ in range(5):
+        assert len(slow.conn.read_ready().rows) == count + 2

@@ -259,3 +259,49 @@ def test_errors_of_the_server_pass_untouched(pooled):
     assert fields["C"] == "42P01" and fields["S"] == "ERROR" and "F" in fields and "P" in fields
     notice = c.query("do $$ begin raise notice 'hear %', 'me' using hint = 'a hint'; end $$").notices[0]
     assert notice["M"] == "hear me" and notice["H"] == "a hint"
+
+
+def test_pipeline_that_fills_both_directions(make_pooler):
+    """Large statements and large results at once, more than all buffers hold; the driver reads while it writes."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 2})
+    c = p.connect()
+    with c.pipeline():
+        cursors = [c.execute("select %s::text || repeat('y', 20000)", ("x" * 20000,)) for _ in range(400)]
+    assert all(len(cur.fetchone()[0]) == 40000 for cur in cursors)
+    assert c.execute("select 1").fetchone() == (1,)
+
+
+def test_queries_and_terminate_in_one_segment(make_pooler, cluster, database):
+    """A session that ends itself at once leaves a clean pool behind."""
+    db = database()
+    cluster.sql("create table log(i int); grant all on log to app", dbname=db)
+    p = make_pooler({"app": cluster.dsn(dbname=db, pool_size=1)}, settings={"pool_mode": "transaction"})
+    for n in range(20):
+        c = p.login()
+        c.send(wire.query("begin"), wire.query(f"insert into log values ({n})"), wire.TERMINATE)
+        c.close()
+        other = p.login()
+        assert other.value("select count(*) from log") == "0"
+        other.terminate()
+
+
+def test_message_that_belongs_nowhere(pooled):
+    """CopyData without a COPY is ignored by the server; nothing may come out of step."""
+    c = pooled.login()
+    c.send(wire.pack("d", b"stray"), wire.pack("c"), wire.query("select 'after'"))
+    assert c.read_ready().rows == [["after"]]
+    assert second_client(pooled, c).value("select 1") == "1"
+
+
+def test_query_inside_copy_in(pooled):
+    """PostgreSQL ends a session that is so much out of step; the pool is not harmed by it."""
+    c = pooled.login()
+    c.query("drop table if exists copy_target; create table copy_target(i int)")
+    c.send(wire.query("copy copy_target from stdin"))
+    assert c.recv().type == "G"
+    c.send(wire.query("select 'not now'"))
+    assert [e.code for e in c.expect_close().errors][:2] == ["08P01", "08P01"]
+    other = pooled.login()
+    other.query("drop table copy_target")
+    assert other.value("select 'next'") == "next"
+    assert other.is_silent()

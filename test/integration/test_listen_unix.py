@@ -127,3 +127,24 @@ def test_psql_over_both(make_pooler):
     p = make_pooler()
     assert p.psql("-c", "select 'tcp'").stdout == "tcp\n"
     assert p.psql("-c", "select 'unix'", host=p.dir).stdout == "unix\n"
+
+
+@pytest.mark.newer
+def test_out_of_file_descriptors(make_pooler):
+    """Accepting pauses, those who are in go on, and it recovers by itself."""
+    p = make_pooler(
+        start=False, settings={"max_client_conn": 500, "tcp_defer_accept": 0, "pool_mode": "transaction"}, threads=1
+    )
+    plain = p.command
+    p.command = lambda *args: ["prlimit", "--nofile=70:70", "--", *plain(*args)]
+    p.start()
+    inside = p.login()
+    assert inside.value("select 1") == "1"
+    crowd = [wire.Conn.tcp(p.port) for _ in range(120)]
+    p.wait_for_log("accept\\(\\) failed: ")
+    assert inside.value("select 2") == "2"
+    for c in crowd:
+        c.close()
+    late = p.raw(timeout=20)
+    late.login()
+    assert late.value("select 3") == "3"

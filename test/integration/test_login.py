@@ -1,9 +1,12 @@
 """Client logins: every auth_type against every form of stored secret, refusals and their texts, limits, databases."""
+import concurrent.futures
 import struct
+import threading
 
 import psycopg
 import pytest
 from harness import wire
+from harness.pooler import is_pgbouncer
 from harness.procs import wait_until
 from harness.wire import PgError
 
@@ -372,3 +375,75 @@ def test_cold_pool_shows_backend_error_at_login(make_pooler, cluster):
     assert e.code == "53300"
     with pytest.raises(psycopg.OperationalError, match='database "absent" does not exist'):
         p.connect("nodb")
+
+
+def test_password_and_query_in_one_segment(auth_pooler):
+    """Nothing forbids a client to run ahead of the questions that it knows will come."""
+    p = auth_pooler("plain")
+    c = p.raw()
+    c.send(
+        wire.startup_packet({"user": "u_plain", "database": "app"}),
+        wire.pack("p", wire.cstr(PASSWORD)),
+        wire.query("select 'ahead'"),
+        wire.query("select 'of time'"),
+    )
+    result = c.read_ready()
+    assert result.status == "I" and not result.errors
+    assert c.read_ready().rows == [["ahead"]]
+    assert c.read_ready().rows == [["of time"]]
+
+
+def test_auth_type_of_a_reload(auth_pooler):
+    p = auth_pooler("trust")
+    old = p.login("u_plain")
+    p.settings["auth_type"] = "scram-sha-256"
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login("u_plain", password=PASSWORD).auth == "scram-sha-256"
+    assert p.login_error("u_plain", password="wrong").text == "SASL authentication failed"
+    assert old.value("select 1") == "1"
+
+
+def test_login_storm(auth_pooler):
+    """Many at once, a third of them with the wrong password."""
+    p = auth_pooler(
+        "scram-sha-256", max_client_conn=300, log_connections=0, log_disconnections=0, pool_mode="transaction"
+    )
+
+    def one(n):
+        try:
+            with wire.Conn.tcp(p.port, timeout=60) as c:
+                c.login("u_plain", password="wrong" if n % 3 == 0 else PASSWORD)
+                return c.value(f"select {n}")
+        except PgError as e:
+            return e.text
+
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        results = list(pool.map(one, range(200)))
+    assert results == ["SASL authentication failed" if n % 3 == 0 else str(n) for n in range(200)]
+    p.wait_no_clients()
+
+
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_client_leaves_while_its_first_server_logs_in(make_pooler, fake_server, leave):
+    """Nothing of it stays behind: the next one gets the server that was opened for it."""
+    go = threading.Event()
+
+    def handler(conn, params):
+        go.wait(10)
+        wire.serve_queries(conn)
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn(pool_size=1)}, settings={"max_client_conn": 2, "pool_mode": "transaction"})
+    c = p.raw()
+    c.start()
+    p.wait_pool(cl_waiting=1)
+    getattr(c, leave)()
+    if not is_pgbouncer():
+        p.wait_pool(cl_waiting=0, sv_login=1)
+    go.set()
+    other = p.login()
+    assert other.value("x") == "ok"
+    other.terminate()
+    p.wait_pool(cl_active=0, cl_waiting=0, sv_login=0)
+    assert server.logins == 1

@@ -1,9 +1,10 @@
 """Every timeout: what it ends, what the client is told, and who is left alone."""
+import threading
 import time
 
 import pytest
 from harness import wire
-from harness.procs import wait_until
+from harness.procs import rss_kib, wait_until
 
 
 def closed_with(conn, text, code="08P01"):
@@ -217,3 +218,21 @@ def test_fractions_of_a_second(make_pooler):
     waiter.send(wire.query("select 1"))
     closed_with(waiter, "query_wait_timeout")
     assert 0.35 < time.monotonic() - started < 1.5
+
+
+def test_queued_client_fills_no_memory(make_pooler):
+    """What a waiting client sends stays in the kernel's buffers until it has a server."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    holder, waiter = p.login(), p.login(timeout=30)
+    holder.query("begin")
+    before = rss_kib(p.proc.pid)
+    data = wire.query("select length('" + "x" * (20 << 20) + "')") + wire.query("select 'second'")
+    sender = threading.Thread(target=waiter.send, args=(data,), daemon=True)
+    sender.start()
+    p.wait_pool(cl_waiting=1)
+    sender.join(1)
+    assert sender.is_alive(), "the pooler took 20 MB of a client that waits"
+    assert rss_kib(p.proc.pid) - before < 10 * 1024
+    holder.query("commit")
+    assert waiter.read_ready().rows == [[str(20 << 20)]]
+    assert waiter.read_ready().rows == [["second"]]
