@@ -57,7 +57,6 @@
 	X(REASON_SERVER_HEADER, "bad pkt header", "08P01")                                                  \
 	X(REASON_BROKEN_PARAMETER, "broken ParameterStatus packet", "08P01")                                \
 	X(REASON_CLIENT_GONE_NOT_READY, "client disconnect while server was not ready", "08006")            \
-	X(REASON_CLIENT_GONE_QUERY, "client disconnected with query in progress", "08006")                  \
 	X(REASON_CLIENT_GONE_UNSENT, "client disconnect before everything was sent to the server", "08006") \
 	X(REASON_DOUBT, "session state is in doubt", "08006")                                               \
 	X(REASON_LIFETIME, "server lifetime over", "57P01")                                                 \

@@ -611,3 +611,35 @@ int sock_remote_addr(int fd, struct sock_addr *addr)
 	addr->len = 0;
 	return -E_SYS;
 }
+
+void sock_peer_set(struct sock_peer *peer, const struct sock_addr *addr)
+{
+	memset(peer, 0, sizeof(*peer));
+	if (addr->len == 0)
+		return;
+	if (addr->u.sa.sa_family == AF_INET)
+		memcpy(peer->ip, &addr->u.in.sin_addr, sizeof(addr->u.in.sin_addr));
+	else if (addr->u.sa.sa_family == AF_INET6)
+		memcpy(peer->ip, &addr->u.in6.sin6_addr, sizeof(addr->u.in6.sin6_addr));
+	else
+		return;
+	peer->family = addr->u.sa.sa_family;
+	peer->port = sock_addr_port(addr);
+}
+
+void sock_peer_get(const struct sock_peer *peer, struct sock_addr *addr)
+{
+	memset(addr, 0, sizeof(*addr));
+	if (peer->family == AF_INET) {
+		addr->len = sizeof(addr->u.in);
+		addr->u.in.sin_family = AF_INET;
+		memcpy(&addr->u.in.sin_addr, peer->ip, sizeof(addr->u.in.sin_addr));
+	} else if (peer->family == AF_INET6) {
+		addr->len = sizeof(addr->u.in6);
+		addr->u.in6.sin6_family = AF_INET6;
+		memcpy(&addr->u.in6.sin6_addr, peer->ip, sizeof(addr->u.in6.sin6_addr));
+	} else {
+		return;
+	}
+	sock_addr_set_port(addr, peer->port);
+}

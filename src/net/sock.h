@@ -82,6 +82,18 @@ size_t sock_addr_format(const struct sock_addr *addr, char *dst, size_t size);
 /* The path of a Unix socket, with '@' for the abstract name space; empty for others and for unnamed ones. */
 size_t sock_addr_path(const struct sock_addr *addr, char *dst, size_t size);
 
+/* The address of a TCP peer in as few bytes as it needs, for objects of which there are many. All zero: none. */
+struct sock_peer {
+	uint8_t ip[16]; /* IPv4 in the first four */
+	uint16_t port;  /* host order */
+	uint16_t family;
+};
+
+/* Keeps a TCP address; any other leaves none. */
+void sock_peer_set(struct sock_peer *peer, const struct sock_addr *addr);
+/* Gives it back; len is 0 when there is none. */
+void sock_peer_get(const struct sock_peer *peer, struct sock_addr *addr);
+
 /* Listening ------------------------------------------------------------- */
 
 /* Options of a listening TCP socket. What accepted sockets inherit is set here, so that accepting costs no call. */

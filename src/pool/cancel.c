@@ -45,6 +45,7 @@ struct cancel {
 	int client_fd;         /* the one who asks; closed at the end */
 	bool sent;
 	uint64_t start_us;
+	char who[320]; /* asks, for the log */
 	uint8_t key[CANCEL_KEY_LEN];
 	uint32_t slot;
 	uint16_t generation;
@@ -105,6 +106,13 @@ static void cancel_key_read(const struct engine *engine, const uint8_t key[CANCE
 
 /* ---- the end of a request ---- */
 
+static void cancel_log(struct loop_ctx *ctx, const char *who, enum reason reason, uint64_t start_us)
+{
+	if (ctx->snap->conf->log_disconnections != 0)
+		log_info("%s closing because: %s (age=%" PRIu64 "s)", who, reason_text(reason),
+			 (loop_now_us(ctx->loop) - start_us) / USEC_PER_SEC);
+}
+
 static void cancel_free_task(struct loop *loop UNUSED, struct loop_task *task)
 {
 	struct cancel *cancel = CONTAINER_OF(task, struct cancel, task);
@@ -119,7 +127,7 @@ static void cancel_end(struct cancel *cancel, enum reason reason)
 	struct server *server = cancel->server;
 	struct engine *engine = cancel->worker->ctx.engine;
 
-	log_debug("cancel request: %s", reason_text(reason));
+	cancel_log(&cancel->worker->ctx, cancel->who, reason, cancel->start_us);
 	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
 	stream_close(&cancel->stream);
 	close(cancel->client_fd);
@@ -242,8 +250,10 @@ static void cancel_to_console(struct engine *engine, int fd, const uint8_t key[C
 	loop_post(engine->control, &cancel->msg);
 }
 
-void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], uint64_t now_us)
+void cancel_request(struct loop_ctx *ctx, int fd, const uint8_t key[CANCEL_KEY_LEN], const char *who)
 {
+	struct engine *engine = ctx->engine;
+	uint64_t now_us = loop_now_us(ctx->loop);
 	struct cancel *cancel;
 	uint16_t generation;
 	unsigned worker;
@@ -255,7 +265,7 @@ void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_
 		return;
 	}
 	if (worker >= engine->worker_count) {
-		log_debug("cancel request: %s", reason_text(REASON_CANCEL_UNKNOWN));
+		cancel_log(ctx, who, REASON_CANCEL_UNKNOWN, now_us);
 		atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
 		close(fd);
 		return;
@@ -263,6 +273,7 @@ void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_
 	cancel = xcalloc(1, sizeof(*cancel));
 	cancel->magic = CANCEL_MAGIC;
 	cancel->client_fd = fd;
+	str_copy(cancel->who, sizeof(cancel->who), who);
 	cancel->start_us = now_us;
 	cancel->stream.fd = -1;
 	memcpy(cancel->key, key, CANCEL_KEY_LEN);

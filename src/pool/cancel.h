@@ -19,9 +19,10 @@ void cancel_key_make(const struct engine *engine, unsigned worker, uint32_t slot
 
 /*
  * A cancel request was read from `fd`, which is taken over and closed when the
- * outcome is known. Login thread.
+ * outcome is known. `who` describes the one who asks, for the log. Login
+ * thread, with its own context.
  */
-void cancel_request(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], uint64_t now_us);
+void cancel_request(struct loop_ctx *ctx, int fd, const uint8_t key[CANCEL_KEY_LEN], const char *who);
 
 /* Closes requests that have waited longer than cancel_wait_timeout. Own thread. */
 void cancel_sweep(struct worker *worker, uint64_t now_us);

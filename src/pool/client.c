@@ -84,7 +84,8 @@ void client_describe(const struct client *client, char *dst, size_t size)
 			pid = 0;
 		str_format(host, sizeof(host), "unix(%d)", (int)pid);
 		port = (unsigned)client_conf(client)->listen_port;
-	} else if (client->stream.fd >= 0 && sock_remote_addr(client->stream.fd, &addr) == 0) {
+	} else {
+		sock_peer_get(&client->peer, &addr);
 		sock_addr_log_host(&addr, 0, host, sizeof(host));
 		port = sock_addr_port(&addr);
 	}
@@ -152,6 +153,7 @@ void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
 	client->id = birth->id;
 	client->connect_us = birth->connect_us;
 	client->is_unix = birth->is_unix;
+	client->peer = birth->peer;
 	client->query_wait_timeout_us = birth->query_wait_timeout_us;
 	client->idle_timeout_us = birth->idle_timeout_us;
 	stream_init(&client->stream, birth->fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);

@@ -5,6 +5,7 @@
 #define PGSLUICE_POOL_CLIENT_H
 
 #include "core/reason_tbl.h"
+#include "net/sock.h"
 #include "net/stream.h"
 #include "pool/pool.h"
 
@@ -55,7 +56,8 @@ struct client {
 	bool blocked;        /* too many requests in flight; goes on when answers have come */
 	bool skip_to_sync;   /* a canceled batch is discarded up to its Sync */
 	bool is_unix;
-	bool notified; /* told that it waits */
+	struct sock_peer peer; /* of TCP */
+	bool notified;         /* told that it waits */
 	uint32_t slot;
 	uint16_t slot_generation;
 	uint8_t cancel_key[8];
@@ -79,6 +81,7 @@ struct client_birth {
 	struct account *account;
 	struct varset *vars; /* taken over */
 	bool is_unix;
+	struct sock_peer peer;
 	uint64_t query_wait_timeout_us;
 	uint64_t idle_timeout_us;
 	const uint8_t *pending; /* bytes behind the last login message */

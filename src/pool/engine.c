@@ -152,6 +152,8 @@ static struct loop_ctx *login_ctx_new(struct engine *engine, unsigned index)
 
 /* ---- start ---- */
 
+static void engine_address_gone(const char *name, const struct sock_addr *addr, void *arg);
+
 static unsigned engine_thread_count(const struct conf *conf)
 {
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -177,6 +179,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	engine->dns = dns_new(engine->control, conf->resolv_conf, &dns_conf);
 	if (engine->dns == NULL)
 		log_fatal("dns setup failed");
+	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
 	engine->worker_count = engine_thread_count(conf);
 	engine->login_count = conf->login_threads;
 	for (unsigned i = 0; i < engine->worker_count; i++)
@@ -234,6 +237,7 @@ void engine_start(struct engine *engine)
 		loop_start_thread(engine->workers[i]->ctx.loop);
 	for (unsigned i = 0; i < engine->login_count; i++)
 		loop_start_thread(engine->logins[i]->loop);
+	route_prepare(engine);
 }
 
 /* ---- visits ---- */
@@ -330,6 +334,7 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_post_reload(&engine->workers[i]->ctx, snap);
 	route_reload(engine, snap);
+	route_prepare(engine);
 }
 
 static void engine_apply_mode(struct worker *worker, void *arg UNUSED)
@@ -379,6 +384,39 @@ unsigned engine_server_count(struct engine *engine)
 	}
 	lock_release(&engine->lock);
 	return n;
+}
+
+/* ---- an address that a host name no longer has ---- */
+
+struct gone_address {
+	struct sock_addr addr;
+	char name[DNS_NAME_MAX + 1];
+};
+
+static void engine_on_gone(struct worker *worker, void *arg)
+{
+	const struct gone_address *gone = arg;
+	struct pool_part *part;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		struct server *server;
+
+		if (part->conf->host.count != 1 || strcmp(part->conf->host.items[0], gone->name) != 0)
+			continue;
+		TAILQ_FOREACH (server, &part->servers, entry)
+			if (sock_addr_same_host(&server->addr, &gone->addr))
+				server->dirty = true;
+	}
+}
+
+/* Connections to it are closed when they are free. */
+static void engine_address_gone(const char *name, const struct sock_addr *addr, void *arg)
+{
+	struct gone_address *gone = xcalloc(1, sizeof(*gone));
+
+	gone->addr = *addr;
+	str_copy(gone->name, sizeof(gone->name), name);
+	engine_visit(arg, engine_on_gone, free, gone);
 }
 
 /* ---- the end ---- */

@@ -58,7 +58,7 @@ static bool link_set_vars(struct client *client, struct server *server)
 	buf_init(&packet, LINK_SET_MAX + 16);
 	count = vars_diff(server->vars, client->vars, &sql);
 	if (count > 0) {
-		log_noise("varcache_apply: %.*s", (int)buf_len(&sql), (const char *)buf_ptr(&sql));
+		log_debug("varcache_apply: %.*s", (int)buf_len(&sql), (const char *)buf_ptr(&sql));
 		err = build_query(&packet, slice_make(buf_ptr(&sql), buf_len(&sql)));
 		ASSERT(err == 0);
 		server->setting_vars = track_ours(&server->track, FE_QUERY);
@@ -545,15 +545,13 @@ void link_settle(struct server *server)
 void link_client_gone(struct client *client)
 {
 	struct server *server = client->server;
-	bool unsent = stream_is_choked(&server->stream) || client->body_left > 0;
 	bool settled = link_is_settled(server, client) && !server->setting_vars;
+	bool is_ready = track_is_idle(&server->track);
 
 	link_detach(client, server);
 	if (settled)
 		server_free_to_pool(server);
-	else if (!track_is_quiet(&server->track))
-		server_close(server, REASON_CLIENT_GONE_QUERY);
-	else if (unsent)
+	else if (is_ready)
 		server_close(server, REASON_CLIENT_GONE_UNSENT);
 	else
 		server_close(server, REASON_CLIENT_GONE_NOT_READY);

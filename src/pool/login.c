@@ -58,6 +58,7 @@ struct login {
 	enum login_stage stage;
 	enum console_rights console;
 	bool is_unix;
+	struct sock_peer peer;
 	uint64_t id;
 	uint64_t connect_us;
 	struct auth *auth;
@@ -82,7 +83,8 @@ static void login_describe(const struct login *login, char *dst, size_t size)
 			pid = 0;
 		str_format(host, sizeof(host), "unix(%d)", (int)pid);
 		port = (unsigned)login->ctx->snap->conf->listen_port;
-	} else if (sock_remote_addr(login->stream.fd, &addr) == 0) {
+	} else {
+		sock_peer_get(&login->peer, &addr);
 		sock_addr_log_host(&addr, 0, host, sizeof(host));
 		port = sock_addr_port(&addr);
 	}
@@ -211,6 +213,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		.account = login->account,
 		.vars = login->vars,
 		.is_unix = login->is_unix,
+		.peer = login->peer,
 		.query_wait_timeout_us = route_query_wait_timeout_us(engine, login->snap, login->db, login->user),
 		.idle_timeout_us = conf_client_idle_timeout_us(conf, conf_find_user(conf, login->user)),
 		.pending = pending,
@@ -422,7 +425,8 @@ static void login_add_host(struct login *login, char *dst, size_t size, struct s
 		if (sock_peer_cred(login->stream.fd, NULL, &pid) != 0 || gethostname(host, sizeof(host) - 1) != 0)
 			host[0] = '\0';
 		str_format(where, sizeof(where), "unix(%d@%s):%d", (int)pid, host, login->snap->conf->listen_port);
-	} else if (sock_remote_addr(login->stream.fd, &addr) == 0) {
+	} else {
+		sock_peer_get(&login->peer, &addr);
 		sock_addr_format(&addr, where, sizeof(where));
 	}
 	if (app.p == NULL || app.n == 0)
@@ -628,10 +632,12 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 {
 	struct slice key = startup_cancel_key(packet, head);
 	uint8_t copy[CANCEL_KEY_LEN];
+	char who[320];
 
 	ASSERT(key.n == CANCEL_KEY_LEN);
 	memcpy(copy, key.p, sizeof(copy));
-	cancel_request(login->ctx->engine, stream_take_fd(&login->stream), copy, loop_now_us(login->ctx->loop));
+	login_describe(login, who, sizeof(who));
+	cancel_request(login->ctx, stream_take_fd(&login->stream), copy, who);
 	login_over(login);
 }
 
@@ -741,8 +747,7 @@ static const struct stream_ops login_stream_ops = {
 	.on_event = login_on_event,
 };
 
-void login_on_accept(struct loop *loop, int fd, const struct listener *from, const struct sock_addr *peer UNUSED,
-		     void *arg)
+void login_on_accept(struct loop *loop, int fd, const struct listener *from, const struct sock_addr *peer, void *arg)
 {
 	struct loop_ctx *ctx = arg;
 	struct login *login = xcalloc(1, sizeof(*login));
@@ -751,6 +756,7 @@ void login_on_accept(struct loop *loop, int fd, const struct listener *from, con
 	login->id = engine_next_id(ctx->engine);
 	login->connect_us = loop_now_us(loop);
 	login->is_unix = sock_addr_is_unix(&from->addr);
+	sock_peer_set(&login->peer, peer);
 	TAILQ_INSERT_TAIL(&ctx->logins, login, entry);
 	atomic_fetch_add_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&ctx->engine->client_count, 1, memory_order_relaxed);

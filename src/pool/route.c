@@ -205,8 +205,8 @@ static void route_fill_startup(struct pool_conf *pc, const struct conf_db *db)
 {
 	const char *const pairs[][2] = {
 		{ "client_encoding", db->client_encoding },
-		{ "DateStyle", db->datestyle },
-		{ "TimeZone", db->timezone },
+		{ "datestyle", db->datestyle },
+		{ "timezone", db->timezone },
 		{ "application_name", db->application_name },
 	};
 	size_t n = 0;
@@ -436,7 +436,7 @@ static void route_on_tell(struct loop *loop UNUSED, struct loop_msg *base)
 		route_greet_waiters(part);
 		break;
 	case ROUTE_TELL_FAIL:
-		route_fail_waiters(part, msg->text, msg->sqlstate);
+		route_fail_waiters(part, msg->text, msg->sqlstate[0] == '\0' ? NULL : msg->sqlstate);
 		break;
 	case ROUTE_TELL_KILL:
 		route_kill_part(part);
@@ -482,6 +482,26 @@ void route_kick(struct engine *engine, struct db *db, struct account *account)
 			route_tell_parts(pool, ROUTE_TELL_RUN, NULL, NULL);
 	}
 	lock_release(&engine->lock);
+}
+
+/* ---- pools that need no client ---- */
+
+void route_prepare(struct engine *engine)
+{
+	struct snapshot *snap = engine_snapshot(engine);
+	const struct conf *conf = snap->conf;
+
+	for (size_t i = 0; i < conf->db_count; i++) {
+		const struct conf_db *cdb = &conf->dbs[i];
+		struct db *db;
+
+		if (cdb->user == NULL || conf_min_pool_size(conf, cdb) == 0)
+			continue;
+		db = route_db(engine, snap, cdb->name);
+		if (db != NULL)
+			route_tell_parts(route_pool(engine, db, cdb->user), ROUTE_TELL_RUN, NULL, NULL);
+	}
+	snapshot_release(&snap);
 }
 
 /* ---- eviction ---- */

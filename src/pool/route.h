@@ -59,6 +59,12 @@ enum route_tell {
 };
 void route_tell_parts(struct pool *pool, enum route_tell what, const char *text, const char *sqlstate);
 
+/*
+ * Makes the pools of databases with a forced user and a minimum size, which
+ * keep servers open even without clients. Control thread.
+ */
+void route_prepare(struct engine *engine);
+
 /* Makes the settings of a snapshot those of all databases, users and pools. Control thread. */
 void route_reload(struct engine *engine, struct snapshot *snap);
 
