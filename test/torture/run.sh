@@ -142,6 +142,7 @@ if [ "$chaos" = yes ] && [ -z "$sabotage" ]; then
 	rates="--reset $((300 * level)) --half $((100 * level)) --delay $((3000 * level)) --split $((30000 * level)) \
 		--merge $((5000 * level)) --cancel $((50000 * level))"
 fi
+: >"$work/chaos.log" # the loop below may look before the relay has begun
 "$bindir/chaos" --listen 0 --host "$work" --port 5432 --seed "$seed" $rates \
 	${sabotage:+--sabotage "$sabotage" --one-in 300} >"$work/chaos.log" 2>&1 &
 chaos_pid=$!
