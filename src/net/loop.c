@@ -152,21 +152,37 @@ static bool loop_run_tasks(struct loop *loop)
 	return !TAILQ_EMPTY(&loop->tasks);
 }
 
+/* One turn. Returns true when something is left that must not wait for the sockets. */
+static bool loop_turn(struct loop *loop, int flags)
+{
+	bool more;
+
+	loop->now_us = 0;
+	event_base_loop(loop->base, flags);
+	more = loop_run_tasks(loop);
+	if (loop->has_own) {
+		loop->has_own = false;
+		loop_drain_mailbox(loop);
+		more = loop_run_tasks(loop) || loop->has_own;
+	}
+	return more;
+}
+
 void loop_run(struct loop *loop)
 {
 	bool more = false;
 
 	current_loop = loop;
-	while (!atomic_load_explicit(&loop->stopping, memory_order_relaxed)) {
-		loop->now_us = 0;
-		event_base_loop(loop->base, more ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
-		more = loop_run_tasks(loop);
-		if (loop->has_own) {
-			loop->has_own = false;
-			loop_drain_mailbox(loop);
-			more = loop_run_tasks(loop) || loop->has_own;
-		}
-	}
+	while (!atomic_load_explicit(&loop->stopping, memory_order_relaxed))
+		more = loop_turn(loop, more ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
+	current_loop = NULL;
+}
+
+void loop_step(struct loop *loop)
+{
+	ASSERT(!loop->has_thread && current_loop == NULL);
+	current_loop = loop;
+	loop_turn(loop, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	current_loop = NULL;
 }
 

@@ -44,6 +44,12 @@ void loop_free(struct loop **loop);
 /* Runs in the calling thread until loop_stop(). */
 void loop_run(struct loop *loop);
 
+/*
+ * One turn in the calling thread, without waiting for anything: for tests that
+ * run several loops in an order of their own. Not for a loop with a thread.
+ */
+void loop_step(struct loop *loop);
+
 /* Starts a thread that runs the loop. */
 void loop_start_thread(struct loop *loop);
 
