@@ -1,0 +1,188 @@
+/*
+ * Where a server counts. Between its permit and its end a server is in the
+ * list of its part, or it is in a mailbox on its way to another part. An idle
+ * one may be reserved: taken off the idle list by another worker, whose request
+ * has not been worked off; it is then in the list and counts as travelling.
+ *
+ *     permits out = servers in lists + servers in mailboxes
+ *     travelling  = reserved ones    + servers in mailboxes
+ */
+#include "check.h"
+
+#include "proto/track.h"
+
+#define CHECK(expr)                                            \
+	do {                                                   \
+		if (!(expr))                                   \
+			check_fail(#expr, __func__, __LINE__); \
+	} while (0)
+
+NORETURN static void check_fail(const char *expr, const char *func, int line)
+{
+	printf("# does not hold: %s (%s, line %d)\n", expr, func, line);
+	fflush(stdout);
+	_exit(3);
+}
+
+/* What is counted by going through the lists. */
+struct check_sum {
+	unsigned listed;   /* servers in the lists of parts */
+	unsigned reserved; /* of them, taken by another worker */
+	unsigned logging_in;
+	unsigned idle;
+	unsigned waiters;
+	unsigned held;
+};
+
+static void check_server(const struct pool_part *part, const struct server *server, struct check_sum *sum)
+{
+	bool is_reserved = server->is_listed && !server->is_idle;
+
+	CHECK(server->magic == SERVER_MAGIC && server->part == part && server->pool == part->pool);
+	CHECK(server->state != SV_CLOSED && server->state != SV_TRAVEL);
+	CHECK(server->permit.pool == part->pool);
+	CHECK((server->state == SV_ACTIVE) == (server->client != NULL));
+	CHECK((server->state == SV_LOGIN) == (server->login != NULL));
+	CHECK((server->state == SV_LOGIN) == server->permit.logging_in);
+	if (server->client != NULL)
+		CHECK(server->client->server == server && server->client->part == part);
+	if (server->state == SV_IDLE) {
+		CHECK(server->is_listed);
+		CHECK(track_is_idle(&server->track) && stream_is_clean(&server->stream) && server->body_left == 0);
+		CHECK(server->cancels == 0);
+	} else {
+		CHECK(!server->is_idle && !server->is_listed);
+	}
+	if (server->state == SV_CANCELED)
+		CHECK(server->cancels > 0);
+	sum->listed++;
+	sum->reserved += is_reserved;
+	sum->logging_in += server->state == SV_LOGIN;
+}
+
+static void check_client(const struct pool_part *part, const struct client *client)
+{
+	const struct worker *worker = part->worker;
+	bool waits = client->state == CL_WAITING || client->state == CL_WELCOME;
+
+	CHECK(client->magic == CLIENT_MAGIC && client->part == part && client->pool == part->pool);
+	CHECK(client->state != CL_CLOSED && client->state != CL_NEW);
+	CHECK((client->state == CL_ACTIVE || client->state == CL_HELD) == (client->server != NULL));
+	if (client->server != NULL)
+		CHECK(client->server->client == client);
+	CHECK(waits == (client->queued || client->granted));
+	CHECK(!(client->queued && client->granted));
+	CHECK(client->slot < worker->slot_count && worker->slots[client->slot].client == client);
+}
+
+/* Returns how many clients the part has. */
+static unsigned check_part(const struct pool_part *part, struct check_sum *sum)
+{
+	const struct server *server;
+	const struct client *client;
+	unsigned clients = 0;
+	unsigned before = sum->listed - sum->reserved;
+
+	TAILQ_FOREACH (server, &part->servers, entry)
+		check_server(part, server, sum);
+	CHECK(part->held == sum->listed - sum->reserved - before);
+	sum->held += part->held;
+	TAILQ_FOREACH (server, &part->idle, idle_entry) {
+		CHECK(server->part == part && server->is_idle && server->state == SV_IDLE);
+		sum->idle++;
+	}
+	TAILQ_FOREACH (client, &part->clients, entry) {
+		check_client(part, client);
+		clients++;
+	}
+	TAILQ_FOREACH (client, &part->waiters, wait_part) {
+		CHECK(client->queued && client->part == part);
+		sum->waiters++;
+	}
+	CHECK(part->in_use || (clients == 0 && TAILQ_EMPTY(&part->servers)));
+	CHECK(atomic_load(&part->client_count) >= clients); /* others are on their way here */
+	return clients;
+}
+
+static void check_pool(const struct pool *pool)
+{
+	struct check_sum sum = { .listed = 0 };
+	const struct client *client;
+	unsigned waiters = 0;
+	uint64_t last_us = 0;
+
+	for (unsigned i = 0; i < pool->engine->worker_count; i++)
+		check_part(pool->parts[i], &sum);
+	TAILQ_FOREACH (client, &pool->waiters, wait_all) {
+		CHECK(client->wait_us >= last_us);
+		last_us = client->wait_us;
+		waiters++;
+	}
+	CHECK(pool->waiter_count == waiters && sum.waiters == waiters);
+	CHECK(pool->idle == sum.idle);
+	CHECK(pool->logging_in == sum.logging_in);
+	CHECK(pool->travelling >= sum.reserved);
+	CHECK(pool->servers == sum.listed + pool->travelling - sum.reserved);
+	CHECK(pool->servers == sum.held + pool->travelling);
+}
+
+/* The permits of all pools of a database or user are what it counts. */
+static unsigned check_sum_servers(const struct world *world, const struct db *db, const struct account *account)
+{
+	const struct pool *pool;
+	unsigned n = 0;
+
+	TAILQ_FOREACH (pool, world->engine->pools, entry)
+		if (pool->db == db || pool->account == account)
+			n += pool->servers;
+	return n;
+}
+
+void check_invariants(const struct world *world)
+{
+	const struct engine *engine = world->engine;
+	const struct pool *pool;
+
+	TAILQ_FOREACH (pool, engine->pools, entry)
+		check_pool(pool);
+	for (const struct db *db = engine->dbs; db != NULL; db = db->hh.next)
+		CHECK(atomic_load(&db->servers) == check_sum_servers(world, db, NULL));
+	for (const struct account *account = engine->accounts; account != NULL; account = account->hh.next)
+		CHECK(atomic_load(&account->servers) == check_sum_servers(world, NULL, account));
+}
+
+void check_no_clients(const struct world *world)
+{
+	const struct engine *engine = world->engine;
+	const struct pool *pool;
+
+	check_invariants(world);
+	CHECK(atomic_load(&engine->client_count) == 0);
+	for (const struct db *db = engine->dbs; db != NULL; db = db->hh.next)
+		CHECK(atomic_load(&db->clients) == 0);
+	for (const struct account *account = engine->accounts; account != NULL; account = account->hh.next)
+		CHECK(atomic_load(&account->clients) == 0);
+	TAILQ_FOREACH (pool, engine->pools, entry) {
+		CHECK(pool->waiter_count == 0 && pool->travelling == 0);
+		for (unsigned i = 0; i < engine->worker_count; i++)
+			CHECK(atomic_load(&pool->parts[i]->client_count) == 0);
+	}
+	for (unsigned i = 0; i < engine->worker_count; i++) {
+		const struct worker *worker = engine->workers[i];
+
+		CHECK(TAILQ_EMPTY(&worker->ctx.logins) && TAILQ_EMPTY(&worker->cancels));
+		for (uint32_t slot = 0; slot < worker->slot_count; slot++)
+			CHECK(worker->slots[slot].client == NULL);
+	}
+	for (unsigned i = 0; i < engine->login_count; i++)
+		CHECK(TAILQ_EMPTY(&engine->logins[i]->logins));
+}
+
+void check_no_servers(const struct world *world)
+{
+	const struct pool *pool;
+
+	check_no_clients(world);
+	TAILQ_FOREACH (pool, world->engine->pools, entry)
+		CHECK(pool->servers == 0);
+}

@@ -1,0 +1,19 @@
+/*
+ * What must be true of the engine between any two turns of its loops, and what
+ * must be true when everybody has gone.
+ */
+#ifndef PGSLUICE_TEST_CHECK_H
+#define PGSLUICE_TEST_CHECK_H
+
+#include "world.h"
+
+/* Ends the process with a message when an invariant does not hold. */
+void check_invariants(const struct world *world);
+
+/* The same for what may not be left once no client is connected and nothing is under way: counts, slots, queues. */
+void check_no_clients(const struct world *world);
+
+/* The same once no server is connected either. */
+void check_no_servers(const struct world *world);
+
+#endif
