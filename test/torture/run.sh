@@ -206,6 +206,7 @@ fi
 status=0
 no_chaos=
 [ -n "$rates" ] || no_chaos=--no-chaos
+: >"$work/torture.log"
 "$bindir/torture" --host 127.0.0.1 --port $port --dbname tt --check-host "$work" --check-port 5432 \
 	--clients "$clients" --threads "$gen_threads" --duration "$seconds" --seed "$seed" --stall "$stall" \
 	$no_chaos $named ${only:+--only "$only"} >"$work/torture.log" 2>&1 &
