@@ -58,7 +58,8 @@ struct chaos_options {
 struct chaos_way {
 	int from, to;     /* descriptors; side 0 is the pooler's, side 1 the server's */
 	struct bytes buf; /* received, not yet forwarded */
-	bool eof;         /* nothing more comes */
+	bool eof;         /* nothing more is taken */
+	bool deaf;        /* because we say so: what still comes is thrown away */
 	bool shut;        /* and the other side knows */
 	int64_t hold_us;  /* nothing is forwarded before; 0: now */
 	bool drawn;       /* trouble for the coming portion was drawn */
@@ -123,7 +124,7 @@ static void chaos_watch(struct chaos_pair *p, int side)
 	unsigned events = 0;
 	struct epoll_event ev;
 
-	if (!p->way[side].eof && p->way[side].buf.len < CHAOS_BUFFER_BYTES)
+	if (p->way[side].deaf || (!p->way[side].eof && p->way[side].buf.len < CHAOS_BUFFER_BYTES))
 		events |= EPOLLIN;
 	if (out->buf.len && !out->hold_us && !out->shut)
 		events |= EPOLLOUT;
@@ -167,7 +168,7 @@ static bool chaos_draw(struct chaos_pair *p, struct chaos_way *w, int64_t now)
 	}
 	if (!p->is_cancel && rng_chance(&chaos_rng, opt.half_ppm)) {
 		chaos_counts.halves++;
-		w->eof = true;
+		w->eof = w->deaf = true;
 		w->buf.len = rng_below(&chaos_rng, w->buf.len + 1);
 	}
 	if (rng_chance(&chaos_rng, opt.delay_ppm)) {
@@ -203,8 +204,13 @@ static bool chaos_forward(struct chaos_pair *p, int dir, int64_t now)
 		done = send(w->to, w->buf.data, n, MSG_NOSIGNAL);
 		if (done < 0 && errno == EAGAIN)
 			break;
+		if (done < 0 && dir == 1 && !p->is_cancel) {
+			/* As without a relay: who writes to a connection that was closed gets a reset. */
+			chaos_close(p, true);
+			return false;
+		}
 		if (done < 0) {
-			/* Nobody reads any more; what the other way still brings is not lost by that. */
+			/* The server is gone; its last words may still be on their way. */
 			w->buf.len = 0;
 			w->eof = true;
 			break;
@@ -238,8 +244,11 @@ static bool chaos_read(struct chaos_pair *p, int dir)
 	}
 	if (n <= 0) {
 		w->eof = true;
+		w->deaf = false;
 		return true;
 	}
+	if (w->deaf)
+		return true;
 	if (dir == 0) {
 		sabotage_to_server(opt.sabotage, opt.one_in, &chaos_rng, data, (size_t)n);
 		bytes_add(&w->buf, data, (size_t)n);
@@ -261,14 +270,14 @@ static void chaos_on_event(const struct chaos_end *end, unsigned events, int64_t
 
 	if (p->dead)
 		return;
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !p->way[end->side].eof)
+	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && (!p->way[end->side].eof || p->way[end->side].deaf))
 		if (!chaos_read(p, end->side))
 			return;
 	for (int dir = 0; dir < 2; dir++)
 		if ((dir || p->peeked || p->way[0].eof) && !chaos_forward(p, dir, now))
 			return;
 	/* A broken end that neither way can use any more would be reported for ever. */
-	if ((events & (EPOLLHUP | EPOLLERR)) && p->way[end->side].eof) {
+	if ((events & (EPOLLHUP | EPOLLERR)) && p->way[end->side].eof && !p->way[end->side].deaf) {
 		p->way[!end->side].buf.len = 0;
 		p->way[!end->side].eof = true;
 		if (!chaos_forward(p, !end->side, now))

@@ -625,7 +625,9 @@ static bool client_on_error(struct client *c, const uint8_t *body, size_t len)
 
 	if (!severity[0])
 		severity = msg_field(body, len, 'S');
-	fatal = strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
+	/* When the relay closes one half, COPY FROM STDIN is told so as an ERROR, and the server ends behind it. */
+	fatal = strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
+		(c->opt->chaos && strcmp(sqlstate, "08006") == 0);
 	report_error(sqlstate, text, fatal);
 	if (fatal) {
 		if (!c->opt->chaos && !(c->state == CL_BUSY && c->script.dies) && !c->fatal)

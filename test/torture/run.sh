@@ -80,7 +80,10 @@ for dir in "$bindir" "$here" "$PWD/test/torture" "$PWD"; do
 	dir=
 done
 [ -n "$dir" ] || { echo "run.sh: torture and chaos are not built (make check TESTS=), or give --bindir" >&2; exit 3; }
-bindir=$dir
+bindir=$(cd "$dir" && pwd)
+case $pooler in
+*/*) pooler=$(cd "$(dirname "$pooler")" && pwd)/$(basename "$pooler") ;;
+esac
 
 pgbin=${PGBIN:-}
 for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin "$(dirname "$(command -v postgres || echo /)")"; do
@@ -90,6 +93,7 @@ done
 
 # PostgreSQL and poolers refuse to run as root.
 as=
+cd /
 if [ "$(id -u)" = 0 ]; then
 	as="setpriv --reuid=postgres --regid=postgres --clear-groups --"
 fi
@@ -133,6 +137,7 @@ fsync = off
 synchronous_commit = off
 max_wal_size = 1GB
 log_min_messages = fatal
+log_min_error_statement = panic
 END
 $as "$pgbin/pg_ctl" -D "$work/data" -l "$work/postgres.log" -w start >/dev/null
 $as "$pgbin/createdb" -h "$work" -U postgres tt
