@@ -4,6 +4,7 @@ INTEGRATION_FILES = \
 	test/integration/conftest.py \
 	test/integration/harness/__init__.py \
 	test/integration/harness/cluster.py \
+	test/integration/harness/load.py \
 	test/integration/harness/pooler.py \
 	test/integration/harness/procs.py \
 	test/integration/harness/wire.py \

@@ -2,11 +2,13 @@
 import collections
 import os
 import random
+import signal
 import threading
 import time
 
 import pytest
 from harness import procs, wire
+from harness.load import adds_up, run_load
 from harness.pooler import servers_of
 from harness.procs import wait_until
 
@@ -184,3 +186,60 @@ def test_session_mode_on_many_threads(make_pooler):
         assert [c.value("show work_mem") for c in conns] == [f"{64 + n}kB" for n in range(4)]
         for c in conns:
             c.terminate()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_everything_at_once(make_pooler, cluster, database, threads):
+    """Reloads, pauses, dying backends, cancels and clients that vanish, all during work; then the books balance."""
+    db = database()
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db, pool_size=4)},
+        settings={
+            "pool_mode": "transaction",
+            "max_client_conn": 500,
+            "log_connections": 0,
+            "log_disconnections": 0,
+            "log_pooler_errors": 0,
+            "server_lifetime": 1,
+        },
+        threads=threads,
+    )
+    rng = random.Random(threads)
+
+    def disturb():
+        console = p.console()
+        victims = [p.login(timeout=30) for _ in range(3)]
+        for n in range(60):
+            kind = n % 6
+            if kind == 0:
+                p.databases["app"] = cluster.dsn(dbname=db, pool_size=rng.randint(1, 8))
+                p.write_files()
+                p.signal(signal.SIGHUP)
+            elif kind == 1:
+                console.run("PAUSE")
+                console.run("RESUME")
+            elif kind == 2:
+                cluster.sql(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and random() < 0.3",
+                    (db,),
+                )
+            elif kind == 3:
+                for v in victims:
+                    v.send(wire.query("select pg_sleep(0.01)"))
+                    p.cancel(v.key)
+                    try:
+                        v.read_ready()
+                    except (wire.Closed, wire.PgError):
+                        v.close()
+                victims = [p.login(timeout=30) if v.sock.fileno() < 0 else v for v in victims]
+            elif kind == 4:
+                for _ in range(5):
+                    c = p.login(timeout=30)
+                    c.send(wire.query("begin"), wire.query("select pg_sleep(0.01)"))
+                    c.reset()
+            else:
+                assert console.show("clients") and console.show("servers") is not None
+        console.close()
+
+    run_load(p, 10, disturb)
+    adds_up(p)
