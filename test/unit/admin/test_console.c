@@ -149,7 +149,7 @@ static void read_reply(struct session *s, struct reply *r)
 	memset(r, 0, sizeof(*r));
 	for (;;) {
 		uint8_t head[FRAME_HEADER];
-		struct frame f;
+		struct frame f = { 0 };
 		uint8_t *body;
 
 		read_exact(s, head, sizeof(head), &r->closed);
