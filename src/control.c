@@ -90,6 +90,7 @@ static void control_hup(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
 	struct control *c = arg;
 
+	reload_reopen_log(c->engine);
 	log_info("got SIGHUP, re-reading config");
 	if (reload_run(c->engine) != 0)
 		log_warning("the configuration in force was kept");

@@ -202,6 +202,7 @@ static void main_start_threads(struct engine *engine)
 
 static int main_reload(void *ctx)
 {
+	reload_reopen_log(control_engine(ctx));
 	return reload_run(control_engine(ctx));
 }
 

@@ -95,6 +95,14 @@ struct snapshot *reload_first(const char *path)
 	return snapshot_new(conf, users);
 }
 
+void reload_reopen_log(struct engine *engine)
+{
+	struct snapshot *snap = engine_snapshot(engine);
+
+	reload_apply_log(snap->conf, false);
+	snapshot_release(&snap);
+}
+
 int reload_run(struct engine *engine)
 {
 	struct snapshot *old = engine_snapshot(engine);

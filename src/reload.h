@@ -17,6 +17,9 @@ struct snapshot *reload_first(const char *path) MUSTCHECK;
 /* Sets the log up as the configuration says; `required`: a log file that cannot be opened ends the process. */
 void reload_apply_log(const struct conf *conf, bool required);
 
+/* Opens the log file again at the next line, as logrotate expects, whatever a reload that follows finds. */
+void reload_reopen_log(struct engine *engine);
+
 /*
  * Loads again and hands the result to the engine. When anything is wrong,
  * nothing changes, the log says what, and the result is -E_*.
