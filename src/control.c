@@ -160,10 +160,16 @@ static void control_usr2(evutil_socket_t fd UNUSED, short what UNUSED, void *arg
 	engine_set_mode(c->engine, ENGINE_ACTIVE);
 }
 
+/*
+ * libevent puts back what was there before when an event is removed: so a
+ * signal that comes while everything is being freed is ignored, and the exit
+ * status stays 0.
+ */
 static struct event *control_add_signal(struct control *c, int number, event_callback_fn fn)
 {
 	struct event *ev = evsignal_new(loop_base(c->engine->control), number, fn, c);
 
+	signal(number, SIG_IGN);
 	if (ev == NULL || event_add(ev, NULL) != 0)
 		log_fatal("could not set up signal %d", number);
 	return ev;
