@@ -245,6 +245,14 @@ static void client_log_close(const struct client *client, const char *why)
 		 (loop_now_us(client_loop(client)) - client->connect_us) / USEC_PER_SEC);
 }
 
+/* True when bytes of our own would be taken for the rest of a message of the server. */
+static bool client_is_inside_message(const struct client *client)
+{
+	const struct server *server = client->server;
+
+	return client->cut || (server != NULL && server->body_left > 0 && !server->swallow_body);
+}
+
 /* Takes the client out of everything; it is freed at the end of the turn. */
 static void client_end(struct client *client, const char *why)
 {
@@ -280,7 +288,7 @@ void client_close_with(struct client *client, enum reason reason, const char *te
 	bool is_backend = sqlstate != NULL;
 	char who[320];
 	struct buf b;
-	int err;
+	int err UNUSED;
 
 	if (client->state == CL_CLOSED)
 		return;
@@ -291,7 +299,7 @@ void client_close_with(struct client *client, enum reason reason, const char *te
 	buf_init(&b, CLIENT_ERROR_MAX);
 	err = report_error(&b, client_conf(client), "FATAL", text, is_backend ? sqlstate : reason_sqlstate(reason),
 			   is_backend);
-	if (err == 0)
+	if (err == 0 && !client_is_inside_message(client))
 		err = stream_send_buf(&client->stream, &b); /* closing flushes nothing: what does not fit is lost */
 	buf_fini(&b);
 	client_end(client, text);

@@ -52,6 +52,7 @@ struct client {
 	uint64_t xact_us;    /* since when a transaction is open; 0: none */
 	uint64_t body_left;  /* of a message whose head was seen */
 	bool discard_body;   /* ... and which goes nowhere */
+	bool cut;            /* got a part of a message whose rest will never come */
 	bool send_failed;    /* it cannot be reached any more */
 	bool blocked;        /* too many requests in flight; goes on when answers have come */
 	bool skip_to_sync;   /* a canceled batch is discarded up to its Sync */

@@ -105,6 +105,7 @@ void link_attach(struct client *client, struct server *server)
 void link_detach(struct client *client, struct server *server)
 {
 	ASSERT(client->server == server && server->client == client);
+	client->cut = server->body_left > 0 && !server->swallow_body;
 	client->server = NULL;
 	server->client = NULL;
 	server->setting_vars = false;
