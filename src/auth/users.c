@@ -95,8 +95,7 @@ static void users_free(struct users *u)
 	struct users_entry *next;
 
 	HASH_ITER (hh, u->by_name, e, next) {
-		/* The analyzer does not see that the table stops pointing to what is freed. */
-		HASH_DEL(u->by_name, e); /* NOLINT(clang-analyzer-unix.Malloc) */
+		HASH_DEL(u->by_name, e);
 		users_entry_free(e);
 	}
 	free(u->sorted);

@@ -217,9 +217,10 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct cancel *cancel = CONTAINER_OF(msg, struct cancel, msg);
 	struct worker *worker = worker_current();
-	struct client *client = worker_slot_find(worker, cancel->slot, cancel->generation);
+	struct client *client;
 
 	CHECK_OBJ(cancel, CANCEL_MAGIC);
+	client = worker_slot_find(worker, cancel->slot, cancel->generation);
 	cancel->worker = worker;
 	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
 	if (client == NULL || !mem_equal_ct(client->cancel_key, cancel->key, CANCEL_KEY_LEN)) {

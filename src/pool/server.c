@@ -332,10 +332,11 @@ static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct server *server = CONTAINER_OF(msg, struct server, msg);
 	struct worker *worker = worker_current();
-	struct pool_part *part = pool_part_get(server->pool, worker);
+	struct pool_part *part;
 	struct client *client = NULL;
 
 	CHECK_OBJ(server, SERVER_MAGIC);
+	part = pool_part_get(server->pool, worker);
 	server->part = part;
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
 	stream_attach(&server->stream, worker->ctx.loop);
@@ -370,9 +371,10 @@ void server_travel(struct server *server)
 void server_lend(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct server *server = CONTAINER_OF(msg, struct server, msg);
-	bool is_evicted = server->travel_slot == SERVER_TRAVEL_EVICT;
+	bool is_evicted;
 
 	CHECK_OBJ(server, SERVER_MAGIC);
+	is_evicted = server->travel_slot == SERVER_TRAVEL_EVICT;
 	server->is_listed = false;
 	if (!is_evicted && !server->dirty && stream_is_clean(&server->stream)) {
 		server_travel(server);
