@@ -56,9 +56,16 @@ const char *client_state_name(enum client_state state)
 	return state_names[state];
 }
 
+static bool client_state_waits(enum client_state state)
+{
+	return state == CL_WAITING || state == CL_WELCOME;
+}
+
 void client_set_state(struct client *client, enum client_state state)
 {
 	ASSERT(state_edges[client->state][state]);
+	client->part->waiting -= client_state_waits(client->state);
+	client->part->waiting += client_state_waits(state);
 	client->state = state;
 }
 
@@ -127,6 +134,7 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	client->slot = worker_slot_take(worker, client, &client->slot_generation);
 	cancel_key_make(client->pool->engine, worker->index, client->slot, client->slot_generation, client->cancel_key);
 	TAILQ_INSERT_TAIL(&part->clients, client, entry);
+	part->timed += client->idle_timeout_us > 0;
 	stats_add(&part->stats, STAT_client_login_count, 1);
 	stream_attach(&client->stream, worker->ctx.loop);
 	client->request_us = loop_now_us(worker->ctx.loop);
@@ -162,6 +170,18 @@ void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
 	atomic_fetch_add_explicit(&part->client_count, 1, memory_order_relaxed);
 	client->msg.fn = client_arrive;
 	loop_post(part->worker->ctx.loop, &client->msg);
+}
+
+void client_apply_conf(struct client *client)
+{
+	const struct pool_conf *pc = client->part->conf;
+	const struct conf *conf = client_conf(client);
+	const struct conf_user *user = conf_find_user(conf, client->account->name);
+
+	client->part->timed -= client->idle_timeout_us > 0;
+	client->query_wait_timeout_us = conf_query_wait_timeout_us(conf, pc->db, user);
+	client->idle_timeout_us = conf_client_idle_timeout_us(conf, user);
+	client->part->timed += client->idle_timeout_us > 0;
 }
 
 /* ---- the greeting ---- */
@@ -267,6 +287,7 @@ static void client_end(struct client *client, const char *why)
 		link_client_gone(client);
 	worker_slot_give(part->worker, client->slot);
 	TAILQ_REMOVE(&part->clients, client, entry);
+	part->timed -= client->idle_timeout_us > 0;
 	atomic_fetch_sub_explicit(&part->client_count, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&client->pool->db->clients, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&client->account->clients, 1, memory_order_relaxed);

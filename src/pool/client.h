@@ -99,6 +99,9 @@ void client_hand_over(struct engine *engine, struct client_birth *birth);
  * thread. */
 bool client_granted(struct client *client, struct server *server);
 
+/* Takes over the timeouts of the part's new settings after a reload. */
+void client_apply_conf(struct client *client);
+
 /* Sends the greeting: AuthenticationOk to ReadyForQuery. The pool's greeting must be there. */
 void client_greet(struct client *client);
 

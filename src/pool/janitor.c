@@ -66,6 +66,8 @@ static void janitor_clients(struct pool_part *part, uint64_t now_us)
 	struct client *client;
 	struct client *next;
 
+	if (part->waiting == 0 && part->timed == 0)
+		return; /* ten thousand idle clients are not looked at ten times a second */
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
 		if (client->state == CL_WAITING || client->state == CL_WELCOME)

@@ -119,6 +119,8 @@ struct pool_part {
 	struct pool_conf *conf;
 	struct client_list clients;
 	struct server_list servers;
+	unsigned waiting;          /* clients in CL_WAITING and CL_WELCOME */
+	unsigned timed;            /* clients with an idle timeout */
 	uint64_t next_lifetime_us; /* no server is closed for its age before this */
 
 	/* written by the worker's thread, read by any */

@@ -581,6 +581,7 @@ static void route_on_conf(struct loop *loop UNUSED, struct loop_msg *base)
 {
 	struct conf_msg *msg = CONTAINER_OF(base, struct conf_msg, msg);
 	struct pool_part *part = msg->part;
+	struct client *client;
 	struct server *server;
 
 	if (!part->in_use) {
@@ -590,6 +591,8 @@ static void route_on_conf(struct loop *loop UNUSED, struct loop_msg *base)
 	}
 	pool_conf_release(&part->conf);
 	part->conf = msg->conf;
+	TAILQ_FOREACH(client, &part->clients, entry)
+		client_apply_conf(client);
 	if (msg->new_servers)
 		TAILQ_FOREACH (server, &part->servers, entry)
 			server->dirty = true;
