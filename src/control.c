@@ -17,7 +17,9 @@
 #include <signal.h>
 
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/log.h"
+#include "core/systemd.h"
 #include "reload.h"
 
 /* How often a shutdown that waits looks whether it may end. */
@@ -90,10 +92,12 @@ static void control_hup(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
 	struct control *c = arg;
 
+	systemd_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_mono_us());
 	reload_reopen_log(c->engine);
 	log_info("got SIGHUP, re-reading config");
 	if (reload_run(c->engine) != 0)
 		log_warning("the configuration in force was kept");
+	systemd_notify("READY=1");
 }
 
 /* INT and TERM: the first waits, the next one does not. */
@@ -104,6 +108,7 @@ static void control_stop(struct control *c, const char *name, const char *text, 
 		engine_shutdown(c->engine, SHUTDOWN_NOW);
 		return;
 	}
+	systemd_notify("STOPPING=1");
 	log_info("got %s, shutting down, %s", name, text);
 	control_shutdown(c, how);
 }

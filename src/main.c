@@ -23,6 +23,7 @@
 #include "control.h"
 #include "core/log.h"
 #include "core/pidfile.h"
+#include "core/systemd.h"
 #include "daemon.h"
 #include "net/sock.h"
 #include "pool/engine.h"
@@ -155,8 +156,9 @@ static void main_refuse_second(const struct conf *conf)
 	struct sock_addr addr;
 	bool stale;
 	int err;
+	int fd;
 
-	if (conf->unix_socket_dir != NULL && conf->unix_socket_dir[0] != '\0' &&
+	if (systemd_listen_fds(&fd, 1) == 0 && conf->unix_socket_dir != NULL && conf->unix_socket_dir[0] != '\0' &&
 	    sock_addr_set_unix_dir(&addr, conf->unix_socket_dir, (uint16_t)conf->listen_port) == 0 &&
 	    sock_unix_is_served(&addr))
 		log_fatal("unix socket is in use, cannot continue");
@@ -237,6 +239,7 @@ static void main_run(struct snapshot *snap)
 	main_start_threads(engine);
 	log_info("process up: %s, libevent %s (%s), adns: evdns, tls: %s", PACKAGE_STRING, event_get_version(),
 		 event_base_get_method(loop_base(engine->control)), OpenSSL_version(OPENSSL_VERSION));
+	systemd_notify("READY=1");
 	loop_run(engine->control);
 	admin_stop(admin);
 	control_free(&control);

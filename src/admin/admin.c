@@ -12,6 +12,7 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/systemd.h"
 #include "pool/cancel.h"
 #include "pool/server.h"
 
@@ -180,16 +181,21 @@ static void admin_arm_stats(struct admin *a)
 		log_error("could not set the timer of the statistics");
 }
 
-static void admin_log_stats(const struct stats_sum *avg)
+static void admin_report_stats(const struct stats_sum *avg, bool to_log)
 {
 	const uint64_t *v = avg->value;
+	char text[512];
 
-	log_info("stats: %" PRIu64 " xacts/s, %" PRIu64 " queries/s, %" PRIu64 " client parses/s, %" PRIu64
-		 " server parses/s, %" PRIu64 " binds/s, %" PRIu64 " client logins/s, in %" PRIu64 " B/s, out %" PRIu64
-		 " B/s, xact %" PRIu64 " us, query %" PRIu64 " us, wait %" PRIu64 " us",
-		 v[STAT_xact_count], v[STAT_query_count], v[STAT_client_parse_count], v[STAT_server_parse_count],
-		 v[STAT_bind_count], v[STAT_client_login_count], v[STAT_bytes_received], v[STAT_bytes_sent],
-		 v[STAT_xact_time], v[STAT_query_time], v[STAT_wait_time]);
+	str_format(text, sizeof(text),
+		   "stats: %" PRIu64 " xacts/s, %" PRIu64 " queries/s, %" PRIu64 " client parses/s, %" PRIu64
+		   " server parses/s, %" PRIu64 " binds/s, %" PRIu64 " client logins/s, in %" PRIu64
+		   " B/s, out %" PRIu64 " B/s, xact %" PRIu64 " us, query %" PRIu64 " us, wait %" PRIu64 " us",
+		   v[STAT_xact_count], v[STAT_query_count], v[STAT_client_parse_count], v[STAT_server_parse_count],
+		   v[STAT_bind_count], v[STAT_client_login_count], v[STAT_bytes_received], v[STAT_bytes_sent],
+		   v[STAT_xact_time], v[STAT_query_time], v[STAT_wait_time]);
+	if (to_log)
+		log_info("%s", text);
+	systemd_notify("STATUS=%s", text);
 }
 
 static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
@@ -199,8 +205,7 @@ static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 	struct rollup_row last;
 
 	rollup_tick(a->rollup, loop_now_us(a->engine->control), &last);
-	if (snap->conf->log_stats != 0)
-		admin_log_stats(&last.avg);
+	admin_report_stats(&last.avg, snap->conf->log_stats != 0);
 	snapshot_release(&snap);
 	admin_arm_stats(a);
 }

@@ -8,6 +8,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
+#include "core/systemd.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/janitor.h"
@@ -15,10 +16,13 @@
 #include "pool/route.h"
 #include "pool/server.h"
 
-#define SLOT_NONE UINT32_MAX
-#define SLOTS_MIN 64
+#define SLOT_NONE             UINT32_MAX
+/* Sockets that systemd may pass. */
+#define ENGINE_LISTEN_FDS_MAX 64
+
+#define SLOTS_MIN             64
 /* As many as a cancel key can name. */
-#define SLOTS_MAX (1u << 22)
+#define SLOTS_MAX             (1u << 22)
 
 /* ---- snapshots ---- */
 
@@ -215,12 +219,24 @@ static void engine_listen_conf(const struct conf *conf, struct listen_conf *list
 	};
 }
 
+/* Sockets that systemd has opened for us stand in for all that the configuration names. */
+static struct listener_set *engine_open_listeners(const struct conf *conf, char *err, size_t err_size)
+{
+	struct listen_conf listen;
+	int fds[ENGINE_LISTEN_FDS_MAX];
+	size_t n = systemd_listen_fds(fds, ARRAY_LEN(fds));
+
+	engine_listen_conf(conf, &listen);
+	if (n == 0)
+		return listener_set_open(&listen, err, err_size);
+	if (listen.addrs != NULL && listen.addrs[0] != '\0')
+		log_warning("sockets passed from service manager, setting listen_addr ignored");
+	return listener_set_adopt(fds, n, &listen, false, err, err_size);
+}
+
 int engine_listen(struct engine *engine, char *err, size_t err_size)
 {
-	struct listen_conf conf;
-
-	engine_listen_conf(engine->snap->conf, &conf);
-	engine->listeners = listener_set_open(&conf, err, err_size);
+	engine->listeners = engine_open_listeners(engine->snap->conf, err, err_size);
 	if (engine->listeners == NULL)
 		return -E_SYS;
 	for (unsigned i = 0; i < engine->login_count; i++)

@@ -21,3 +21,7 @@ test_unit_core_test_siphash_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/core/test_pidfile
 test_unit_core_test_pidfile_SOURCES = test/unit/core/test_pidfile.c
 test_unit_core_test_pidfile_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/core/test_systemd
+test_unit_core_test_systemd_SOURCES = test/unit/core/test_systemd.c
+test_unit_core_test_systemd_LDADD = $(UNIT_LIBS)
