@@ -31,4 +31,5 @@ INTEGRATION_FILES = \
 	test/integration/test_threads.py \
 	test/integration/test_timeouts.py
 
+TESTS += test/integration/run.sh
 EXTRA_DIST += test/integration/run.sh $(INTEGRATION_FILES)
