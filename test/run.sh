@@ -137,8 +137,8 @@ run_torture()
 	[ "$torture" -gt 0 ] || return 0
 	say "torture for $torture s"
 	mkdir -p torture
-	if "$top/test/torture/run.sh" --pooler "$PGSLUICE" --seconds "$torture" --clients "${TORTURE_CLIENTS:-24}" \
-		--threads "${threads:-4}" >torture/torture.log 2>&1 </dev/null; then
+	if "$top/test/torture/run.sh" --pooler "$PGSLUICE" --bindir test/torture --seconds "$torture" \
+		--clients "${TORTURE_CLIENTS:-100}" --threads "${threads:-4}" >torture/torture.log 2>&1 </dev/null; then
 		echo ":test-result: PASS" >torture/torture.trs
 	else
 		echo ":test-result: FAIL" >torture/torture.trs
