@@ -12,6 +12,7 @@
  */
 #include "net/stream.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 static void stream_event_cb(evutil_socket_t fd, short what, void *arg);
@@ -44,7 +45,21 @@ static void stream_arm(struct stream *s, short mask)
 /* The conditions that the present state asks for. */
 static void stream_rearm(struct stream *s)
 {
-	stream_arm(s, (short)((s->want_read ? EV_READ : 0) | (stream_is_choked(s) ? EV_WRITE : 0)));
+	short mask = s->want_read ? EV_READ : 0;
+
+	if (stream_is_choked(s))
+		mask |= EV_WRITE;
+	else if (!s->want_read && s->watching)
+		mask = EV_READ | EV_CLOSED | EV_ET; /* edges: unread bytes and errors must not fire again and again */
+	stream_arm(s, mask);
+}
+
+/* True when the other side has closed or reset, whatever bytes are still to be read. */
+static bool stream_is_hung_up(const struct stream *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 void stream_attach(struct stream *s, struct loop *loop)
@@ -181,7 +196,7 @@ int stream_send(struct stream *s, const void *p, size_t n)
 	if (err < 0)
 		return err;
 	if (s->loop != NULL)
-		stream_arm(s, (short)(s->armed | EV_WRITE));
+		stream_rearm(s);
 	return 1;
 }
 
@@ -227,12 +242,11 @@ static void stream_event_cb(evutil_socket_t fd UNUSED, short what, void *arg)
 		}
 		return; /* the owner may be gone; level-triggered readiness comes again */
 	}
-	if (UNLIKELY((what & EV_CLOSED) != 0)) {
-		s->ops->on_event(s->owner);
-		return;
-	}
 	if (UNLIKELY(!s->want_read)) {
-		stream_rearm(s);
+		if (!s->watching)
+			stream_rearm(s);
+		else if (stream_is_hung_up(s))
+			s->ops->on_event(s->owner);
 		return;
 	}
 	s->ops->on_readable(s->owner);
@@ -241,6 +255,7 @@ static void stream_event_cb(evutil_socket_t fd UNUSED, short what, void *arg)
 void stream_want_read(struct stream *s, bool want)
 {
 	s->want_read = want;
+	s->watching = false;
 	if (want && (s->armed & (EV_READ | EV_CLOSED)) != EV_READ && s->loop != NULL)
 		stream_rearm(s);
 }
@@ -248,7 +263,11 @@ void stream_want_read(struct stream *s, bool want)
 void stream_watch_close(struct stream *s)
 {
 	s->want_read = false;
-	stream_arm(s, (short)(EV_CLOSED | (stream_is_choked(s) ? EV_WRITE : 0)));
+	s->watching = true;
+	stream_rearm(s);
+	/* An edge that has passed does not come again. */
+	if (stream_is_hung_up(s))
+		s->ops->on_event(s->owner);
 }
 
 void stream_watch_connect(struct stream *s, struct loop *loop)

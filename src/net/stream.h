@@ -36,6 +36,7 @@ struct stream {
 	int fd;         /* -1 when closed */
 	short armed;    /* what the event is registered for */
 	bool want_read;
+	bool watching;   /* for the other side to close, while not reading */
 	bool connecting; /* writable means that the connect has ended */
 };
 

@@ -128,6 +128,7 @@ static void cancel_end(struct cancel *cancel, enum reason reason)
 	struct engine *engine = cancel->worker->ctx.engine;
 
 	cancel_log(&cancel->worker->ctx, cancel->who, reason, cancel->start_us);
+	ASSERT(!cancel->task.queued);
 	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
 	stream_close(&cancel->stream);
 	close(cancel->client_fd);
@@ -228,9 +229,8 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 		return;
 	}
 	cancel->pool = client->pool;
-	if (client->state == CL_WAITING && !client->granted) {
-		client_cancel_wait(client);
-		cancel_end(cancel, REASON_CANCEL_QUEUED);
+	if (client->state == CL_WAITING) {
+		cancel_end(cancel, client_cancel_wait(client) ? REASON_CANCEL_QUEUED : REASON_CANCEL_LATE);
 	} else if (client->state == CL_HELD) {
 		cancel_end(cancel, REASON_CANCEL_VARS);
 	} else if (client->server == NULL || track_is_quiet(&client->server->track)) {
@@ -325,14 +325,11 @@ void cancel_sweep(struct worker *worker, uint64_t now_us)
 {
 	uint64_t timeout_us = worker->ctx.snap->conf->cancel_wait_timeout_us;
 	struct cancel *cancel;
-	struct cancel *next;
 
 	if (timeout_us == 0)
 		return;
-	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
-		next = TAILQ_NEXT(cancel, entry);
-		if (cancel->start_us + timeout_us > now_us)
-			continue;
+	/* They stand in order of arrival; the end of one may end others for the same server. */
+	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL && cancel->start_us + timeout_us <= now_us) {
 		if (cancel->sent)
 			cancel_give_up(cancel);
 		else

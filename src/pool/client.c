@@ -138,6 +138,11 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	stats_add(&part->stats, STAT_client_login_count, 1);
 	stream_attach(&client->stream, worker->ctx.loop);
 	client->request_us = loop_now_us(worker->ctx.loop);
+	if (atomic_load(&client->pool->db->removed)) {
+		welcome_release(&welcome);
+		client_close(client, REASON_DB_REMOVED);
+		return;
+	}
 	if (welcome != NULL) {
 		client_greet(client);
 		welcome_release(&welcome);
@@ -393,6 +398,10 @@ static void client_on_readable(void *owner)
 	}
 	if (UNLIKELY(client->task.queued))
 		return; /* what it sent before comes first, at the end of this turn */
+	if (UNLIKELY(stream_is_choked(&client->stream))) {
+		stream_want_read(&client->stream, false); /* until it has read what it was sent */
+		return;
+	}
 	err = stream_fill(&client->stream, &data, &len);
 	if (LIKELY(err == 0))
 		client_feed(client, data, len);
@@ -460,7 +469,7 @@ void client_unlinked(struct client *client)
 	client_set_state(client, CL_IDLE);
 	client->query_us = client->xact_us = 0;
 	client->discard_body = client->body_left > 0;
-	if (client->blocked || !buf_is_empty(&client->stream.in)) {
+	if (client->blocked || !buf_is_empty(&client->stream.in) || !client->stream.want_read) {
 		client->blocked = false;
 		client_resume(client);
 	}
@@ -515,13 +524,13 @@ static void client_drop_request(struct client *client)
 	client->skip_to_sync = true;
 }
 
-void client_cancel_wait(struct client *client)
+bool client_cancel_wait(struct client *client)
 {
 	struct buf b;
 	int err;
 
 	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
-		return;
+		return false;
 	buf_init(&b, CLIENT_ERROR_MAX);
 	err = report_error(&b, client_conf(client), "ERROR", "canceling statement due to user request", "57014", true);
 	if (err == 0)
@@ -529,7 +538,7 @@ void client_cancel_wait(struct client *client)
 	buf_fini(&b);
 	if (err < 0) {
 		client_drop(client, REASON_CLIENT_IO);
-		return;
+		return true;
 	}
 	client_set_state(client, CL_IDLE);
 	client_drop_request(client);
@@ -537,4 +546,5 @@ void client_cancel_wait(struct client *client)
 		client_send_ready(client);
 	if (client->state != CL_CLOSED)
 		client_resume(client);
+	return true;
 }

@@ -127,8 +127,8 @@ void client_resume(struct client *client);
 /* The link has ended and the client may go on without a server. */
 void client_unlinked(struct client *client);
 
-/* A cancel request came for a client in the queue: answers 57014 and leaves the queue. */
-void client_cancel_wait(struct client *client);
+/* A cancel request came for a client in the queue: answers 57014 and leaves it; false when it is in no queue. */
+bool client_cancel_wait(struct client *client);
 
 /* Writes "C-0x...: db/user@host:port" for a log line. */
 void client_describe(const struct client *client, char *dst, size_t size);

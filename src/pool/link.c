@@ -61,6 +61,7 @@ static bool link_set_vars(struct client *client, struct server *server)
 		log_debug("varcache_apply: %.*s", (int)buf_len(&sql), (const char *)buf_ptr(&sql));
 		err = build_query(&packet, slice_make(buf_ptr(&sql), buf_len(&sql)));
 		ASSERT(err == 0);
+		server->ours_failed = false;
 		server->setting_vars = track_ours(&server->track, FE_QUERY);
 		ASSERT(server->setting_vars);
 		err = stream_send_buf(&server->stream, &packet);
@@ -106,6 +107,7 @@ void link_detach(struct client *client, struct server *server)
 {
 	ASSERT(client->server == server && server->client == client);
 	client->cut = server->body_left > 0 && !server->swallow_body;
+	server->cut = client->body_left > 0 && !client->discard_body;
 	client->server = NULL;
 	server->client = NULL;
 	server->setting_vars = false;
@@ -118,7 +120,8 @@ enum admit {
 	ADMIT_SEND,    /* the message goes to the server */
 	ADMIT_DISCARD, /* it goes nowhere */
 	ADMIT_STOP,    /* not now: it and all behind it are kept */
-	ADMIT_CLOSED,  /* the client was closed */
+	ADMIT_REFUSE,  /* the client is to be closed, with a reason */
+	ADMIT_CLOSED,  /* the client was closed; it had no server */
 };
 
 /* A query begins, unless one is open. */
@@ -176,45 +179,42 @@ static enum admit link_skip(struct client *client, uint8_t type)
 }
 
 /* What a client without server may say. */
-static enum admit link_admit_unlinked(struct client *client, uint8_t type)
+static enum admit link_admit_unlinked(struct client *client, uint8_t type, enum reason *why)
 {
 	switch (type) {
 	case FE_TERMINATE:
-		client_drop(client, REASON_CLIENT_CLOSE);
-		return ADMIT_CLOSED;
+		*why = REASON_CLIENT_CLOSE;
+		return ADMIT_REFUSE;
 	case FE_COPY_DATA:
 	case FE_COPY_DONE:
 	case FE_COPY_FAIL:
 		return ADMIT_DISCARD; /* the rest of a COPY that has failed */
-	case FE_QUERY:
-		if (UNLIKELY(client->part->conf->snap->conf->disable_pqexec != 0)) {
-			client_close(client, REASON_PQEXEC);
-			return ADMIT_CLOSED;
-		}
-		break;
 	default:
-		if (UNLIKELY(!track_knows_client(type))) {
-			client_close(client, REASON_UNKNOWN_PKT);
-			return ADMIT_CLOSED;
-		}
-		break;
+		if (LIKELY(track_knows_client(type)))
+			break;
+		*why = REASON_UNKNOWN_PKT;
+		return ADMIT_REFUSE;
 	}
 	link_query_opened(client);
 	return link_acquire(client);
 }
 
-/* Decides about one message, and tells the tracker when it goes to the server. */
-static enum admit link_admit(struct client *client, uint8_t type)
+/* Decides about one message, and tells the tracker when it goes to the server. *why is the reason of ADMIT_REFUSE. */
+static enum admit link_admit(struct client *client, uint8_t type, enum reason *why)
 {
 	enum admit admit;
 
+	if (type == FE_QUERY && UNLIKELY(client->part->conf->snap->conf->disable_pqexec != 0)) {
+		*why = REASON_PQEXEC;
+		return ADMIT_REFUSE;
+	}
 	if (UNLIKELY(client->skip_to_sync)) {
 		admit = link_skip(client, type);
 		if (admit != ADMIT_SEND)
 			return admit;
 	}
 	if (client->server == NULL) {
-		admit = link_admit_unlinked(client, type);
+		admit = link_admit_unlinked(client, type, why);
 		if (admit != ADMIT_SEND)
 			return admit;
 	} else {
@@ -227,11 +227,11 @@ static enum admit link_admit(struct client *client, uint8_t type)
 		client->blocked = true;
 		return ADMIT_STOP;
 	case TRACK_END:
-		client_drop(client, REASON_CLIENT_CLOSE);
-		return ADMIT_CLOSED;
+		*why = REASON_CLIENT_CLOSE;
+		return ADMIT_REFUSE;
 	default:
-		client_close(client, REASON_UNKNOWN_PKT);
-		return ADMIT_CLOSED;
+		*why = REASON_UNKNOWN_PKT;
+		return ADMIT_REFUSE;
 	}
 }
 
@@ -257,6 +257,15 @@ static void link_to_server(struct client *client, const uint8_t *p, size_t n)
 	stream_want_read(&server->stream, true);
 }
 
+/* Closes a client for what it has said; a goodbye is answered by nothing. */
+static void link_refuse(struct client *client, enum reason why)
+{
+	if (why == REASON_CLIENT_CLOSE)
+		client_drop(client, why);
+	else
+		client_close(client, why);
+}
+
 size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 {
 	uint64_t max_size = client->part->conf->max_packet_size;
@@ -270,6 +279,7 @@ size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 			start = at;
 	}
 	while (at < len) {
+		enum reason why = REASON_NONE;
 		struct frame f;
 		enum admit admit;
 		size_t n;
@@ -278,16 +288,19 @@ size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 		if (err == -E_AGAIN)
 			break;
 		if (UNLIKELY(err < 0)) {
+			link_to_server(client, data + start, at - start);
 			client_close_header(client, data + at, len - at);
 			return len;
 		}
-		if (UNLIKELY(f.type == FE_TERMINATE)) {
-			link_to_server(client, data + start, at - start);
-			start = at; /* what was asked before it still reaches the server */
-		}
-		admit = link_admit(client, f.type);
+		admit = link_admit(client, f.type, &why);
 		if (UNLIKELY(admit == ADMIT_CLOSED))
 			return len;
+		if (UNLIKELY(admit == ADMIT_REFUSE)) {
+			/* The tracker has counted on what came before: it must be sent, and it may end a message. */
+			link_to_server(client, data + start, at - start);
+			link_refuse(client, why);
+			return len;
+		}
 		if (UNLIKELY(admit == ADMIT_STOP))
 			break;
 		n = f.size < len - at ? (size_t)f.size : len - at;

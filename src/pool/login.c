@@ -173,6 +173,28 @@ static bool login_send(struct login *login, struct buf *b, int err)
 	return err >= 0;
 }
 
+/* ---- limits ---- */
+
+/* Counts the client under a limit (0: none); false when that is full. */
+static bool login_count(atomic_uint *count, unsigned max)
+{
+	unsigned n = atomic_fetch_add_explicit(count, 1, memory_order_relaxed) + 1;
+
+	return max == 0 || n <= max;
+}
+
+/* Counts the client under its database; false when the login has ended. */
+static bool login_count_db(struct login *login)
+{
+	bool is_admin = conf_list_has(&login->snap->conf->admin_users, login->user);
+	unsigned max = is_admin ? 0 : route_max_db_clients(login->ctx->engine, login->snap, login->db);
+
+	if (login_count(&login->db->clients, max))
+		return true;
+	login_fail_reason(login, REASON_MAX_DB_CLIENTS);
+	return false;
+}
+
 /* ---- after authentication ---- */
 
 static void login_to_console(struct login *login, const uint8_t *pending, size_t pending_len)
@@ -220,8 +242,14 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		.pending_len = pending_len,
 	};
 
-	if (!route_forced_user(engine, login->snap, login->db, pool_user, sizeof(pool_user)))
+	if (!route_forced_user(engine, login->snap, login->db, pool_user, sizeof(pool_user))) {
+		if (conf->auth_type == CONF_AUTH_ANY) {
+			log_error("auth_type=any requires forced user");
+			login_fail_reason(login, REASON_CONFIG);
+			return;
+		}
 		str_copy(pool_user, sizeof(pool_user), login->user);
+	}
 	birth.pool = route_pool(engine, login->db, pool_user);
 	birth.fd = stream_take_fd(&login->stream);
 	login->vars = NULL;
@@ -247,6 +275,12 @@ static void login_done(struct login *login, const uint8_t *pending, size_t pendi
 		return;
 	}
 	if (login->db == NULL) {
+		/* One that the * entry makes: only now, so that strangers register nothing. */
+		login->db = route_db(engine, login->snap, login->database);
+		if (login->db != NULL && !login_count_db(login))
+			return;
+	}
+	if (login->db == NULL || atomic_load(&login->db->removed)) {
 		str_format(text, sizeof(text), "no such database: %s", login->database);
 		login_fail(login, text, "3D000");
 	} else if (atomic_load(&login->db->disabled)) {
@@ -342,16 +376,9 @@ static void login_begin_auth(struct login *login, const struct user *user, const
 {
 	const struct conf *conf = login->snap->conf;
 	enum auth_method method;
-	char forced[STARTUP_USER_MAX + 1];
 
 	if (!login_method(conf, &method)) {
 		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
-		login_fail_reason(login, REASON_CONFIG);
-		return;
-	}
-	if (method == AUTH_METHOD_ANY && login->console == CONSOLE_NONE && login->db != NULL &&
-	    !route_forced_user(login->ctx->engine, login->snap, login->db, forced, sizeof(forced))) {
-		log_error("auth_type=any requires forced user");
 		login_fail_reason(login, REASON_CONFIG);
 		return;
 	}
@@ -489,14 +516,6 @@ static bool login_negotiate(struct login *login, const struct startup *startup)
 	return login_send(login, &b, build_negotiate(&b, PROTO_V3_0, names, n));
 }
 
-/* Counts the client under a limit (0: none); false when that is full. */
-static bool login_count(atomic_uint *count, unsigned max)
-{
-	unsigned n = atomic_fetch_add_explicit(count, 1, memory_order_relaxed) + 1;
-
-	return max == 0 || n <= max;
-}
-
 /* Finds and counts database and user; false when the login has ended. */
 static bool login_find(struct login *login, const struct user *user)
 {
@@ -506,13 +525,9 @@ static bool login_find(struct login *login, const struct user *user)
 	bool is_admin = conf_list_has(&conf->admin_users, login->user);
 
 	if (!login_is_console_name(login->database)) {
-		login->db = route_db(engine, login->snap, login->database);
-		if (login->db != NULL &&
-		    !login_count(&login->db->clients,
-				 is_admin ? 0 : route_max_db_clients(engine, login->snap, login->db))) {
-			login_fail_reason(login, REASON_MAX_DB_CLIENTS);
+		login->db = route_db_known(engine, login->snap, login->database);
+		if (login->db != NULL && !login_count_db(login))
 			return false;
-		}
 	}
 	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
 		return true;

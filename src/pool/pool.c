@@ -53,6 +53,7 @@ struct pool_plan {
 	bool reserve; /* ... which is one of the reserve */
 	struct permit permit;
 	struct server *borrow; /* ask its worker for it */
+	struct server *take;   /* an idle one of this worker, for whoever is next */
 	struct db *full_db;    /* a limit was in the way: evict somebody else's idle server */
 	struct account *full_account;
 };
@@ -121,6 +122,8 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 	count_give(&pool->db->servers);
 	count_give(&pool->account->servers);
 	*permit = (struct permit){ .pool = NULL };
+	atomic_store(&pool->db->evicting, false);
+	atomic_store(&pool->account->evicting, false);
 	kick_db = atomic_exchange(&pool->db->starved, false);
 	kick_account = atomic_exchange(&pool->account->starved, false);
 	if (kick_db || kick_account)
@@ -150,6 +153,9 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const char
 	lock_acquire(&pool->lock);
 	if (counts) {
 		uint64_t delay = pool->conf->server_login_retry_us;
+
+		if (delay < POOL_BACKOFF_US)
+			delay = POOL_BACKOFF_US;
 
 		if (pool->conf->backoff) {
 			unsigned shift = pool->failures < 16 ? pool->failures : 16;
@@ -196,11 +202,44 @@ static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct po
 {
 	struct pool *pool = part->pool;
 
-	if (pool->logging_in >= pool_login_limit_locked(pool))
+	if (pool->conf->db == NULL || pool->logging_in >= pool_login_limit_locked(pool))
 		return false;
 	if (pool->login_failed && now < pool->retry_us)
 		return false;
 	return pool_has_room_locked(pool, now, plan) && permit_take_locked(part, plan);
+}
+
+/* The idle server of this worker that is next in turn, off the list; NULL when there is none. */
+static struct server *pool_take_idle_locked(struct pool_part *part)
+{
+	struct pool *pool = part->pool;
+	struct server *server = TAILQ_FIRST(&part->idle);
+
+	if (server == NULL)
+		return NULL;
+	if (pool->conf->round_robin)
+		server = TAILQ_LAST(&part->idle, server_list);
+	TAILQ_REMOVE(&part->idle, server, idle_entry);
+	server->is_idle = false;
+	server->is_listed = false;
+	pool->idle--;
+	return server;
+}
+
+static bool pool_needs_check(const struct server *server, const struct pool_conf *conf, uint64_t now)
+{
+	return conf->check_query != NULL && server->idle_us + conf->server_check_delay_us < now;
+}
+
+/* An idle server that was taken off the list, for whoever is next: closed or checked when that is due. */
+static void pool_offer(struct pool_part *part, struct server *server)
+{
+	if (server->dirty)
+		server_close(server, REASON_OBSOLETE);
+	else if (pool_needs_check(server, part->conf, loop_now_us(part->worker->ctx.loop)))
+		server_check(server);
+	else
+		pool_checkin(part, server);
 }
 
 /* Reserves an idle server of another worker for this one. */
@@ -241,7 +280,13 @@ static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_p
 	struct pool *pool = part->pool;
 	const struct client *own = TAILQ_FIRST(&part->waiters);
 
-	if (pool_is_paused(pool) || pool->waiter_count <= pool->logging_in + pool->travelling)
+	if (pool_is_paused(pool))
+		return;
+	if (own != NULL && !TAILQ_EMPTY(&part->idle)) {
+		plan->take = pool_take_idle_locked(part);
+		return;
+	}
+	if (pool->waiter_count <= pool->logging_in + pool->travelling)
 		return;
 	if (own != NULL && pool_is_overdue_locked(own, now))
 		plan->borrow = pool_borrow_locked(part);
@@ -255,7 +300,8 @@ static void pool_plan_minimum_locked(struct pool_part *part, uint64_t now, struc
 	struct pool *pool = part->pool;
 	const struct pool_conf *conf = pool->conf;
 
-	if (plan->open || plan->borrow != NULL || pool_is_paused(pool))
+	if (plan->open || plan->borrow != NULL || plan->take != NULL || plan->full_db != NULL ||
+	    plan->full_account != NULL || pool_is_paused(pool))
 		return;
 	if (pool->servers >= conf->min_size || (conf->size > 0 && pool->servers >= conf->size))
 		return;
@@ -275,6 +321,8 @@ static void pool_execute(struct pool_part *part, struct pool_plan *plan)
 		plan->borrow->msg.fn = server_lend;
 		loop_post(plan->borrow->part->worker->ctx.loop, &plan->borrow->msg);
 	}
+	if (plan->take != NULL)
+		pool_offer(part, plan->take);
 	if (plan->open) {
 		if (plan->reserve)
 			log_warning("%s: taking connection from reserve_pool", pool->name);
@@ -305,7 +353,7 @@ void pool_run(struct pool_part *part)
 		pool_plan_minimum_locked(part, now, &plan);
 		lock_release(&pool->lock);
 		pool_execute(part, &plan);
-	} while (plan.open || plan.borrow != NULL);
+	} while (plan.open || plan.borrow != NULL || plan.take != NULL);
 }
 
 /* Looks after the clients in this worker's queue again when they have waited for the slack. */
@@ -332,7 +380,7 @@ void pool_on_alarm(struct loop *loop UNUSED, void *arg)
 
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		pool_run(part);
-		if (pool_has_waiters(part))
+		if (!pool_is_paused(part->pool) && pool_has_waiters(part))
 			pool_set_alarm(part);
 	}
 }
@@ -348,6 +396,19 @@ static void pool_enqueue_locked(struct pool_part *part, struct client *client, u
 	TAILQ_INSERT_TAIL(&part->pool->waiters, client, wait_all);
 	TAILQ_INSERT_TAIL(&part->waiters, client, wait_part);
 	part->pool->waiter_count++;
+}
+
+void pool_requeue(struct pool_part *part, struct client *client)
+{
+	lock_acquire(&part->pool->lock);
+	ASSERT(!client->queued && client->granted);
+	client->queued = true;
+	client->granted = false;
+	TAILQ_INSERT_HEAD(&part->pool->waiters, client, wait_all);
+	TAILQ_INSERT_HEAD(&part->waiters, client, wait_part);
+	part->pool->waiter_count++;
+	lock_release(&part->pool->lock);
+	pool_set_alarm(part);
 }
 
 static void pool_dequeue_locked(struct client *client)
@@ -388,32 +449,10 @@ void pool_enqueue(struct pool_part *part, struct client *client)
 
 /* ---- checkout and checkin ---- */
 
-/* The idle server of this worker that is next in turn, off the list; NULL when there is none. */
-static struct server *pool_take_idle_locked(struct pool_part *part)
-{
-	struct pool *pool = part->pool;
-	struct server *server = TAILQ_FIRST(&part->idle);
-
-	if (server == NULL)
-		return NULL;
-	if (pool->conf->round_robin)
-		server = TAILQ_LAST(&part->idle, server_list);
-	TAILQ_REMOVE(&part->idle, server, idle_entry);
-	server->is_idle = false;
-	server->is_listed = false;
-	pool->idle--;
-	return server;
-}
-
 /* True when new clients are told at once that logins to the server fail. */
 static bool pool_is_failing_locked(const struct pool *pool)
 {
 	return pool->login_failed && pool->servers == pool->logging_in;
-}
-
-static bool server_needs_check(const struct server *server, const struct pool_conf *conf, uint64_t now)
-{
-	return conf->check_query != NULL && server->idle_us + conf->server_check_delay_us < now;
 }
 
 struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size)
@@ -428,7 +467,7 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 	lock_acquire(&pool->lock);
 	if (LIKELY(!pool_is_paused(pool)))
 		server = pool_take_idle_locked(part);
-	if (LIKELY(server != NULL) && UNLIKELY(server->dirty || server_needs_check(server, part->conf, now))) {
+	if (LIKELY(server != NULL) && UNLIKELY(server->dirty || pool_needs_check(server, part->conf, now))) {
 		check = server;
 		server = NULL;
 		pool_enqueue_locked(part, client, now);
@@ -445,12 +484,8 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 	pool_execute(part, &plan);
 	if (failure[0] == '\0')
 		pool_set_alarm(part);
-	if (check != NULL) {
-		if (check->dirty)
-			server_close(check, REASON_OBSOLETE);
-		else
-			server_check(check);
-	}
+	if (check != NULL)
+		pool_offer(part, check);
 	return NULL;
 }
 

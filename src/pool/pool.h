@@ -25,6 +25,7 @@ struct account {
 	atomic_uint clients;
 	atomic_uint max_servers; /* effective max_user_connections, 0: none */
 	atomic_bool starved;     /* a pool could not open a server because of this limit */
+	atomic_bool evicting;    /* an idle server is being closed because of this limit */
 	bool has_keys;           /* protected by the registry lock, with keys: */
 	struct scram_keys keys;  /* from this user's last SCRAM login */
 	char name[];
@@ -37,6 +38,7 @@ struct db {
 	atomic_uint clients;
 	atomic_uint max_servers; /* effective max_db_connections, 0: none */
 	atomic_bool starved;
+	atomic_bool evicting;
 	atomic_bool paused;        /* PAUSE db */
 	atomic_bool disabled;      /* DISABLE db */
 	atomic_bool removed;       /* no longer in the configuration */
@@ -193,6 +195,9 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 
 /* Queues a client that wants a server for its greeting only, as pool_checkout() does. */
 void pool_enqueue(struct pool_part *part, struct client *client);
+
+/* Puts a client back at the head of the queue: the server it was promised cannot be used. */
+void pool_requeue(struct pool_part *part, struct client *client);
 
 /* Takes a client out of the queue; false when it is not in it. */
 bool pool_dequeue(struct pool_part *part, struct client *client);

@@ -65,6 +65,20 @@ static struct db *route_db_add(struct engine *engine, const struct snapshot *sna
 	return db;
 }
 
+struct db *route_db_known(struct engine *engine, const struct snapshot *snap, const char *name)
+{
+	struct db *db;
+
+	lock_acquire(&engine->lock);
+	db = route_db_find(engine, name);
+	if (db != NULL && atomic_load(&db->removed))
+		db = NULL;
+	else if (db == NULL && conf_find_db(snap->conf, name) != NULL)
+		db = route_db_add(engine, snap, name, NULL);
+	lock_release(&engine->lock);
+	return db;
+}
+
 struct db *route_db(struct engine *engine, const struct snapshot *snap, const char *name)
 {
 	struct conf_db *auto_conf = NULL;
@@ -548,7 +562,10 @@ void route_evict(struct engine *engine, struct pool *asking, struct db *db, stru
 	struct pool *pool;
 	struct pool *victim = NULL;
 	uint64_t oldest_us = UINT64_MAX;
+	atomic_bool *evicting = db != NULL ? &db->evicting : &account->evicting;
 
+	if (atomic_exchange(evicting, true))
+		return; /* one at a time; pool_permit_give() ends it */
 	lock_acquire(&engine->lock);
 	TAILQ_FOREACH (pool, engine->pools, entry) {
 		struct server *server;
@@ -563,8 +580,8 @@ void route_evict(struct engine *engine, struct pool *asking, struct db *db, stru
 		}
 		lock_release(&pool->lock);
 	}
-	if (victim != NULL)
-		route_evict_from(victim);
+	if (victim == NULL || !route_evict_from(victim))
+		atomic_store(evicting, false);
 	lock_release(&engine->lock);
 }
 
@@ -591,7 +608,7 @@ static void route_on_conf(struct loop *loop UNUSED, struct loop_msg *base)
 	}
 	pool_conf_release(&part->conf);
 	part->conf = msg->conf;
-	TAILQ_FOREACH(client, &part->clients, entry)
+	TAILQ_FOREACH (client, &part->clients, entry)
 		client_apply_conf(client);
 	if (msg->new_servers)
 		TAILQ_FOREACH (server, &part->servers, entry)

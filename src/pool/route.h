@@ -13,6 +13,12 @@
  */
 struct db *route_db(struct engine *engine, const struct snapshot *snap, const char *name);
 
+/*
+ * The same, but a name that only the * entry knows is not registered: for
+ * people who are not known yet. Any thread.
+ */
+struct db *route_db_known(struct engine *engine, const struct snapshot *snap, const char *name);
+
 /* The counts of a user, registered on first use. Only for users that exist. Any thread. */
 struct account *route_account(struct engine *engine, const struct snapshot *snap, const char *name);
 

@@ -40,7 +40,7 @@ static const bool state_edges[SERVER_STATES][SERVER_STATES] = {
 	[SV_IDLE] = { [SV_ACTIVE] = true, [SV_TESTED] = true, [SV_TRAVEL] = true, [SV_CLOSED] = true },
 	[SV_ACTIVE] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CANCELED] = true, [SV_CLOSED] = true },
 	[SV_TESTED] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CANCELED] = true, [SV_CLOSED] = true },
-	[SV_CANCELED] = { [SV_IDLE] = true, [SV_CLOSED] = true },
+	[SV_CANCELED] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CLOSED] = true },
 	[SV_TRAVEL] = { [SV_IDLE] = true, [SV_CLOSED] = true },
 };
 
@@ -106,7 +106,8 @@ static void server_send_terminate(struct server *server)
 	static const uint8_t terminate[] = { FE_TERMINATE, 0, 0, 0, 4 };
 	ssize_t n UNUSED;
 
-	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !stream_is_choked(&server->stream))
+	/* Behind a part of a message it would be taken for the rest. */
+	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !server->cut && !stream_is_choked(&server->stream))
 		n = send(server->stream.fd, terminate, sizeof(terminate), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
@@ -168,6 +169,7 @@ static void server_send_own(struct server *server, const char *sql)
 
 	buf_init(&b, SERVER_QUERY_MAX);
 	server->ours_failed = false;
+	server->resetting = sql == server->part->conf->reset_query;
 	server->request_us = loop_now_us(server_loop(server));
 	err = build_query(&b, slice_of(sql));
 	if (err == 0 && !track_ours(&server->track, FE_QUERY))
@@ -212,9 +214,8 @@ void server_free(struct server *server)
 {
 	if (server->dirty) {
 		server_close(server, REASON_CLOSE_NEEDED);
-	} else if (server->cancels > 0) {
-		server_set_state(server, SV_CANCELED);
 	} else {
+		ASSERT(server->cancels == 0);
 		if (server->state != SV_IDLE)
 			server_set_state(server, SV_IDLE);
 		pool_checkin(server->part, server);
@@ -226,7 +227,9 @@ void server_free_to_pool(struct server *server)
 	const struct pool_conf *conf = server->part->conf;
 
 	cancel_detach(server->part->worker, server);
-	if (server_is_over(server)) {
+	if (server->cancels > 0) {
+		server_set_state(server, SV_CANCELED); /* the signal must not hit our own query either */
+	} else if (server_is_over(server)) {
 		server_close(server, REASON_LIFETIME);
 	} else if (conf->reset_query != NULL) {
 		server_set_state(server, SV_TESTED);
@@ -239,9 +242,16 @@ void server_free_to_pool(struct server *server)
 	}
 }
 
+/* True when nothing is owed, open, or under way in any buffer. */
+static bool server_is_clean(const struct server *server)
+{
+	return track_is_idle(&server->track) && stream_is_clean(&server->stream) && server->body_left == 0;
+}
+
 void server_test_done(struct server *server)
 {
-	if (!track_is_idle(&server->track) || !stream_is_clean(&server->stream))
+	/* An error in the check query shows that the server works; one in the reset query, that nothing was reset. */
+	if (!server_is_clean(server) || (server->resetting && server->ours_failed))
 		server_close(server, REASON_RESET_FAILED);
 	else
 		server_free(server);
@@ -251,8 +261,12 @@ void server_cancel_ended(struct server *server)
 {
 	ASSERT(server->cancels > 0);
 	server->cancels--;
-	if (server->cancels == 0 && server->state == SV_CANCELED)
-		server_free(server);
+	if (server->cancels > 0 || server->state != SV_CANCELED)
+		return;
+	if (server_is_clean(server))
+		server_free_to_pool(server);
+	else
+		server_close(server, REASON_IDLE_DIRTY);
 }
 
 /* ---- bytes ---- */
@@ -291,7 +305,7 @@ void server_on_readable(void *owner)
 	}
 	if (LIKELY(!was_idle))
 		link_settle(server);
-	else if (stream_is_clean(&server->stream) && track_is_idle(&server->track) && server->body_left == 0)
+	else if (server_is_clean(server))
 		server_free(server);
 	else
 		server_close(server, REASON_IDLE_DIRTY);
@@ -328,6 +342,28 @@ const struct stream_ops server_stream_ops = {
 
 /* ---- moving between workers ---- */
 
+/* True when the settings have changed, while it was between workers, so that it is of no use any more. */
+static bool server_is_outdated(const struct server *server)
+{
+	const struct pool_conf *now = server->part->conf;
+
+	if (server->conf == now)
+		return false;
+	return server->conf->db == NULL || now->db == NULL || !conf_db_same_server(server->conf->db, now->db);
+}
+
+/* A server that came for nobody in particular, after having been idle where it came from. */
+static void server_arrive_free(struct server *server)
+{
+	const struct pool_conf *conf = server->part->conf;
+
+	if (!server->dirty && conf->check_query != NULL &&
+	    server->idle_us + conf->server_check_delay_us < loop_now_us(server_loop(server)))
+		server_check(server);
+	else
+		server_free(server);
+}
+
 static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct server *server = CONTAINER_OF(msg, struct server, msg);
@@ -344,11 +380,11 @@ static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	if (server->travel_slot != SERVER_TRAVEL_NOBODY)
 		client = worker_slot_find(worker, server->travel_slot, server->travel_generation);
 	server_set_state(server, SV_IDLE);
+	server->dirty |= server_is_outdated(server);
 	if (client == NULL || !client->granted || client->pool != server->pool) {
-		server_free(server);
-	} else if (pool_is_paused(server->pool)) {
-		client->granted = false;
-		pool_enqueue(part, client);
+		server_arrive_free(server);
+	} else if (pool_is_paused(server->pool) || server->dirty) {
+		pool_requeue(part, client);
 		server_free(server);
 	} else if (!client_granted(client, server)) {
 		server_free(server);
@@ -386,6 +422,11 @@ void server_lend(struct loop *loop UNUSED, struct loop_msg *msg)
 
 /* ---- the beginning ---- */
 
+static void server_login_task(struct loop *loop UNUSED, struct loop_task *task)
+{
+	server_login_start(CONTAINER_OF(task, struct server, task));
+}
+
 void server_open(struct pool_part *part, struct permit *permit)
 {
 	struct server *server = xcalloc(1, sizeof(*server));
@@ -402,11 +443,16 @@ void server_open(struct pool_part *part, struct permit *permit)
 	server->stream.fd = -1;
 	track_init(&server->track);
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
-	server_login_start(server);
+	server->task.fn = server_login_task;
+	loop_defer(part->worker->ctx.loop,
+		   &server->task); /* it may fail at once, and the caller is in the middle of things */
 }
 
 void server_logged_in(struct server *server)
 {
-	pool_login_done(server->part, &server->permit);
+	struct pool_part *part = server->part;
+
+	pool_login_done(part, &server->permit);
 	server_free(server);
+	pool_run(part); /* more of them may log in at once now */
 }

@@ -61,6 +61,8 @@ struct server {
 	bool swallow_body;   /* ... and which goes nowhere */
 	bool setting_vars;   /* the client waits for our SET */
 	bool dirty;          /* to be closed when free */
+	bool cut;            /* got a part of a message whose rest will never come */
+	bool resetting;      /* our own query is the reset query */
 	bool is_listed;      /* was put into the idle list by this worker, and not taken out by it */
 	bool ours_failed;    /* our own query got an error */
 	unsigned cancels;    /* cancel requests under way against it */
