@@ -273,6 +273,8 @@ int main(int argc, char **argv)
 		snapshot_release(&snap);
 		return status;
 	}
+	if (!reload_can_start(snap))
+		log_fatal("cannot serve this configuration");
 	user = o.user != NULL ? o.user : snap->conf->user;
 	if (user != NULL && user[0] != '\0')
 		daemon_change_user(user);

@@ -76,6 +76,23 @@ static int reload_users(const struct conf *conf, const struct users *old, struct
 	return err == -E_IO && (old == NULL || users_count(old) == 0) ? 0 : err;
 }
 
+/* False, with a word in the log, when serving this configuration would break what it promises. */
+static bool reload_can_serve(const struct conf *conf)
+{
+	const char *setting = conf_demands_tls(conf);
+
+	if (setting == NULL)
+		return true;
+	log_error("%s demands TLS, which this version does not speak", setting);
+	return false;
+}
+
+bool reload_can_start(const struct snapshot *snap)
+{
+	conf_warn_later(snap->conf);
+	return reload_can_serve(snap->conf);
+}
+
 struct snapshot *reload_first(const char *path)
 {
 	struct conf_error messages;
@@ -115,6 +132,8 @@ int reload_run(struct engine *engine)
 	conf_error_init(&messages);
 	err = conf_reload(old->conf, &conf, &messages);
 	reload_log_messages(&messages);
+	if (err == 0 && !reload_can_serve(conf))
+		err = -E_UNSUPPORTED;
 	if (err == 0)
 		err = reload_users(conf, old->users, &users);
 	if (err != 0) {
@@ -142,6 +161,10 @@ int reload_set(struct engine *engine, const char *key, const char *value)
 	conf_error_init(&messages);
 	err = conf_set(old->conf, key, value, &conf, &messages);
 	reload_log_messages(&messages);
+	if (err == 0 && !reload_can_serve(conf)) {
+		conf_release(&conf);
+		err = -E_UNSUPPORTED;
+	}
 	if (err == 0) {
 		users = users_hold(old->users);
 		reload_apply_log(conf, false);

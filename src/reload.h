@@ -14,6 +14,12 @@ void reload_set_cli(bool quiet, int verbose);
 /* Loads for the start; logs what there is to say and returns NULL when the file is no good. Held for the caller. */
 struct snapshot *reload_first(const char *path) MUSTCHECK;
 
+/*
+ * Warns of settings that do not act yet; false, with a word in the log, when serving the configuration would break what
+ * it promises, such as TLS.
+ */
+bool reload_can_start(const struct snapshot *snap) MUSTCHECK;
+
 /* Sets the log up as the configuration says; `required`: a log file that cannot be opened ends the process. */
 void reload_apply_log(const struct conf *conf, bool required);
 

@@ -8,6 +8,7 @@
 #include "conf/conf_int.h"
 
 #include "core/alloc.h"
+#include "core/log.h"
 
 static void conf_check_put_text(FILE *out, const char *text)
 {
@@ -151,6 +152,27 @@ static void conf_check_print_later(const struct conf *conf, FILE *out)
 	for (size_t i = 0; i < conf->peer_count; i++) {
 		fprintf(out, "later-peer\t%d", conf->peers[i].id);
 		conf_check_put_keys(out, CONF_ENTRY_PEER, &conf->peers[i]);
+	}
+}
+
+const char *conf_demands_tls(const struct conf *conf)
+{
+	CHECK_OBJ(conf, CONF_MAGIC);
+	if (conf->client_tls_sslmode >= CONF_SSL_REQUIRE)
+		return conf_rows[CONF_ID_client_tls_sslmode].name;
+	if (conf->server_tls_sslmode >= CONF_SSL_REQUIRE)
+		return conf_rows[CONF_ID_server_tls_sslmode].name;
+	return NULL;
+}
+
+void conf_warn_later(const struct conf *conf)
+{
+	CHECK_OBJ(conf, CONF_MAGIC);
+	for (size_t i = 0; i < CONF_ID_COUNT; i++) {
+		enum conf_id id = conf_show_id(i);
+
+		if (conf->set_in_file[id] && conf_value_is_later(conf, id))
+			log_warning("setting %s is not effective in this version", conf_rows[id].name);
 	}
 }
 

@@ -29,7 +29,8 @@ INTEGRATION_FILES = \
 	test/integration/test_signals_process.py \
 	test/integration/test_startup_packet.py \
 	test/integration/test_threads.py \
-	test/integration/test_timeouts.py
+	test/integration/test_timeouts.py \
+	test/integration/test_tls_refused.py
 
 TESTS += test/integration/run.sh
 EXTRA_DIST += test/integration/run.sh $(INTEGRATION_FILES)
