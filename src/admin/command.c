@@ -98,6 +98,21 @@ static void command_log(const struct command *command, const struct sql_cmd *cmd
 		log_info("%s '%s' command issued", command->name, cmd->arg);
 }
 
+const struct show_table *command_result(struct slice text)
+{
+	const struct show_table *table;
+	const struct command *command;
+	struct sql_cmd cmd;
+
+	if (sql_parse(text, &cmd) != 0)
+		return NULL;
+	command = command_find(cmd.cmd);
+	if (command == NULL || command->arg != COMMAND_ARG_SHOW || !command_arg_fits(command, &cmd))
+		return NULL;
+	table = show_find(cmd.arg);
+	return table->columns == NULL ? NULL : table;
+}
+
 void command_run(struct console *c, struct slice text)
 {
 	const struct command *command;

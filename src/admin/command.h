@@ -37,6 +37,11 @@ struct command {
 /* Runs the command of a query. */
 void command_run(struct console *console, struct slice text);
 
+struct show_table;
+
+/* What the query returns rows of; NULL when it returns none, or is no command. */
+const struct show_table *command_result(struct slice text);
+
 /* The i-th command, NULL behind the last. */
 const struct command *command_at(size_t i);
 

@@ -19,6 +19,7 @@
 
 #include "admin/admin_int.h"
 #include "admin/command.h"
+#include "admin/extended.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "net/sock.h"
@@ -80,6 +81,7 @@ void console_free(struct console *c)
 {
 	stream_close(&c->stream);
 	buf_fini(&c->reply);
+	extended_free(&c->extended);
 	free(c);
 }
 
@@ -170,13 +172,16 @@ void console_finish(struct console *c)
 		c->reply_err = 0;
 		buf_clear(&c->reply);
 		console_add_error(c, "ERROR", "53200", "result prepare failed", false);
+		c->skip_to_sync = c->in_execute;
 	}
-	console_note(c, build_ready(&c->reply, TX_IDLE));
+	if (!c->in_execute)
+		console_note(c, build_ready(&c->reply, TX_IDLE));
 	if (c->reply_err != 0) {
 		console_close(c, "out of memory");
 		return;
 	}
 	c->busy = false;
+	c->in_execute = false;
 	c->wait = CONSOLE_WAIT_NOTHING;
 	if (console_flush(c))
 		console_process(c);
@@ -197,12 +202,14 @@ void console_finish_error(struct console *c, const char *sqlstate, const char *f
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	console_add_error(c, "ERROR", sqlstate, text, false);
+	c->skip_to_sync = c->in_execute;
 	console_finish(c);
 }
 
 void console_finish_error_as(struct console *c, const char *sqlstate, const char *text)
 {
 	console_add_error(c, "ERROR", sqlstate, text, true);
+	c->skip_to_sync = c->in_execute;
 	console_finish(c);
 }
 
@@ -221,14 +228,8 @@ void console_notice(struct console *c, const char *text, const char *detail)
 
 /* ---- messages ---- */
 
-static void console_query(struct console *c, struct slice body)
+void console_run(struct console *c, struct slice text)
 {
-	struct slice text;
-
-	if (parse_query(body, &text) != 0) {
-		console_fail(c, "incomplete query");
-		return;
-	}
 	if (c->query_us == 0) {
 		c->query_us = c->request_us;
 		stats_add(&c->admin->stats, STAT_query_count, 1);
@@ -236,6 +237,16 @@ static void console_query(struct console *c, struct slice body)
 	}
 	c->busy = true;
 	command_run(c, text);
+}
+
+static void console_query(struct console *c, struct slice body)
+{
+	struct slice text;
+
+	if (parse_query(body, &text) != 0)
+		console_fail(c, "incomplete query");
+	else
+		console_run(c, text);
 }
 
 /* A message that the console does not know: an error that a driver can read, then the end. */
@@ -250,6 +261,8 @@ static void console_message(struct console *c, uint8_t type, struct slice body)
 {
 	char text[80];
 
+	if (c->extended != NULL && extended_message(c, type, body))
+		return;
 	switch (type) {
 	case FE_QUERY:
 		console_query(c, body);
@@ -391,6 +404,8 @@ struct console *console_new(struct admin *admin, const struct console_handover *
 	str_copy(c->user, sizeof(c->user), h->user);
 	str_copy(c->database, sizeof(c->database), h->database);
 	str_copy(c->application_name, sizeof(c->application_name), h->application_name);
+	if (strcmp(admin->db_name, ADMIN_DB_OWN) == 0)
+		c->extended = extended_new();
 	buf_init(&c->reply, CONSOLE_OUT_MAX);
 	stream_init(&c->stream, h->fd, &console_stream_ops, c, CONSOLE_IN_MAX, CONSOLE_OUT_MAX);
 	TAILQ_INSERT_TAIL(&admin->consoles, c, entry);

@@ -12,6 +12,7 @@
 #include "pool/rollup.h"
 
 struct admin;
+struct extended;
 
 /* What a command waits for before it is answered. */
 enum console_wait {
@@ -35,9 +36,12 @@ struct console {
 	uint64_t query_us; /* of the first command; 0: none yet */
 	uint64_t wait_since_us;
 	enum console_wait wait;
-	struct db *wait_db; /* NULL: all */
-	bool busy;          /* a command runs; what comes meanwhile is kept */
-	bool processing;    /* console_process() is on the stack */
+	struct db *wait_db;        /* NULL: all */
+	struct extended *extended; /* the extended protocol; NULL where it is refused */
+	bool in_execute;           /* the command that runs came by Execute: it is answered without ReadyForQuery */
+	bool skip_to_sync;         /* after an error in the extended protocol */
+	bool busy;                 /* a command runs; what comes meanwhile is kept */
+	bool processing;           /* console_process() is on the stack */
 	bool closed;
 	bool is_admin;
 	bool is_unix;
@@ -61,6 +65,9 @@ void console_close(struct console *console, const char *why);
 
 /* FATAL error, then closed. */
 void console_fail(struct console *console, const char *text);
+
+/* Runs a command. */
+void console_run(struct console *console, struct slice text);
 
 /* ---- the reply of the command that runs ---- */
 

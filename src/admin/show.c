@@ -1,14 +1,12 @@
 #include "admin/show.h"
 
+#include "admin/extended.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "proto/build.h"
 
-/* Columns of the widest table. */
-#define SHOW_COLUMNS_MAX 32
-
 /* Room for a number or a time as text. */
-#define SHOW_CELL_SIZE   64
+#define SHOW_CELL_SIZE 64
 
 struct show_text {
 	struct show_text *next;
@@ -191,23 +189,81 @@ static struct slice show_value(const struct show_column *col, const uint8_t *row
 	UNREACHABLE();
 }
 
-static void show_send_columns(struct console *c, const struct show_table *table)
+static bool show_is_binary(const struct show_formats *formats, size_t column)
+{
+	if (formats == NULL || formats->count == 0)
+		return false;
+	if (formats->count == 1)
+		return formats->is_binary[0];
+	return column < formats->count && formats->is_binary[column];
+}
+
+static size_t show_put(uint8_t *to, uint64_t value, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i++)
+		to[i] = (uint8_t)(value >> (8 * (bytes - 1 - i)));
+	return bytes;
+}
+
+/* PostgreSQL's numeric: digits to the base of 10000, the weight of the first, sign, digits behind the point. */
+static size_t show_put_numeric(uint8_t *to, int64_t number)
+{
+	uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
+	uint16_t digits[8];
+	size_t n = 0;
+	size_t at = 8;
+
+	for (; left > 0; left /= 10000)
+		digits[n++] = (uint16_t)(left % 10000);
+	show_put(to, n, 2);
+	show_put(to + 2, n == 0 ? 0 : n - 1, 2);
+	show_put(to + 4, number < 0 ? 0x4000 : 0, 2);
+	show_put(to + 6, 0, 2);
+	while (n > 0)
+		at += show_put(to + at, digits[--n], 2);
+	return at;
+}
+
+/* A number in the binary format of the column's type. Texts look the same in both formats. */
+static struct slice show_binary(const struct show_column *col, const uint8_t *row, uint8_t cell[SHOW_CELL_SIZE])
+{
+	int64_t number;
+
+	memcpy(&number, row + col->offset, sizeof(number));
+	switch (col->oid) {
+	case OID_INT4:
+		return slice_make(cell, show_put(cell, (uint64_t)number, 4));
+	case OID_INT8:
+		return slice_make(cell, show_put(cell, (uint64_t)number, 8));
+	default:
+		ASSERT(col->oid == OID_NUMERIC);
+		return slice_make(cell, show_put_numeric(cell, number));
+	}
+}
+
+void show_send_columns(struct console *c, const struct show_table *table, const struct show_formats *formats)
 {
 	struct build_column cols[SHOW_COLUMNS_MAX];
 
 	ASSERT(table->column_count <= ARRAY_LEN(cols));
 	for (size_t i = 0; i < table->column_count; i++)
-		cols[i] = (struct build_column){ table->columns[i].name, table->columns[i].oid };
+		cols[i] = (struct build_column){ table->columns[i].name, table->columns[i].oid,
+						 show_is_binary(formats, i) };
 	console_note(c, build_row_description(&c->reply, cols, table->column_count));
 }
 
 static void show_send_row(struct console *c, const struct show_table *table, const uint8_t *row)
 {
+	const struct show_formats *formats = c->in_execute ? extended_formats(c->extended) : NULL;
 	char cells[SHOW_COLUMNS_MAX][SHOW_CELL_SIZE];
 	struct slice values[SHOW_COLUMNS_MAX];
 
-	for (size_t i = 0; i < table->column_count; i++)
-		values[i] = show_value(&table->columns[i], row, cells[i]);
+	for (size_t i = 0; i < table->column_count; i++) {
+		if (table->columns[i].kind == SHOW_INT && show_is_binary(formats, i))
+			values[i] = show_binary(&table->columns[i], row, (uint8_t *)cells[i]);
+		else
+			values[i] = show_value(&table->columns[i], row, cells[i]);
+	}
 	console_note(c, build_data_row(&c->reply, values, table->column_count));
 }
 
@@ -219,7 +275,8 @@ static void show_complete(void *arg)
 
 	if (c != NULL) {
 		show->table->fill(show);
-		show_send_columns(c, show->table);
+		if (!c->in_execute)
+			show_send_columns(c, show->table, NULL);
 		for (size_t i = 0; i < show->rows.count; i++)
 			show_send_row(c, show->table, show_row(&show->rows, i));
 		console_finish_tag(c, "SHOW");

@@ -26,6 +26,15 @@ struct show_column {
 	size_t offset;
 };
 
+/* Columns of the widest table. */
+#define SHOW_COLUMNS_MAX 32
+
+/* Which columns the client wants in binary: none when count is 0, all or none when it is 1. */
+struct show_formats {
+	size_t count;
+	bool is_binary[SHOW_COLUMNS_MAX];
+};
+
 /* Rows of one size, and texts that rows point to. */
 struct show_rows {
 	size_t row_size;
@@ -71,6 +80,9 @@ const struct show_table *show_at(size_t i);
 
 /* True for the variables that drivers set and ask for, which mean nothing here. */
 bool show_is_fake_variable(const char *name);
+
+/* Adds the description of a table's columns to the reply; formats NULL: all text. */
+void show_send_columns(struct console *console, const struct show_table *table, const struct show_formats *formats);
 
 /* A new row, all zero; valid until the next one is added. */
 void *show_add_row(struct show_rows *rows);

@@ -239,7 +239,7 @@ int build_row_description(struct buf *b, const struct build_column *cols, size_t
 		wr_u32(&w, cols[i].oid);
 		wr_u16(&w, (uint16_t)build_type_len(cols[i].oid));
 		wr_u32(&w, UINT32_MAX); /* typmod -1 */
-		wr_u16(&w, 0);          /* text */
+		wr_u16(&w, cols[i].is_binary);
 	}
 	return wr_end(&w);
 }

@@ -68,10 +68,11 @@ enum type_oid {
 
 struct build_column {
 	const char *name;
-	uint32_t oid; /* enum type_oid, or another type of variable length */
+	uint32_t oid;   /* enum type_oid, or another type of variable length */
+	bool is_binary; /* the format of its values */
 };
 
-/* Columns in text format that belong to no table. */
+/* Columns that belong to no table. */
 int build_row_description(struct buf *b, const struct build_column *cols, size_t n) MUSTCHECK;
 /* A value whose pointer is NULL is SQL NULL; an empty string needs a pointer. */
 int build_data_row(struct buf *b, const struct slice *values, size_t n) MUSTCHECK;

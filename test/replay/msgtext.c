@@ -87,7 +87,7 @@ static int msgtext_write_parameter(struct buf *b, const char *arg)
 
 static int msgtext_write_server(struct buf *b, char type, const char *arg)
 {
-	static const struct build_column column = { "v", OID_TEXT };
+	static const struct build_column column = { "v", OID_TEXT, false };
 	static const uint8_t copy_body[3] = { 0 };
 	static const uint8_t notify_body[] = { 0, 0, 0, 1, 'c', 0, 'p', 0 };
 	struct slice value = slice_of(arg);

@@ -166,7 +166,9 @@ static void plain_messages_are_five_bytes(void **state)
 
 static void rows_have_their_shape(void **state)
 {
-	const struct build_column cols[] = { { "n", OID_INT4 }, { "t", OID_TEXT }, { "q", OID_INT8 } };
+	const struct build_column cols[] = { { "n", OID_INT4, false },
+					     { "t", OID_TEXT, false },
+					     { "q", OID_INT8, true } };
 	const struct slice values[] = { LIT("42"), { NULL, 0 }, LIT("") };
 	const uint32_t oids[] = { 23, 0x01020304 };
 
@@ -175,7 +177,7 @@ static void rows_have_their_shape(void **state)
 	assert_slice(only_body(&b, BE_ROW_DESCRIPTION), "\0\x03"
 							"n\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0"
 							"t\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"
-							"q\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0");
+							"q\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\x01");
 	buf_clear(&b);
 	assert_int_equal(build_data_row(&b, values, 3), 0);
 	assert_slice(only_body(&b, BE_DATA_ROW), "\0\x03\0\0\0\x02"
@@ -199,7 +201,7 @@ static void counts_have_a_limit(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cols); i++)
-		cols[i] = (struct build_column){ "c", OID_TEXT };
+		cols[i] = (struct build_column){ "c", OID_TEXT, false };
 	assert_int_equal(build_parameter_description(&b, oids, 65536), -E_RANGE);
 	assert_int_equal(build_parse(&b, LIT(""), LIT(""), oids, 65536), -E_RANGE);
 	assert_int_equal(build_bind(&b, LIT(""), LIT(""), values, 65536), -E_RANGE);
