@@ -280,7 +280,7 @@
 	X(CLIENT, STR, login_notify_message, "", "", 0, 0, "", NONE, CONF_RL, \
 	  "Notice to send to each client at the end of its login.") \
 	X(CLIENT, FLAG, disable_pqexec, "0", "0", 0, 0, "", NONE, CONF_S, \
-	  "Refuse the simple query protocol, on the console as well.") \
+	  "Refuse the simple query protocol; the console takes it all the same.") \
 	X(CLIENT, UINT, max_packet_size, "2147483647", "2147483647", 1024, UINT_MAX, "bytes", NONE, CONF_R, \
 	  "Longest message to let through; a longer one closes the connection.") \
 	\
