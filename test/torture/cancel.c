@@ -22,7 +22,7 @@ bool cancel_start(struct cancel *c, const struct options *opt, const uint8_t key
 	memcpy(c->packet + 8, key, 8);
 	c->started_us = now_us();
 	c->sent = 0;
-	c->split = rng_one_in(rng, 8);
+	c->split = rng_one_in(rng, 8) && !opt->whole_startup;
 	c->abandon = rng_one_in(rng, 10);
 	c->unharmed = !c->abandon;
 	return true;

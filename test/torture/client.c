@@ -262,7 +262,7 @@ static void client_startup(struct client *c)
 		static const char *const values[N_PARAMS] = { NULL, "Asia/Tokyo", "German, DMY", "LATIN1" };
 
 		c->reported[i][0] = c->actor.param[i][0] = 0;
-		c->given[i] = rng_one_in(&c->actor.rng, i ? 4 : 2);
+		c->given[i] = rng_one_in(&c->actor.rng, i ? 4 : 2) || (!i && c->opt->always_application);
 		if (!c->given[i])
 			continue;
 		snprintf(c->actor.param[i], sizeof(c->actor.param[i]), "%s", i ? values[i] : c->actor.who);
@@ -302,7 +302,9 @@ static void client_connect(struct client *c)
 	snprintf(c->actor.who, sizeof(c->actor.who), "s%ui%u", c->actor.slot, c->actor.incarnation);
 	client_startup(c);
 	client_draw_manner(c);
-	if (rng_chance(r, c->opt->disconnect_ppm ? CLIENT_LOGIN_PPM : 0)) {
+	if (c->opt->whole_startup)
+		c->chunk = 0;
+	if (rng_chance(r, c->opt->disconnect_ppm && !c->opt->whole_startup ? CLIENT_LOGIN_PPM : 0)) {
 		c->die_sent = rng_below(r, c->script.out.len * 2);
 		c->die_received = rng_below(r, 300);
 	}

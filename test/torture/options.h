@@ -19,8 +19,10 @@ struct options {
 	unsigned disconnect_ppm; /* operations, in a million, that the client leaves in the middle */
 	unsigned cancel_ppm;     /* operations, in a million, during which a cancel request is sent */
 	uint64_t seed;
-	bool chaos; /* servers may be lost, sessions with them */
-	bool named; /* named prepared statements, too */
+	bool chaos;              /* servers may be lost, sessions with them */
+	bool whole_startup;      /* never split startup and cancel packets */
+	bool always_application; /* always give application_name in the startup packet */
+	bool named;              /* named prepared statements, too */
 };
 
 #endif

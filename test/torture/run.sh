@@ -4,7 +4,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes named= sabotage= keep= gen_threads=1 pool_size=20 only=
+pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes named= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
 stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1
 
 usage()
@@ -19,7 +19,8 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --no-chaos        the relay is transparent, no session may be lost
   --level N         multiplies all rates of the relay (1)
   --named           named prepared statements, too
-  --only A,B        only these shapes
+  --only A,B        only these shapes, or with -A,-B all others
+  --gen OPTIONS     more options of the generator, as one argument (torture --help)
   --gen-threads N   threads of the generator (1)
   --stall N         seconds of silence that are a failure (60)
   --profile NAME    section header of the ini file, pgbouncer or pgsluice (pgbouncer)
@@ -38,7 +39,7 @@ while [ $# -gt 0 ]; do
 	--named) named=--named ;;
 	--keep) keep=yes ;;
 	--help) usage 0 ;;
-	--pooler | --seconds | --clients | --pool-size | --threads | --seed | --level | --only | --gen-threads | \
+	--pooler | --seconds | --clients | --pool-size | --threads | --seed | --level | --only | --gen | --gen-threads | \
 		--stall | --profile | --set | --bindir | --sabotage)
 		[ $# -ge 2 ] || usage 2
 		case $1 in
@@ -50,6 +51,7 @@ while [ $# -gt 0 ]; do
 		--seed) seed=$2 ;;
 		--level) level=$2 ;;
 		--only) only=$2 ;;
+		--gen) gen=$2 ;;
 		--gen-threads) gen_threads=$2 ;;
 		--stall) stall=$2 ;;
 		--profile) profile=$2 ;;
@@ -101,18 +103,20 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/torture.XXXXXX")
 [ -z "$as" ] || chown postgres "$work"
 chmod 755 "$work"
-pooler_pid= chaos_pid=
+pooler_pid= chaos_pid= torture_pid=
 
 cleanup()
 {
 	status=$?
 	trap - EXIT INT TERM
 	# The pooler may hang; it is not asked twice.
-	for pid in $pooler_pid $chaos_pid; do
+	for pid in $torture_pid $pooler_pid $chaos_pid; do
 		kill "$pid" 2>/dev/null || true
 	done
 	sleep 0.3
-	[ -z "$pooler_pid" ] || kill -9 "$pooler_pid" 2>/dev/null || true
+	for pid in $pooler_pid $chaos_pid $torture_pid; do
+		kill -9 "$pid" 2>/dev/null || true
+	done
 	if [ -f "$work/data/postmaster.pid" ]; then
 		$as "$pgbin/pg_ctl" -D "$work/data" -m immediate -w stop >/dev/null 2>&1 || true
 	fi
@@ -214,7 +218,7 @@ no_chaos=
 : >"$work/torture.log"
 "$bindir/torture" --host 127.0.0.1 --port $port --dbname tt --check-host "$work" --check-port 5432 \
 	--clients "$clients" --threads "$gen_threads" --duration "$seconds" --seed "$seed" --stall "$stall" \
-	$no_chaos $named ${only:+--only "$only"} >"$work/torture.log" 2>&1 &
+	$no_chaos $named ${only:+--only "$only"} $gen >"$work/torture.log" 2>&1 &
 torture_pid=$!
 tail -f --pid=$torture_pid -n +1 "$work/torture.log" &
 wait $torture_pid || status=$?

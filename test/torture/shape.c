@@ -28,14 +28,18 @@ static unsigned shape_total_weight(void)
 bool shape_select(const char *list, bool named, char bad[32])
 {
 	bool chosen[N_SHAPES] = { false };
+	bool others = list && list[0] == '-';
 
 	if (named)
 		shapes[SHAPE_named].weight = 100;
 	if (!list)
 		return true;
 	while (*list) {
-		size_t len = strcspn(list, ",");
+		size_t len;
 		int i;
+
+		list += others && *list == '-';
+		len = strcspn(list, ",");
 
 		for (i = 0; i < N_SHAPES; i++)
 			if (strlen(shapes[i].name) == len && strncmp(shapes[i].name, list, len) == 0)
@@ -48,9 +52,9 @@ bool shape_select(const char *list, bool named, char bad[32])
 		list += len + (list[len] == ',');
 	}
 	for (int i = 0; i < N_SHAPES; i++)
-		if (!chosen[i])
+		if (chosen[i] == others)
 			shapes[i].weight = 0;
-		else if (!shapes[i].weight)
+		else if (!shapes[i].weight && !others)
 			shapes[i].weight = 100;
 	return shape_total_weight() > 0;
 }

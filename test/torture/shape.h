@@ -26,8 +26,8 @@ struct shape {
 extern struct shape shapes[N_SHAPES];
 
 /*
- * Restricts the shapes to a comma-separated list of names. Returns false, with the culprit in bad[32], when one is
- * unknown. With named also the shape of that name is on.
+ * Restricts the shapes to a comma-separated list of names, or with a dash before each, to all others. Returns false,
+ * with the culprit in bad[32], when one is unknown. With named also the shape of that name is on.
  */
 bool shape_select(const char *list, bool named, char bad[32]);
 

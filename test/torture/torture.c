@@ -74,6 +74,8 @@ static const struct option torture_options[] = {
 	{ "stall", required_argument, NULL, 't' },
 	{ "seed", required_argument, NULL, 's' },
 	{ "only", required_argument, NULL, 'o' },
+	{ "whole-startup", no_argument, NULL, 'w' },
+	{ "always-application", no_argument, NULL, 'a' },
 	{ "no-chaos", no_argument, NULL, 'N' },
 	{ "named", no_argument, NULL, 'n' },
 	{ "disconnects", required_argument, NULL, 'x' },
@@ -94,7 +96,9 @@ static void __attribute__((noreturn)) torture_usage(int status)
 	       "  --duration S             seconds (30)\n"
 	       "  --stall S                seconds of silence that are a failure (60)\n"
 	       "  --seed N                 seed of all chance (1)\n"
-	       "  --only A,B,...           only these shapes of operations\n"
+	       "  --only A,B,...           only these shapes of operations; -A,-B,...: all but these\n"
+	       "  --whole-startup          do not split startup and cancel packets\n"
+	       "  --always-application     do not log in without an application_name\n"
 	       "  --no-chaos               servers are not lost: no session may be lost either\n"
 	       "  --disconnects N          operations per million that the client leaves in the middle (20000)\n"
 	       "  --cancels N              operations per million with a cancel request at any moment (20000)\n"
@@ -152,6 +156,12 @@ static void torture_parse(int argc, char **argv)
 			break;
 		case 'o':
 			opt.only = optarg;
+			break;
+		case 'w':
+			opt.whole_startup = true;
+			break;
+		case 'a':
+			opt.always_application = true;
 			break;
 		case 'N':
 			opt.chaos = false;
