@@ -126,9 +126,11 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 	atomic_store(&pool->account->evicting, false);
 	kick_db = atomic_exchange(&pool->db->starved, false);
 	kick_account = atomic_exchange(&pool->account->starved, false);
+	/* Whoever was refused comes first, not this pool's minimum; its own waiters are among those kicked. */
 	if (kick_db || kick_account)
 		route_kick(pool->engine, kick_db ? pool->db : NULL, kick_account ? pool->account : NULL);
-	pool_run(part);
+	else
+		pool_run(part);
 }
 
 void pool_login_done(struct pool_part *part, struct permit *permit)

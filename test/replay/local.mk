@@ -7,9 +7,11 @@ REPLAY_SOURCES = \
 	test/replay/msgtext.c test/replay/msgtext.h \
 	test/replay/world.c test/replay/world.h
 
-REPLAY_TESTS = test/replay/replay
+REPLAY_TESTS = test/replay/replay test/replay/storm
 test_replay_replay_SOURCES = test/replay/replay.c $(REPLAY_SOURCES)
 test_replay_replay_LDADD = $(SLUICE_LIBS)
+test_replay_storm_SOURCES = test/replay/storm.c $(REPLAY_SOURCES)
+test_replay_storm_LDADD = $(SLUICE_LIBS)
 
 check_PROGRAMS += $(REPLAY_TESTS)
 TESTS += $(REPLAY_TESTS)

@@ -57,6 +57,7 @@ static int msgtext_write_client(struct buf *b, char type, const char *arg)
 	case FE_CLOSE:
 		return build_close(b, TARGET_STATEMENT, none);
 	case FE_COPY_FAIL:
+	case FE_PASSWORD:
 		return msgtext_append_text(b, type, arg);
 	default:
 		return msgtext_append(b, type, arg, strlen(arg));

@@ -3,7 +3,7 @@
  * something else came. A word is the type letter, then what matters of the
  * body:
  *
- *   from clients:  Q:text  P:text  B  D  E  C  S  H  F  d:data  c  f:text  X
+ *   from clients:  Q:text  P:text  B  D  E  C  S  H  F  d:data  c  f:text  X  p:password
  *                  startup:user/db and cancel:pid (reading only)
  *   from servers:  Z:I  D:value  C:tag  E:sqlstate:text  N:sqlstate:text
  *                  S:name=value  R:0  K:pid  d:data  1 2 3 n t T s I V G H W c A

@@ -1,0 +1,717 @@
+/*
+ * Random events from fixed seeds: which loop takes the next turn, what clients
+ * send and in which pieces, when the played PostgreSQL answers, refuses or
+ * dies, cancels, pauses, reloads, time. After each turn the invariants of
+ * check.c are looked at; besides, every client knows what it has asked:
+ *
+ *     A unit is what one ReadyForQuery ends. Its text carries the number of
+ *     the client and of the unit, and PostgreSQL sends it back, so each row
+ *     says whose it is. A client that gets another's row, or its own out of
+ *     order, ends the test.
+ *
+ * In the end all troubles cease, and every client that is still there must get
+ * all its answers.
+ */
+#include <sys/wait.h>
+
+#include "backend.h"
+#include "check.h"
+#include "core/alloc.h"
+#include "fake.h"
+
+#define STORM_SEEDS       200
+#define STORM_EVENTS      4000
+#define STORM_CLIENTS_MAX 12
+#define STORM_END_ROUNDS  120
+
+struct storm_client {
+	struct actor *actor;
+	unsigned id;
+	bool greeted;
+	bool in_batch; /* extended messages without their Sync */
+	bool leaves;   /* has sent Terminate */
+	unsigned sent; /* units */
+	unsigned got;
+	struct buf pending; /* what it wants to send */
+};
+
+struct storm {
+	struct world *world;
+	uint64_t seed;
+	unsigned event;
+	struct storm_client clients[STORM_CLIENTS_MAX];
+	unsigned client_count;
+	unsigned next_id;
+	struct actor *canceler; /* one cancel request at a time, so that its target is known */
+	unsigned cancel_id;
+	bool paused;
+	bool trace;
+	bool calm; /* no more troubles */
+};
+
+NORETURN static void storm_fail(const struct storm *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+NORETURN static void storm_fail(const struct storm *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("# seed %" PRIu64 ", event %u: ", s->seed, s->event);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	fflush(stdout);
+	_exit(1);
+}
+
+static void storm_trace(const struct storm *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+static void storm_trace(const struct storm *s, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!s->trace)
+		return;
+	printf("%u: ", s->event);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	fflush(stdout);
+}
+
+/* True in n of 100 cases. */
+static bool storm_chance(unsigned n)
+{
+	return fake_random(100) < n;
+}
+
+/* ---- the configuration ---- */
+
+static void storm_set(struct storm *s, const char *section, const char *name, unsigned value)
+{
+	char text[64];
+
+	str_format(text, sizeof(text), "%u", value);
+	world_set(s->world, section, name, text);
+}
+
+static void storm_set_dbs(struct storm *s)
+{
+	char text[128];
+
+	str_format(text, sizeof(text), "port=%u pool_size=%u", 1 + fake_random(2), 1 + fake_random(4));
+	world_set(s->world, "databases", "db", text);
+	if (storm_chance(90))
+		world_set(s->world, "databases", "db2", "pool_size=2");
+	else
+		world_set(s->world, "databases", "db2", NULL);
+}
+
+static void storm_configure(struct storm *s)
+{
+	static const char *const modes[] = { "transaction", "transaction", "transaction", "session", "statement" };
+	static const struct {
+		const char *name;
+		unsigned limit; /* values from 0 to less than this */
+	} sometimes[] = {
+		{ "max_db_connections", 4 },  { "max_user_connections", 4 },      { "reserve_pool_size", 3 },
+		{ "min_pool_size", 3 },       { "query_wait_timeout", 4 },        { "query_timeout", 4 },
+		{ "server_idle_timeout", 3 }, { "server_lifetime", 5 },           { "server_round_robin", 2 },
+		{ "server_check_delay", 2 },  { "server_reset_query_always", 2 }, { "idle_transaction_timeout", 3 },
+		{ "client_idle_timeout", 5 }, { "cancel_wait_timeout", 2 },       { "query_wait_notify", 2 },
+	};
+
+	storm_set(s, "pgbouncer", "threads", 1 + fake_random(4));
+	storm_set(s, "pgbouncer", "login_threads", fake_random(2));
+	world_set(s->world, "pgbouncer", "pool_mode", modes[fake_random(ARRAY_LEN(modes))]);
+	storm_set(s, "pgbouncer", "server_login_retry", 1);
+	storm_set(s, "pgbouncer", "reserve_pool_timeout", 1);
+	storm_set(s, "pgbouncer", "server_login_concurrency", 1 + fake_random(3));
+	for (size_t i = 0; i < ARRAY_LEN(sometimes); i++)
+		if (storm_chance(25))
+			storm_set(s, "pgbouncer", sometimes[i].name, fake_random(sometimes[i].limit));
+	if (storm_chance(40))
+		world_set(s->world, "pgbouncer", "server_check_query", storm_chance(50) ? "<empty>" : "select 1");
+	if (storm_chance(60))
+		world_set(s->world, "pgbouncer", "server_reset_query", "DISCARD ALL");
+	storm_set_dbs(s);
+}
+
+/* ---- clients ---- */
+
+static void storm_connect(struct storm *s)
+{
+	struct storm_client *c = &s->clients[s->client_count];
+	const char *params[4];
+	char name[16];
+	size_t n = 0;
+
+	if (s->client_count == STORM_CLIENTS_MAX)
+		return;
+	*c = (struct storm_client){ .id = ++s->next_id };
+	str_format(name, sizeof(name), "c%u", c->id);
+	if (storm_chance(30))
+		params[n++] = "user=v";
+	if (storm_chance(30))
+		params[n++] = "db=db2";
+	if (storm_chance(20))
+		params[n++] = storm_chance(50) ? "application_name=one" : "application_name=two";
+	if (storm_chance(10))
+		params[n++] = "sndbuf=1";
+	c->actor = world_connect(s->world, name, params, n);
+	buf_init(&c->pending, 64 * 1024 * 1024);
+	s->client_count++;
+	storm_trace(s, "%s connects", name);
+}
+
+static void storm_want(struct storm_client *c, const char *before, const char *tag)
+{
+	char word[256];
+	bool ok;
+
+	str_format(word, sizeof(word), "%s%s", before, tag);
+	ok = msgtext_write(&c->pending, word, false);
+	ASSERT(ok);
+}
+
+/* A batch of the extended protocol, or a part of one. */
+static void storm_want_batch(struct storm_client *c, const char *tag)
+{
+	storm_want(c, storm_chance(15) ? "P:fail " : "P:", tag);
+	storm_want(c, "B", "");
+	if (storm_chance(50))
+		storm_want(c, "D", "");
+	for (unsigned n = 1 + fake_random(2); n > 0; n--)
+		storm_want(c, "E", "");
+	if (storm_chance(20))
+		storm_want(c, "C", "");
+	if (storm_chance(20))
+		storm_want(c, "H", "");
+	c->in_batch = storm_chance(20);
+	if (!c->in_batch)
+		storm_want(c, "S", "");
+}
+
+static void storm_want_copy(struct storm_client *c, const char *tag)
+{
+	storm_want(c, "Q:copyin ", tag);
+	for (unsigned n = fake_random(4); n > 0; n--)
+		storm_want(c, storm_chance(80) ? "d:data" : "d*70000", "");
+	storm_want(c, storm_chance(80) ? "c" : "f:stop", "");
+}
+
+static void storm_want_unit(struct storm *s, struct storm_client *c)
+{
+	char tag[64];
+
+	if (c->leaves || !c->greeted)
+		return;
+	if (c->in_batch) {
+		storm_want(c, "S", "");
+		c->in_batch = false;
+		return;
+	}
+	str_format(tag, sizeof(tag), "c%u.u%u.", c->id, c->sent++);
+	storm_trace(s, "c%u wants %s", c->id, tag);
+	switch (fake_random(12)) {
+	case 0:
+		storm_want(c, "Q:begin ", tag);
+		break;
+	case 1:
+		storm_want(c, "Q:commit ", tag);
+		break;
+	case 2:
+		storm_want(c, "Q:fail ", tag);
+		break;
+	case 3:
+		storm_want(c, "Q:copyout ", tag);
+		break;
+	case 4:
+		storm_want_copy(c, tag);
+		break;
+	case 5:
+		storm_want(c, "F", "");
+		break;
+	case 6:
+		storm_want(c, "Q*60000", "");
+		break;
+	case 7:
+	case 8:
+	case 9:
+		storm_want_batch(c, tag);
+		break;
+	default:
+		storm_want(c, "Q:", tag);
+		break;
+	}
+}
+
+/* Sends a part of what the client wants to send, mostly all. */
+static void storm_send(struct storm *s, struct storm_client *c)
+{
+	uint32_t n = buf_len(&c->pending);
+
+	if (n == 0 || c->actor->fd < 0)
+		return;
+	if (storm_chance(20))
+		n = 1 + fake_random(n);
+	storm_trace(s, "c%u sends %u bytes", c->id, n);
+	actor_send(c->actor, buf_ptr(&c->pending), n);
+	buf_consume(&c->pending, n);
+}
+
+/* The number behind a letter in "c12.u34.", or UINT_MAX. */
+static unsigned storm_number(const char *tag, char letter)
+{
+	const char *at = strchr(tag, letter);
+
+	return at != NULL && isdigit((unsigned char)at[1]) ? (unsigned)atoi(at + 1) : UINT_MAX;
+}
+
+/* The tag inside of a message's text, or NULL. */
+static const char *storm_tag(const char *word)
+{
+	for (const char *at = strchr(word, 'c'); at != NULL; at = strchr(at + 1, 'c'))
+		if (isdigit((unsigned char)at[1]) && strstr(at, ".u") != NULL)
+			return at;
+	return NULL;
+}
+
+static void storm_check_message(const struct storm *s, struct storm_client *c, const char *word)
+{
+	const char *tag = storm_tag(word);
+
+	storm_trace(s, "c%u gets %s", c->id, word);
+	if (tag != NULL && storm_number(tag, 'c') != c->id)
+		storm_fail(s, "c%u gets what is for another: %s", c->id, word);
+	if (tag != NULL && storm_number(tag, 'u') != c->got)
+		storm_fail(s, "c%u gets %s as answer to unit %u", c->id, word, c->got);
+	if (word[0] == 'Z' && ++c->got > c->sent)
+		storm_fail(s, "c%u gets one answer more than it asked for", c->id);
+}
+
+static void storm_receive(struct storm *s, struct storm_client *c)
+{
+	char word[MSGTEXT_MAX];
+
+	actor_read(c->actor, storm_chance(20) ? 100 : SIZE_MAX);
+	if (!c->greeted) {
+		c->greeted = world_read_greeting(c->actor);
+		if (!c->greeted)
+			return;
+		storm_trace(s, "c%u is greeted", c->id);
+	}
+	while (actor_peek(c->actor, word) > 0) {
+		size_t n = actor_peek(c->actor, word);
+
+		c->actor->has_first = true;
+		buf_consume(&c->actor->in, (uint32_t)n);
+		storm_check_message(s, c, word);
+	}
+}
+
+static void storm_forget(struct storm *s, struct storm_client *c)
+{
+	actor_close(c->actor);
+	buf_fini(&c->pending);
+	*c = s->clients[--s->client_count];
+}
+
+static void storm_client_event(struct storm *s)
+{
+	struct storm_client *c;
+
+	if (s->client_count == 0)
+		return;
+	c = &s->clients[fake_random(s->client_count)];
+	switch (fake_random(24)) {
+	case 0:
+		if (!storm_chance(20))
+			break;
+		storm_trace(s, "c%u hangs up", c->id);
+		storm_forget(s, c);
+		break;
+	case 1:
+		if (c->greeted && !c->in_batch && !c->leaves && storm_chance(30)) {
+			storm_want(c, "X", "");
+			c->leaves = true;
+		}
+		break;
+	case 2:
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+	case 7:
+		if (c->sent < c->got + 4)
+			storm_want_unit(s, c);
+		break;
+	case 8:
+	case 9:
+	case 10:
+	case 11:
+	case 12:
+	case 13:
+		storm_send(s, c);
+		break;
+	default:
+		storm_receive(s, c);
+		if (c->actor->eof && !s->calm) {
+			storm_trace(s, "c%u is at the end", c->id);
+			storm_forget(s, c);
+		}
+		break;
+	}
+}
+
+/* ---- servers ---- */
+
+/* Some server of the played PostgreSQL, or NULL. */
+static struct actor *storm_server(struct storm *s)
+{
+	for (unsigned tries = 0; tries < 5 && s->world->actor_count > 0; tries++) {
+		struct actor *actor = s->world->actors[fake_random(s->world->actor_count)];
+
+		if (actor->kind == ACTOR_SERVER && actor->fd >= 0)
+			return actor;
+	}
+	return NULL;
+}
+
+static void storm_login(struct storm *s, struct actor *server)
+{
+	char word[MSGTEXT_MAX];
+
+	if (!actor_next(server, word)) {
+		if (server->eof)
+			actor_close(server);
+		return;
+	}
+	if (storm_chance(94)) {
+		storm_trace(s, "%s logs in", server->name);
+		backend_login(server);
+		return;
+	}
+	storm_trace(s, "%s refuses", server->name);
+	if (storm_chance(70) && !actor_say(server, "E:53300:sorry, too many clients already"))
+		abort();
+	actor_close(server);
+}
+
+/* What PostgreSQL may do at any time: say something unasked, or end. */
+static void storm_server_trouble(struct storm *s, struct actor *server)
+{
+	static const char *const words[] = { "N:01000:beware", "A", "S:TimeZone=GMT", "S:TimeZone=UTC" };
+	unsigned choice = fake_random(ARRAY_LEN(words) + 3);
+
+	if (choice < ARRAY_LEN(words)) {
+		storm_trace(s, "%s says %s", server->name, words[choice]);
+		if (!actor_say(server, words[choice]))
+			abort();
+		return;
+	}
+	storm_trace(s, "%s dies", server->name);
+	if (choice == ARRAY_LEN(words) && !actor_say(server, "E:57P01:terminating connection"))
+		abort();
+	actor_close(server);
+}
+
+static void storm_server_event(struct storm *s)
+{
+	struct actor *server = storm_server(s);
+
+	if (server == NULL)
+		return;
+	if (!server->logged_in)
+		storm_login(s, server);
+	else if (storm_chance(2))
+		storm_server_trouble(s, server);
+	else
+		for (unsigned n = storm_chance(50) ? 1 : 1000; n > 0 && backend_answer(server); n--)
+			storm_trace(s, "%s answers", server->name);
+}
+
+/* ---- cancels ---- */
+
+static void storm_cancel(struct storm *s)
+{
+	struct storm_client *c;
+
+	if (s->client_count == 0 || s->canceler != NULL)
+		return;
+	for (unsigned i = 0; i < s->world->actor_count; i++)
+		if (s->world->actors[i]->kind == ACTOR_TARGET || s->world->actors[i]->kind == ACTOR_NEW)
+			return;
+	c = &s->clients[fake_random(s->client_count)];
+	if (!c->greeted)
+		return;
+	s->canceler = world_cancel(s->world, "K", c->actor);
+	s->cancel_id = c->id;
+	storm_trace(s, "c%u is to be canceled", c->id);
+}
+
+/* The postmaster has read a cancel request: whatever its target works on must be what the request was for. */
+static void storm_cancel_arrived(struct storm *s, struct actor *target)
+{
+	char word[MSGTEXT_MAX];
+
+	for (unsigned i = 0; i < s->world->actor_count; i++) {
+		struct actor *server = s->world->actors[i];
+		const char *tag;
+
+		if (server->kind != ACTOR_SERVER || server->pid != target->cancel_pid || server->fd < 0)
+			continue;
+		actor_read(server, SIZE_MAX);
+		tag = actor_peek(server, word) > 0 ? storm_tag(word) : NULL;
+		if (tag != NULL && storm_number(tag, 'c') != s->cancel_id)
+			storm_fail(s, "cancel for c%u reaches %s of another", s->cancel_id, word);
+	}
+	storm_trace(s, "%s is delivered", target->name);
+	actor_close(target);
+}
+
+static void storm_cancel_event(struct storm *s)
+{
+	for (unsigned i = 0; i < s->world->actor_count; i++) {
+		struct actor *actor = s->world->actors[i];
+
+		if (actor->kind == ACTOR_TARGET && actor->fd >= 0 && storm_chance(30))
+			storm_cancel_arrived(s, actor);
+	}
+	if (s->canceler == NULL)
+		return;
+	actor_read(s->canceler, SIZE_MAX);
+	if (s->canceler->eof) {
+		actor_close(s->canceler);
+		s->canceler = NULL;
+	}
+}
+
+/* ---- everything else ---- */
+
+static void storm_admin_event(struct storm *s)
+{
+	switch (fake_random(7)) {
+	case 0:
+	case 1:
+		s->paused = !s->paused;
+		storm_trace(s, s->paused ? "pause" : "resume");
+		engine_set_mode(s->world->engine, s->paused ? ENGINE_PAUSED : ENGINE_ACTIVE);
+		break;
+	case 2:
+		storm_set_dbs(s);
+		storm_trace(s, "reload");
+		if (!world_reload(s->world))
+			abort();
+		break;
+	case 3:
+		storm_trace(s, "listening off");
+		world_listen(s->world, 1 + fake_random(WORLD_BACKENDS), false);
+		break;
+	default:
+		if (s->paused)
+			engine_set_mode(s->world->engine, ENGINE_ACTIVE);
+		s->paused = false;
+		storm_trace(s, "resume, listening on");
+		for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
+			world_listen(s->world, i, true);
+		break;
+	}
+}
+
+static void storm_time_event(struct storm *s)
+{
+	static const unsigned spans[] = { 100, 600, 1100, 1100, 20000, 110000, 300000, 1100000, 3000000 };
+	unsigned us = spans[fake_random(storm_chance(90) ? 5 : ARRAY_LEN(spans))];
+
+	storm_trace(s, "%u us pass", us);
+	fake_advance(us);
+}
+
+/* One loop takes a turn, or all of them do, beginning anywhere. */
+static void storm_step(struct storm *s)
+{
+	unsigned count = world_loop_count(s->world);
+	unsigned first = fake_random(count);
+
+	for (unsigned n = storm_chance(30) ? count : 1; n > 0; n--, first++) {
+		struct loop *loop = world_loop(s->world, first % count);
+
+		storm_trace(s, "%s turns", loop_name(loop));
+		world_step(s->world, loop);
+	}
+}
+
+/* Frees the actors that nothing can happen to any more. */
+static void storm_sweep(struct storm *s)
+{
+	struct world *world = s->world;
+
+	for (unsigned i = 0; i < world->actor_count;) {
+		struct actor *actor = world->actors[i];
+
+		actor_flush(actor);
+		if (actor->kind == ACTOR_NEW && actor->eof)
+			actor_close(actor);
+		if (actor->fd >= 0) {
+			i++;
+			continue;
+		}
+		actor_free(&world->actors[i]);
+		world->actors[i] = world->actors[--world->actor_count];
+	}
+}
+
+static void storm_event(struct storm *s)
+{
+	unsigned dice = fake_random(1000);
+
+	if (dice < 400)
+		storm_step(s);
+	else if (dice < 700)
+		storm_client_event(s);
+	else if (dice < 880)
+		storm_server_event(s);
+	else if (dice < 920)
+		backend_accept(s->world);
+	else if (dice < 940)
+		storm_connect(s);
+	else if (dice < 950)
+		storm_cancel(s);
+	else if (dice < 970)
+		storm_cancel_event(s);
+	else if (dice < 974)
+		storm_admin_event(s);
+	else if (dice < 990)
+		storm_time_event(s);
+	else
+		storm_sweep(s);
+}
+
+/* ---- the end ---- */
+
+/* Clients send what they had begun to send, and end their batches. */
+static void storm_finish_requests(struct storm *s)
+{
+	for (unsigned i = 0; i < s->client_count; i++) {
+		struct storm_client *c = &s->clients[i];
+
+		if (c->in_batch)
+			storm_want(c, "S", "");
+		c->in_batch = false;
+		if (!buf_is_empty(&c->pending))
+			actor_send(c->actor, buf_ptr(&c->pending), buf_len(&c->pending));
+		buf_clear(&c->pending);
+	}
+}
+
+/* Whoever has all its answers leaves and makes room. */
+static void storm_leave(struct storm *s)
+{
+	for (unsigned i = 0; i < s->client_count;) {
+		struct storm_client *c = &s->clients[i];
+
+		storm_receive(s, c);
+		if (c->actor->eof || (c->greeted && c->got == c->sent)) {
+			storm_trace(s, "c%u is content", c->id);
+			storm_forget(s, c);
+		} else {
+			i++;
+		}
+	}
+}
+
+/* Nothing fails any more; whoever still asks is answered. */
+static void storm_calm_down(struct storm *s)
+{
+	struct world *world = s->world;
+
+	s->calm = true;
+	storm_trace(s, "calm");
+	world->auto_login = world->auto_answer = true;
+	engine_set_mode(world->engine, ENGINE_ACTIVE);
+	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
+		world_listen(world, i, true);
+	storm_finish_requests(s);
+	for (unsigned round = 0; round < STORM_END_ROUNDS; round++) {
+		world_run(world);
+		for (unsigned i = 0; i < world->actor_count; i++)
+			if (world->actors[i]->kind == ACTOR_TARGET && world->actors[i]->fd >= 0)
+				storm_cancel_arrived(s, world->actors[i]);
+		storm_leave(s);
+		fake_advance(50000);
+	}
+	for (unsigned i = 0; i < s->client_count; i++)
+		storm_fail(s, "c%u hangs: %s, sent %u, got %u", s->clients[i].id,
+			   s->clients[i].greeted ? "greeted" : "not greeted", s->clients[i].sent, s->clients[i].got);
+}
+
+static void storm_end(struct storm *s)
+{
+	struct world *world = s->world;
+
+	while (s->client_count > 0)
+		storm_forget(s, &s->clients[0]);
+	if (s->canceler != NULL)
+		actor_close(s->canceler);
+	world_run(world);
+	fake_advance(20 * 1000000);
+	world_run(world);
+	check_no_clients(world);
+	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
+		world_listen(world, i, false);
+	for (unsigned i = 0; i < world->actor_count; i++)
+		actor_close(world->actors[i]);
+	world_run(world);
+	check_no_servers(world);
+	world_free(&s->world);
+}
+
+static int storm_run(uint64_t seed, unsigned events)
+{
+	struct storm s = { .seed = seed, .world = world_new(seed), .trace = getenv("REPLAY_TRACE") != NULL };
+
+	s.world->auto_login = false;
+	storm_configure(&s);
+	world_start(s.world);
+	for (s.event = 0; s.event < events; s.event++)
+		storm_event(&s);
+	storm_calm_down(&s);
+	storm_end(&s);
+	return 0;
+}
+
+/* Runs a seed in a child process; true when all went well. */
+static bool storm_fork(uint64_t seed, unsigned events)
+{
+	int status = 0;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		exit(storm_run(seed, events));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return false;
+	if (WIFSIGNALED(status))
+		printf("# signal %d\n", WTERMSIG(status));
+	return status == 0;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned events = argc > 2 ? (unsigned)atoi(argv[2]) : STORM_EVENTS;
+	unsigned failed = 0;
+
+	if (argc > 1 && strcmp(argv[1], "all") != 0)
+		return storm_run(strtoull(argv[1], NULL, 10), events);
+	for (uint64_t seed = 1; seed <= STORM_SEEDS; seed++) {
+		if (storm_fork(seed, events))
+			continue;
+		printf("# seed %" PRIu64 " fails: storm %" PRIu64 " %u\n", seed, seed, events);
+		failed++;
+	}
+	printf("1..1\n%s 1 - %u seeds of %u events\n", failed > 0 ? "not ok" : "ok", STORM_SEEDS, events);
+	return failed > 0;
+}
