@@ -217,11 +217,10 @@ static enum admit link_admit(struct client *client, uint8_t type, enum reason *w
 		admit = link_admit_unlinked(client, type, why);
 		if (admit != ADMIT_SEND)
 			return admit;
-	} else {
-		link_query_opened(client);
 	}
 	switch (track_client(&client->server->track, type)) {
 	case TRACK_PASS:
+		link_query_opened(client);
 		return ADMIT_SEND;
 	case TRACK_FULL:
 		client->blocked = true;

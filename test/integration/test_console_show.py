@@ -493,6 +493,18 @@ def test_what_the_counters_count(make_pooler):
 
 
 @pytest.mark.newer
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_goodbye_is_no_query(make_pooler, mode):
+    p = make_pooler(settings={"pool_mode": mode})
+    c = p.login()
+    c.query("select 1")
+    c.terminate()
+    p.wait_pool(cl_active=0)
+    stats = stats_of(p)
+    assert (stats["total_xact_count"], stats["total_query_count"]) == (1, 1)
+
+
+@pytest.mark.newer
 def test_wait_time(make_pooler):
     p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
     a, b = p.login(), p.login()
