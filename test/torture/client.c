@@ -64,6 +64,7 @@ enum client_exit {
 
 struct client {
 	struct actor actor;
+	struct rng rng; /* for all that is not in scripts: pauses, portions, leaving */
 	struct script script;
 	struct check check;
 	const struct options *opt;
@@ -113,9 +114,9 @@ struct client *client_new(const struct options *opt, int epoll_fd, unsigned slot
 	c->cancel.fd = -1;
 	c->actor.slot = slot;
 	c->actor.ledger = ledger;
-	c->actor.rng = rng_make(opt->seed, slot);
+	c->rng = rng_make(opt->seed, slot);
 	c->state = CL_CLOSED;
-	c->wake_us = now_us() + (int64_t)rng_below(&c->actor.rng, 200000);
+	c->wake_us = now_us() + (int64_t)rng_below(&c->rng, 200000);
 	return c;
 }
 
@@ -187,7 +188,7 @@ static void client_close(struct client *c, unsigned pause_us)
 	c->has_key = c->fatal = c->doubt = c->retire = false;
 	c->read_us = c->cancel_us = 0;
 	c->state = c->stop ? CL_GONE : CL_CLOSED;
-	c->wake_us = now_us() + 1 + (int64_t)rng_below(&c->actor.rng, pause_us + 1);
+	c->wake_us = now_us() + 1 + (int64_t)rng_below(&c->rng, pause_us + 1);
 }
 
 /* Leaves on purpose. */
@@ -208,7 +209,7 @@ static void client_leave(struct client *c, enum client_exit how)
 /* The client leaves in the middle of something. */
 static void client_die(struct client *c)
 {
-	enum client_exit how = (enum client_exit)rng_below(&c->actor.rng, N_EXITS);
+	enum client_exit how = (enum client_exit)rng_below(&c->rng, N_EXITS);
 	bool border = c->sent == 0;
 
 	for (size_t i = 0; i < c->script.n_ends; i++)
@@ -262,7 +263,7 @@ static void client_startup(struct client *c)
 		static const char *const values[N_PARAMS] = { NULL, "Asia/Tokyo", "German, DMY", "LATIN1" };
 
 		c->reported[i][0] = c->actor.param[i][0] = 0;
-		c->given[i] = rng_one_in(&c->actor.rng, i ? 4 : 2) || (!i && c->opt->always_application);
+		c->given[i] = rng_one_in(&c->rng, i ? 4 : 2) || (!i && c->opt->always_application);
 		if (!c->given[i])
 			continue;
 		snprintf(c->actor.param[i], sizeof(c->actor.param[i]), "%s", i ? values[i] : c->actor.who);
@@ -277,7 +278,7 @@ static void client_startup(struct client *c)
 /* Draws how the bytes of the current script are sent and received. */
 static void client_draw_manner(struct client *c)
 {
-	struct rng *r = &c->actor.rng;
+	struct rng *r = &c->rng;
 	unsigned pick = (unsigned)rng_below(r, 20);
 
 	c->chunk = pick == 0 && c->script.out.len < 4000 ? 1 : pick <= 2 ? 300 : pick <= 3 ? 9000 : 0;
@@ -290,7 +291,7 @@ static void client_draw_manner(struct client *c)
 static void client_connect(struct client *c)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT, .data.ptr = c };
-	struct rng *r = &c->actor.rng;
+	struct rng *r = &c->rng;
 
 	if (c->stop) {
 		c->state = CL_GONE;
@@ -298,6 +299,8 @@ static void client_connect(struct client *c)
 	}
 	c->actor.incarnation++;
 	c->actor.seq = 0;
+	/* The scripts depend on nothing but the seed and the name, however the bytes happen to be timed. */
+	c->actor.rng = rng_make(c->opt->seed, ((uint64_t)c->actor.incarnation << 32) + c->actor.slot);
 	memset(c->actor.named_seq, 0, sizeof(c->actor.named_seq));
 	snprintf(c->actor.who, sizeof(c->actor.who), "s%ui%u", c->actor.slot, c->actor.incarnation);
 	client_startup(c);
@@ -331,7 +334,7 @@ static void client_cancel(struct client *c, bool stale)
 {
 	if (c->cancel.fd >= 0 || !(stale ? c->has_old_key : c->has_key))
 		return;
-	if (!cancel_start(&c->cancel, c->opt, stale ? c->old_key : c->key, &c->actor.rng))
+	if (!cancel_start(&c->cancel, c->opt, stale ? c->old_key : c->key, &c->rng))
 		return;
 	report_add(cancels, 1);
 	if (stale) {
@@ -350,7 +353,7 @@ static bool client_send(struct client *c, size_t upto)
 	ssize_t done;
 
 	if (c->chunk && c->sent < CLIENT_SLOW_BYTES) {
-		size_t most = c->chunk == 1 ? 1 : rng_range(&c->actor.rng, 1, c->chunk);
+		size_t most = c->chunk == 1 ? 1 : rng_range(&c->rng, 1, c->chunk);
 
 		n = n < most ? n : most;
 	}
@@ -384,7 +387,7 @@ static bool client_send(struct client *c, size_t upto)
 
 static void client_make_ready(struct client *c)
 {
-	struct rng *r = &c->actor.rng;
+	struct rng *r = &c->rng;
 
 	c->state = CL_READY;
 	c->wake_us = 1;
@@ -407,7 +410,7 @@ static void client_finish_op(struct client *c)
 		c->retire = true;
 	}
 	client_settle(c);
-	if (c->retire || c->stop || rng_one_in(&c->actor.rng, 200)) {
+	if (c->retire || c->stop || rng_one_in(&c->rng, 200)) {
 		client_leave(c, EXIT_TERMINATE);
 		return;
 	}
@@ -443,7 +446,7 @@ static void client_advance(struct client *c)
 
 static void client_start_op(struct client *c)
 {
-	struct rng *r = &c->actor.rng;
+	struct rng *r = &c->rng;
 
 	c->wake_us = 0;
 	if (c->stop) {
@@ -474,7 +477,7 @@ static void client_add_resync(struct client *c)
 	struct script *s = &c->script;
 	char sql[160];
 
-	snprintf(c->nonce, sizeof(c->nonce), "%u", (unsigned)(rng_next(&c->actor.rng) & 0x7fffffff));
+	snprintf(c->nonce, sizeof(c->nonce), "%u", (unsigned)(rng_next(&c->rng) & 0x7fffffff));
 	snprintf(sql, sizeof(sql), "ROLLBACK; SELECT '%s'::text AS who, 'resync'::text AS what, '%s'::text AS nonce",
 		 c->actor.who, c->nonce);
 	script_send_sync(s);
@@ -574,7 +577,7 @@ static bool client_on_login(struct client *c, char type, const uint8_t *body, si
 	report_add(logins, 1);
 	c->check.next = c->script.n_expects;
 	client_make_ready(c);
-	if (rng_one_in(&c->actor.rng, CLIENT_STALE_ONE_IN))
+	if (rng_one_in(&c->rng, CLIENT_STALE_ONE_IN))
 		client_cancel(c, true);
 	return true;
 }
@@ -725,9 +728,9 @@ static size_t client_read_size(struct client *c)
 	size_t n = CLIENT_READ_BYTES;
 
 	if (c->slow && c->received < CLIENT_SLOW_BYTES) {
-		n = rng_range(&c->actor.rng, 1, 4000);
-		if (rng_one_in(&c->actor.rng, 4))
-			c->read_us = now_us() + (int64_t)rng_below(&c->actor.rng, 5000);
+		n = rng_range(&c->rng, 1, 4000);
+		if (rng_one_in(&c->rng, 4))
+			c->read_us = now_us() + (int64_t)rng_below(&c->rng, 5000);
 	}
 	if (c->received + n > c->die_received)
 		n = c->die_received - c->received;
