@@ -423,6 +423,7 @@ static void verb_sends_part(struct script *s, struct actor *actor, struct args *
 {
 	size_t n = (size_t)atoi(a->word[0]);
 
+	buf_fini(&s->rest);
 	script_bytes(s, actor, a, 1, &s->rest);
 	ASSERT(n <= buf_len(&s->rest));
 	actor_send(actor, buf_ptr(&s->rest), n);
