@@ -144,17 +144,15 @@ def test_all_waiters_fail_with_one_attempt(make_pooler, fake_server):
     """A refusal answers everybody who waits; nobody else tries again before server_login_retry."""
 
     def refuse(conn, params):
-        wait_until(lambda: len(queue) == 5, "all clients wait")
+        p.wait_pool(cl_waiting=5)
         conn.send(wire.pack("E", wire.error_body(code="28000", text="go away")))
 
     server = fake_server(refuse)
     serial = {} if is_pgbouncer() else {"server_login_concurrency": 1}
     p = make_pooler({"app": server.dsn()}, settings={"server_login_retry": 30, **serial})
-    queue = []
-    for _ in range(5):
-        c = p.raw()
+    queue = [p.raw() for _ in range(5)]
+    for c in queue:
         c.start()
-        queue.append(c)
     for c in queue:
         assert c.expect_error_close().text == "go away"
     assert server.logins == 1
