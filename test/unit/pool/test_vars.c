@@ -1,0 +1,265 @@
+#include "pool/vars.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#define DATE_STYLE  0
+#define ENCODING    1
+#define TIME_ZONE   2
+#define APPLICATION 4
+#define SEARCH_PATH 5
+#define EXTRA       6
+
+static int setup(void **state)
+{
+	(void)state;
+	vars_setup(" search_path,IntervalStyle ,, timezone,search_path,");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	vars_teardown();
+	return 0;
+}
+
+/* A set with one or two values; index -1 is none. */
+static struct varset *make(int i, const char *a, int k, const char *b)
+{
+	struct slice values[VARS_MAX] = { { NULL, 0 } };
+
+	if (i >= 0)
+		values[i] = slice_of(a);
+	if (k >= 0)
+		values[k] = slice_of(b);
+	return vars_make(values);
+}
+
+static void assert_diff(const struct varset *have, const struct varset *want, int count, const char *sql)
+{
+	struct buf b;
+
+	buf_init(&b, 4096);
+	assert_int_equal(vars_diff(have, want, &b), count);
+	assert_int_equal(buf_len(&b), strlen(sql));
+	if (sql[0] != '\0')
+		assert_memory_equal(buf_ptr(&b), sql, strlen(sql));
+	buf_fini(&b);
+}
+
+static void test_names(void **state)
+{
+	(void)state;
+	assert_int_equal(vars_count(), 7); /* what is named twice is there once */
+	assert_string_equal(vars_name(DATE_STYLE), "DateStyle");
+	assert_string_equal(vars_name(SEARCH_PATH), "search_path");
+	assert_string_equal(vars_name(EXTRA), "IntervalStyle");
+	assert_int_equal(vars_index(slice_of("TIMEZONE")), TIME_ZONE);
+	assert_int_equal(vars_index(slice_of("intervalstyle")), EXTRA);
+	assert_int_equal(vars_index(slice_of("")), -1);
+	assert_int_equal(vars_index(slice_of("TimeZon")), -1);
+	assert_int_equal(vars_index(slice_of("TimeZone1")), -1);
+	assert_string_equal(vars_name(vars_application_name()), "application_name");
+}
+
+static void test_names_at_most(void **state)
+{
+	char list[1024] = "";
+
+	(void)state;
+	vars_teardown();
+	for (int i = 0; i < 2 * VARS_MAX; i++)
+		str_append(list, sizeof(list), "p%d,", i);
+	vars_setup(list);
+	assert_int_equal(vars_count(), VARS_MAX);
+	vars_teardown();
+	vars_setup(NULL);
+	assert_int_equal(vars_count(), 5);
+}
+
+static void test_equal_sets_are_one(void **state)
+{
+	struct varset *a = make(DATE_STYLE, "ISO", APPLICATION, "x");
+	struct varset *b = make(APPLICATION, "x", DATE_STYLE, "ISO");
+	struct varset *other = make(DATE_STYLE, "iso", APPLICATION, "x");
+
+	(void)state;
+	assert_ptr_equal(a, b);
+	assert_ptr_not_equal(a, other); /* spelled differently */
+	vars_release(&b);
+	assert_null(b);
+	b = make(DATE_STYLE, "ISO", APPLICATION, "x");
+	assert_ptr_equal(a, b);
+	vars_release(&a);
+	assert_string_equal(vars_get(b, DATE_STYLE), "ISO"); /* held still */
+	vars_release(&b);
+	vars_release(&other);
+	vars_release(&other); /* of nothing */
+}
+
+static void test_unset_is_not_empty(void **state)
+{
+	struct varset *none = vars_make_empty();
+	struct varset *none_too = make(-1, NULL, -1, NULL);
+	struct varset *empty = make(APPLICATION, "", -1, NULL);
+
+	(void)state;
+	assert_ptr_equal(none, none_too);
+	assert_ptr_not_equal(none, empty);
+	assert_null(vars_get(none, APPLICATION));
+	assert_string_equal(vars_get(empty, APPLICATION), "");
+	vars_release(&none);
+	vars_release(&none_too);
+	vars_release(&empty);
+}
+
+/* Values may contain what marks the borders inside of a set. */
+static void test_values_do_not_run_together(void **state)
+{
+	struct varset *a = make(DATE_STYLE, "x=", ENCODING, "y");
+	struct varset *b = make(DATE_STYLE, "x", ENCODING, "=y");
+	struct varset *c = make(DATE_STYLE, "-", -1, NULL);
+	struct varset *d = make(ENCODING, "-", -1, NULL);
+
+	(void)state;
+	assert_ptr_not_equal(a, b);
+	assert_ptr_not_equal(c, d);
+	vars_release(&a);
+	vars_release(&b);
+	vars_release(&c);
+	vars_release(&d);
+}
+
+static void test_change(void **state)
+{
+	struct varset *set = make(DATE_STYLE, "ISO", -1, NULL);
+	struct varset *kept = vars_hold(set);
+	struct varset *same;
+
+	(void)state;
+	vars_change(&set, DATE_STYLE, slice_of("ISO"));
+	assert_ptr_equal(set, kept);
+	vars_change(&set, TIME_ZONE, slice_of("UTC"));
+	same = make(DATE_STYLE, "ISO", TIME_ZONE, "UTC");
+	assert_ptr_equal(set, same);
+	assert_null(vars_get(kept, TIME_ZONE)); /* sets do not change */
+	vars_change(&set, TIME_ZONE, slice_make(NULL, 0));
+	assert_ptr_equal(set, kept);
+	vars_release(&set);
+	vars_release(&kept);
+	vars_release(&same);
+}
+
+static void test_fill(void **state)
+{
+	struct varset *set = make(DATE_STYLE, "German", -1, NULL);
+	struct varset *defaults = make(DATE_STYLE, "ISO", TIME_ZONE, "UTC");
+	struct varset *before;
+
+	(void)state;
+	vars_fill(&set, defaults);
+	assert_string_equal(vars_get(set, DATE_STYLE), "German");
+	assert_string_equal(vars_get(set, TIME_ZONE), "UTC");
+	assert_null(vars_get(set, APPLICATION));
+	before = set;
+	vars_fill(&set, defaults);
+	assert_ptr_equal(set, before); /* nothing more to fill */
+	vars_fill(&defaults, defaults);
+	vars_release(&set);
+	vars_release(&defaults);
+}
+
+/* As a link does it: the server's spelling, and what only the client knows. */
+static void test_adoption(void **state)
+{
+	struct varset *client = make(DATE_STYLE, "iso, mdy", EXTRA, "postgres");
+	struct varset *server = make(DATE_STYLE, "ISO, MDY", TIME_ZONE, "UTC");
+	struct varset *adopted = vars_hold(server);
+
+	(void)state;
+	vars_fill(&adopted, client);
+	assert_string_equal(vars_get(adopted, DATE_STYLE), "ISO, MDY");
+	assert_string_equal(vars_get(adopted, TIME_ZONE), "UTC");
+	assert_string_equal(vars_get(adopted, EXTRA), "postgres");
+	assert_diff(server, adopted, 0, "");
+	vars_release(&client);
+	vars_release(&server);
+	vars_release(&adopted);
+}
+
+static void test_diff(void **state)
+{
+	struct varset *have = make(DATE_STYLE, "ISO, MDY", APPLICATION, "");
+	struct varset *same = make(DATE_STYLE, "iso, mdy", EXTRA, "iso_8601");
+	struct varset *want = make(DATE_STYLE, "German", APPLICATION, "psql");
+
+	(void)state;
+	assert_diff(have, have, 0, "");
+	assert_diff(have, same, 0, ""); /* equal but for case; the other is not the server's */
+	assert_diff(have, want, 2, "SET DateStyle='German';SET application_name='psql';");
+	assert_diff(want, have, 2, "SET DateStyle='ISO, MDY';SET application_name='';");
+	vars_release(&have);
+	vars_release(&same);
+	vars_release(&want);
+}
+
+static void test_quoting(void **state)
+{
+	struct varset *have = make(APPLICATION, "", SEARCH_PATH, "");
+	struct varset *quote = make(APPLICATION, "a'; drop table t; --", -1, NULL);
+	struct varset *slash = make(APPLICATION, "\\'", -1, NULL);
+	struct varset *path = make(SEARCH_PATH, "\"$user\", public, \"o'x\"", -1, NULL);
+	struct varset *path_slash = make(SEARCH_PATH, "a\\b", -1, NULL);
+
+	(void)state;
+	assert_diff(have, quote, 1, "SET application_name='a''; drop table t; --';");
+	assert_diff(have, slash, 1, "SET application_name=E'\\\\''';");
+	assert_diff(have, path, 1, "SELECT pg_catalog.set_config('search_path','\"$user\", public, \"o''x\"',false);");
+	assert_diff(have, path_slash, 1, "SELECT pg_catalog.set_config('search_path',E'a\\\\b',false);");
+	vars_release(&have);
+	vars_release(&quote);
+	vars_release(&slash);
+	vars_release(&path);
+	vars_release(&path_slash);
+}
+
+/* A command that does not fit is left out as a whole. */
+static void test_diff_without_room(void **state)
+{
+	struct varset *have = make(APPLICATION, "", TIME_ZONE, "");
+	struct varset *want = make(APPLICATION, "x", TIME_ZONE, "a value of some length");
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, 28);
+	assert_int_equal(vars_diff(have, want, &b), 1);
+	assert_int_equal(buf_len(&b), strlen("SET application_name='x';"));
+	assert_memory_equal(buf_ptr(&b), "SET application_name='x';", buf_len(&b));
+	buf_fini(&b);
+	vars_release(&have);
+	vars_release(&want);
+}
+
+#define VARS_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		VARS_TEST(test_names),
+		VARS_TEST(test_names_at_most),
+		VARS_TEST(test_equal_sets_are_one),
+		VARS_TEST(test_unset_is_not_empty),
+		VARS_TEST(test_values_do_not_run_together),
+		VARS_TEST(test_change),
+		VARS_TEST(test_fill),
+		VARS_TEST(test_adoption),
+		VARS_TEST(test_diff),
+		VARS_TEST(test_quoting),
+		VARS_TEST(test_diff_without_room),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
