@@ -102,24 +102,19 @@ static enum reason janitor_idle(struct server *server, uint64_t now_us)
 {
 	struct pool_part *part = server->part;
 	const struct pool_conf *conf = part->conf;
-	struct pool_counts counts;
 
 	if (server->dirty)
 		return REASON_CONFIG_CHANGED;
 	if (pool_is_paused(part->pool))
 		return REASON_PAUSE;
-	if (conf->server_lifetime_us > 0 && now_us - server->connect_us >= conf->server_lifetime_us &&
-	    now_us >= part->next_lifetime_us) {
-		part->next_lifetime_us = now_us + conf->server_lifetime_us / (conf->size > 0 ? conf->size : 1);
+	if (conf->server_lifetime_us > 0 && pool_claim_lifetime(part->pool, conf, now_us - server->connect_us, now_us))
 		return REASON_LIFETIME;
-	}
-	pool_count(part->pool, &counts);
-	if (conf->size > 0 && counts.servers > conf->size + conf->reserve_size)
+	if (conf->size > 0 && pool_claim_close(part->pool, &server->permit, conf->size + conf->reserve_size))
 		return REASON_TOO_MANY;
-	if (janitor_is_over(now_us, server->request_us, conf->server_idle_timeout_us) &&
-	    (conf->min_size == 0 || counts.servers - counts.logging_in > conf->min_size))
-		return REASON_IDLE_TIMEOUT;
-	return REASON_NONE;
+	if (!janitor_is_over(now_us, server->request_us, conf->server_idle_timeout_us))
+		return REASON_NONE;
+	/* Others decide for theirs at the same time; the minimum is of the whole pool. */
+	return pool_claim_close(part->pool, &server->permit, conf->min_size) ? REASON_IDLE_TIMEOUT : REASON_NONE;
 }
 
 static enum reason janitor_server(struct server *server, uint64_t now_us)

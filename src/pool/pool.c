@@ -118,6 +118,10 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 		ASSERT(pool->logging_in > 0);
 		pool->logging_in--;
 	}
+	if (permit->closing) {
+		ASSERT(pool->closing > 0);
+		pool->closing--;
+	}
 	lock_release(&pool->lock);
 	count_give(&pool->db->servers);
 	count_give(&pool->account->servers);
@@ -131,6 +135,38 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 		route_kick(pool->engine, kick_db ? pool->db : NULL, kick_account ? pool->account : NULL);
 	else
 		pool_run(part);
+}
+
+static bool pool_claim_close_locked(struct pool *pool, struct permit *permit, unsigned keep)
+{
+	if (permit->closing || pool->servers - pool->closing <= keep)
+		return permit->closing;
+	permit->closing = true;
+	pool->closing++;
+	return true;
+}
+
+bool pool_claim_close(struct pool *pool, struct permit *permit, unsigned keep)
+{
+	bool claimed;
+
+	lock_acquire(&pool->lock);
+	claimed = pool_claim_close_locked(pool, permit, keep);
+	lock_release(&pool->lock);
+	return claimed;
+}
+
+bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64_t age_us, uint64_t now_us)
+{
+	uint64_t next_us = atomic_load(&pool->next_lifetime_us);
+	uint64_t spacing_us = conf->server_lifetime_us / (conf->size > 0 ? conf->size : 1);
+
+	if (age_us < conf->server_lifetime_us)
+		return false;
+	if (conf->server_lifetime_us == 0)
+		return true; /* single use */
+	return now_us >= next_us &&
+	       atomic_compare_exchange_strong(&pool->next_lifetime_us, &next_us, now_us + spacing_us);
 }
 
 void pool_login_done(struct pool_part *part, struct permit *permit)
@@ -230,7 +266,11 @@ static struct server *pool_take_idle_locked(struct pool_part *part)
 
 static bool pool_needs_check(const struct server *server, const struct pool_conf *conf, uint64_t now)
 {
-	return conf->check_query != NULL && server->idle_us + conf->server_check_delay_us < now;
+	uint64_t delay_us = conf->server_check_delay_us;
+
+	if (delay_us == 0)
+		delay_us = USEC_PER_SEC; /* it was checked when it was released */
+	return conf->check_query != NULL && server->idle_us + delay_us < now;
 }
 
 /* An idle server that was taken off the list, for whoever is next: closed or checked when that is due. */
@@ -508,9 +548,11 @@ static struct client *pool_next_waiter_locked(struct pool_part *part, uint64_t n
 	return oldest;
 }
 
-static bool pool_is_too_large_locked(const struct pool *pool)
+/* True when this server is one too many, and is to be closed. */
+static bool pool_is_surplus_locked(struct pool *pool, struct server *server)
 {
-	return pool->conf->size > 0 && pool->servers > pool->conf->size + pool->conf->reserve_size;
+	return pool->conf->size > 0 &&
+	       pool_claim_close_locked(pool, &server->permit, pool->conf->size + pool->conf->reserve_size);
 }
 
 /* What became of a free server. */
@@ -531,7 +573,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 		*reason = REASON_PAUSE;
 		return CHECKIN_CLOSE;
 	}
-	if (UNLIKELY(pool_is_too_large_locked(pool))) {
+	if (UNLIKELY(pool_is_surplus_locked(pool, server))) {
 		*reason = REASON_TOO_MANY;
 		return CHECKIN_CLOSE;
 	}

@@ -104,6 +104,7 @@ void welcome_release(struct welcome **w);
 struct permit {
 	struct pool *pool; /* NULL: none held */
 	bool logging_in;   /* counts as a login under way, too */
+	bool closing;      /* counts as one whose close is decided, too */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -121,9 +122,8 @@ struct pool_part {
 	struct pool_conf *conf;
 	struct client_list clients;
 	struct server_list servers;
-	unsigned waiting;          /* clients in CL_WAITING and CL_WELCOME */
-	unsigned timed;            /* clients with an idle timeout */
-	uint64_t next_lifetime_us; /* no server is closed for its age before this */
+	unsigned waiting; /* clients in CL_WAITING and CL_WELCOME */
+	unsigned timed;   /* clients with an idle timeout */
 
 	/* written by the worker's thread, read by any */
 	atomic_uint client_count; /* clients here; for the choice of a worker */
@@ -155,6 +155,7 @@ struct pool {
 	char name[192]; /* db/user, for logs */
 
 	atomic_uint home_count;
+	_Atomic uint64_t next_lifetime_us; /* no server is closed for its age before this */
 	struct lock lock;
 
 	/* all below is protected by lock */
@@ -164,6 +165,7 @@ struct pool {
 	unsigned waiter_count;
 	unsigned servers;          /* permits out */
 	unsigned logging_in;       /* of them, not logged in yet */
+	unsigned closing;          /* of them, being closed because there are too many */
 	unsigned idle;             /* of them, in an idle list */
 	unsigned travelling;       /* of them, on the way between workers */
 	bool login_failed;         /* the last login attempt failed */
@@ -228,6 +230,18 @@ void pool_login_done(struct pool_part *part, struct permit *permit);
 
 /* The login has failed: waits before the next one. The permit is given back. */
 void pool_login_failed(struct pool_part *part, struct permit *permit, const char *why, bool counts);
+
+/*
+ * Decides to close a server of this permit if more than `keep` then remain;
+ * false when others have decided so for theirs already. Any worker.
+ */
+bool pool_claim_close(struct pool *pool, struct permit *permit, unsigned keep);
+
+/*
+ * True, once per interval in the whole pool, when a server that is this old may
+ * be closed for its age. Any worker.
+ */
+bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64_t age_us, uint64_t now_us);
 
 /* A server is gone: gives its permit back and serves whom that helps. */
 void pool_permit_give(struct pool_part *part, struct permit *permit);

@@ -198,16 +198,9 @@ void server_check(struct server *server)
 /* True when the connection is old enough to go, and no other went just before. */
 static bool server_is_over(struct server *server)
 {
-	struct pool_part *part = server->part;
-	const struct pool_conf *conf = part->conf;
 	uint64_t now = loop_now_us(server_loop(server));
 
-	if (now - server->connect_us < conf->server_lifetime_us)
-		return false;
-	if (conf->server_lifetime_us > 0 && now < part->next_lifetime_us)
-		return false;
-	part->next_lifetime_us = now + conf->server_lifetime_us / (conf->size > 0 ? conf->size : 1);
-	return true;
+	return pool_claim_lifetime(server->pool, server->part->conf, now - server->connect_us, now);
 }
 
 void server_free(struct server *server)
@@ -452,7 +445,6 @@ void server_logged_in(struct server *server)
 {
 	struct pool_part *part = server->part;
 
-	pool_login_done(part, &server->permit);
 	server_free(server);
 	pool_run(part); /* more of them may log in at once now */
 }

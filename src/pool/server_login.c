@@ -362,6 +362,8 @@ static bool login_finish(struct server *server)
 	for (int i = 0; i < VARS_MAX; i++)
 		values[i] = slice_of(login->values[i]);
 	server->vars = vars_make(values);
+	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */
+	pool_login_done(server->part, &server->permit);
 	login_make_welcome(server);
 	server_login_free(server);
 	track_init(&server->track);
