@@ -234,20 +234,25 @@ def test_server_round_robin(make_pooler):
     assert seen == order
 
 
-def test_lowered_pool_size(make_pooler, cluster, database):
-    """Servers above a limit that RELOAD lowered go when they are idle."""
+@pytest.mark.parametrize("threads", [1, 4])
+def test_lowered_pool_size(make_pooler, cluster, database, threads):
+    """Servers above a limit that RELOAD lowered go when they are idle, and no more than those."""
     db = database()
-    p = make_pooler({"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction", "default_pool_size": 4})
-    conns = [p.login() for _ in range(4)]
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction", "default_pool_size": 12}, threads=threads
+    )
+    conns = [p.login() for _ in range(12)]
     for c in conns:
         c.query("begin")
     for c in conns:
         c.query("commit")
-    assert cluster.backends(db) == 4
-    p.settings["default_pool_size"] = 2
-    p.write_files()
-    p.admin("RELOAD")
-    wait_until(lambda: cluster.backends(db) == 2, "two servers left")
+    for size in (11, 8, 5, 4, 1):
+        p.settings["default_pool_size"] = size
+        p.write_files()
+        p.admin("RELOAD")
+        wait_until(lambda: len(p.show("servers")) <= size, f"{size} servers left")
+        assert len(p.show("servers")) == size
+    wait_until(lambda: cluster.backends(db) == 1, "PostgreSQL sees one left")
     p.wait_for_log("closing because: too many servers in the pool")
 
 

@@ -94,6 +94,24 @@ def test_postgresql_down_at_start(make_pooler, private_cluster, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 4])
+def test_first_query_after_an_outage(make_pooler, private_cluster, threads):
+    """Who was greeted because a server is back must not be told, a moment later, that logins fail."""
+    private_cluster.stop()
+    p = make_pooler({"app": private_cluster.dsn()}, settings={"pool_mode": "transaction"}, threads=threads)
+    conns = []
+    for n in range(40):
+        c = p.raw(timeout=30)
+        c.send(wire.startup_packet({"user": "app", "database": "app"}), wire.query(f"select {n}"))
+        conns.append(c)
+    p.wait_pool(cl_waiting=40)
+    private_cluster.start()
+    for n, c in enumerate(conns):
+        c.finish_login("app", None)
+        assert c.read_ready().rows == [[str(n)]]
+    adds_up(p)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
 def test_restart_of_postgresql_under_load(make_pooler, private_cluster, threads):
     p = make_pooler(
         {"app": private_cluster.dsn(pool_size=5)},
