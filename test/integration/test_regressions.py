@@ -167,7 +167,7 @@ def test_waiter_of_a_failed_check_gets_the_other_idle_server(make_pooler, script
     script.reply, script.greets = reply, lambda: script.server.logins <= 2
     p = make_pooler(
         {"app": script.server.dsn(pool_size=2)},
-        settings={"pool_mode": "transaction", "server_check_delay": 0, "server_check_query": "CHECK"},
+        settings={"pool_mode": "transaction", "server_check_delay": 0.001, "server_check_query": "CHECK"},
         threads=1,
     )
     clients = [p.login(timeout=5) for _ in range(2)]
