@@ -40,7 +40,7 @@ check()
 tidy()
 {
 	printf '%s\n' "$@" | xargs -P "$(nproc)" -n 4 sh -c \
-		'clang-tidy --quiet "$@" -- -std=gnu11 -I"$0" -Isrc -D_GNU_SOURCE=1 -include contrib/lint_uthash.h $CPPFLAGS' "$builddir" 2>/dev/null
+		'clang-tidy --quiet "$@" -- -std=gnu11 -I"$0" -Isrc -D_GNU_SOURCE=1 -include contrib/lint_macros.h $CPPFLAGS' "$builddir" 2>/dev/null
 }
 
 # Lists and tables are macros of two system headers, so cppcheck gets to see these two and no others.

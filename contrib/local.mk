@@ -1,6 +1,6 @@
 EXTRA_DIST += \
 	contrib/check-layers.py \
 	contrib/lint.sh \
-	contrib/lint_uthash.h \
+	contrib/lint_macros.h \
 	contrib/packages.sh \
 	contrib/quickstart.sh

@@ -2,7 +2,7 @@
 # small files in test/fuzz/corpus/<name>/. It takes four lines:
 #   FUZZ_TARGETS += test/fuzz/fuzz_startup
 #   test_fuzz_fuzz_startup_SOURCES = test/fuzz/fuzz_startup.c $(FUZZ_SOURCES)
-#   test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LDFLAGS)
+#   test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LINK)
 #   test_fuzz_fuzz_startup_LDADD = $(SLUICE_LIBS)
 #
 # Without --with-fuzzer, "make check" replays the corpus through a plain
@@ -14,65 +14,65 @@ FUZZ_SECONDS = 60
 
 if WITH_FUZZER
 FUZZ_SOURCES = test/fuzz/fuzz.h
-FUZZ_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
 else
 FUZZ_SOURCES = test/fuzz/replay_main.c test/fuzz/fuzz.h
-FUZZ_LDFLAGS = $(AM_LDFLAGS)
+FUZZ_LINK = $(AM_LDFLAGS)
 endif
 
 FUZZ_TARGETS += test/fuzz/fuzz_connstr
 test_fuzz_fuzz_connstr_SOURCES = test/fuzz/fuzz_connstr.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_connstr_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_connstr_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_connstr_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_ini
 test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_ini_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_parse
 test_fuzz_fuzz_parse_SOURCES = test/fuzz/fuzz_parse.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_parse_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_parse_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_parse_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_sql
 test_fuzz_fuzz_sql_SOURCES = test/fuzz/fuzz_sql.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_sql_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_startup
 test_fuzz_fuzz_startup_SOURCES = test/fuzz/fuzz_startup.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_startup_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_startup_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_wire
 test_fuzz_fuzz_wire_SOURCES = test/fuzz/fuzz_wire.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_wire_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_wire_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_wire_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_auth
 test_fuzz_fuzz_auth_SOURCES = test/fuzz/fuzz_auth.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_auth_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_auth_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_auth_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_scram_client
 test_fuzz_fuzz_scram_client_SOURCES = test/fuzz/fuzz_scram_client.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_scram_client_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_scram_client_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_scram_client_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_scram_server
 test_fuzz_fuzz_scram_server_SOURCES = test/fuzz/fuzz_scram_server.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_scram_server_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_scram_server_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_scram_server_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_userlist
 test_fuzz_fuzz_userlist_SOURCES = test/fuzz/fuzz_userlist.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_userlist_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_userlist_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_userlist_LDADD = $(SLUICE_LIBS)
 
 FUZZ_TARGETS += test/fuzz/fuzz_track
 test_fuzz_fuzz_track_SOURCES = test/fuzz/fuzz_track.c $(FUZZ_SOURCES)
-test_fuzz_fuzz_track_LDFLAGS = $(FUZZ_LDFLAGS)
+test_fuzz_fuzz_track_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_track_LDADD = $(SLUICE_LIBS)
 
 EXTRA_DIST += test/fuzz/corpus

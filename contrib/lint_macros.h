@@ -1,13 +1,15 @@
 /*
- * uthash as static analysis should see it. The real macros expand to pages of
- * pointer arithmetic, in which clang's analyzer loses track of what the table
- * still points to and then finds uses of freed memory everywhere. Here they are
- * calls of functions that nobody knows the body of, which is all that a caller
- * relies on. Included by contrib/lint.sh ahead of each file; never compiled.
+ * uthash and <sys/queue.h> as static analysis should see them. The real macros
+ * are pointer arithmetic in which clang's analyzer loses track of what a table
+ * or list still points to, and then finds uses of freed memory everywhere. Here
+ * they are calls of functions that nobody knows the body of, which is all that a
+ * caller relies on. Included by contrib/lint.sh ahead of each file; never
+ * compiled.
  */
-#ifndef PGSLUICE_LINT_UTHASH_H
-#define PGSLUICE_LINT_UTHASH_H
+#ifndef PGSLUICE_LINT_MACROS_H
+#define PGSLUICE_LINT_MACROS_H
 
+#include <sys/queue.h>
 #include <uthash.h>
 
 void lint_hash_add(void *head, const void *key, size_t len, void *item);
@@ -36,5 +38,12 @@ unsigned lint_hash_value(const void *key, size_t len);
 	} while (0)
 #undef HASH_DELETE
 #define HASH_DELETE(hh, head, item) lint_hash_del(&(head), item)
+
+void lint_list_remove(void *head, void *item);
+
+#undef TAILQ_REMOVE
+#define TAILQ_REMOVE(head, item, field) lint_list_remove(head, item)
+#undef STAILQ_REMOVE_HEAD
+#define STAILQ_REMOVE_HEAD(head, field) lint_list_remove(head, STAILQ_FIRST(head))
 
 #endif
