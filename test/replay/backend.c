@@ -153,6 +153,8 @@ static bool backend_execute(struct actor *server, const char *sql)
 		backend_say(server, "c", "");
 		backend_say(server, "C:COPY", "");
 	} else {
+		if (strncmp(sql, "big", 3) == 0)
+			backend_say(server, "D*150000", "");
 		backend_say(server, "D:", sql);
 		backend_say(server, "C:SELECT", "");
 	}

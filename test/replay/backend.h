@@ -6,7 +6,7 @@
  *   SET a='b';...             a ParameterStatus for each
  *   fail...                   an error
  *   copyin, copyout           COPY
- *   anything else             one row with the text of the query
+ *   anything else             one row with the text of the query; big... another, long one before it
  */
 #ifndef PGSLUICE_TEST_BACKEND_H
 #define PGSLUICE_TEST_BACKEND_H

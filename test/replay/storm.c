@@ -12,6 +12,7 @@
  * In the end all troubles cease, and every client that is still there must get
  * all its answers.
  */
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "backend.h"
@@ -214,7 +215,7 @@ static void storm_want_unit(struct storm *s, struct storm_client *c)
 	}
 	str_format(tag, sizeof(tag), "c%u.u%u.", c->id, c->sent++);
 	storm_trace(s, "c%u wants %s", c->id, tag);
-	switch (fake_random(12)) {
+	switch (fake_random(13)) {
 	case 0:
 		storm_want(c, "Q:begin ", tag);
 		break;
@@ -237,8 +238,11 @@ static void storm_want_unit(struct storm *s, struct storm_client *c)
 		storm_want(c, "Q*60000", "");
 		break;
 	case 7:
+		storm_want(c, storm_chance(20) ? "Q:big " : "Q:", tag);
+		break;
 	case 8:
 	case 9:
+	case 10:
 		storm_want_batch(c, tag);
 		break;
 	default:
@@ -334,7 +338,7 @@ static void storm_client_event(struct storm *s)
 		break;
 	case 1:
 		if (c->greeted && !c->in_batch && !c->leaves && storm_chance(30)) {
-			storm_want(c, "X", "");
+			storm_want(c, storm_chance(50) ? "X" : "raw:7a00000004", "");
 			c->leaves = true;
 		}
 		break;
@@ -417,6 +421,19 @@ static void storm_server_trouble(struct storm *s, struct actor *server)
 	actor_close(server);
 }
 
+/* From now on the server takes little at a time. */
+static void storm_choke(struct storm *s, const struct actor *server)
+{
+	const struct server *found = world_find_server(s->world, server);
+	int size = 1;
+
+	if (found == NULL)
+		return;
+	storm_trace(s, "%s chokes", server->name);
+	if (setsockopt(found->stream.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) != 0)
+		abort();
+}
+
 static void storm_server_event(struct storm *s)
 {
 	struct actor *server = storm_server(s);
@@ -425,6 +442,8 @@ static void storm_server_event(struct storm *s)
 		return;
 	if (!server->logged_in)
 		storm_login(s, server);
+	else if (storm_chance(1))
+		storm_choke(s, server);
 	else if (storm_chance(2))
 		storm_server_trouble(s, server);
 	else
