@@ -42,18 +42,24 @@ void actor_close(struct actor *actor)
 	buf_clear(&actor->out);
 }
 
-bool actor_flush(struct actor *actor)
+bool actor_trickle(struct actor *actor, size_t max)
 {
+	size_t len = buf_len(&actor->out);
 	ssize_t n;
 
-	if (actor->fd < 0 || buf_is_empty(&actor->out))
+	if (actor->fd < 0 || len == 0)
 		return false;
-	n = send(actor->fd, buf_ptr(&actor->out), buf_len(&actor->out), MSG_DONTWAIT | MSG_NOSIGNAL);
+	n = send(actor->fd, buf_ptr(&actor->out), len < max ? len : max, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n > 0)
 		buf_consume(&actor->out, (uint32_t)n);
 	else if (errno != EAGAIN)
 		buf_clear(&actor->out);
 	return n > 0;
+}
+
+bool actor_flush(struct actor *actor)
+{
+	return !actor->holds && actor_trickle(actor, SIZE_MAX);
 }
 
 void actor_send(struct actor *actor, const void *p, size_t n)

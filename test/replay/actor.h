@@ -26,6 +26,7 @@ struct actor {
 	bool has_first; /* the first packet was read */
 	struct buf in;  /* read, not yet looked at */
 	struct buf out; /* sent as soon as the socket takes it */
+	bool holds;     /* ... but only by actor_trickle() */
 
 	/* clients */
 	int pooler_fd; /* descriptor of the other end */
@@ -64,8 +65,11 @@ void actor_send(struct actor *actor, const void *p, size_t n);
 /* Sends the message of a word; false when the word is none. */
 bool actor_say(struct actor *actor, const char *word);
 
-/* Sends what was kept; true when that got anywhere. */
+/* Sends what was kept, unless the actor holds it; true when that got anywhere. */
 bool actor_flush(struct actor *actor);
+
+/* Sends at most `max` bytes of what was kept. */
+bool actor_trickle(struct actor *actor, size_t max);
 
 /* Reads at most `max` bytes of what is there; returns how many. */
 size_t actor_read(struct actor *actor, size_t max);

@@ -394,6 +394,7 @@ static void storm_login(struct storm *s, struct actor *server)
 	}
 	if (storm_chance(94)) {
 		storm_trace(s, "%s logs in", server->name);
+		server->holds = storm_chance(40);
 		backend_login(server);
 		return;
 	}
@@ -416,6 +417,8 @@ static void storm_server_trouble(struct storm *s, struct actor *server)
 		return;
 	}
 	storm_trace(s, "%s dies", server->name);
+	actor_trickle(server, storm_chance(50) ? SIZE_MAX : 7);
+	server->holds = false;
 	if (choice == ARRAY_LEN(words) && !actor_say(server, "E:57P01:terminating connection"))
 		abort();
 	actor_close(server);
@@ -440,7 +443,9 @@ static void storm_server_event(struct storm *s)
 
 	if (server == NULL)
 		return;
-	if (!server->logged_in)
+	if (!buf_is_empty(&server->out) && storm_chance(70))
+		actor_trickle(server, storm_chance(50) ? 1 + fake_random(30) : SIZE_MAX);
+	else if (!server->logged_in)
 		storm_login(s, server);
 	else if (storm_chance(1))
 		storm_choke(s, server);
@@ -653,6 +658,8 @@ static void storm_calm_down(struct storm *s)
 	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
 		world_listen(world, i, true);
 	storm_finish_requests(s);
+	for (unsigned i = 0; i < world->actor_count; i++)
+		world->actors[i]->holds = false;
 	for (unsigned round = 0; round < STORM_END_ROUNDS; round++) {
 		world_run(world);
 		for (unsigned i = 0; i < world->actor_count; i++)
