@@ -240,6 +240,13 @@ static void cmd_resume(struct script *s, struct args *a)
 	script_pause(s, a, false);
 }
 
+static void cmd_shutdown(struct script *s, struct args *a)
+{
+	bool servers = strcmp(a->word[0], "servers") == 0;
+
+	engine_shutdown(script_world(s)->engine, servers ? SHUTDOWN_WAIT_FOR_SERVERS : SHUTDOWN_WAIT_FOR_CLIENTS);
+}
+
 /* ---- expectations ---- */
 
 static const char *script_state(struct script *s, const struct actor *actor)
@@ -550,7 +557,7 @@ static const struct {
 	{ "arrive", 1, cmd_arrive }, { "cancel", 2, cmd_cancel },   { "run", 0, cmd_run },
 	{ "step", 1, cmd_step },     { "advance", 1, cmd_advance }, { "pause", 0, cmd_pause },
 	{ "resume", 0, cmd_resume }, { "expect", 1, cmd_expect },   { "same", 2, cmd_same },
-	{ "apart", 2, cmd_apart },   { "linked", 2, cmd_linked },
+	{ "apart", 2, cmd_apart },   { "linked", 2, cmd_linked },   { "shutdown", 1, cmd_shutdown },
 };
 
 static const struct {
