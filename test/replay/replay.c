@@ -101,6 +101,11 @@ static void cmd_user(struct script *s, struct args *a)
 	script_option(s, "users", a);
 }
 
+static void cmd_profile(struct script *s, struct args *a)
+{
+	s->world->is_sluice = strcmp(a->word[0], "pgsluice") == 0;
+}
+
 static void cmd_reload(struct script *s, struct args *a UNUSED)
 {
 	if (!world_reload(script_world(s)))
@@ -551,13 +556,14 @@ static const struct {
 	unsigned args_min;
 	void (*fn)(struct script *s, struct args *a);
 } commands[] = {
-	{ "set", 2, cmd_set },       { "db", 1, cmd_db },           { "no-db", 1, cmd_no_db },
-	{ "user", 1, cmd_user },     { "reload", 0, cmd_reload },   { "auto", 1, cmd_auto },
-	{ "listen", 2, cmd_listen }, { "client", 1, cmd_client },   { "connect", 1, cmd_connect },
-	{ "arrive", 1, cmd_arrive }, { "cancel", 2, cmd_cancel },   { "run", 0, cmd_run },
-	{ "step", 1, cmd_step },     { "advance", 1, cmd_advance }, { "pause", 0, cmd_pause },
-	{ "resume", 0, cmd_resume }, { "expect", 1, cmd_expect },   { "same", 2, cmd_same },
-	{ "apart", 2, cmd_apart },   { "linked", 2, cmd_linked },   { "shutdown", 1, cmd_shutdown },
+	{ "set", 2, cmd_set },         { "db", 1, cmd_db },           { "no-db", 1, cmd_no_db },
+	{ "user", 1, cmd_user },       { "reload", 0, cmd_reload },   { "auto", 1, cmd_auto },
+	{ "listen", 2, cmd_listen },   { "client", 1, cmd_client },   { "connect", 1, cmd_connect },
+	{ "arrive", 1, cmd_arrive },   { "cancel", 2, cmd_cancel },   { "run", 0, cmd_run },
+	{ "step", 1, cmd_step },       { "advance", 1, cmd_advance }, { "pause", 0, cmd_pause },
+	{ "resume", 0, cmd_resume },   { "expect", 1, cmd_expect },   { "same", 2, cmd_same },
+	{ "apart", 2, cmd_apart },     { "linked", 2, cmd_linked },   { "shutdown", 1, cmd_shutdown },
+	{ "profile", 1, cmd_profile },
 };
 
 static const struct {

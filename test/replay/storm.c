@@ -123,6 +123,7 @@ static void storm_configure(struct storm *s)
 		{ "client_idle_timeout", 5 }, { "cancel_wait_timeout", 2 },       { "query_wait_notify", 2 },
 	};
 
+	s->world->is_sluice = storm_chance(30);
 	storm_set(s, "pgbouncer", "threads", 1 + fake_random(4));
 	storm_set(s, "pgbouncer", "login_threads", fake_random(2));
 	world_set(s->world, "pgbouncer", "pool_mode", modes[fake_random(ARRAY_LEN(modes))]);

@@ -75,7 +75,9 @@ static int world_read_conf(void *ctx, const char *path UNUSED, char **text, size
 
 	buf_init(&b, 64 * 1024);
 	for (size_t s = 0; s < ARRAY_LEN(sections); s++) {
-		str_format(head, sizeof(head), "[%s]\n", sections[s]);
+		bool is_main = strcmp(sections[s], "pgbouncer") == 0;
+
+		str_format(head, sizeof(head), "[%s]\n", is_main && world->is_sluice ? "pgsluice" : sections[s]);
 		err = buf_append(&b, head, strlen(head));
 		ASSERT(err == 0);
 		for (unsigned i = 0; i < world->option_count; i++)

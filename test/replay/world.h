@@ -29,6 +29,7 @@ struct world {
 	unsigned actor_count;
 	struct world_option options[WORLD_OPTIONS_MAX];
 	unsigned option_count;
+	bool is_sluice; /* the settings stand under [pgsluice] */
 	int listeners[WORLD_BACKENDS];
 	bool auto_login;  /* servers answer startup packets by themselves */
 	bool auto_answer; /* and queries */
