@@ -43,6 +43,7 @@ struct actor {
 	bool skipping;    /* an extended message failed: nothing is answered up to the Sync */
 	bool copying;     /* reads COPY data */
 	bool copy_simple; /* ... for a simple query */
+	bool copy_fails;  /* ... and will not like it */
 	char statement[MSGTEXT_MAX];
 };
 

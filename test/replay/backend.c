@@ -143,9 +143,10 @@ static bool backend_execute(struct actor *server, const char *sql)
 	} else if (strncmp(sql, "commit", 6) == 0 || strncmp(sql, "rollback", 8) == 0) {
 		server->status = 'I';
 		backend_say(server, "C:COMMIT", "");
-	} else if (strncmp(sql, "copyin", 6) == 0) {
+	} else if (strncmp(sql, "copyin", 6) == 0 || strncmp(sql, "copybad", 7) == 0) {
 		backend_say(server, "G", "");
 		server->copying = true;
+		server->copy_fails = sql[4] == 'b';
 		return false;
 	} else if (strncmp(sql, "copyout", 7) == 0) {
 		backend_say(server, "H", "");
@@ -214,7 +215,7 @@ static void backend_copy(struct actor *server, const char *word)
 {
 	if (word[0] == 'c') {
 		backend_say(server, "C:COPY", "");
-	} else if (word[0] == 'f') {
+	} else if (word[0] == 'f' || (word[0] == 'd' && server->copy_fails)) {
 		backend_fail(server, "COPY failed");
 		server->skipping = !server->copy_simple;
 	} else {

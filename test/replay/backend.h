@@ -5,7 +5,7 @@
  *   begin, commit, rollback   the transaction's state
  *   SET a='b';...             a ParameterStatus for each
  *   fail...                   an error
- *   copyin, copyout           COPY
+ *   copyin, copyout           COPY; copybad fails at the first data
  *   anything else             one row with the text of the query; big... another, long one before it
  */
 #ifndef PGSLUICE_TEST_BACKEND_H

@@ -151,6 +151,30 @@ void check_invariants(const struct world *world)
 		CHECK(atomic_load(&account->servers) == check_sum_servers(world, NULL, account));
 }
 
+/* True when the limits of its database and user let the pool open a server. */
+static bool check_has_permit(const struct pool *pool)
+{
+	const struct db *db = pool->db;
+	const struct account *account = pool->account;
+
+	return (db->max_servers == 0 || db->servers < db->max_servers) &&
+	       (account->max_servers == 0 || account->servers < account->max_servers);
+}
+
+void check_nobody_waits_in_vain(const struct world *world)
+{
+	const struct pool *pool;
+
+	TAILQ_FOREACH (pool, world->engine->pools, entry) {
+		bool has_room = pool->conf->size == 0 || pool->servers < pool->conf->size;
+
+		if (pool->waiter_count == 0 || pool_is_paused(pool))
+			continue;
+		CHECK(pool->idle == 0 && pool->travelling == 0);
+		CHECK(pool->logging_in > 0 || pool->login_failed || !has_room || !check_has_permit(pool));
+	}
+}
+
 void check_no_clients(const struct world *world)
 {
 	const struct engine *engine = world->engine;

@@ -10,6 +10,13 @@
 /* Ends the process with a message when an invariant does not hold. */
 void check_invariants(const struct world *world);
 
+/*
+ * The same for a world at rest, in which every client in a queue has waited
+ * for longer than the slack: nobody waits while there is a server for it, or
+ * room for one more.
+ */
+void check_nobody_waits_in_vain(const struct world *world);
+
 /* The same for what may not be left once no client is connected and nothing is under way: counts, slots, queues. */
 void check_no_clients(const struct world *world);
 

@@ -197,10 +197,22 @@ static void storm_want_batch(struct storm_client *c, const char *tag)
 
 static void storm_want_copy(struct storm_client *c, const char *tag)
 {
-	storm_want(c, "Q:copyin ", tag);
+	bool is_bad = storm_chance(20);
+	bool is_simple = storm_chance(60);
+
+	if (is_simple) {
+		storm_want(c, is_bad ? "Q:copybad " : "Q:copyin ", tag);
+	} else {
+		storm_want(c, is_bad ? "P:copybad " : "P:copyin ", tag);
+		storm_want(c, "B", "");
+		storm_want(c, "E", "");
+	}
 	for (unsigned n = fake_random(4); n > 0; n--)
 		storm_want(c, storm_chance(80) ? "d:data" : "d*70000", "");
 	storm_want(c, storm_chance(80) ? "c" : "f:stop", "");
+	c->in_batch = !is_simple && storm_chance(20);
+	if (!is_simple && !c->in_batch)
+		storm_want(c, "S", "");
 }
 
 static void storm_want_unit(struct storm *s, struct storm_client *c)
@@ -663,6 +675,9 @@ static void storm_calm_down(struct storm *s)
 		world->actors[i]->holds = false;
 	for (unsigned round = 0; round < STORM_END_ROUNDS; round++) {
 		world_run(world);
+		fake_advance(1100);
+		world_run(world);
+		check_nobody_waits_in_vain(world);
 		for (unsigned i = 0; i < world->actor_count; i++)
 			if (world->actors[i]->kind == ACTOR_TARGET && world->actors[i]->fd >= 0)
 				storm_cancel_arrived(s, world->actors[i]);
