@@ -32,6 +32,7 @@ struct check_sum {
 	unsigned idle;
 	unsigned waiters;
 	unsigned held;
+	unsigned closing;
 };
 
 static void check_server(const struct pool_part *part, const struct server *server, struct check_sum *sum)
@@ -58,6 +59,7 @@ static void check_server(const struct pool_part *part, const struct server *serv
 	sum->listed++;
 	sum->reserved += is_reserved;
 	sum->logging_in += server->state == SV_LOGIN;
+	sum->closing += server->permit.closing;
 }
 
 static void check_client(const struct pool_part *part, const struct client *client)
@@ -81,6 +83,8 @@ static unsigned check_part(const struct pool_part *part, struct check_sum *sum)
 	const struct server *server;
 	const struct client *client;
 	unsigned clients = 0;
+	unsigned waiting = 0;
+	unsigned timed = 0;
 	unsigned before = sum->listed - sum->reserved;
 
 	TAILQ_FOREACH (server, &part->servers, entry)
@@ -94,7 +98,10 @@ static unsigned check_part(const struct pool_part *part, struct check_sum *sum)
 	TAILQ_FOREACH (client, &part->clients, entry) {
 		check_client(part, client);
 		clients++;
+		waiting += client->state == CL_WAITING || client->state == CL_WELCOME;
+		timed += client->idle_timeout_us > 0;
 	}
+	CHECK(part->waiting == waiting && part->timed == timed);
 	TAILQ_FOREACH (client, &part->waiters, wait_part) {
 		CHECK(client->queued && client->part == part);
 		sum->waiters++;
@@ -121,6 +128,7 @@ static void check_pool(const struct pool *pool)
 	CHECK(pool->waiter_count == waiters && sum.waiters == waiters);
 	CHECK(pool->idle == sum.idle);
 	CHECK(pool->logging_in == sum.logging_in);
+	CHECK(pool->closing == sum.closing); /* none travels */
 	CHECK(pool->travelling >= sum.reserved);
 	CHECK(pool->servers == sum.listed + pool->travelling - sum.reserved);
 	CHECK(pool->servers == sum.held + pool->travelling);
