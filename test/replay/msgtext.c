@@ -86,6 +86,14 @@ static int msgtext_write_parameter(struct buf *b, const char *arg)
 	return build_parameter_status(b, slice_make(arg, (size_t)(eq - arg)), slice_of(eq + 1));
 }
 
+/* A request for authentication; that for MD5 has a salt. */
+static int msgtext_write_auth(struct buf *b, uint32_t code)
+{
+	uint8_t body[8] = { 0, 0, 0, (uint8_t)code, 's', 'a', 'l', 't' };
+
+	return msgtext_append(b, BE_AUTH, body, code == AUTH_MD5 ? 8 : 4);
+}
+
 static int msgtext_write_server(struct buf *b, char type, const char *arg)
 {
 	static const struct build_column column = { "v", OID_TEXT, false };
@@ -108,7 +116,7 @@ static int msgtext_write_server(struct buf *b, char type, const char *arg)
 	case BE_BACKEND_KEY:
 		return build_backend_key(b, (uint32_t)atoi(arg), slice_of("abcd"));
 	case BE_AUTH:
-		return build_auth_ok(b);
+		return msgtext_write_auth(b, (uint32_t)atoi(arg));
 	case BE_ROW_DESCRIPTION:
 		return build_row_description(b, &column, 1);
 	case BE_PARAMETER_DESCRIPTION:
@@ -208,6 +216,7 @@ static void msgtext_show_client(char type, struct slice body, char word[MSGTEXT_
 	case FE_QUERY:
 	case FE_COPY_FAIL:
 	case FE_COPY_DATA:
+	case FE_PASSWORD:
 		str_format(word, MSGTEXT_MAX, "%c:%.*s", type, (int)strnlen(body.p, body.n), body.p);
 		break;
 	case FE_PARSE: /* the name is empty */
