@@ -256,7 +256,8 @@ static void PRINTF_LIKE(2, 0) log_vwrite(enum log_level level, const char *fmt, 
 	line[n++] = '\n';
 	if (log_to_stderr || state == LOG_FILE_FAILED)
 		log_emit(STDERR_FILENO, line, n);
-	if (state == LOG_FILE_OPEN)
+	/* Another reload may want the file anew since we opened it; until then the descriptor leads to the old one. */
+	if (state == LOG_FILE_OPEN || (state == LOG_FILE_WANTED && log_file_fd >= 0))
 		log_emit(log_file_fd, line, n);
 }
 
