@@ -13,6 +13,11 @@ skip()
 
 [ -z "$PGSLUICE_TEST_QUICK" ] || skip "PGSLUICE_TEST_QUICK is set"
 
+# Some tests hold thousands of connections, on both sides of the pooler.
+hard=$(ulimit -Hn)
+{ [ "$hard" != unlimited ] && [ "$hard" -le 65536 ]; } || hard=65536
+ulimit -Sn "$hard"
+
 # Debian's packages are for its own Python, which need not be the first on the path.
 for python in "$PYTHON" /usr/bin/python3 python3; do
 	[ -n "$python" ] && "$python" -c 'import pytest, psycopg' 2>/dev/null && break

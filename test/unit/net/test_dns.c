@@ -148,7 +148,7 @@ static void server_start(void)
 	assert_int_equal(sock_local_addr(server_fd, &addr), 0);
 	f = fopen(test_resolv_conf, "w");
 	assert_non_null(f);
-	fprintf(f, "nameserver 127.0.0.1:%u\ndomain invalid\noptions timeout:0.2 attempts:2 max-timeouts:100\n",
+	fprintf(f, "nameserver 127.0.0.1:%u\ndomain invalid\noptions timeout:0.2 attempts:6 max-timeouts:100\n",
 		sock_addr_port(&addr));
 	fclose(f);
 	assert_int_equal(pthread_create(&server_thread, NULL, server_main, NULL), 0);
@@ -447,7 +447,7 @@ static void test_joined(void **state UNUSED)
 	assert_int_equal(counted_queries, 1);
 	server_hold = false; /* the answer comes when the question is repeated */
 	test_wait(1 + ARRAY_LEN(reqs));
-	assert_true(server_a_count <= 1 + 2);
+	assert_true(server_a_count < ARRAY_LEN(reqs)); /* one question, and its repetitions */
 	for (size_t i = 0; i < ARRAY_LEN(reqs); i++) {
 		assert_int_equal(reqs[i]->err, 0);
 		assert_int_equal(reqs[i]->count, 3);
