@@ -305,6 +305,7 @@ static struct server *pool_borrow_locked(struct pool_part *part)
 		other->held--;
 		pool->idle--;
 		pool->travelling++;
+		pool->borrowed++;
 		return server;
 	}
 	return NULL;
@@ -328,7 +329,7 @@ static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_p
 		plan->take = pool_take_idle_locked(part);
 		return;
 	}
-	if (pool->waiter_count <= pool->logging_in + pool->travelling)
+	if (pool->waiter_count <= pool->logging_in + pool->borrowed)
 		return;
 	if (own != NULL && pool_is_overdue_locked(own, now))
 		plan->borrow = pool_borrow_locked(part);
@@ -630,13 +631,19 @@ bool pool_remove_idle(struct pool_part *part, struct server *server)
 	return was_idle;
 }
 
-void pool_travel_ended(struct pool_part *part)
+void pool_travel_ended(struct pool_part *part, const struct server *server)
 {
-	lock_acquire(&part->pool->lock);
-	ASSERT(part->pool->travelling > 0);
-	part->pool->travelling--;
+	struct pool *pool = part->pool;
+
+	lock_acquire(&pool->lock);
+	ASSERT(pool->travelling > 0);
+	pool->travelling--;
+	if (server->travel_slot == SERVER_TRAVEL_NOBODY) {
+		ASSERT(pool->borrowed > 0);
+		pool->borrowed--;
+	}
 	part->held++;
-	lock_release(&part->pool->lock);
+	lock_release(&pool->lock);
 }
 
 /* ---- the greeting ---- */

@@ -168,6 +168,7 @@ struct pool {
 	unsigned closing;          /* of them, being closed because there are too many */
 	unsigned idle;             /* of them, in an idle list */
 	unsigned travelling;       /* of them, on the way between workers */
+	unsigned borrowed;         /* of these, for whoever waits longest on arrival; the others are promised */
 	bool login_failed;         /* the last login attempt failed */
 	unsigned failures;         /* in a row */
 	uint64_t retry_us;         /* no attempt before this time */
@@ -214,7 +215,7 @@ void pool_checkin(struct pool_part *part, struct server *server);
 bool pool_remove_idle(struct pool_part *part, struct server *server);
 
 /* A server that travelled has arrived at this part, or was not sent by it after all. */
-void pool_travel_ended(struct pool_part *part);
+void pool_travel_ended(struct pool_part *part, const struct server *server);
 
 /* The alarm of a worker's loop: sees to clients that have waited for a server of their own worker long enough. */
 void pool_on_alarm(struct loop *loop, void *arg);

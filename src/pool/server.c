@@ -369,7 +369,7 @@ static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	server->part = part;
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
 	stream_attach(&server->stream, worker->ctx.loop);
-	pool_travel_ended(part);
+	pool_travel_ended(part, server);
 	if (server->travel_slot != SERVER_TRAVEL_NOBODY)
 		client = worker_slot_find(worker, server->travel_slot, server->travel_generation);
 	server_set_state(server, SV_IDLE);
@@ -409,7 +409,7 @@ void server_lend(struct loop *loop UNUSED, struct loop_msg *msg)
 		server_travel(server);
 		return;
 	}
-	pool_travel_ended(server->part);
+	pool_travel_ended(server->part, server);
 	server_close(server, is_evicted ? REASON_EVICTED : REASON_OBSOLETE);
 }
 

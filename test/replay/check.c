@@ -129,7 +129,7 @@ static void check_pool(const struct pool *pool)
 	CHECK(pool->idle == sum.idle);
 	CHECK(pool->logging_in == sum.logging_in);
 	CHECK(pool->closing == sum.closing); /* none travels */
-	CHECK(pool->travelling >= sum.reserved);
+	CHECK(pool->travelling >= sum.reserved && pool->travelling >= pool->borrowed);
 	CHECK(pool->servers == sum.listed + pool->travelling - sum.reserved);
 	CHECK(pool->servers == sum.held + pool->travelling);
 }
@@ -195,7 +195,7 @@ void check_no_clients(const struct world *world)
 	for (const struct account *account = engine->accounts; account != NULL; account = account->hh.next)
 		CHECK(atomic_load(&account->clients) == 0);
 	TAILQ_FOREACH (pool, engine->pools, entry) {
-		CHECK(pool->waiter_count == 0 && pool->travelling == 0);
+		CHECK(pool->waiter_count == 0 && pool->travelling == 0 && pool->borrowed == 0);
 		for (unsigned i = 0; i < engine->worker_count; i++)
 			CHECK(atomic_load(&pool->parts[i]->client_count) == 0);
 	}
