@@ -13,9 +13,11 @@ skip()
 
 [ -z "$PGSLUICE_TEST_QUICK" ] || skip "PGSLUICE_TEST_QUICK is set"
 
-# Some tests hold thousands of connections, on both sides of the pooler.
+# Some tests hold thousands of connections, on both sides of the pooler. dash knows -H and -S as well.
+# shellcheck disable=SC3045
 hard=$(ulimit -Hn)
 { [ "$hard" != unlimited ] && [ "$hard" -le 65536 ]; } || hard=65536
+# shellcheck disable=SC3045
 ulimit -Sn "$hard"
 
 # Debian's packages are for its own Python, which need not be the first on the path.
