@@ -134,9 +134,9 @@ void server_close_with(struct server *server, enum reason reason, const char *te
 		return;
 	}
 	server_log_close(server, text);
-	server_send_terminate(server);
 	if (client != NULL)
-		link_detach(client, server);
+		link_detach(client, server); /* says whether the client has left a message half sent */
+	server_send_terminate(server);
 	server_set_state(server, SV_CLOSED);
 	cancel_detach(part->worker, server);
 	stream_close(&server->stream);

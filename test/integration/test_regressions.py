@@ -101,6 +101,20 @@ def test_vanished_client_has_no_half_message_executed(make_pooler, cluster, data
     assert cluster.value("select count(*) from t", dbname=db) == 0
 
 
+def test_timed_out_client_has_no_half_message_executed(make_pooler, cluster, database):
+    """The same when the pooler closes the server while the client is still linked."""
+    db = database()
+    cluster.sql("create table t (v text); grant all on t to public", dbname=db)
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction", "query_timeout": 0.3}
+    )
+    c = p.login()
+    c.send(wire.query("insert into t values ('abc') --a")[:-2])
+    p.wait_for_log("closing because: query timeout")
+    wait_until(lambda: cluster.backends(db, "app") == 0, "the server is closed")
+    assert cluster.value("select count(*) from t", dbname=db) == 0
+
+
 def test_cancels_that_time_out_together(make_pooler, fake_server):
     """The first one closes the server, which ends the others."""
     cancels, over, go = [], threading.Event(), threading.Event()
