@@ -254,7 +254,8 @@ static void admin_cancel(struct loop *loop UNUSED, struct loop_msg *msg)
 
 	ASSERT(a != NULL);
 	c = admin_find_key(a, cancel->cancel_key);
-	log_debug("cancel request: %s", reason_text(c == NULL ? REASON_CANCEL_UNKNOWN : REASON_CANCEL_CONSOLE));
+	log_info("%s closing because: %s (age=0s)", cancel->who,
+		 reason_text(c == NULL ? REASON_CANCEL_UNKNOWN : REASON_CANCEL_CONSOLE));
 	if (c != NULL && c->is_admin)
 		admin_cancel_wait(c);
 	close(cancel->fd);

@@ -241,13 +241,14 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 }
 
 /* The key is one of a console session, or looks like one: the control loop knows. */
-static void cancel_to_console(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN])
+static void cancel_to_console(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], const char *who)
 {
 	struct console_cancel *cancel = xcalloc(1, sizeof(*cancel));
 
 	cancel->msg.fn = engine->ops->console_cancel;
 	cancel->fd = fd;
 	memcpy(cancel->cancel_key, key, CANCEL_KEY_LEN);
+	str_copy(cancel->who, sizeof(cancel->who), who);
 	loop_post(engine->control, &cancel->msg);
 }
 
@@ -262,7 +263,7 @@ void cancel_request(struct loop_ctx *ctx, int fd, const uint8_t key[CANCEL_KEY_L
 
 	cancel_key_read(engine, key, &worker, &slot, &generation);
 	if (worker == CANCEL_WORKER_CONSOLE) {
-		cancel_to_console(engine, fd, key);
+		cancel_to_console(engine, fd, key, who);
 		return;
 	}
 	if (worker >= engine->worker_count) {

@@ -101,6 +101,7 @@ struct console_cancel {
 	struct loop_msg msg; /* the receiver frees the object */
 	int fd;              /* of the one who asks; the receiver closes it and takes it off client_count */
 	uint8_t cancel_key[8];
+	char who[320]; /* asks, for the log */
 };
 
 /* What the layers above give to the engine. */
