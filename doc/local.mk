@@ -1,4 +1,4 @@
-dist_doc_DATA += doc/config.md
+dist_doc_DATA += doc/config.md doc/differences.md
 
 # doc/config.md and etc/pgsluice.ini come from src/conf/conf_tbl.h; after a
 # change there, "make update-doc" writes both into the source tree.
