@@ -15,6 +15,7 @@
 #include "core/systemd.h"
 #include "pool/cancel.h"
 #include "pool/server.h"
+#include "pool/suspend.h"
 
 /* How often commands that wait are looked at. */
 #define ADMIN_WAIT_PERIOD_US 50000
@@ -120,6 +121,12 @@ static void admin_check_wait(struct console *c)
 		else if (atomic_load(&c->wait_db->servers) == 0)
 			console_finish_tag(c, "PAUSE");
 		break;
+	case CONSOLE_WAIT_SUSPENDED:
+		if (atomic_load(&engine->mode) != ENGINE_SUSPENDED)
+			console_finish_error(c, "57014", "SUSPEND was undone before it was complete");
+		else if (suspend_is_complete(engine->suspend))
+			console_finish_tag(c, "SUSPEND");
+		break;
 	case CONSOLE_WAIT_CLEAN:
 		admin_ask_dirty(c->admin);
 		break;
@@ -142,6 +149,28 @@ void admin_wait(struct console *c, enum console_wait wait, struct db *db)
 		console_finish_error(c, "53200", "out of memory");
 	else
 		admin_check_wait(c);
+}
+
+/* Everything stands still now. */
+static void admin_on_suspended(void *arg)
+{
+	struct admin *a = arg;
+	struct console *c;
+	struct console *next;
+
+	for (c = TAILQ_FIRST(&a->consoles); c != NULL; c = next) {
+		next = TAILQ_NEXT(c, entry);
+		if (c->wait == CONSOLE_WAIT_SUSPENDED)
+			admin_check_wait(c);
+	}
+}
+
+void admin_session_gone(struct admin *a)
+{
+	if (a->console_count > 0 || atomic_load(&a->engine->mode) != ENGINE_SUSPENDED)
+		return;
+	log_info("admin disappeared when suspended, doing RESUME");
+	engine_set_mode(a->engine, ENGINE_ACTIVE);
 }
 
 static bool admin_has_wait(const struct admin *a)
@@ -235,12 +264,12 @@ static struct console *admin_find_key(struct admin *a, const uint8_t key[8])
 	return NULL;
 }
 
-/* Ends a wait of this session; a PAUSE of everything is undone, one of a database stays. */
+/* Ends a wait of this session; a PAUSE or SUSPEND of everything is undone, a PAUSE of a database stays. */
 static void admin_cancel_wait(struct console *c)
 {
 	struct engine *engine = c->admin->engine;
 
-	if (atomic_load(&engine->mode) == ENGINE_PAUSED && atomic_load(&engine->shutdown) == SHUTDOWN_NONE)
+	if (atomic_load(&engine->mode) != ENGINE_ACTIVE && atomic_load(&engine->shutdown) == SHUTDOWN_NONE)
 		engine_set_mode(engine, ENGINE_ACTIVE);
 	if (c->wait != CONSOLE_WAIT_NOTHING && c->wait != CONSOLE_WAIT_WORKERS)
 		console_finish_error(c, "57014", "canceled by the user");
@@ -286,6 +315,7 @@ struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void
 	if (a->wait_timer == NULL || a->stats_timer == NULL)
 		log_fatal("could not set up the timers of the console");
 	admin_arm_stats(a);
+	suspend_on_complete(engine->suspend, admin_on_suspended, a);
 	snapshot_release(&snap);
 	return a;
 }
@@ -298,6 +328,7 @@ void admin_stop(struct admin *a)
 		TAILQ_REMOVE(&a->consoles, c, entry);
 		console_free(c);
 	}
+	suspend_on_complete(a->engine->suspend, NULL, NULL);
 	event_free(a->wait_timer);
 	event_free(a->stats_timer);
 	a->stopped = true;

@@ -42,6 +42,9 @@ struct admin {
 /* The console with this id, or NULL when it is gone. */
 struct console *admin_find_console(struct admin *admin, uint64_t id);
 
+/* A session has ended: nothing stays suspended without anybody who could end that. */
+void admin_session_gone(struct admin *admin);
+
 /* True for a name of the console's database. */
 bool admin_is_own_db(const char *name);
 

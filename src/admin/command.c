@@ -20,6 +20,7 @@
 	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]")            \
 	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]")                           \
 	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>") \
+	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND")                       \
 	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]")         \
 	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS")
 

@@ -48,6 +48,7 @@ const struct command *command_at(size_t i);
 /* Handlers that stand in other files. */
 void ctl_set(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_reload(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_suspend(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_pause(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_resume(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_disable(struct console *console, const struct command *command, const struct sql_cmd *cmd);

@@ -191,6 +191,32 @@ void ctl_pause(struct console *c, const struct command *command, const struct sq
 	ctl_after_all_loops(c, ctl_then_wait_paused, db, command->name);
 }
 
+static bool ctl_has_paused_db(struct engine *engine)
+{
+	struct db **dbs;
+	size_t n = registry_dbs(engine, &dbs);
+	bool found = false;
+
+	for (size_t i = 0; i < n; i++)
+		found |= atomic_load(&dbs[i]->paused);
+	free(dbs);
+	return found;
+}
+
+void ctl_suspend(struct console *c, const struct command *command UNUSED, const struct sql_cmd *cmd UNUSED)
+{
+	struct engine *engine = c->admin->engine;
+
+	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
+		console_finish_error(c, "55000", "already suspended/paused");
+	} else if (ctl_has_paused_db(engine)) {
+		console_finish_error(c, "55000", "cannot suspend with paused databases");
+	} else {
+		engine_set_mode(engine, ENGINE_SUSPENDED);
+		admin_wait(c, CONSOLE_WAIT_SUSPENDED, NULL);
+	}
+}
+
 static void ctl_resume_db(struct console *c, const struct command *command, const char *name)
 {
 	struct db *db = ctl_find_db(c, name, "resume", false);

@@ -38,6 +38,7 @@
 	X(REASON_DB_REMOVED, "database removed", "57P01")                                                   \
 	X(REASON_KILLED, "admin forced disconnect", "57P01")                                                \
 	X(REASON_FAST_EXIT, "pooler exits", "57P01")                                                        \
+	X(REASON_SUSPEND_TIMEOUT, "suspend_timeout", "57P01")                                               \
 	/* the server's side; also told to the linked client */                                             \
 	X(REASON_SERVER_CRASH, "server conn crashed?", "08006")                                             \
 	X(REASON_SERVER_SEND, "server connection closed", "08006")                                          \
@@ -68,6 +69,7 @@
 	X(REASON_TOO_MANY, "too many servers in the pool", "57P01")                                         \
 	X(REASON_EVICTED, "evicted", "57P01")                                                               \
 	X(REASON_PAUSE, "pause mode", "57P01")                                                              \
+	X(REASON_SUSPEND_UNSAFE, "close unsafe file descriptors on suspend", "57P01")                       \
 	X(REASON_RESET_FAILED, "reset query failed", "08006")                                               \
 	X(REASON_TEST_FAILED, "test query failed", "08006")                                                 \
 	/* cancel connections: the reason is only logged */                                                 \

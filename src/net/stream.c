@@ -23,6 +23,7 @@ void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *o
 	s->fd = fd;
 	s->ops = ops;
 	s->owner = owner;
+	s->fill_max = LOOP_SCRATCH_SIZE;
 	buf_init(&s->in, in_max);
 	buf_init(&s->out, out_max);
 }
@@ -125,11 +126,12 @@ int stream_fill(struct stream *s, uint8_t **data, size_t *len)
 {
 	uint8_t *scratch = loop_scratch(s->loop);
 	uint32_t held = buf_len(&s->in);
+	uint32_t room = LOOP_SCRATCH_SIZE - held;
 	size_t got;
 	int err;
 
 	ASSERT(held < LOOP_SCRATCH_SIZE);
-	err = stream_recv(s, scratch + held, LOOP_SCRATCH_SIZE - held, &got);
+	err = stream_recv(s, scratch + held, room < s->fill_max ? room : s->fill_max, &got);
 
 	if (UNLIKELY(err < 0))
 		return err;

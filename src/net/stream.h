@@ -35,6 +35,7 @@ struct stream {
 	struct buf out; /* to be sent when the socket takes it */
 	int fd;         /* -1 when closed */
 	short armed;    /* what the event is registered for */
+	uint32_t fill_max; /* bytes that one stream_fill() reads at most */
 	bool want_read;
 	bool watching;   /* for the other side to close, while not reading */
 	bool connecting; /* writable means that the connect has ended */

@@ -32,8 +32,6 @@
 #define CLIENT_GREETING_MAX (64 * 1024)
 #define CLIENT_ERROR_MAX    4096
 
-static const struct stream_ops client_stream_ops;
-
 static const char *const state_names[CLIENT_STATES] = {
 #define X(id, name) name,
 	CLIENT_STATE_TABLE(X)
@@ -428,7 +426,7 @@ static void client_on_event(void *owner)
 	client_drop(owner, REASON_CLIENT_EOF);
 }
 
-static const struct stream_ops client_stream_ops = {
+const struct stream_ops client_stream_ops = {
 	.on_readable = client_on_readable,
 	.on_drained = client_on_drained,
 	.on_event = client_on_event,

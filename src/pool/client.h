@@ -59,6 +59,7 @@ struct client {
 	bool is_unix;
 	struct sock_peer peer; /* of TCP */
 	bool notified;         /* told that it waits */
+	bool parked;   /* not read: everything is suspended */
 	uint32_t slot;
 	uint16_t slot_generation;
 	uint8_t cancel_key[8];
@@ -129,6 +130,8 @@ void client_unlinked(struct client *client);
 
 /* A cancel request came for a client in the queue: answers 57014 and leaves it; false when it is in no queue. */
 bool client_cancel_wait(struct client *client);
+
+extern const struct stream_ops client_stream_ops;
 
 /* Writes "C-0x...: db/user@host:port" for a log line. */
 void client_describe(const struct client *client, char *dst, size_t size);

@@ -15,6 +15,7 @@
 #include "pool/login.h"
 #include "pool/route.h"
 #include "pool/server.h"
+#include "pool/suspend.h"
 
 #define SLOT_NONE             UINT32_MAX
 /* Sockets that systemd may pass. */
@@ -191,6 +192,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	engine->logins = xcalloc(engine->login_count, sizeof(engine->logins[0]));
 	for (unsigned i = 0; i < engine->login_count; i++)
 		engine->logins[i] = login_ctx_new(engine, i);
+	engine->suspend = suspend_new(engine);
 	route_init(engine);
 	return engine;
 }
@@ -364,7 +366,12 @@ static void engine_apply_mode(struct worker *worker, void *arg UNUSED)
 
 void engine_set_mode(struct engine *engine, enum engine_mode mode)
 {
-	atomic_store(&engine->mode, mode);
+	enum engine_mode old = atomic_exchange(&engine->mode, mode);
+
+	if (old == ENGINE_SUSPENDED && mode != ENGINE_SUSPENDED)
+		suspend_end(engine->suspend);
+	if (old != ENGINE_SUSPENDED && mode == ENGINE_SUSPENDED)
+		suspend_begin(engine->suspend);
 	engine_visit(engine, engine_apply_mode, NULL, NULL);
 }
 
@@ -512,6 +519,7 @@ void engine_free(struct engine **enginep)
 		free(engine->workers[i]->slots);
 		free(engine->workers[i]);
 	}
+	suspend_free(&engine->suspend);
 	loop_free(&engine->control);
 	free(engine->logins);
 	vars_teardown();

@@ -62,6 +62,7 @@ struct worker {
 	uint32_t slot_count;
 	uint32_t free_slot;
 	TAILQ_HEAD(, cancel) cancels; /* cancel requests under way */
+	bool suspended;               /* see suspend.c */
 	uint32_t tick_count;
 };
 
@@ -70,7 +71,7 @@ struct worker {
 enum engine_mode {
 	ENGINE_ACTIVE,
 	ENGINE_PAUSED,    /* PAUSE: no server is handed out, servers close when free */
-	ENGINE_SUSPENDED, /* SUSPEND */
+	ENGINE_SUSPENDED, /* SUSPEND: nothing new is read; see suspend.c */
 };
 
 enum engine_shutdown {
@@ -126,6 +127,7 @@ struct engine {
 
 	/* control thread only */
 	struct listener_set *listeners;
+	struct suspend *suspend;
 
 	/* atomic */
 	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
@@ -170,7 +172,7 @@ static inline uint64_t engine_next_id(struct engine *engine)
 	return atomic_fetch_add_explicit(&engine->next_id, 1, memory_order_relaxed);
 }
 
-/* PAUSE and RESUME of everything: sets the mode and tells the workers. Control thread. */
+/* PAUSE, SUSPEND and RESUME of everything: sets the mode and tells the workers. Control thread. */
 void engine_set_mode(struct engine *engine, enum engine_mode mode);
 
 /* A database was paused or resumed (db->paused): tells the workers. Control thread. */

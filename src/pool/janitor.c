@@ -172,6 +172,8 @@ void janitor_tick(struct loop *loop, void *arg)
 	uint64_t now_us = loop_now_us(loop);
 	struct pool_part *part;
 
+	if (worker->suspended)
+		return;
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		janitor_clients(part, now_us);
 		janitor_servers(part, now_us);

@@ -799,3 +799,14 @@ void login_close_all(struct loop_ctx *ctx)
 	while ((login = TAILQ_FIRST(&ctx->logins)) != NULL)
 		login_drop(login);
 }
+
+void login_fail_all(struct loop_ctx *ctx, enum reason reason)
+{
+	struct login *login;
+	struct login *next;
+
+	for (login = TAILQ_FIRST(&ctx->logins); login != NULL; login = next) {
+		next = TAILQ_NEXT(login, entry);
+		login_fail_reason(login, reason);
+	}
+}

@@ -4,6 +4,7 @@
 #ifndef PGSLUICE_POOL_LOGIN_H
 #define PGSLUICE_POOL_LOGIN_H
 
+#include "core/reason_tbl.h"
 #include "net/listen.h"
 #include "pool/engine.h"
 
@@ -15,5 +16,8 @@ void login_sweep(struct loop_ctx *ctx, uint64_t now_us);
 
 /* Closes all logins. Own thread. */
 void login_close_all(struct loop_ctx *ctx);
+
+/* The same; they are told why. */
+void login_fail_all(struct loop_ctx *ctx, enum reason reason);
 
 #endif

@@ -344,7 +344,8 @@ static void pool_plan_minimum_locked(struct pool_part *part, uint64_t now, struc
 	const struct pool_conf *conf = pool->conf;
 
 	if (plan->open || plan->borrow != NULL || plan->take != NULL || plan->full_db != NULL ||
-	    plan->full_account != NULL || pool_is_paused(pool))
+	    plan->full_account != NULL || pool_is_paused(pool) ||
+	    atomic_load_explicit(&pool->engine->mode, memory_order_relaxed) != ENGINE_ACTIVE)
 		return;
 	if (pool->servers >= conf->min_size || (conf->size > 0 && pool->servers >= conf->size))
 		return;

@@ -256,7 +256,7 @@ struct welcome *pool_welcome(struct pool *pool);
 /* True while no server of this pool may be handed out. */
 static inline bool pool_is_paused(const struct pool *pool)
 {
-	return UNLIKELY(atomic_load_explicit(&pool->engine->mode, memory_order_relaxed) != ENGINE_ACTIVE) ||
+	return UNLIKELY(atomic_load_explicit(&pool->engine->mode, memory_order_relaxed) == ENGINE_PAUSED) ||
 	       UNLIKELY(atomic_load_explicit(&pool->db->paused, memory_order_relaxed));
 }
 

@@ -114,7 +114,7 @@ static void server_send_terminate(struct server *server)
 /* Administrative ends of a login say nothing about the server. */
 static bool server_failure_counts(enum reason reason)
 {
-	return reason != REASON_PAUSE && reason != REASON_CONFIG_CHANGED && reason != REASON_DB_REMOVED &&
+	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED && reason != REASON_DB_REMOVED &&
 	       reason != REASON_FAST_EXIT;
 }
 
@@ -368,6 +368,9 @@ static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	part = pool_part_get(server->pool, worker);
 	server->part = part;
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
+	/* RESUME reaches the workers one by one: it may have come from one that was still suspended. */
+	server->stream.ops = &server_stream_ops;
+	server->parked = false;
 	stream_attach(&server->stream, worker->ctx.loop);
 	pool_travel_ended(part, server);
 	if (server->travel_slot != SERVER_TRAVEL_NOBODY)

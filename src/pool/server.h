@@ -65,6 +65,7 @@ struct server {
 	bool resetting;      /* our own query is the reset query */
 	bool is_listed;      /* was put into the idle list by this worker, and not taken out by it */
 	bool ours_failed;    /* our own query got an error */
+	bool parked;         /* not read: everything is suspended */
 	unsigned cancels;    /* cancel requests under way against it */
 	uint32_t backend_pid;
 	uint8_t backend_key[SERVER_KEY_MAX];

@@ -52,7 +52,7 @@ static void test_rights_of_every_command(void **state UNUSED)
 			refused++;
 		}
 	}
-	assert_int_equal(refused, 11);
+	assert_int_equal(refused, 12);
 	assert_int_equal(atomic_load(&reloads), 0);
 	assert_int_equal(atomic_load(&shutdown_asked), SHUTDOWN_NONE);
 	assert_int_equal(atomic_load(&engine->mode), ENGINE_ACTIVE);

@@ -1,0 +1,429 @@
+/*
+ * SUSPEND.
+ *
+ * It goes in two steps, each of them looked after by rounds over all workers
+ * until a round finds nothing left to do:
+ *
+ *   1. No client is read beyond the message it is in the middle of. Clients in
+ *      the queue are still served, logins go on, cancel requests end.
+ *   2. No client asks for anything any more. No server is read beyond the
+ *      message it is in the middle of; what is queued is sent. Logins to
+ *      servers, and servers that run a query of our own, are closed.
+ *
+ * A query that runs stays under way: its answer waits in the kernel.
+ *
+ * A connection that is not to be read beyond a message has other callbacks
+ * while this lasts (suspend_client_ops, suspend_server_ops), which read no
+ * further than the end of the message; so the path of a query knows nothing
+ * of it. "Parked" is a connection that was found at the boundary.
+ */
+#include "pool/suspend.h"
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "pool/cancel.h"
+#include "pool/client.h"
+#include "pool/login.h"
+#include "pool/server.h"
+#include "proto/frame.h"
+
+/* Between two rounds. */
+#define SUSPEND_ROUND_US 10000
+
+enum suspend_step {
+	SUSPEND_OFF,
+	SUSPEND_CLIENTS,
+	SUSPEND_SERVERS,
+	SUSPEND_COMPLETE,
+};
+
+struct suspend {
+	struct engine *engine;
+	struct event *timer;
+	enum suspend_step step;
+	uint64_t since_us;
+	void (*complete)(void *arg);
+	void *complete_arg;
+	bool in_round;
+	/* of the round; written before it by the control thread, active by all workers */
+	bool force;
+	atomic_uint active;
+};
+
+/* ---- reading up to a boundary ---- */
+
+/* Bytes that are missing to the end of the message that the stream is in the middle of; 0 at a boundary. */
+static uint32_t suspend_missing(const struct stream *s, uint64_t body_left)
+{
+	uint32_t held = buf_len(&s->in);
+	struct frame f;
+
+	if (body_left > 0)
+		return body_left < LOOP_SCRATCH_SIZE ? (uint32_t)body_left : LOOP_SCRATCH_SIZE;
+	if (held == 0)
+		return 0;
+	if (held < FRAME_HEADER)
+		return FRAME_HEADER - held;
+	if (frame_read(buf_ptr(&s->in), held, UINT64_MAX, &f) != 0 || f.size <= held)
+		return LOOP_SCRATCH_SIZE; /* nobody knows; it is about to be closed or worked on */
+	return f.size - held < LOOP_SCRATCH_SIZE ? (uint32_t)(f.size - held) : LOOP_SCRATCH_SIZE;
+}
+
+/* Reads what is missing through the usual callback; nothing at a boundary. */
+static void suspend_read(struct stream *s, uint64_t body_left, const struct stream_ops *ops)
+{
+	uint32_t missing = suspend_missing(s, body_left);
+
+	if (missing == 0) {
+		stream_want_read(s, false);
+		return;
+	}
+	s->fill_max = missing;
+	ops->on_readable(s->owner);
+	s->fill_max = LOOP_SCRATCH_SIZE;
+}
+
+static void suspend_client_on_readable(void *owner)
+{
+	struct client *client = owner;
+
+	suspend_read(&client->stream, client->body_left, &client_stream_ops);
+}
+
+static void suspend_client_on_drained(void *owner, int err)
+{
+	client_stream_ops.on_drained(owner, err);
+}
+
+static void suspend_client_on_event(void *owner)
+{
+	client_stream_ops.on_event(owner);
+}
+
+static const struct stream_ops suspend_client_ops = {
+	.on_readable = suspend_client_on_readable,
+	.on_drained = suspend_client_on_drained,
+	.on_event = suspend_client_on_event,
+};
+
+static void suspend_server_on_readable(void *owner)
+{
+	struct server *server = owner;
+
+	suspend_read(&server->stream, server->body_left, &server_stream_ops);
+}
+
+static void suspend_server_on_drained(void *owner, int err)
+{
+	server_stream_ops.on_drained(owner, err);
+}
+
+static void suspend_server_on_event(void *owner)
+{
+	server_stream_ops.on_event(owner);
+}
+
+static const struct stream_ops suspend_server_ops = {
+	.on_readable = suspend_server_on_readable,
+	.on_drained = suspend_server_on_drained,
+	.on_event = suspend_server_on_event,
+};
+
+/* ---- a worker's part of a round ---- */
+
+/* True when the client is at a boundary and asks for nothing that was not passed on. */
+static bool suspend_park_client(struct client *client)
+{
+	if ((client->state != CL_IDLE && client->state != CL_ACTIVE) || client->task.queued || client->blocked ||
+	    client->body_left > 0 || !buf_is_empty(&client->stream.in))
+		return false;
+	stream_want_read(&client->stream, false);
+	client->parked = true;
+	return true;
+}
+
+static unsigned suspend_park_clients(struct pool_part *part, bool force)
+{
+	struct client *client;
+	struct client *next;
+	unsigned active = 0;
+
+	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
+		next = TAILQ_NEXT(client, entry);
+		client->stream.ops = &suspend_client_ops;
+		if (suspend_park_client(client))
+			continue;
+		active++;
+		if (force)
+			client_close(client, REASON_SUSPEND_TIMEOUT);
+	}
+	return active;
+}
+
+/* True when the server is at a boundary and everything to and from it was sent. */
+static bool suspend_park_server(struct server *server)
+{
+	if ((server->state != SV_IDLE && server->state != SV_ACTIVE) || server->task.queued || server->setting_vars ||
+	    suspend_missing(&server->stream, server->body_left) > 0)
+		return false;
+	stream_want_read(&server->stream, false);
+	server->parked = true;
+	return !stream_is_choked(&server->stream) &&
+	       (server->client == NULL || !stream_is_choked(&server->client->stream));
+}
+
+static unsigned suspend_park_servers(struct pool_part *part, bool force)
+{
+	struct server *server;
+	struct server *next;
+	unsigned active = 0;
+
+	for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
+		next = TAILQ_NEXT(server, entry);
+		if (server->state == SV_LOGIN || server->state == SV_TESTED) {
+			server_close(server, REASON_SUSPEND_UNSAFE);
+			continue;
+		}
+		server->stream.ops = &suspend_server_ops;
+		if (suspend_park_server(server))
+			continue;
+		active++;
+		if (force)
+			server_close(server, REASON_SUSPEND_TIMEOUT);
+	}
+	return active;
+}
+
+static void suspend_visit_clients(struct worker *worker, void *arg)
+{
+	struct suspend *s = arg;
+	struct pool_part *part;
+	unsigned active = 0;
+
+	worker->suspended = true;
+	if (s->force) {
+		login_fail_all(&worker->ctx, REASON_SUSPEND_TIMEOUT);
+		cancel_close_all(worker);
+	}
+	cancel_sweep(worker, loop_now_us(worker->ctx.loop));
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		active += suspend_park_clients(part, s->force);
+		pool_run(part);
+	}
+	active += !TAILQ_EMPTY(&worker->cancels);
+	atomic_fetch_add(&s->active, active);
+}
+
+static void suspend_visit_servers(struct worker *worker, void *arg)
+{
+	struct suspend *s = arg;
+	struct pool_part *part;
+	unsigned active = 0;
+
+	TAILQ_FOREACH (part, &worker->parts, entry)
+		active += suspend_park_servers(part, s->force);
+	atomic_fetch_add(&s->active, active);
+}
+
+static void suspend_visit_end(struct worker *worker, void *arg UNUSED)
+{
+	struct pool_part *part;
+	struct client *client;
+	struct server *server;
+
+	worker->suspended = false;
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		TAILQ_FOREACH (server, &part->servers, entry) {
+			if (server->stream.ops == &suspend_server_ops)
+				server->stream.ops = &server_stream_ops;
+			if (server->parked)
+				stream_want_read(&server->stream, true);
+			server->parked = false;
+		}
+		TAILQ_FOREACH (client, &part->clients, entry) {
+			client->stream.ops = &client_stream_ops;
+			if (client->parked)
+				client_resume(client);
+			client->parked = false;
+		}
+	}
+}
+
+/* ---- the rounds ---- */
+
+struct suspend_login_msg {
+	struct loop_msg msg;
+	struct loop_ctx *ctx;
+};
+
+static void suspend_on_close_logins(struct loop *loop UNUSED, struct loop_msg *base)
+{
+	struct suspend_login_msg *msg = CONTAINER_OF(base, struct suspend_login_msg, msg);
+
+	login_fail_all(msg->ctx, REASON_SUSPEND_TIMEOUT);
+	free(msg);
+}
+
+static void suspend_close_logins(struct engine *engine)
+{
+	for (unsigned i = 0; i < engine->login_count; i++) {
+		struct suspend_login_msg *msg = xcalloc(1, sizeof(*msg));
+
+		msg->msg.fn = suspend_on_close_logins;
+		msg->ctx = engine->logins[i];
+		loop_post(engine->logins[i]->loop, &msg->msg);
+	}
+}
+
+static unsigned suspend_count_logins(const struct engine *engine)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < engine->login_count; i++)
+		n += atomic_load(&engine->logins[i]->login_count);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		n += atomic_load(&engine->workers[i]->ctx.login_count);
+	return n;
+}
+
+/* Servers between two workers. */
+static unsigned suspend_count_travelling(struct engine *engine)
+{
+	struct pool *pool;
+	unsigned n = 0;
+
+	lock_acquire(&engine->lock);
+	TAILQ_FOREACH (pool, engine->pools, entry) {
+		lock_acquire(&pool->lock);
+		n += pool->travelling;
+		lock_release(&pool->lock);
+	}
+	lock_release(&engine->lock);
+	return n;
+}
+
+static void suspend_round(struct suspend *s);
+
+static void suspend_completed(struct suspend *s)
+{
+	s->step = SUSPEND_COMPLETE;
+	event_del(s->timer);
+	if (s->complete != NULL)
+		s->complete(s->complete_arg);
+}
+
+/* A round has come back from all workers. */
+static void suspend_round_done(void *arg)
+{
+	struct suspend *s = arg;
+
+	s->in_round = false;
+	if (atomic_load(&s->active) > 0)
+		return; /* the next round comes with the timer */
+	switch (s->step) {
+	case SUSPEND_CLIENTS:
+		if (suspend_count_travelling(s->engine) > 0)
+			return;
+		s->step = SUSPEND_SERVERS;
+		suspend_round(s);
+		break;
+	case SUSPEND_SERVERS:
+		suspend_completed(s);
+		break;
+	case SUSPEND_OFF:
+	case SUSPEND_COMPLETE:
+		break;
+	}
+}
+
+static bool suspend_is_over_time(const struct suspend *s)
+{
+	struct snapshot *snap = engine_snapshot(s->engine);
+	uint64_t timeout_us = snap->conf->suspend_timeout_us;
+
+	snapshot_release(&snap);
+	return timeout_us > 0 && loop_now_us(s->engine->control) - s->since_us > timeout_us;
+}
+
+static void suspend_round(struct suspend *s)
+{
+	unsigned logins;
+
+	if (s->in_round || s->step == SUSPEND_OFF || s->step == SUSPEND_COMPLETE ||
+	    atomic_load(&s->engine->shutdown) == SHUTDOWN_NOW)
+		return;
+	s->in_round = true;
+	s->force = suspend_is_over_time(s);
+	/* Counted before the round: a client that leaves its login now is found on its worker by the round. */
+	logins = s->step == SUSPEND_CLIENTS ? suspend_count_logins(s->engine) : 0;
+	if (logins > 0 && s->force)
+		suspend_close_logins(s->engine);
+	atomic_store(&s->active, logins);
+	engine_visit(s->engine, s->step == SUSPEND_CLIENTS ? suspend_visit_clients : suspend_visit_servers,
+		     suspend_round_done, s);
+}
+
+static void suspend_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	suspend_round(arg);
+}
+
+/* ---- from outside ---- */
+
+struct suspend *suspend_new(struct engine *engine)
+{
+	struct suspend *s = xcalloc(1, sizeof(*s));
+
+	s->engine = engine;
+	s->timer = event_new(loop_base(engine->control), -1, EV_PERSIST, suspend_on_timer, s);
+	if (s->timer == NULL)
+		log_fatal("could not set up the timer for SUSPEND");
+	return s;
+}
+
+void suspend_free(struct suspend **suspend)
+{
+	struct suspend *s = *suspend;
+
+	*suspend = NULL;
+	if (s == NULL)
+		return;
+	event_free(s->timer);
+	free(s);
+}
+
+void suspend_begin(struct suspend *s)
+{
+	const struct timeval period = { .tv_usec = SUSPEND_ROUND_US };
+
+	ASSERT(s->step == SUSPEND_OFF);
+	s->step = SUSPEND_CLIENTS;
+	s->since_us = loop_now_us(s->engine->control);
+	if (s->engine->listeners != NULL)
+		listener_set_pause(s->engine->listeners);
+	if (event_add(s->timer, &period) != 0)
+		log_error("could not set the timer for SUSPEND");
+	suspend_round(s);
+}
+
+void suspend_end(struct suspend *s)
+{
+	if (s->step == SUSPEND_OFF)
+		return;
+	s->step = SUSPEND_OFF;
+	event_del(s->timer);
+	engine_visit(s->engine, suspend_visit_end, NULL, NULL);
+	if (s->engine->listeners != NULL)
+		listener_set_resume(s->engine->listeners);
+}
+
+bool suspend_is_complete(const struct suspend *s)
+{
+	return s->step == SUSPEND_COMPLETE;
+}
+
+void suspend_on_complete(struct suspend *s, void (*fn)(void *arg), void *arg)
+{
+	s->complete = fn;
+	s->complete_arg = arg;
+}

@@ -1,0 +1,177 @@
+"""SUSPEND: everything stands still at the boundary of a message, and goes on with RESUME as if nothing had been."""
+import threading
+import time
+
+from harness import wire
+from harness.procs import wait_until
+
+
+def state(console):
+    return {row["key"]: row["value"] for row in console.show("state")}
+
+
+def suspended_console(p):
+    console = p.console()
+    assert console.run("SUSPEND") == "SUSPEND"
+    return console
+
+
+def test_suspend_stops_reading_and_resume_goes_on(make_pooler):
+    """What a client sends meanwhile waits in its socket; its answer comes after RESUME."""
+    p = make_pooler(settings={"pool_mode": "transaction"}, threads=2)
+    clients = [p.login() for _ in range(10)]
+    for c in clients:
+        assert c.value("select 1") == "1"
+    console = suspended_console(p)
+    assert state(console) == {"active": "no", "paused": "no", "suspended": "yes"}
+    for i, c in enumerate(clients):
+        c.send(wire.query(f"select {i}"))
+    assert all(c.is_silent() for c in clients)
+    assert console.run("RESUME") == "RESUME"
+    for i, c in enumerate(clients):
+        assert c.read_ready().value() == str(i)
+
+
+def test_suspend_keeps_a_transaction_and_a_running_query(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction"}, threads=2)
+    inside, running, session = p.login(), p.login(), p.login()
+    inside.query("begin")
+    running.send(wire.query("select pg_sleep(0.5), 'slept'"))
+    wait_until(lambda: p.pool()["sv_active"] == 2, "two linked servers")
+    console = suspended_console(p)
+    assert running.is_silent() and p.proc.poll() is None
+    assert console.run("RESUME") == "RESUME"
+    assert running.read_ready().error is None
+    assert inside.query("commit").tag == "COMMIT"
+    assert session.value("select 3") == "3"
+
+
+def test_suspend_serves_those_who_wait_already(make_pooler):
+    """A client in the queue is not left there: its query was read, so it is worked off first."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1}, threads=2)
+    first, second = p.login(), p.login()
+    first.send(wire.query("select pg_sleep(0.4), 'first'"))
+    wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
+    second.send(wire.query("select 'second'"))
+    wait_until(lambda: p.pool()["cl_waiting"] == 1, "a waiting client")
+    console = suspended_console(p)
+    assert [r["cl_waiting"] for r in console.show("pools") if r["database"] == "app"] == [0]
+    assert console.run("RESUME") == "RESUME"
+    assert first.read_ready().error is None
+    assert second.read_ready().value() == "second"
+
+
+def test_suspend_in_the_middle_of_a_large_result(make_pooler):
+    """It stands still between two rows, and no byte is lost."""
+    p = make_pooler(settings={"pool_mode": "transaction"}, threads=2)
+    c = p.login(timeout=60)
+    c.send(wire.query("select repeat(chr(65 + i % 26), 5000 + i) from generate_series(1, 20000) i"))
+    c.read_through("T")
+    console = suspended_console(p)
+    got = threading.Thread(target=lambda: result.append(c.read_ready()))
+    result = []
+    got.start()
+    assert console.run("RESUME") == "RESUME"
+    got.join(60)
+    rows = result[0].rows
+    assert len(rows) == 20000
+    assert all(row[0] == chr(65 + i % 26) * (5000 + i) for i, row in enumerate(rows, 1))
+
+
+def test_suspend_in_the_middle_of_a_large_message(make_pooler):
+    """A message that has come in part is read to its end."""
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    c = p.login(timeout=60)
+    sql = "select length('" + "x" * 300000 + "')"
+    packet = wire.query(sql)
+    c.send(packet[:100000])
+    wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
+    other, done = p.console(), []
+    t = threading.Thread(target=lambda: done.append(suspended_console(p)))
+    t.start()
+    wait_until(lambda: state(other)["suspended"] == "yes", "the state suspended")
+    assert not done
+    c.send(packet[100000:])
+    t.join(20)
+    assert done
+    assert done[0].run("RESUME") == "RESUME"
+    assert c.read_ready().value() == "300000"
+
+
+def test_suspend_timeout_closes_what_does_not_come_to_rest(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction", "suspend_timeout": "0.3", "auth_type": "md5"})
+    quiet, half = p.login(password="apppw"), p.login(password="apppw")
+    half.send(wire.query("select 'never whole'")[:10])
+    slow = p.raw()
+    slow.start()
+    wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
+    console = suspended_console(p)
+    for c in (half, slow):
+        e = c.expect_error_close()
+        assert (e.severity, e.code, e.text) == ("FATAL", "08P01", "suspend_timeout")
+    assert console.run("RESUME") == "RESUME"
+    assert quiet.value("select 1") == "1"
+
+
+def test_suspend_accepts_nobody_until_resume(make_pooler):
+    p = make_pooler()
+    console = suspended_console(p)
+    late = p.raw()
+    late.start()
+    assert late.is_silent()
+    assert console.run("RESUME") == "RESUME"
+    late.finish_login("app", None)
+    assert late.value("select 1") == "1"
+
+
+def test_suspend_stops_the_timeouts(make_pooler):
+    """client_idle_timeout does not count while nobody can be active."""
+    p = make_pooler(settings={"client_idle_timeout": "0.5", "pool_mode": "transaction"})
+    c = p.login()
+    console = suspended_console(p)
+    time.sleep(0.8)
+    assert c.is_silent()
+    assert console.run("RESUME") == "RESUME"
+
+
+def test_suspend_errors(make_pooler):
+    p = make_pooler()
+    console = p.console()
+    assert console.conn.query("SUSPEND app").error.text == "invalid command 'SUSPEND app', use SHOW HELP;"
+    assert console.run("PAUSE") == "PAUSE"
+    assert console.conn.query("SUSPEND").error.text == "already suspended/paused"
+    assert console.run("RESUME") == "RESUME"
+    assert console.run("PAUSE app") == "PAUSE"
+    assert console.conn.query("SUSPEND").error.text == "cannot suspend with paused databases"
+    assert console.run("RESUME app") == "RESUME"
+    assert console.run("SUSPEND") == "SUSPEND"
+    assert console.conn.query("SUSPEND").error.text == "already suspended/paused"
+    assert console.conn.query("PAUSE").error.text == "already suspended/paused"
+    assert console.run("RESUME") == "RESUME"
+
+
+def test_suspend_ends_with_the_last_console_session(make_pooler):
+    p = make_pooler()
+    c = p.login()
+    console = suspended_console(p)
+    c.send(wire.query("select 7"))
+    assert c.is_silent()
+    console.close()
+    assert c.read_ready().value() == "7"
+    p.wait_for_log("admin disappeared when suspended, doing RESUME")
+
+
+def test_suspend_closes_no_idle_server(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction"}, threads=2)
+    c = p.login()
+    pid = c.value("select pg_backend_pid()")
+    for _ in range(3):
+        console = suspended_console(p)
+        assert p_servers(console) == 1
+        assert console.run("RESUME") == "RESUME"
+        console.close()
+        assert c.value("select pg_backend_pid()") == pid
+
+
+def p_servers(console):
+    return len(console.show("servers"))
