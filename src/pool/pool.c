@@ -182,31 +182,38 @@ void pool_login_done(struct pool_part *part, struct permit *permit)
 	lock_release(&pool->lock);
 }
 
-void pool_login_failed(struct pool_part *part, struct permit *permit, const char *why, bool counts)
+/* When the next attempt may begin: server_login_retry after this one did, or, backing off, some time from now. */
+static uint64_t pool_retry_time_locked(const struct pool *pool, const struct pool_failure *failure, uint64_t now,
+				       uint32_t dice)
+{
+	uint64_t delay = pool->conf->server_login_retry_us;
+	unsigned shift = pool->failures < 16 ? pool->failures : 16;
+	uint64_t grown = (uint64_t)POOL_BACKOFF_US << shift;
+
+	if (delay < POOL_BACKOFF_US)
+		delay = POOL_BACKOFF_US;
+	if (!pool->conf->backoff)
+		return failure->started_us + delay;
+	if (grown < delay)
+		delay = grown;
+	return now + delay / 2 + delay / 2 * (dice >> 16) / 65536;
+}
+
+void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure)
 {
 	struct pool *pool = part->pool;
 	uint64_t now = loop_now_us(part->worker->ctx.loop);
 	uint32_t dice = arc4random();
 
 	lock_acquire(&pool->lock);
-	if (counts) {
-		uint64_t delay = pool->conf->server_login_retry_us;
-
-		if (delay < POOL_BACKOFF_US)
-			delay = POOL_BACKOFF_US;
-
-		if (pool->conf->backoff) {
-			unsigned shift = pool->failures < 16 ? pool->failures : 16;
-			uint64_t grown = (uint64_t)POOL_BACKOFF_US << shift;
-
-			if (grown < delay)
-				delay = grown;
-			delay = delay / 2 + delay / 2 * (dice >> 16) / 65536;
-		}
+	if (failure->counts) {
+		pool->retry_us = pool_retry_time_locked(pool, failure, now, dice);
 		pool->login_failed = true;
 		pool->failures++;
-		pool->retry_us = now + delay;
-		str_copy(pool->failure, sizeof(pool->failure), why);
+		str_copy(pool->failure, sizeof(pool->failure), failure->why);
+		/* Several attempts may have gone to the same host; they are one reason to try the next. */
+		if (!pool->conf->host_round_robin && pool->host_turn == failure->host_turn)
+			pool->host_turn++;
 	}
 	lock_release(&pool->lock);
 	pool_permit_give(part, permit);

@@ -173,7 +173,7 @@ struct pool {
 	unsigned failures;         /* in a row */
 	uint64_t retry_us;         /* no attempt before this time */
 	char failure[128];         /* why, for clients that come now */
-	unsigned host_turn;        /* which host of a list is next */
+	unsigned host_turn;        /* which host of a list is next, modulo their number */
 	struct pool_part *parts[]; /* one per worker */
 };
 
@@ -229,8 +229,16 @@ void pool_run(struct pool_part *part);
 /* The login of the permit's server has succeeded. */
 void pool_login_done(struct pool_part *part, struct permit *permit);
 
+/* An attempt to log in that failed. */
+struct pool_failure {
+	const char *why;
+	bool counts;         /* it says something about the server */
+	uint64_t started_us; /* when the attempt began */
+	unsigned host_turn;  /* pool->host_turn at that time */
+};
+
 /* The login has failed: waits before the next one. The permit is given back. */
-void pool_login_failed(struct pool_part *part, struct permit *permit, const char *why, bool counts);
+void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure);
 
 /*
  * Decides to close a server of this permit if more than `keep` then remain;

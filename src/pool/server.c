@@ -118,6 +118,19 @@ static bool server_failure_counts(enum reason reason)
 	       reason != REASON_FAST_EXIT;
 }
 
+/* Its login has failed; the permit is given back. */
+static void server_report_failure(struct server *server, struct permit *permit, enum reason reason, const char *text)
+{
+	const struct pool_failure failure = {
+		.why = text,
+		.counts = server_failure_counts(reason),
+		.started_us = server->connect_us,
+		.host_turn = server->host_turn,
+	};
+
+	pool_login_failed(server->part, permit, &failure);
+}
+
 void server_close_with(struct server *server, enum reason reason, const char *text, const char *sqlstate)
 {
 	struct pool_part *part = server->part;
@@ -147,7 +160,7 @@ void server_close_with(struct server *server, enum reason reason, const char *te
 	loop_defer(server_loop(server), &server->task);
 	server->permit.pool = NULL;
 	if (was_login)
-		pool_login_failed(part, &permit, text, server_failure_counts(reason));
+		server_report_failure(server, &permit, reason, text);
 	else
 		pool_permit_give(part, &permit);
 	if (client != NULL)

@@ -56,6 +56,7 @@ struct server {
 	uint64_t id;
 	uint64_t connect_us;
 	uint64_t request_us; /* last message */
+	unsigned host_turn;  /* which host of a list it was opened to, modulo their number */
 	uint64_t active_us;  /* last packet while linked, for idle_transaction_timeout */
 	uint64_t body_left;  /* of a message whose head was seen */
 	bool swallow_body;   /* ... and which goes nowhere */

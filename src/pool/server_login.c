@@ -101,16 +101,15 @@ static const char *login_choose_host(struct server *server)
 {
 	const struct conf_list *hosts = &server->conf->host;
 	struct pool *pool = server->pool;
-	unsigned turn;
 
 	if (hosts->count == 0)
 		return NULL;
 	lock_acquire(&pool->lock);
-	turn = pool->host_turn;
-	if (server->conf->host_round_robin || pool->login_failed)
-		turn = pool->host_turn++;
+	server->host_turn = pool->host_turn;
+	if (server->conf->host_round_robin)
+		pool->host_turn++;
 	lock_release(&pool->lock);
-	return hosts->items[turn % hosts->count];
+	return hosts->items[server->host_turn % hosts->count];
 }
 
 void server_login_start(struct server *server)
