@@ -368,10 +368,9 @@ static size_t show_count_users(const struct show *show)
 
 static void show_fill_lists(struct show *show)
 {
-	unsigned names = 0;
-	unsigned queries = 0;
+	struct dns_counts dns;
 
-	dns_counts(show->engine->dns, &names, &queries);
+	dns_count(show->engine->dns, &dns);
 	show_add_list(show, "databases", (int64_t)show_count_dbs(show));
 	show_add_list(show, "users", (int64_t)show_count_users(show));
 	show_add_list(show, "peers", (int64_t)show->snap->conf->peer_count);
@@ -382,9 +381,9 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "login_clients", show_count_logins(show->engine));
 	show_add_list(show, "free_servers", 0);
 	show_add_list(show, "used_servers", engine_server_count(show->engine));
-	show_add_list(show, "dns_names", names);
-	show_add_list(show, "dns_zones", 0);
-	show_add_list(show, "dns_queries", queries);
+	show_add_list(show, "dns_names", dns.names);
+	show_add_list(show, "dns_zones", dns.zones);
+	show_add_list(show, "dns_queries", dns.queries);
 	show_add_list(show, "dns_pending", 0);
 }
 
@@ -560,21 +559,31 @@ static void show_fill_dns_hosts(struct show *show)
 
 TABLE(show_dns_hosts, "DNS_HOSTS", dns_host_row, show_dns_hosts_columns, show_fill_dns_hosts);
 
-struct dns_zone_row {
+struct dns_zone_shown {
 	const char *zonename;
 	int64_t serial;
 	int64_t count;
 };
 
 static const struct show_column show_dns_zones_columns[] = {
-	TEXT(dns_zone_row, zonename),
-	{ "serial", OID_INT8, SHOW_INT, offsetof(struct dns_zone_row, serial) },
-	INT(dns_zone_row, count),
+	TEXT(dns_zone_shown, zonename),
+	{ "serial", OID_INT8, SHOW_INT, offsetof(struct dns_zone_shown, serial) },
+	INT(dns_zone_shown, count),
 };
 
-/* Zones are not watched: a host name is looked up again when dns_max_ttl is over. */
-static void show_fill_dns_zones(struct show *show UNUSED)
+static void show_add_dns_zone(const struct dns_zone_row *zone, void *arg)
 {
+	struct show *show = arg;
+	struct dns_zone_shown *row = show_add_row(&show->rows);
+
+	row->zonename = show_keep_text(&show->rows, zone->name);
+	row->serial = zone->serial;
+	row->count = zone->count;
 }
 
-TABLE(show_dns_zones, "DNS_ZONES", dns_zone_row, show_dns_zones_columns, show_fill_dns_zones);
+static void show_fill_dns_zones(struct show *show)
+{
+	dns_show_zones(show->engine->dns, show_add_dns_zone, show);
+}
+
+TABLE(show_dns_zones, "DNS_ZONES", dns_zone_shown, show_dns_zones_columns, show_fill_dns_zones);

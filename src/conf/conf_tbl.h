@@ -347,8 +347,9 @@
 	  "How long the address of a host name is used again.") \
 	X(DNS, TIME, dns_nxdomain_ttl, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long a failed look-up is remembered.") \
-	X(DNS, TIME, dns_zone_check_period, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
-	  "Time between two looks at the serial number of each zone; 0 means none.") \
+	X(DNS, TIME, dns_zone_check_period, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Time between two looks at the serial number of the zone of each host name; a new one has all its names looked up " \
+	  "again; 0 means none.") \
 	X(DNS, STR, resolv_conf, "", "", 0, 0, "", NONE, CONF_S, \
 	  "File to use instead of /etc/resolv.conf.") \
 	\

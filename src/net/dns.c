@@ -46,6 +46,7 @@ struct dns_entry {
 	char *name;
 
 	/* resolver's loop only */
+	struct dns_zone *zone;                   /* or NULL */
 	bool pending;                            /* being looked up */
 	struct evdns_getaddrinfo_request *query; /* to cancel it; NULL while it is being started */
 	STAILQ_HEAD(, dns_request) waiting;
@@ -66,6 +67,7 @@ struct dns {
 	struct evdns_base *base;
 	struct dns_conf conf;
 	char *resolv_conf;
+	struct dns_zones *zones;
 	dns_gone_fn gone_fn;
 	void *gone_arg;
 	unsigned entry_count;
@@ -154,6 +156,7 @@ static bool dns_serve_cached(struct dns *dns, struct dns_request *req, uint64_t 
 static void dns_entry_free(struct dns_entry *entry)
 {
 	ASSERT(!entry->pending && STAILQ_EMPTY(&entry->waiting));
+	dns_zone_leave(entry->dns->zones, &entry->zone);
 	free(entry->name);
 	free(entry);
 }
@@ -193,6 +196,7 @@ static struct dns_entry *dns_entry_new(struct dns *dns, const char *name)
 	LIST_INSERT_HEAD(dns_bucket(dns, name), entry, link);
 	lock_release(&dns->lock);
 	dns->entry_count++;
+	entry->zone = dns_zone_join(dns->zones, name);
 	return entry;
 }
 
@@ -343,6 +347,20 @@ static void dns_start_query(struct dns_entry *entry)
 		entry->query = query;
 }
 
+/* The names of a zone may lead elsewhere: ask for all of them, whatever their age. */
+static void dns_on_zone_changed(const struct dns_zone *zone, void *arg)
+{
+	struct dns *dns = arg;
+	struct dns_entry *entry;
+
+	if (dns->closing)
+		return;
+	for (size_t i = 0; i < DNS_BUCKETS; i++)
+		LIST_FOREACH (entry, &dns->buckets[i], link)
+			if (entry->zone == zone && !entry->pending)
+				dns_start_query(entry);
+}
+
 /* A request has arrived at the resolver's loop. */
 static void dns_ask_fn(struct loop *loop, struct loop_msg *msg)
 {
@@ -413,6 +431,8 @@ struct dns *dns_new(struct loop *loop, const char *resolv_conf, const struct dns
 	for (size_t i = 0; i < DNS_BUCKETS; i++)
 		LIST_INIT(&dns->buckets[i]);
 	lock_init(&dns->lock, LOCK_RANK_DNS);
+	dns->zones = dns_zones_new(loop, dns->resolv_conf, dns_on_zone_changed, dns);
+	dns_zones_set_period(dns->zones, conf->zone_check_us);
 	dns_load_conf(dns);
 	return dns;
 }
@@ -435,12 +455,14 @@ void dns_free(struct dns **dnsp)
 	if (dns == NULL)
 		return;
 	dns->closing = true;
+	dns_zones_set_period(dns->zones, 0);
 	dns_cancel_all(dns);
 	for (int i = 0; i < DNS_FREE_TURNS && (dns->pending_count > 0 || dns->asked > 0); i++)
 		event_base_loop(loop_base(dns->loop), EVLOOP_NONBLOCK);
 	ASSERT(dns->pending_count == 0 && dns->asked == 0);
 	evdns_base_free(dns->base, 0);
 	dns_forget(dns, UINT64_MAX);
+	dns_zones_free(&dns->zones);
 	lock_fini(&dns->lock);
 	free(dns->resolv_conf);
 	free(dns);
@@ -450,6 +472,7 @@ void dns_reconfigure(struct dns *dns, const struct dns_conf *conf)
 {
 	dns->conf = *conf;
 	dns->stale_conf = true;
+	dns_zones_set_period(dns->zones, conf->zone_check_us);
 }
 
 void dns_set_gone_hook(struct dns *dns, dns_gone_fn fn, void *arg)
@@ -477,8 +500,16 @@ void dns_show(struct dns *dns, dns_row_fn fn, void *arg)
 	}
 }
 
-void dns_counts(const struct dns *dns, unsigned *names, unsigned *queries)
+void dns_show_zones(const struct dns *dns, dns_zone_row_fn fn, void *arg)
 {
-	*names = dns->entry_count;
-	*queries = dns->pending_count;
+	dns_zones_show(dns->zones, fn, arg);
+}
+
+void dns_count(const struct dns *dns, struct dns_counts *counts)
+{
+	*counts = (struct dns_counts){
+		.names = dns->entry_count,
+		.zones = dns_zones_count(dns->zones),
+		.queries = dns->pending_count,
+	};
 }

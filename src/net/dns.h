@@ -6,6 +6,7 @@
 #ifndef PGSLUICE_NET_DNS_H
 #define PGSLUICE_NET_DNS_H
 
+#include "net/dns_zone.h"
 #include "net/loop.h"
 #include "net/sock.h"
 
@@ -18,6 +19,7 @@ struct dns;
 struct dns_conf {
 	uint64_t max_ttl_us;      /* answers */
 	uint64_t nxdomain_ttl_us; /* failures */
+	uint64_t zone_check_us;   /* time between two looks at the serials of zones; 0: none */
 };
 
 /*
@@ -89,7 +91,15 @@ typedef void (*dns_row_fn)(const struct dns_row *row, void *arg);
 /* Calls fn for each cached name; it must not look up. Resolver's loop. */
 void dns_show(struct dns *dns, dns_row_fn fn, void *arg);
 
-/* For SHOW LISTS: names in the cache, look-ups under way. Resolver's loop. */
-void dns_counts(const struct dns *dns, unsigned *names, unsigned *queries);
+/* Calls fn for each zone of the cached names; it must not look up. Resolver's loop. */
+void dns_show_zones(const struct dns *dns, dns_zone_row_fn fn, void *arg);
+
+/* For SHOW LISTS: names in the cache, their zones, look-ups under way. Resolver's loop. */
+struct dns_counts {
+	unsigned names;
+	unsigned zones;
+	unsigned queries;
+};
+void dns_count(const struct dns *dns, struct dns_counts *counts);
 
 #endif

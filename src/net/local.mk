@@ -1,6 +1,8 @@
 libpgsluice_a_SOURCES += \
 	src/net/dns.c src/net/dns.h \
+	src/net/dns_zone.c src/net/dns_zone.h \
 	src/net/listen.c src/net/listen.h \
 	src/net/loop.c src/net/loop.h \
+	src/net/soa.c src/net/soa.h \
 	src/net/sock.c src/net/sock.h \
 	src/net/stream.c src/net/stream.h

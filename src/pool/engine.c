@@ -167,11 +167,20 @@ static unsigned engine_thread_count(const struct conf *conf)
 	return n < CANCEL_WORKER_CONSOLE ? n : CANCEL_WORKER_CONSOLE - 1;
 }
 
+static struct dns_conf engine_dns_conf(const struct conf *conf)
+{
+	return (struct dns_conf){
+		.max_ttl_us = conf->dns_max_ttl_us,
+		.nxdomain_ttl_us = conf->dns_nxdomain_ttl_us,
+		.zone_check_us = conf->dns_zone_check_period_us,
+	};
+}
+
 struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 {
 	const struct conf *conf = snap->conf;
 	struct engine *engine = xcalloc_aligned(sizeof(*engine));
-	struct dns_conf dns_conf = { .max_ttl_us = conf->dns_max_ttl_us, .nxdomain_ttl_us = conf->dns_nxdomain_ttl_us };
+	struct dns_conf dns_conf = engine_dns_conf(conf);
 
 	engine->snap = snap;
 	engine->ops = ops;
@@ -339,8 +348,7 @@ static void engine_post_reload(struct loop_ctx *ctx, struct snapshot *snap)
 
 void engine_reload(struct engine *engine, struct snapshot *snap)
 {
-	struct dns_conf dns_conf = { .max_ttl_us = snap->conf->dns_max_ttl_us,
-				     .nxdomain_ttl_us = snap->conf->dns_nxdomain_ttl_us };
+	struct dns_conf dns_conf = engine_dns_conf(snap->conf);
 	struct listen_conf listen;
 
 	dns_reconfigure(engine->dns, &dns_conf);

@@ -35,6 +35,11 @@ test_fuzz_fuzz_parse_SOURCES = test/fuzz/fuzz_parse.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_parse_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_parse_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_soa
+test_fuzz_fuzz_soa_SOURCES = test/fuzz/fuzz_soa.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_soa_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_soa_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_sql
 test_fuzz_fuzz_sql_SOURCES = test/fuzz/fuzz_sql.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_sql_LDFLAGS = $(FUZZ_LINK)

@@ -10,3 +10,6 @@ test_unit_net_test_dns_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_loop
 test_unit_net_test_loop_SOURCES = test/unit/net/test_loop.c
 test_unit_net_test_loop_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/net/test_soa
+test_unit_net_test_soa_SOURCES = test/unit/net/test_soa.c
+test_unit_net_test_soa_LDADD = $(UNIT_LIBS)

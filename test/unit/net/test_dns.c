@@ -180,7 +180,7 @@ static void test_sleep_ms(unsigned ms)
 
 static void test_start_with(const char *resolv_conf, uint64_t max_ttl_us, uint64_t nxdomain_ttl_us)
 {
-	struct dns_conf conf = { max_ttl_us, nxdomain_ttl_us };
+	struct dns_conf conf = { max_ttl_us, nxdomain_ttl_us, 0 };
 
 	test_done = 0;
 	server_a_count = 0;
@@ -404,7 +404,7 @@ static void test_no_cache(void **state UNUSED)
 
 static void shorten_ttl(void)
 {
-	struct dns_conf conf = { 0, 0 };
+	struct dns_conf conf = { 0, 0, 0 };
 
 	dns_reconfigure(test_dns, &conf);
 }
@@ -421,12 +421,11 @@ static void test_reconfigure(void **state UNUSED)
 	assert_int_equal(server_a_count, 3);
 }
 
-static unsigned counted_names;
-static unsigned counted_queries;
+static struct dns_counts counted;
 
 static void count_names(void)
 {
-	dns_counts(test_dns, &counted_names, &counted_queries);
+	dns_count(test_dns, &counted);
 }
 
 /* Questions for a name that is being looked up join; others do not wait for it. */
@@ -443,8 +442,8 @@ static void test_joined(void **state UNUSED)
 	test_ask("n-other.test");
 	test_wait(1);
 	test_on_resolver(count_names);
-	assert_int_equal(counted_names, 2);
-	assert_int_equal(counted_queries, 1);
+	assert_int_equal(counted.names, 2);
+	assert_int_equal(counted.queries, 1);
 	server_hold = false; /* the answer comes when the question is repeated */
 	test_wait(1 + ARRAY_LEN(reqs));
 	assert_true(server_a_count < ARRAY_LEN(reqs)); /* one question, and its repetitions */
@@ -527,8 +526,8 @@ static void test_forgets(void **state UNUSED)
 		test_wait(i + 1);
 	}
 	test_on_resolver(count_names);
-	assert_int_equal(counted_queries, 0);
-	assert_in_range(counted_names, 1, 1024);
+	assert_int_equal(counted.queries, 0);
+	assert_in_range(counted.names, 1, 1024);
 }
 
 /* At the end of the process, whoever still waits gets an answer. */
@@ -541,7 +540,7 @@ static void test_free_in_flight(void **state UNUSED)
 	server_hold = true;
 	waiting = test_ask("slow.test");
 	test_on_resolver(count_names);
-	assert_int_equal(counted_queries, 1);
+	assert_int_equal(counted.queries, 1);
 	test_stop(test_resolver);
 	unread = test_ask("n-unread.test");
 	test_stop(test_asker);
