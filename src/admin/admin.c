@@ -246,10 +246,12 @@ static void admin_adopt(struct loop *loop UNUSED, struct loop_msg *msg)
 	struct console_handover *h = CONTAINER_OF(msg, struct console_handover, msg);
 
 	ASSERT(admin_instance != NULL);
-	if (admin_instance->stopped)
+	if (admin_instance->stopped) {
 		close(h->fd);
-	else
+		vars_release(&h->vars);
+	} else {
 		console_new(admin_instance, h);
+	}
 	mem_wipe(h, sizeof(*h));
 	free(h);
 }

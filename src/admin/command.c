@@ -9,20 +9,20 @@
  * without a right does not compile, as the name of the right is part of an
  * identifier.
  */
-#define COMMAND_TABLE(X)                                                      \
-	X(SHOW, STATS, SHOW, show_run, NULL)                                  \
-	X(SET, ADMIN, SET, ctl_set, "SET key = arg")                          \
-	X(RELOAD, ADMIN, NONE, ctl_reload, "RELOAD")                          \
-	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]")                        \
-	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]")                     \
-	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>")               \
-	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>")                  \
-	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]")            \
-	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]")                           \
-	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>") \
-	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND")                       \
-	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]")         \
-	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS")
+#define COMMAND_TABLE(X)                                                                                     \
+	X(SHOW, STATS, SHOW, show_run, NULL)                                                                 \
+	X(SET, ADMIN, SET, ctl_set, "SET key = arg")                                                         \
+	X(RELOAD, ADMIN, NONE, ctl_reload, "RELOAD")                                                         \
+	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]")                                                       \
+	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]")                                                    \
+	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>")                                              \
+	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>")                                                 \
+	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]")                                           \
+	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]")                                                          \
+	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>")                                \
+	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND")                                                      \
+	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS") \
+	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]")
 
 static const struct command command_table[] = {
 #define X(name, right, arg, run, help) { #name, COMMAND_FOR_##right, COMMAND_ARG_##arg, help, run },
@@ -36,13 +36,18 @@ const struct command *command_at(size_t i)
 }
 
 /* Longest part of a query that an error repeats. */
-#define COMMAND_ECHO_MAX 300
+#define COMMAND_ECHO_MAX 1900
 
 static void command_refuse(struct console *c, struct slice text)
 {
-	int n = text.n < COMMAND_ECHO_MAX ? (int)text.n : COMMAND_ECHO_MAX;
+	size_t n = text.n;
 
-	console_finish_error(c, "42601", "invalid command '%.*s', use SHOW HELP;", n, text.p == NULL ? "" : text.p);
+	if (n > COMMAND_ECHO_MAX) {
+		n = COMMAND_ECHO_MAX;
+		while (n > 0 && ((unsigned char)text.p[n] & 0xc0) == 0x80)
+			n--; /* not in the middle of a character */
+	}
+	console_finish_error(c, "42601", "invalid command '%.*s', use SHOW HELP;", (int)n, n == 0 ? "" : text.p);
 }
 
 static const struct command *command_find(const char *name)
@@ -77,6 +82,11 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 	return false;
 }
 
+static bool command_sets_fake(const struct command *command, const struct sql_cmd *cmd)
+{
+	return command->arg == COMMAND_ARG_SET && show_is_fake_variable(cmd->arg);
+}
+
 /* Whether the session has the right to this; variables that drivers set and ask for are free to all. */
 static bool command_is_allowed(const struct console *c, const struct command *command, const struct sql_cmd *cmd)
 {
@@ -84,14 +94,14 @@ static bool command_is_allowed(const struct console *c, const struct command *co
 
 	if (command->arg == COMMAND_ARG_SHOW)
 		right = show_find(cmd->arg)->right;
-	if (command->arg == COMMAND_ARG_SET && show_is_fake_variable(cmd->arg))
+	if (command_sets_fake(command, cmd))
 		right = COMMAND_FOR_STATS;
 	return c->is_admin || right == COMMAND_FOR_STATS;
 }
 
 static void command_log(const struct command *command, const struct sql_cmd *cmd)
 {
-	if (command->arg == COMMAND_ARG_SHOW)
+	if (command->arg == COMMAND_ARG_SHOW || command_sets_fake(command, cmd))
 		return;
 	if (cmd->arg[0] == '\0')
 		log_info("%s command issued", command->name);

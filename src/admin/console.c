@@ -36,7 +36,7 @@
 #define CONSOLE_OUT_MAX     (64U * 1024 * 1024)
 
 /* Longest text of an error. */
-#define CONSOLE_TEXT_MAX    400
+#define CONSOLE_TEXT_MAX    2048
 
 static void console_on_readable(void *owner);
 static void console_on_drained(void *owner, int err);
@@ -79,9 +79,12 @@ void console_describe(const struct console *c, char *dst, size_t size)
 
 void console_free(struct console *c)
 {
+	if (c->account != NULL)
+		atomic_fetch_sub_explicit(&c->account->clients, 1, memory_order_relaxed);
 	stream_close(&c->stream);
 	buf_fini(&c->reply);
 	extended_free(&c->extended);
+	vars_release(&c->vars);
 	free(c);
 }
 
@@ -122,7 +125,8 @@ void console_close(struct console *c, const char *why)
 	loop_defer(console_loop(c), &c->free_task);
 }
 
-/* Adds an ErrorResponse to the reply, and the text to the log. */
+/* Adds an ErrorResponse to the reply, and the text to the log: the failure of a command, and what the client was told.
+ */
 static void console_add_error(struct console *c, const char *severity, const char *sqlstate, const char *text,
 			      bool is_fixed)
 {
@@ -130,7 +134,10 @@ static void console_add_error(struct console *c, const char *severity, const cha
 	char who[320];
 
 	console_describe(c, who, sizeof(who));
-	log_error("%s %s", who, text);
+	if (strcmp(severity, "ERROR") == 0)
+		log_error("%s", text);
+	if (snap->conf->log_pooler_errors != 0)
+		log_warning("%s pooler error: %s", who, text);
 	console_note(c, report_error(&c->reply, snap->conf, severity, text, sqlstate, is_fixed));
 	snapshot_release(&snap);
 }
@@ -140,7 +147,6 @@ static bool console_flush(struct console *c)
 {
 	int err;
 
-	stats_add(&c->admin->stats, STAT_bytes_sent, buf_len(&c->reply));
 	err = stream_send_buf(&c->stream, &c->reply);
 	if (err >= 0)
 		return true;
@@ -313,7 +319,6 @@ static bool console_step(struct console *c)
 	if (buf_len(in) < f.size)
 		return false;
 	c->request_us = loop_now_us(console_loop(c));
-	stats_add(&c->admin->stats, STAT_bytes_received, f.size);
 	console_message(c, f.type, slice_make(buf_ptr(in) + FRAME_HEADER, f.size - FRAME_HEADER));
 	if (!c->closed)
 		buf_consume(in, (uint32_t)f.size);
@@ -368,6 +373,17 @@ static void console_on_event(void *owner)
 
 /* ---- the beginning ---- */
 
+/* Tracked parameters of the startup packet are told back, as they came. */
+static void console_echo_params(struct console *c)
+{
+	for (int i = 0; c->vars != NULL && i < vars_count(); i++) {
+		const char *value = vars_get(c->vars, i);
+
+		if (value != NULL)
+			console_note(c, build_parameter_status(&c->reply, slice_of(vars_name(i)), slice_of(value)));
+	}
+}
+
 static void console_welcome(struct console *c)
 {
 	const char *const params[][2] = {
@@ -378,13 +394,12 @@ static void console_welcome(struct console *c)
 		{ "TimeZone", "GMT" },
 		{ "standard_conforming_strings", "on" },
 		{ "is_superuser", "on" },
-		{ "application_name", c->application_name },
 	};
-	size_t n = ARRAY_LEN(params) - (c->application_name[0] == '\0');
 
 	console_note(c, build_auth_ok(&c->reply));
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < ARRAY_LEN(params); i++)
 		console_note(c, build_parameter_status(&c->reply, slice_of(params[i][0]), slice_of(params[i][1])));
+	console_echo_params(c);
 	console_note(c, build_backend_key(&c->reply, frame_be32(c->cancel_key),
 					  slice_make(c->cancel_key + 4, sizeof(c->cancel_key) - 4)));
 	stats_add(&c->admin->stats, STAT_client_login_count, 1);
@@ -404,7 +419,8 @@ struct console *console_new(struct admin *admin, const struct console_handover *
 	memcpy(c->cancel_key, h->cancel_key, sizeof(c->cancel_key));
 	str_copy(c->user, sizeof(c->user), h->user);
 	str_copy(c->database, sizeof(c->database), h->database);
-	str_copy(c->application_name, sizeof(c->application_name), h->application_name);
+	c->account = h->account;
+	c->vars = h->vars;
 	if (strcmp(admin->db_name, ADMIN_DB_OWN) == 0)
 		c->extended = extended_new();
 	buf_init(&c->reply, CONSOLE_OUT_MAX);

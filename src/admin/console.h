@@ -49,10 +49,11 @@ struct console {
 	uint8_t cancel_key[8];
 	char user[128];
 	char database[64];
-	char application_name[400];
+	struct account *account; /* counted in account->clients; NULL: none */
+	struct varset *vars;     /* what the client has sent of the tracked parameters; NULL: nothing */
 };
 
-/* Takes over the connection; the handover is read only. */
+/* Takes over the connection, and account and parameters of the handover, which stays the caller's. */
 struct console *console_new(struct admin *admin, const struct console_handover *handover);
 
 /* For a session on which nothing is queued any more: the control loop has stopped. */

@@ -175,11 +175,11 @@ void ctl_pause(struct console *c, const struct command *command, const struct sq
 	struct engine *engine = c->admin->engine;
 	struct db *db = NULL;
 
+	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
+		console_finish_error(c, "55000", "already suspended/paused");
+		return;
+	}
 	if (cmd->arg[0] == '\0') {
-		if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
-			console_finish_error(c, "55000", "already suspended/paused");
-			return;
-		}
 		engine_set_mode(engine, ENGINE_PAUSED);
 	} else {
 		db = ctl_find_db(c, cmd->arg, "pause", true);
@@ -219,11 +219,12 @@ void ctl_suspend(struct console *c, const struct command *command UNUSED, const 
 
 static void ctl_resume_db(struct console *c, const struct command *command, const char *name)
 {
-	struct db *db = ctl_find_db(c, name, "resume", false);
+	/* the console's own database is found like any other, and is never paused */
+	struct db *db = admin_is_own_db(name) ? NULL : ctl_find_db(c, name, "resume", false);
 
-	if (db == NULL)
+	if (db == NULL && !admin_is_own_db(name))
 		return;
-	if (!atomic_load(&db->paused)) {
+	if (db == NULL || !atomic_load(&db->paused)) {
 		console_finish_error(c, "55000", "database %s is not paused", name);
 		return;
 	}

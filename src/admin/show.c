@@ -55,7 +55,7 @@ const char *show_keep_text(struct show_rows *rows, const char *text)
 	return t->text;
 }
 
-static void show_free_rows(struct show_rows *rows)
+void show_free_rows(struct show_rows *rows)
 {
 	struct show_text *t;
 

@@ -90,6 +90,8 @@ void *show_add_row(struct show_rows *rows);
 void *show_row(const struct show_rows *rows, size_t i);
 /* Sorts as qsort() does. */
 void show_sort(struct show_rows *rows, int (*compare)(const void *, const void *));
+/* Frees the rows and their texts, not the struct. */
+void show_free_rows(struct show_rows *rows);
 /* A copy of the text that lives as long as the rows; NULL gives NULL. */
 const char *show_keep_text(struct show_rows *rows, const char *text);
 

@@ -136,6 +136,8 @@ static void show_add_console_database(struct show *show)
 	row->pool_size = ADMIN_POOL_SIZE;
 	row->server_lifetime = show_seconds(show->snap->conf->server_lifetime_us);
 	row->pool_mode = conf_pool_mode_name(CONF_POOL_STATEMENT);
+	row->max_connections = show->snap->conf->max_db_connections;
+	row->max_client_connections = show->snap->conf->max_db_client_connections;
 	row->current_client_connections = show->admin->console_count;
 }
 
@@ -212,6 +214,7 @@ static void show_add_all_users(struct show *show)
 	for (size_t i = 0; i < conf->db_count; i++)
 		show_add_user(show, conf->dbs[i].user);
 	show_add_user(show, conf->auth_user);
+	show_add_user(show, ADMIN_POOL_USER); /* forced on the console's database */
 	n = registry_accounts(show->engine, &accounts);
 	for (size_t i = 0; i < n; i++)
 		show_add_user(show, accounts[i]->name);
@@ -332,38 +335,18 @@ static unsigned show_count_logins(struct engine *engine)
 	return n;
 }
 
-/* How many there are in the registry, the console's own included. */
-static size_t show_count_dbs(const struct show *show)
+/* How many rows another table has now. */
+static size_t show_count_rows(struct show *show, const struct show_table *table)
 {
-	struct db **dbs;
-	size_t n = registry_dbs(show->engine, &dbs);
-	size_t count = show->snap->conf->db_count + 1;
+	struct show_rows mine = show->rows;
+	size_t count;
 
-	for (size_t i = 0; i < n; i++)
-		count += dbs[i]->is_auto;
-	free(dbs);
+	show->rows = (struct show_rows){ .row_size = table->row_size };
+	table->fill(show);
+	count = show->rows.count;
+	show_free_rows(&show->rows);
+	show->rows = mine;
 	return count;
-}
-
-static size_t show_count_pools(const struct show *show)
-{
-	struct pool **pools;
-	size_t n = registry_pools(show->engine, &pools);
-
-	free(pools);
-	return n + 1;
-}
-
-static size_t show_count_users(const struct show *show)
-{
-	struct account **accounts;
-	size_t n = registry_accounts(show->engine, &accounts);
-	size_t listed = users_count(show->snap->users);
-
-	for (size_t i = 0; i < n; i++)
-		listed += users_find(show->snap->users, accounts[i]->name) == NULL;
-	free(accounts);
-	return listed;
 }
 
 static void show_fill_lists(struct show *show)
@@ -371,10 +354,10 @@ static void show_fill_lists(struct show *show)
 	struct dns_counts dns;
 
 	dns_count(show->engine->dns, &dns);
-	show_add_list(show, "databases", (int64_t)show_count_dbs(show));
-	show_add_list(show, "users", (int64_t)show_count_users(show));
+	show_add_list(show, "databases", (int64_t)show_count_rows(show, &show_databases));
+	show_add_list(show, "users", (int64_t)show_count_rows(show, &show_users));
 	show_add_list(show, "peers", (int64_t)show->snap->conf->peer_count);
-	show_add_list(show, "pools", (int64_t)show_count_pools(show));
+	show_add_list(show, "pools", (int64_t)show_count_rows(show, &show_pools));
 	show_add_list(show, "peer_pools", (int64_t)show->snap->conf->peer_count);
 	show_add_list(show, "free_clients", 0);
 	show_add_list(show, "used_clients", atomic_load(&show->engine->client_count));
@@ -418,12 +401,12 @@ static void show_fill_mem(struct show *show)
 {
 	size_t worker_part = show->engine->worker_count * sizeof(struct pool_part);
 
-	show_add_mem(show, "user_cache", sizeof(struct account), show_count_users(show));
+	show_add_mem(show, "user_cache", sizeof(struct account), show_count_rows(show, &show_users));
 	show_add_mem(show, "credentials_cache", sizeof(struct user), users_count(show->snap->users));
-	show_add_mem(show, "db_cache", sizeof(struct db), show_count_dbs(show));
+	show_add_mem(show, "db_cache", sizeof(struct db), show_count_rows(show, &show_databases));
 	show_add_mem(show, "peer_cache", sizeof(struct conf_peer), show->snap->conf->peer_count);
 	show_add_mem(show, "peer_pool_cache", 0, 0);
-	show_add_mem(show, "pool_cache", sizeof(struct pool) + worker_part, show_count_pools(show));
+	show_add_mem(show, "pool_cache", sizeof(struct pool) + worker_part, show_count_rows(show, &show_pools));
 	show_add_mem(show, "outstanding_request_cache", 0, 0);
 	show_add_mem(show, "server_cache", sizeof(struct server), engine_server_count(show->engine));
 	show_add_mem(show, "client_cache", sizeof(struct client), atomic_load(&show->engine->client_count));

@@ -283,7 +283,7 @@ static void show_add_consoles(struct show *show)
 		row->request_us = c->request_us;
 		socket_fill_wait(row, loop_now_us(show->engine->control), c->query_us);
 		row->ptr = c;
-		row->application_name = c->application_name;
+		row->application_name = socket_app_name(&show->rows, c->vars);
 		row->id = (int64_t)c->id;
 	}
 }

@@ -473,13 +473,23 @@ void client_unlinked(struct client *client)
 	}
 }
 
+/* It waits no longer. */
+static void client_count_wait(struct client *client)
+{
+	stats_add(&client->part->stats, STAT_wait_time, loop_now_us(client_loop(client)) - client->wait_us);
+}
+
+void client_granted_greeting(struct client *client)
+{
+	client_count_wait(client);
+	client_greet(client);
+}
+
 bool client_granted(struct client *client, struct server *server)
 {
-	struct pool_part *part = client->part;
-
 	client->granted = false;
 	client->notified = false;
-	stats_add(&part->stats, STAT_wait_time, loop_now_us(client_loop(client)) - client->wait_us);
+	client_count_wait(client);
 	if (client->state == CL_WELCOME) {
 		client_greet(client);
 		return false;
@@ -529,6 +539,7 @@ bool client_cancel_wait(struct client *client)
 
 	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
 		return false;
+	client_count_wait(client);
 	buf_init(&b, CLIENT_ERROR_MAX);
 	err = report_error(&b, client_conf(client), "ERROR", "canceling statement due to user request", "57014", true);
 	if (err == 0)

@@ -59,7 +59,7 @@ struct client {
 	bool is_unix;
 	struct sock_peer peer; /* of TCP */
 	bool notified;         /* told that it waits */
-	bool parked;   /* not read: everything is suspended */
+	bool parked;           /* not read: everything is suspended */
 	uint32_t slot;
 	uint16_t slot_generation;
 	uint8_t cancel_key[8];
@@ -71,7 +71,8 @@ struct client {
 	TAILQ_ENTRY(client) wait_part; /* in part->waiters */
 	uint64_t wait_us;              /* in the queue since */
 	bool queued;
-	bool granted; /* taken off the queue; its server is on the way */
+	bool has_query; /* it waits with a query, not for its greeting */
+	bool granted;   /* taken off the queue; its server is on the way */
 };
 
 /* Everything a login has found out, for client_new(). Strings and bytes are copied. */
@@ -99,6 +100,9 @@ void client_hand_over(struct engine *engine, struct client_birth *birth);
 /* A server for a client that stood in the queue; false when the client needed it for nothing but its greeting. Own
  * thread. */
 bool client_granted(struct client *client, struct server *server);
+
+/* The greeting is there: a client that stood in the queue for it needs no server. Own thread. */
+void client_granted_greeting(struct client *client);
 
 /* Takes over the timeouts of the part's new settings after a reload. */
 void client_apply_conf(struct client *client);

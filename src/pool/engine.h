@@ -17,11 +17,13 @@
 #include "net/loop.h"
 #include "pool/stats.h"
 
+struct account;
 struct client;
 struct login;
 struct pool;
 struct pool_part;
 struct server;
+struct varset;
 
 /* The configuration together with the files it names; immutable, shared by reference count. */
 struct snapshot {
@@ -91,9 +93,10 @@ struct console_handover {
 	bool is_unix;
 	uint8_t cancel_key[8];
 	char user[128];
-	char database[64]; /* the name that was asked for */
-	char application_name[400];
-	size_t pending_len; /* bytes already read behind the startup packet */
+	char database[64];       /* the name that was asked for */
+	struct account *account; /* counted in account->clients; NULL: unknown. The receiver takes the count over */
+	struct varset *vars;     /* parameters that the client has sent; the receiver's */
+	size_t pending_len;      /* bytes already read behind the startup packet */
 	uint8_t pending[];
 };
 

@@ -420,7 +420,6 @@ static void link_to_client(struct server *server, const uint8_t *p, size_t n)
 
 	if (n == 0 || client == NULL || UNLIKELY(client->send_failed))
 		return;
-	stats_add(&client->part->stats, STAT_bytes_sent, n);
 	err = stream_send(&client->stream, p, n);
 	if (LIKELY(err == 0))
 		return;
@@ -463,6 +462,7 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 		if (UNLIKELY(!pass)) {
 			link_to_client(server, data + start, at - start);
 			if (violation != REASON_NONE) {
+				stats_add(&server->part->stats, STAT_bytes_sent, at);
 				server_close(server, violation);
 				return len;
 			}
@@ -477,6 +477,7 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 			at += frame_run(data + at, len - at, f.type, server->part->conf->max_packet_size);
 	}
 	link_to_client(server, data + start, at - start);
+	stats_add(&server->part->stats, STAT_bytes_sent, at);
 	return at;
 }
 

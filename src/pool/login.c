@@ -201,7 +201,6 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 {
 	struct engine *engine = login->ctx->engine;
 	struct console_handover *handover = xcalloc(1, sizeof(*handover) + pending_len);
-	const char *app = vars_get(login->vars, vars_application_name());
 	uint32_t random = arc4random();
 
 	handover->msg.fn = engine->ops->console_adopt;
@@ -214,12 +213,12 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 			handover->cancel_key);
 	str_copy(handover->user, sizeof(handover->user), login->user);
 	str_copy(handover->database, sizeof(handover->database), login->database);
-	str_copy(handover->application_name, sizeof(handover->application_name), app == NULL ? "" : app);
+	handover->account = login->account;
+	handover->vars = login->vars;
+	login->vars = NULL;
 	handover->pending_len = pending_len;
 	if (pending_len > 0)
 		memcpy(handover->pending, pending, pending_len);
-	if (login->account != NULL)
-		atomic_fetch_sub_explicit(&login->account->clients, 1, memory_order_relaxed);
 	loop_post(engine->control, &handover->msg);
 	login_over(login);
 }

@@ -441,6 +441,7 @@ void pool_on_alarm(struct loop *loop UNUSED, void *arg)
 static void pool_enqueue_locked(struct pool_part *part, struct client *client, uint64_t now)
 {
 	ASSERT(!client->queued);
+	client->has_query = client->state != CL_WELCOME;
 	client->queued = true;
 	client->granted = false;
 	client->wait_us = now;
@@ -728,7 +729,7 @@ void pool_count(struct pool *pool, struct pool_counts *counts)
 		.servers = pool->servers,
 		.logging_in = pool->logging_in,
 		.idle = pool->idle,
-		.oldest_wait_us = oldest == NULL ? 0 : oldest->wait_us,
+		.oldest_wait_us = oldest == NULL || !oldest->has_query ? 0 : oldest->wait_us,
 	};
 	lock_release(&pool->lock);
 }

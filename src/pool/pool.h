@@ -274,7 +274,7 @@ struct pool_counts {
 	unsigned servers;
 	unsigned logging_in;
 	unsigned idle;
-	uint64_t oldest_wait_us; /* since when the oldest client waits; 0: none */
+	uint64_t oldest_wait_us; /* since when the query at the head of the queue waits; 0: none, or a login */
 };
 void pool_count(struct pool *pool, struct pool_counts *counts);
 

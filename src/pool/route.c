@@ -418,7 +418,7 @@ static void route_greet_waiters(struct pool_part *part)
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
 		if (client->state == CL_WELCOME && pool_dequeue(part, client))
-			client_greet(client);
+			client_granted_greeting(client);
 	}
 }
 

@@ -13,7 +13,7 @@
 	X(xact_count, "transactions")                                      \
 	X(query_count, "queries")                                          \
 	X(bytes_received, "bytes from clients to servers")                 \
-	X(bytes_sent, "bytes from servers to clients")                     \
+	X(bytes_sent, "bytes from servers")                                \
 	X(xact_time, "microseconds inside of transactions")                \
 	X(query_time, "microseconds from a query to its ReadyForQuery")    \
 	X(wait_time, "microseconds that clients waited for a server")      \

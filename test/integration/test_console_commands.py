@@ -8,6 +8,7 @@ import threading
 import pytest
 from harness import procs, wire
 from harness.cluster import bindir
+from harness.pooler import is_pgbouncer
 from harness.procs import wait_until
 from harness.wire import PgError
 
@@ -175,6 +176,15 @@ def test_greeting(pooler):
     assert result.types.endswith("KZ") and result.status == "I"
 
 
+def test_greeting_echoes_parameters_of_the_startup_packet(pooler):
+    c = pooler.raw()
+    sent = {"client_encoding": "LATIN1", "DateStyle": "German", "application_name": "console"}
+    greeting = c.login("admin", "pgbouncer", "adminpw", params=sent)
+    said = [m.body[:-1].decode().split("\0") for m in greeting.messages if m.type == "S"]
+    assert sorted(said[-3:]) == sorted(list(pair) for pair in sent.items()), "after the fixed ones, as they came"
+    assert ["client_encoding", "UTF8"] in said[:-3] and len(said) == 7 + 3
+
+
 @pytest.mark.newer
 def test_extended_protocol_is_refused(pooler):
     c = pooler.login("admin", "pgbouncer")
@@ -247,6 +257,34 @@ def test_overlong_commands(pooler):
     ):
         assert refused(console, command)
     assert console.show("version")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("length", [450, 600, 1500, 5000])
+def test_an_error_repeats_a_long_command(pooler, length):
+    """PgBouncer cannot send an error of more than 512 bytes and closes the session."""
+    console = pooler.console()
+    text = refused(console, "-" * length)
+    if length <= 1900:
+        assert text == f"invalid command '{'-' * length}', use SHOW HELP;"
+    else:
+        assert text.startswith("invalid command '----") and text.endswith("-', use SHOW HELP;")
+    text = refused(console, "-" + "ä" * length)
+    assert "ä" in text and "\ufffd" not in text, "cut between characters"
+    assert console.show("version")
+
+
+def test_errors_are_logged_twice(make_pooler):
+    """As the failure of a command, and, where log_pooler_errors is on, as what the client was told."""
+    p = make_pooler()
+    refused(p.console(), "RELOAD nonsense")
+    text = "invalid command 'RELOAD nonsense', use SHOW HELP;"
+    p.wait_for_log(rf" ERROR {text}$")
+    p.wait_for_log(rf" WARNING C-0x[0-9a-f]+: pgbouncer/admin@127.0.0.1:\d+ pooler error: {text}$")
+    quiet = make_pooler(settings={"log_pooler_errors": 0})
+    refused(quiet.console(), "RELOAD nonsense")
+    quiet.wait_for_log(rf" ERROR {text}$")
+    assert "pooler error" not in quiet.log_text()
 
 
 # --- commands
@@ -353,6 +391,32 @@ def test_pause_of_one_database(make_pooler, cluster, database):
     assert refused(console, "PAUSE pgbouncer") == "cannot pause admin db: pgbouncer"
     assert console.run("RESUME one") == "RESUME"
     assert a.read_ready().rows == [["a"]]
+
+
+def test_names_of_the_console_are_no_databases_to_act_on(pooler):
+    console = pooler.console()
+    for verb in ("pause", "kill", "disable", "reconnect"):
+        assert refused(console, f"{verb.upper()} pgbouncer") == f"cannot {verb} admin db: pgbouncer"
+    assert refused(console, "WAIT_CLOSE pgbouncer") == "cannot wait in admin db: pgbouncer"
+    assert refused(console, "RESUME pgbouncer") == "database pgbouncer is not paused"
+    if not is_pgbouncer():
+        assert refused(console, "ENABLE pgbouncer") == "cannot enable admin db: pgbouncer"
+
+
+def test_commands_that_need_a_database(pooler):
+    console = pooler.console()
+    for command in ("DISABLE", "ENABLE"):
+        assert refused(console, command) == "a database is required"
+    for command in "PAUSE RESUME DISABLE ENABLE RECONNECT KILL WAIT_CLOSE".split():
+        assert refused(console, f'{command} "no-such"') == "no such database: no-such", command
+
+
+def test_pausing_while_all_is_paused(pooler):
+    console = pooler.console()
+    assert console.run("PAUSE") == "PAUSE"
+    for command in ("PAUSE", "PAUSE app", "KILL", "KILL app"):
+        assert refused(console, command) == "already suspended/paused", command
+    assert console.run("RESUME") == "RESUME"
 
 
 def test_pause_survives_reload(make_pooler):

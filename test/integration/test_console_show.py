@@ -383,6 +383,64 @@ def test_lists(make_pooler, cluster):
     assert lists["used_clients"] == 4, "two, the one that logs in, and the console"
 
 
+def test_lists_count_what_the_tables_show(make_pooler, cluster):
+    p = make_pooler(
+        {"app": cluster.dsn(), "forced": cluster.dsn(dbname="app", user="app2"), "*": f"port={cluster.port}"},
+        users={"lonely": "pool_mode=session"} if not is_pgbouncer() else None,
+    )
+    conns = [p.login(), p.login("app", "forced")]
+    for c in conns:
+        c.query("select 1")
+    console = p.console()
+    lists = {r["list"]: r["items"] for r in console.show("lists")}
+    for what in ("databases", "users", "pools"):
+        assert lists[what] == len(console.show(what)), what
+    assert lists["used_clients"] == len(console.show("clients"))
+    assert lists["used_servers"] == len(console.show("servers"))
+
+
+def test_the_consoles_own_rows(make_pooler):
+    p = make_pooler(settings={"max_db_connections": 77, "default_pool_size": 9})
+    console = p.console()
+    row = [r for r in console.show("databases") if r["name"] == "pgbouncer"][0]
+    assert (row["pool_size"], row["min_pool_size"], row["max_connections"]) == (2, 0, 77)
+    assert "pgbouncer" in [r["name"] for r in console.show("users")], "the user forced on its database"
+    pool = [r for r in console.show("pools") if r["database"] == "pgbouncer"]
+    assert [(r["user"], r["cl_active"], r["pool_mode"]) for r in pool] == [("pgbouncer", 1, "statement")]
+
+
+def test_statistics_of_the_console(make_pooler):
+    """One query and one transaction per session, however many commands; no bytes: no server is behind it."""
+    p = make_pooler()
+    a, b, silent = p.console(), p.console(), p.console()
+    for _ in range(5):
+        a.show("version")
+    b.show("version")
+    row = [r for r in a.show("stats") if r["database"] == "pgbouncer"][0]
+    names = ("xact_count", "query_count", "received", "sent", "xact_time", "query_time", "wait_time")
+    assert [int(row[f"total_{n}"]) for n in names] == [2, 2, 0, 0, 0, 0, 0]
+    if not is_pgbouncer():
+        assert int(row["total_client_login_count"]) == 3
+    assert silent.show("version")
+
+
+@pytest.mark.newer
+def test_sessions_of_the_console_count_for_their_user(make_pooler):
+    p = make_pooler(settings={"max_user_client_connections": 1})
+    console = p.console()
+    stats = p.console(user="stats", password="statspw")
+
+    def of(name):
+        return [r["current_client_connections"] for r in console.show("users") if r["name"] == name]
+
+    assert (of("stats"), of("admin")) == ([1], [1])
+    e = p.login_error("stats", "pgbouncer", password="statspw")
+    assert e.text == "client connections exceeded (max_user_client_connections)"
+    p.console()  # admin_users are exempt
+    stats.close()
+    wait_until(lambda: of("stats") == [0], lambda: f"the count is given back: {of('stats')}")
+
+
 def test_config(make_pooler):
     p = make_pooler(
         settings={
@@ -490,6 +548,36 @@ def test_what_the_counters_count(make_pooler):
     assert 10000 < after["total_sent"] - before["total_sent"] < 10200
     for name in ("total_query_time", "total_xact_time"):
         assert 45_000 < after[name] - before[name] < 2_000_000, name
+
+
+def test_sent_counts_all_that_servers_say_after_their_login(make_pooler, fake_server):
+    """Also what no client sees: the answer to the pooler's own SET."""
+    server = fake_server(lambda conn, _: wire.serve_queries(conn))
+    p = make_pooler({"app": server.dsn()}, settings={"pool_mode": "transaction"})
+    a = p.login(params={"application_name": "one"})
+    a.query("x")
+    base = stats_of(p)["total_sent"]
+    a.query("x")
+    plain = stats_of(p)["total_sent"] - base
+    assert plain == len(wire.answer("ok"))
+    p.login(params={"application_name": "two"}).query("x")
+    answer_to_set = wire.pack("C", wire.cstr("SET")) + wire.pack("Z", b"I")
+    assert stats_of(p)["total_sent"] - base == 2 * plain + len(answer_to_set)
+
+
+@pytest.mark.newer
+def test_maxwait_is_of_queries_not_of_logins(make_pooler, fake_server):
+    def silent(conn, _):
+        conn.recv()
+
+    server = fake_server(silent)
+    p = make_pooler({"app": server.dsn()})
+    c = p.raw()
+    c.start()
+    p.wait_pool(cl_waiting=1)
+    time.sleep(0.02)
+    row = p.pool()
+    assert (row["cl_waiting"], row["maxwait"], row["maxwait_us"]) == (1, 0, 0)
 
 
 @pytest.mark.newer
