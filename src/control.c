@@ -5,9 +5,9 @@
  *     USR1  pause                     TERM  end when all clients are gone
  *     USR2  resume                    QUIT  end now
  *
- * A second INT or TERM, in any order, ends the process at once. libevent turns
- * signals into callbacks of the control loop, so nothing here runs in a signal
- * handler.
+ * A second INT or TERM, in any order, ends the process at once, and so does the
+ * first one while everything is suspended, with status 1. libevent turns signals
+ * into callbacks of the control loop, so nothing here runs in a signal handler.
  *
  * A shutdown that waits is watched by a timer that runs only then: it looks
  * whether the sockets it waits for are gone.
@@ -45,6 +45,7 @@ struct control {
 	struct engine *engine;
 	struct event *signals[CONTROL_SIGNAL_COUNT];
 	struct event *watch;
+	int status; /* of the process, when it ends */
 };
 
 static bool control_is_stopping(const struct control *c)
@@ -55,6 +56,11 @@ static bool control_is_stopping(const struct control *c)
 struct engine *control_engine(const struct control *c)
 {
 	return c->engine;
+}
+
+int control_status(const struct control *c)
+{
+	return c->status;
 }
 
 void control_shutdown(struct control *c, enum engine_shutdown how)
@@ -70,21 +76,10 @@ static void control_watch(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 {
 	struct control *c = arg;
 
-	switch (atomic_load(&c->engine->shutdown)) {
-	case SHUTDOWN_WAIT_FOR_SERVERS:
-		if (engine_server_count(c->engine) > 0)
-			return;
-		log_info("server connections dropped, exiting");
-		break;
-	case SHUTDOWN_WAIT_FOR_CLIENTS:
-		if (atomic_load(&c->engine->client_count) > 0)
-			return;
-		log_info("client connections dropped, exiting");
-		break;
-	case SHUTDOWN_NONE:
-	case SHUTDOWN_NOW:
+	if (!engine_is_drained(c->engine))
 		return;
-	}
+	log_info("%s connections dropped, exiting",
+		 atomic_load(&c->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS ? "server" : "client");
 	engine_shutdown(c->engine, SHUTDOWN_NOW);
 }
 
@@ -110,6 +105,12 @@ static void control_stop(struct control *c, const char *name, const char *text, 
 	}
 	systemd_notify("STOPPING=1");
 	log_info("got %s, shutting down, %s", name, text);
+	if (atomic_load(&c->engine->mode) == ENGINE_SUSPENDED) {
+		/* Nobody is read, so nobody would ever be done. */
+		log_write(LOG_LVL_FATAL, "everything is suspended, going down at once");
+		c->status = 1;
+		how = SHUTDOWN_NOW;
+	}
 	control_shutdown(c, how);
 }
 

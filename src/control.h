@@ -15,6 +15,9 @@ void control_free(struct control **control);
 
 struct engine *control_engine(const struct control *control);
 
+/* The exit status of the process: 0, or 1 when a signal ended it in the middle of a suspension. */
+int control_status(const struct control *control);
+
 /*
  * Begins a shutdown, or changes the kind of one that has begun; with
  * SHUTDOWN_NOW the control loop ends, and so does it later when what is waited for

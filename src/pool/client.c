@@ -146,6 +146,10 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 		welcome_release(&welcome);
 		return;
 	}
+	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS) {
+		client_close(client, REASON_SERVER_SHUTDOWN);
+		return;
+	}
 	client_set_state(client, CL_WELCOME);
 	pool_enqueue(part, client);
 }

@@ -230,6 +230,26 @@ static void engine_listen_conf(const struct conf *conf, struct listen_conf *list
 	};
 }
 
+/* Settings that say where to listen and differ from their default; empty ones ask for nothing. */
+static void engine_warn_ignored(const struct conf *conf)
+{
+	static const struct {
+		enum conf_id id;
+		const char *name;
+	} settings[] = {
+		{ CONF_ID_listen_addr, "listen_addr" },
+		{ CONF_ID_unix_socket_dir, "unix_socket_dir" },
+	};
+	const char *values[] = { conf->listen_addr.text, conf->unix_socket_dir };
+
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+		const char *usual = conf_show_default(conf, settings[i].id);
+
+		if (values[i] != NULL && values[i][0] != '\0' && (usual == NULL || strcmp(values[i], usual) != 0))
+			log_warning("sockets passed from service manager, setting %s ignored", settings[i].name);
+	}
+}
+
 /* Sockets that systemd has opened for us stand in for all that the configuration names. */
 static struct listener_set *engine_open_listeners(const struct conf *conf, char *err, size_t err_size)
 {
@@ -240,8 +260,7 @@ static struct listener_set *engine_open_listeners(const struct conf *conf, char 
 	engine_listen_conf(conf, &listen);
 	if (n == 0)
 		return listener_set_open(&listen, err, err_size);
-	if (listen.addrs != NULL && listen.addrs[0] != '\0')
-		log_warning("sockets passed from service manager, setting listen_addr ignored");
+	engine_warn_ignored(conf);
 	return listener_set_adopt(fds, n, &listen, false, err, err_size);
 }
 
@@ -367,7 +386,7 @@ static void engine_apply_mode(struct worker *worker, void *arg UNUSED)
 {
 	struct pool_part *part;
 
-	janitor_apply_pause(worker);
+	janitor_apply_mode(worker);
 	TAILQ_FOREACH (part, &worker->parts, entry)
 		pool_run(part);
 }
@@ -388,6 +407,14 @@ void engine_apply_pauses(struct engine *engine)
 	engine_visit(engine, engine_apply_mode, NULL, NULL);
 }
 
+static void engine_on_shutdown_told(void *arg)
+{
+	struct engine *engine = arg;
+
+	ASSERT(engine->shutdown_visits > 0);
+	engine->shutdown_visits--;
+}
+
 void engine_shutdown(struct engine *engine, enum engine_shutdown how)
 {
 	atomic_store(&engine->shutdown, how);
@@ -397,8 +424,24 @@ void engine_shutdown(struct engine *engine, enum engine_shutdown how)
 	}
 	if (engine->listeners != NULL)
 		listener_set_close(engine->listeners, LISTEN_TCP);
-	if (how == SHUTDOWN_WAIT_FOR_SERVERS)
+	if (how == SHUTDOWN_WAIT_FOR_SERVERS && atomic_load(&engine->mode) != ENGINE_PAUSED) {
+		engine->shutdown_paused = true;
 		engine_set_mode(engine, ENGINE_PAUSED);
+	} else if (how == SHUTDOWN_WAIT_FOR_CLIENTS && engine->shutdown_paused) {
+		/* Clients get full service again; a pause that was there before is not ours to end. */
+		engine->shutdown_paused = false;
+		engine_set_mode(engine, ENGINE_ACTIVE);
+	}
+	engine->shutdown_visits++;
+	engine_visit(engine, engine_apply_mode, engine_on_shutdown_told, engine);
+}
+
+bool engine_is_drained(struct engine *engine)
+{
+	if (engine->shutdown_visits > 0)
+		return false;
+	return atomic_load(&engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS ? engine_server_count(engine) == 0
+									   : atomic_load(&engine->client_count) == 0;
 }
 
 unsigned engine_server_count(struct engine *engine)

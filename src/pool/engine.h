@@ -131,6 +131,8 @@ struct engine {
 	/* control thread only */
 	struct listener_set *listeners;
 	struct suspend *suspend;
+	bool shutdown_paused;     /* it was a shutdown that paused everything */
+	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */
 
 	/* atomic */
 	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
@@ -181,9 +183,19 @@ void engine_set_mode(struct engine *engine, enum engine_mode mode);
 /* A database was paused or resumed (db->paused): tells the workers. Control thread. */
 void engine_apply_pauses(struct engine *engine);
 
-/* Starts a shutdown: closes listening sockets, tells the workers. SHUTDOWN_NOW stops the control loop. Control thread.
+/*
+ * Starts a shutdown, or changes the kind of one that has begun: closes the TCP
+ * sockets that listen, tells the workers. SHUTDOWN_NOW stops the control loop.
+ * Control thread.
  */
 void engine_shutdown(struct engine *engine, enum engine_shutdown how);
+
+/*
+ * True when what a shutdown waits for is gone: the servers, or the clients,
+ * those of the console among them. Not before each worker has told its waiting
+ * clients. Control thread.
+ */
+bool engine_is_drained(struct engine *engine);
 
 /* Server connections of all pools; for the end of PAUSE and of a shutdown. Any thread. */
 unsigned engine_server_count(struct engine *engine);

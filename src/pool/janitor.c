@@ -156,14 +156,18 @@ static void janitor_servers(struct pool_part *part, uint64_t now_us)
 	}
 }
 
-void janitor_apply_pause(struct worker *worker)
+void janitor_apply_mode(struct worker *worker)
 {
+	bool is_refusing = atomic_load(&worker->ctx.engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS;
 	uint64_t now_us = loop_now_us(worker->ctx.loop);
 	struct pool_part *part;
 
-	TAILQ_FOREACH (part, &worker->parts, entry)
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		if (is_refusing)
+			janitor_clients(part, now_us);
 		if (pool_is_paused(part->pool))
 			janitor_servers(part, now_us);
+	}
 }
 
 void janitor_tick(struct loop *loop, void *arg)

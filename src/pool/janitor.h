@@ -13,7 +13,11 @@
 /* The tick of a worker's loop; arg is the struct worker. */
 void janitor_tick(struct loop *loop, void *arg);
 
-/* Closes what PAUSE forbids: idle servers of paused pools. Own thread. */
-void janitor_apply_pause(struct worker *worker);
+/*
+ * Applies a change of the engine's mode at once, without waiting for a tick:
+ * closes the idle servers of paused pools, and in a shutdown that waits for
+ * servers ends the clients that wait for one. Own thread.
+ */
+void janitor_apply_mode(struct worker *worker);
 
 #endif
