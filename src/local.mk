@@ -3,7 +3,8 @@ noinst_LIBRARIES += libpgsluice.a
 libpgsluice_a_SOURCES = \
 	src/control.c src/control.h \
 	src/daemon.c src/daemon.h \
-	src/reload.c src/reload.h
+	src/reload.c src/reload.h \
+	src/watchdog.c src/watchdog.h
 bin_PROGRAMS += pgsluice
 pgsluice_SOURCES = src/main.c
 SLUICE_LIBS = libpgsluice.a $(EVENT_LIBS) $(OPENSSL_LIBS) $(PQ_LIBS) $(INIH_LIBS)

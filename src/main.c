@@ -28,6 +28,7 @@
 #include "net/sock.h"
 #include "pool/engine.h"
 #include "reload.h"
+#include "watchdog.h"
 
 /* What the command line asks for. */
 struct main_options {
@@ -39,8 +40,9 @@ struct main_options {
 	const char *file;
 };
 
-/* Removed at every orderly exit, a fatal error among them. */
+/* What an exit takes from the file system, an orderly one or one with a fatal error. */
 static struct pidfile *main_pidfile;
+static struct engine *main_engine; /* its Unix sockets; NULL before they are open and once they are closed */
 
 /* long name, letter, argument, help */
 #define MAIN_OPTIONS(X)                                                                            \
@@ -92,10 +94,11 @@ static void main_print_help(const char *exe)
 static void main_print_version(void)
 {
 	printf("%s\n", PACKAGE_STRING);
-	printf("compatible with PgBouncer 1.25.2\n");
 	printf("libevent %s\n", event_get_version());
 	printf("adns: evdns\n");
 	printf("tls: %s\n", OpenSSL_version(OPENSSL_VERSION));
+	printf("systemd: yes\n");
+	printf("compatible with: PgBouncer 1.25.2\n");
 }
 
 static NORETURN void main_usage_error(const char *exe, const char *what)
@@ -156,9 +159,8 @@ static void main_refuse_second(const struct conf *conf)
 	struct sock_addr addr;
 	bool stale;
 	int err;
-	int fd;
 
-	if (systemd_listen_fds(&fd, 1) == 0 && conf->unix_socket_dir != NULL && conf->unix_socket_dir[0] != '\0' &&
+	if (!systemd_has_sockets() && conf->unix_socket_dir != NULL && conf->unix_socket_dir[0] != '\0' &&
 	    sock_addr_set_unix_dir(&addr, conf->unix_socket_dir, (uint16_t)conf->listen_port) == 0 &&
 	    sock_unix_is_served(&addr))
 		log_fatal("unix socket is in use, cannot continue");
@@ -188,6 +190,8 @@ static void main_write_pidfile(const struct conf *conf)
 
 static void main_exit_handler(void)
 {
+	if (main_engine != NULL)
+		listener_set_unlink_paths(main_engine->listeners);
 	pidfile_remove(&main_pidfile);
 }
 
@@ -224,16 +228,19 @@ static const struct admin_ops main_admin_ops = {
 	.shutdown = main_shutdown,
 };
 
-/* Runs until a shutdown. Takes over the snapshot. */
-static void main_run(struct snapshot *snap)
+/* Runs until a shutdown and returns the exit status. Takes over the snapshot. */
+static int main_run(struct snapshot *snap)
 {
 	struct engine *engine = engine_new(snapshot_hold(snap), &admin_engine_ops);
 	struct control *control = control_new(engine);
 	struct admin *admin = admin_new(engine, &main_admin_ops, control);
+	struct watchdog *watchdog = watchdog_new(engine);
 	char err[256];
+	int status;
 
 	if (engine_listen(engine, err, sizeof(err)) != 0)
 		log_fatal("%s", err);
+	main_engine = engine;
 	main_write_pidfile(snap->conf);
 	snapshot_release(&snap);
 	main_start_threads(engine);
@@ -241,10 +248,15 @@ static void main_run(struct snapshot *snap)
 		 event_base_get_method(loop_base(engine->control)), OpenSSL_version(OPENSSL_VERSION));
 	systemd_notify("READY=1");
 	loop_run(engine->control);
+	status = control_status(control);
+	main_engine = NULL;
+	watchdog_stop(watchdog);
 	admin_stop(admin);
 	control_free(&control);
 	engine_free(&engine);
 	admin_free(&admin);
+	watchdog_free(&watchdog);
+	return status;
 }
 
 /* --check: the report, and the exit status. */
@@ -260,6 +272,7 @@ int main(int argc, char **argv)
 	struct snapshot *snap;
 	const char *user;
 
+	systemd_init();
 	main_parse_options(argc, argv, &o);
 	tzset();
 	signal(SIGPIPE, SIG_IGN);
@@ -287,6 +300,5 @@ int main(int argc, char **argv)
 		daemon_detach();
 	atexit(main_exit_handler);
 	daemon_raise_fd_limit(snap->conf, users_count(snap->users));
-	main_run(snap);
-	return 0;
+	return main_run(snap);
 }

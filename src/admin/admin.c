@@ -210,20 +210,29 @@ static void admin_arm_stats(struct admin *a)
 		log_error("could not set the timer of the statistics");
 }
 
-static void admin_report_stats(const struct stats_sum *avg, bool to_log)
+/* The line of totals, with microseconds written as `unit`. */
+static void admin_format_stats(char *dst, size_t size, const struct stats_sum *avg, const char *unit)
 {
 	const uint64_t *v = avg->value;
-	char text[512];
 
-	str_format(text, sizeof(text),
+	str_format(dst, size,
 		   "stats: %" PRIu64 " xacts/s, %" PRIu64 " queries/s, %" PRIu64 " client parses/s, %" PRIu64
 		   " server parses/s, %" PRIu64 " binds/s, %" PRIu64 " client logins/s, in %" PRIu64
-		   " B/s, out %" PRIu64 " B/s, xact %" PRIu64 " us, query %" PRIu64 " us, wait %" PRIu64 " us",
+		   " B/s, out %" PRIu64 " B/s, xact %" PRIu64 " %s, query %" PRIu64 " %s, wait %" PRIu64 " %s",
 		   v[STAT_xact_count], v[STAT_query_count], v[STAT_client_parse_count], v[STAT_server_parse_count],
 		   v[STAT_bind_count], v[STAT_client_login_count], v[STAT_bytes_received], v[STAT_bytes_sent],
-		   v[STAT_xact_time], v[STAT_query_time], v[STAT_wait_time]);
-	if (to_log)
+		   v[STAT_xact_time], unit, v[STAT_query_time], unit, v[STAT_wait_time], unit);
+}
+
+static void admin_report_stats(const struct stats_sum *avg, bool to_log)
+{
+	char text[512];
+
+	if (to_log) {
+		admin_format_stats(text, sizeof(text), avg, "us");
 		log_info("%s", text);
+	}
+	admin_format_stats(text, sizeof(text), avg, "\u03bcs");
 	systemd_notify("STATUS=%s", text);
 }
 

@@ -112,6 +112,7 @@ class Pooler:
             else:
                 self.settings[key] = value
         self.proc, self.conns, self.expected_rc, self.exit_wanted = None, [], 0, False
+        self.pass_fds = ()  # descriptors that the program inherits
 
     # --- files
 
@@ -154,7 +155,13 @@ class Pooler:
         with open(self.log, "ab") as log:
             self.start_offset = log.tell()
             self.proc = procs.spawn(
-                self.command(*self.args), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, cwd=self.dir
+                self.command(*self.args),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=env,
+                cwd=self.dir,
+                pass_fds=self.pass_fds,
             )
         if wait:
             self.wait_up()
