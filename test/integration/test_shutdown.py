@@ -389,3 +389,35 @@ def test_shutdown_in_a_crowd(make_pooler, how):
         allowed |= {"server shutting down", "closed"}
     assert ends <= allowed
     p.wait_for_log(f"{'server' if how in WAIT_FOR_SERVERS else 'client'} connections dropped, exiting")
+
+
+# --- in the middle of a suspension
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_while_suspended(make_pooler, name):
+    """Nobody is read, so there is nothing to wait for: the end is at once, and no orderly one."""
+    p = make_pooler(settings=TRANSACTIONS)
+    c = p.login()
+    c.query("select 1")
+    console = p.console()
+    assert console.run("SUSPEND") == "SUSPEND"
+    p.signal(getattr(signal, name))
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log(rf"LOG got {name}, shutting down")
+    p.wait_for_log(r"FATAL everything is suspended, going down at once")
+    assert not os.path.exists(p.pidfile)
+
+
+def test_servers_are_waited_for_instead_of_a_suspension(make_pooler):
+    p = make_pooler(settings=TRANSACTIONS)
+    c, idle = p.login(), p.login()
+    c.query("begin"), idle.query("select 1")
+    console = p.console()
+    assert console.run("SUSPEND") == "SUSPEND"
+    assert console.run("SHUTDOWN WAIT_FOR_SERVERS") == "SHUTDOWN"
+    idle.send(wire.query("select 1"))
+    assert idle.expect_error_close().text == "server shutting down"
+    assert c.query("commit").status == "I"
+    assert p.wait_exit() == 0
