@@ -296,3 +296,87 @@ def test_limit_of_a_reload_counts_at_once(make_pooler):
     p.admin("RELOAD")
     assert p.login_error().text == "no more connections allowed (max_client_conn)"
     assert held[0].value("select 1") == "1"
+
+
+# --- files
+
+
+@pytest.mark.newer
+def test_conffile_by_set(make_pooler):
+    """SET conffile names the file of the next reload; the path is taken from the working directory."""
+    p = make_pooler()
+    p.settings["query_wait_timeout"] = 77
+    p.write(f"{p.dir}/other.ini", p.ini_text())
+    p.admin("SET conffile = 'other.ini'")
+    assert p.config()["conffile"] == "other.ini"
+    assert p.config()["query_wait_timeout"] == "120"
+    p.admin("RELOAD")
+    assert p.config()["query_wait_timeout"] == "77"
+    assert p.config()["conffile"] == "other.ini"
+
+
+def test_includes_are_relative_to_the_working_directory(make_pooler, cluster):
+    """Not to the file that includes them; the section goes on behind."""
+    p = make_pooler(start=False)
+    os.mkdir(f"{p.dir}/conf.d")
+    p.write(f"{p.dir}/conf.d/one.ini", "%include conf.d/two.ini\nmax_client_conn = 66\n")
+    p.write(f"{p.dir}/conf.d/two.ini", "default_pool_size = 4\n")
+    text = p.ini_text().replace("[databases]", "%include conf.d/one.ini\nquery_wait_timeout = 9\n[databases]")
+    p.raw_ini = text
+    p.start()
+    config = p.config()
+    assert [config[k] for k in ("default_pool_size", "max_client_conn", "query_wait_timeout")] == ["4", "66", "9"]
+
+
+def test_second_header_resets_what_stood_before(make_pooler):
+    p = make_pooler(start=False, settings={"default_pool_size": 4})
+    again = p.ini_text().replace("default_pool_size = 4", "max_client_conn = 66")
+    p.raw_ini = p.ini_text() + again
+    p.start()
+    assert (p.config()["default_pool_size"], p.config()["max_client_conn"]) == ("20", "66")
+
+
+def test_numbers_in_c_notation(make_pooler):
+    """Octal and hexadecimal are read, and shown as decimals; times are shown with six digits."""
+    p = make_pooler(
+        settings={
+            "unix_socket_mode": "0700",
+            "default_pool_size": "0x10",
+            "min_pool_size": "010",
+            "server_round_robin": 2,
+            "server_lifetime": 1000000,
+            "server_idle_timeout": "1.50",
+            "query_wait_timeout": "1e2",
+        }
+    )
+    config = p.config()
+    assert config["unix_socket_mode"] == str(0o700)
+    assert (config["default_pool_size"], config["min_pool_size"], config["server_round_robin"]) == ("16", "8", "2")
+    assert (config["server_lifetime"], config["server_idle_timeout"]) == ("1e+06", "1.5")
+    assert config["query_wait_timeout"] == "100"
+
+
+def test_set_is_lost_at_a_reload(make_pooler):
+    p = make_pooler(settings={"query_wait_timeout": 33})
+    p.admin("SET query_wait_timeout = 44")
+    p.admin("SET query_timeout = 55")
+    assert (p.config()["query_wait_timeout"], p.config()["query_timeout"]) == ("44", "55")
+    p.admin("RELOAD")
+    assert (p.config()["query_wait_timeout"], p.config()["query_timeout"]) == ("33", "0")
+
+
+@pytest.mark.ours
+def test_what_is_removed_is_forgotten(make_pooler, cluster):
+    """A line of [users], the user= of a database and a setting without a default: not only until the next start."""
+    p = make_pooler(
+        {"app": cluster.dsn(user="app2")}, users={"app": "max_user_client_connections=1"}, settings={"verbose": 1}
+    )
+    c = p.login()
+    assert c.value("select current_user") == "app2"
+    p.databases["app"] = cluster.dsn()
+    p.users, p.settings["verbose"] = {}, None
+    del p.settings["verbose"]
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login().value("select current_user") == "app"
+    assert p.config()["verbose"] in (None, "0")

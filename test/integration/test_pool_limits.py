@@ -281,3 +281,156 @@ def test_autodb_idle_timeout(make_pooler, cluster):
     p.wait_for_log("dropping database 'app' as it does not exist anymore or inactive auto-database")
     assert "app" not in [r["name"] for r in p.show("databases")]
     assert p.login("app", "app").value("select 1") == "1"
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_pool_size_zero_is_unlimited(make_pooler, cluster, database, threads):
+    """Globally and for a database; the minimum then counts for nothing."""
+    db = database()
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db), "one": cluster.dsn(dbname=db, pool_size=0)},
+        settings={"default_pool_size": 0, "min_pool_size": 3},
+        threads=threads,
+    )
+    conns = [p.login() for _ in range(25)]
+    assert len({c.value("select pg_backend_pid()") for c in conns}) == 25
+    p.admin("SET default_pool_size = 1")
+    more = [p.login("app", "one") for _ in range(3)]
+    assert len({c.value("select pg_backend_pid()") for c in more}) == 3
+
+
+def test_reserve_pool_is_another_name_of_the_key(make_pooler, cluster):
+    p = make_pooler(
+        {"app": cluster.dsn(reserve_pool=3), "two": cluster.dsn(dbname="app")}, settings={"reserve_pool_size": 1}
+    )
+    sizes = {r["name"]: r.get("reserve_pool_size", r.get("reserve_pool")) for r in p.show("databases")}
+    assert (sizes["app"], sizes["two"]) == (3, 1)
+
+
+@pytest.mark.newer
+def test_reserve_of_the_user_wins(make_pooler, cluster):
+    """User, then database, then the setting; the reserve opens for whoever waited reserve_pool_timeout."""
+    p = make_pooler(
+        {"app": cluster.dsn(pool_size=1, reserve_pool_size=0)},
+        settings={"pool_mode": "transaction", "reserve_pool_size": 5, "reserve_pool_timeout": "0.3"},
+        users={"app2": "reserve_pool_size=1"},
+    )
+    for user, servers in (("app", 1), ("app2", 2)):
+        holder, waiter = p.login(user), p.login(user)
+        holder.query("begin")
+        waiter.send(wire.query("select 1"))
+        if servers == 2:
+            assert waiter.read_ready().rows == [["1"]]
+        else:
+            assert wire.wait_silent(waiter, 1.0)
+        assert servers_of(p.pool("app", user)) == servers
+
+
+@pytest.mark.newer
+def test_forced_user_decides_for_the_pool_and_presented_user_for_the_client(make_pooler, cluster):
+    p = make_pooler(
+        {"app": cluster.dsn(user="app2")},
+        settings={"query_wait_timeout": 60},
+        users={
+            "app": "pool_size=7 pool_mode=session max_user_connections=9 query_wait_timeout=1"
+            " max_user_client_connections=2",
+            "app2": "pool_size=1 pool_mode=transaction query_wait_timeout=50 max_user_client_connections=1",
+        },
+    )
+    a, b = p.login("app"), p.login("app")
+    row = p.pool("app", "app2")
+    assert row["pool_mode"] == "transaction"
+    assert p.login_error("app").text == "client connections exceeded (max_user_client_connections)"
+    a.query("begin")
+    assert a.value("select current_user") == "app2"
+    b.send(wire.query("select 1"))
+    assert b.expect_error_close().text == "query_wait_timeout"
+    assert servers_of(p.pool("app", "app2")) == 1
+
+
+def test_limits_of_a_database_and_of_a_user_beat_the_global_ones(make_pooler, cluster):
+    """A limit of 0 or less in a line inherits: "unlimited" cannot be said there."""
+    p = make_pooler(
+        {"app": cluster.dsn(max_db_connections=2), "zero": cluster.dsn(dbname="app", max_db_connections=0)},
+        settings={"max_db_connections": 1, "max_user_connections": 9},
+    )
+    limits = {r["name"]: r["max_connections"] for r in p.show("databases")}
+    assert (limits["app"], limits["zero"]) == (2, 1)
+    conns = [p.login("app", "app"), p.login("app2", "app"), p.login("app", "zero")]
+    assert [c.value("select 1") for c in conns] == ["1"] * 3
+    for user, db in (("app", "app"), ("app2", "zero")):
+        c = p.raw()
+        c.start(user, db)
+        c.send(wire.query("select 1"))
+        p.wait_pool(db, user, cl_waiting=1)
+
+
+@pytest.mark.newer
+def test_max_user_connections_of_a_user_line(make_pooler, cluster):
+    p = make_pooler(
+        {"app": cluster.dsn(), "two": cluster.dsn(dbname="app")},
+        users={"app": "max_user_connections=1", "app2": "max_user_connections=0"},
+        settings={"max_user_connections": 2},
+    )
+    limits = {r["name"]: r["max_user_connections"] for r in p.show("users")}
+    assert (limits["app"], limits["app2"], limits["admin"]) == (1, 2, 2)
+    assert p.login("app", "app").value("select 1") == "1"
+    c = p.raw()
+    c.start("app", "two")
+    c.send(wire.query("select 1"))
+    p.wait_pool("two", "app", cl_waiting=1)
+    assert p.login("app2", "two").value("select 1") == "1"
+
+
+def test_server_idle_timeout_keeps_the_minimum(make_pooler, cluster, database):
+    db = database()
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db, min_pool_size=2)},
+        settings={"pool_mode": "transaction", "server_idle_timeout": "0.3"},
+    )
+    conns = [p.login() for _ in range(5)]
+    for c in conns:
+        c.query("begin")
+    for c in conns:
+        c.query("commit")
+    wait_until(lambda: p.log_count("closing because: server idle timeout") == 3, "three of five closed")
+    time.sleep(0.5)
+    assert cluster.backends(db) == 2 and p.log_count("closing because: server idle timeout") == 3
+
+
+def test_server_lifetime_of_a_database(make_pooler, cluster):
+    """In whole seconds; 0 inherits, it does not mean single use."""
+    p = make_pooler(
+        {"app": cluster.dsn(server_lifetime=1), "zero": cluster.dsn(dbname="app", server_lifetime=0)},
+        settings={"pool_mode": "transaction"},
+    )
+    if "server_lifetime" in p.show("databases")[0]:
+        lifetimes = {r["name"]: r["server_lifetime"] for r in p.show("databases")}
+        assert (lifetimes["app"], lifetimes["zero"]) == (1, 3600)
+    c = p.login("app", "zero")
+    pid = c.value("select pg_backend_pid()")
+    p.login("app", "app").value("select 1")
+    p.wait_for_log(r"S-\S+ app/app@\S+ closing because: server lifetime over")
+    assert c.value("select pg_backend_pid()") == pid
+    assert p.log_count(r"S-\S+ zero/app@\S+ closing because: server lifetime over") == 0
+
+
+@pytest.mark.newer
+def test_changed_star_line_changes_its_databases(make_pooler, cluster, database):
+    """Databases made from the * line take its new text, and their servers are replaced."""
+    one, two = database(), database()
+    p = make_pooler({"*": cluster.dsn(dbname=one)}, settings={"pool_mode": "transaction"})
+    c = p.login("app", "whatever")
+    assert c.value("select current_database()") == one
+    p.databases["*"] = cluster.dsn(dbname=two, pool_size=3)
+    p.write_files()
+    p.admin("RELOAD")
+    assert c.value("select current_database()") == two
+    assert {r["name"]: r["pool_size"] for r in p.show("databases")}["whatever"] == 3
+
+
+@pytest.mark.ours
+def test_bad_star_line_makes_no_database(make_pooler):
+    p = make_pooler({"*": "hots=127.0.0.1"})
+    p.wait_for_log(r"WARNING no database can be made from the \* line")
+    assert p.login_error("app", "any").text == "no such database: any"

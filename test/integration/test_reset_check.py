@@ -229,3 +229,25 @@ def test_query_still_running_when_the_client_leaves(make_pooler, recorder):
     assert other.query("mine").rows == [["mine"]]
     go.set()
     assert other.query("mine too").rows == [["mine too"]]
+
+
+@pytest.mark.ours
+def test_check_query_by_set(make_pooler, recorder):
+    """SET to <empty>, from it, and to nothing: each as in the file."""
+    recorder.reply = lambda sql: wire.answer(sql) if sql else wire.pack("I") + wire.pack("Z", b"I")
+    p = make_pooler(
+        {"app": recorder.server.dsn(pool_size=1)}, settings={"server_check_delay": 0, "pool_mode": "transaction"}
+    )
+    c = p.login()
+    assert c.query("a").rows == [["a"]]
+    for setting, check in (("CHECK ME", "CHECK ME"), ("<empty>", ""), ("", None), ("<empty>", "")):
+        p.admin(f"SET server_check_query = '{setting}'")
+        p.wait_pool(sv_tested=0, sv_active=0)
+        c.query("settle")
+        recorder.queries.clear()
+        for sql in ("b", "c"):
+            assert c.query(sql).rows == [[sql]]
+        assert [q for q in recorder.queries if q not in ("b", "c")] == [check] * len(
+            [q for q in recorder.queries if q not in ("b", "c")]
+        )
+        assert (check in recorder.queries) == (check is not None)

@@ -1,4 +1,6 @@
 """The first packet: encryption requests, protocol versions, parameters, `options`, and packets that are none."""
+import os
+import socket
 import struct
 
 import pytest
@@ -267,3 +269,40 @@ def test_application_name_add_host(make_pooler):
     assert c.value("show application_name") == f"me - 127.0.0.1:{port}"
     c = p.login()
     assert c.value("show application_name") == f"app - 127.0.0.1:{c.sock.getsockname()[1]}"
+
+
+def test_application_name_add_host_over_other_sockets(make_pooler):
+    p = make_pooler(settings={"application_name_add_host": 1, "listen_addr": "127.0.0.1,::1"})
+    c = p.raw_unix()
+    c.login(params={"application_name": "me"})
+    assert c.value("show application_name") == f"me - unix({os.getpid()}@{socket.gethostname()}):{p.port}"
+    c.query("set application_name = 'mine'")
+    assert c.value("show application_name") == "mine", "what is set later stays as it is"
+    if p.log_count(r"listening on \[::1\]"):
+        with wire.Conn.tcp(p.port, "::1") as c:
+            c.login()
+            assert c.value("show application_name") == f"app - [::1]:{c.sock.getsockname()[1]}"
+
+
+def test_application_name_with_host_is_cut(make_pooler, fake_server):
+    """At 399 bytes, whatever PostgreSQL makes of the rest."""
+    sent = []
+    server = fake_server(
+        lambda conn, params: wire.serve_queries(conn, lambda sql: sent.append(sql) or wire.answer("ok"))
+    )
+    p = make_pooler({"app": server.dsn()}, settings={"application_name_add_host": 1, "pool_mode": "transaction"})
+    c = p.login(params={"application_name": "n" * 390})
+    name = {r["type"] + r["user"]: r for r in p.show("clients")}["Capp"]["application_name"]
+    wanted = "n" * 390 + f" - 127.0.0.1:{c.sock.getsockname()[1]}"
+    assert name == wanted[:399]
+
+
+def test_disable_pqexec(make_pooler, cluster):
+    """No simple queries, but the extended protocol and the console are untouched."""
+    p = make_pooler(settings={"disable_pqexec": 1})
+    c, d = p.login(), p.login()
+    c.send(wire.query("select 1"))
+    assert c.expect_error_close().text == "PQexec disallowed"
+    d.send(wire.extended("select 'extended'"), wire.SYNC)
+    assert d.read_ready().rows == [["extended"]]
+    assert p.config()["disable_pqexec"] == "1"

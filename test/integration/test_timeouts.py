@@ -236,3 +236,76 @@ def test_queued_client_fills_no_memory(make_pooler):
     holder.query("commit")
     assert waiter.read_ready().rows == [[str(20 << 20)]]
     assert waiter.read_ready().rows == [["second"]]
+
+
+@pytest.mark.newer
+def test_query_wait_timeout_of_a_user_alone(make_pooler):
+    """It counts even where no other timeout has the queue looked through."""
+    p = make_pooler(
+        settings={
+            "pool_mode": "transaction",
+            "default_pool_size": 1,
+            "query_wait_timeout": 0,
+            "query_wait_notify": 0,
+            "client_login_timeout": 0,
+        },
+        users={"app": "query_wait_timeout=1"},
+    )
+    holder, waiter = p.login(), p.login()
+    holder.query("begin")
+    waiter.send(wire.query("select 1"))
+    closed_with(waiter, "query_wait_timeout")
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize(
+    "name, text",
+    [("idle_transaction_timeout", "idle transaction timeout"), ("transaction_timeout", "transaction timeout")],
+)
+def test_transaction_timeouts_per_user(make_pooler, name, text):
+    p = make_pooler(settings={"pool_mode": "transaction", name: 30}, users={"app2": f"{name}=1", "app": f"{name}=0"})
+    mine, other = p.login("app2"), p.login("app")
+    mine.query("begin"), other.query("begin")
+    closed_with(mine, text)
+    assert other.query("commit").status == "I"
+
+
+def test_timeouts_change_for_those_who_are_there(make_pooler):
+    """SET counts for clients that logged in and began to wait before it."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    holder, waiter, idle = p.login(), p.login(), p.login()
+    idle.query("select 1")
+    holder.query("begin")
+    waiter.send(wire.query("select 1"))
+    p.wait_pool(cl_waiting=1)
+    p.admin("SET query_wait_timeout = 1")
+    closed_with(waiter, "query_wait_timeout")
+    p.admin("SET client_idle_timeout = 1")
+    closed_with(idle, "client_idle_timeout")
+    p.admin("SET idle_transaction_timeout = 1")
+    closed_with(holder, "idle transaction timeout")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("timeout", ["0", "0.7"])
+def test_small_server_connect_timeout(make_pooler, fake_server, timeout):
+    """0 is no limit and a fraction is a fraction; neither makes a connect fail at once."""
+    go = threading.Event()
+
+    def handler(conn, params):
+        assert go.wait(20)
+        wire.serve_queries(conn)
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn()}, settings={"server_connect_timeout": timeout, "server_login_retry": "0.1"})
+    c = p.raw()
+    c.start()
+    wait_until(lambda: server.logins == 1, "the connection made")
+    if timeout == "0":
+        time.sleep(0.5)
+        assert p.log_count("closing because") == 0
+    else:
+        p.wait_for_log("S-.* closing because: connect timeout")
+    go.set()
+    c.finish_login("app", None)
+    assert c.value("select 1") == "ok"
