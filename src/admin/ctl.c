@@ -283,18 +283,6 @@ static void ctl_each_pool(struct engine *engine, const struct db *db, void (*fn)
 	free(pools);
 }
 
-/* The greeting comes from the next server that logs in. */
-static void ctl_drop_welcome(struct pool *pool)
-{
-	struct welcome *old;
-
-	lock_acquire(&pool->lock);
-	old = pool->welcome;
-	pool->welcome = NULL;
-	lock_release(&pool->lock);
-	welcome_release(&old);
-}
-
 /* Servers in use are closed when they are released, the others by the janitor. */
 static void ctl_mark_servers(struct worker *worker, void *arg)
 {
@@ -320,7 +308,7 @@ void ctl_reconnect(struct console *c, const struct command *command, const struc
 		if (db == NULL)
 			return;
 	}
-	ctl_each_pool(engine, db, ctl_drop_welcome);
+	ctl_each_pool(engine, db, pool_begin_epoch);
 	engine_visit(engine, ctl_mark_servers, NULL, db);
 	ctl_answer_after_all_loops(c, command->name);
 }

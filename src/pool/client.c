@@ -126,7 +126,6 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	struct client *client = CONTAINER_OF(msg, struct client, msg);
 	struct worker *worker = worker_current();
 	struct pool_part *part = pool_part_get(client->pool, worker);
-	struct welcome *welcome = pool_welcome(client->pool);
 
 	client->part = part;
 	client->slot = worker_slot_take(worker, client, &client->slot_generation);
@@ -136,22 +135,10 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	stats_add(&part->stats, STAT_client_login_count, 1);
 	stream_attach(&client->stream, worker->ctx.loop);
 	client->request_us = loop_now_us(worker->ctx.loop);
-	if (atomic_load(&client->pool->db->removed)) {
-		welcome_release(&welcome);
+	if (atomic_load(&client->pool->db->removed))
 		client_close(client, REASON_DB_REMOVED);
-		return;
-	}
-	if (welcome != NULL) {
+	else
 		client_greet(client);
-		welcome_release(&welcome);
-		return;
-	}
-	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS) {
-		client_close(client, REASON_SERVER_SHUTDOWN);
-		return;
-	}
-	client_set_state(client, CL_WELCOME);
-	pool_enqueue(part, client);
 }
 
 void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
@@ -216,7 +203,16 @@ void client_greet(struct client *client)
 	struct buf b;
 	int err;
 
-	ASSERT(welcome != NULL);
+	if (welcome == NULL && atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS) {
+		client_close(client, REASON_SERVER_SHUTDOWN);
+		return;
+	}
+	if (welcome == NULL) {
+		if (client->state != CL_WELCOME)
+			client_set_state(client, CL_WELCOME);
+		pool_enqueue(client->part, client);
+		return;
+	}
 	buf_init(&b, CLIENT_GREETING_MAX);
 	vars_fill(&client->vars, welcome->defaults);
 	err = client_build_greeting(client, welcome, &b);

@@ -107,7 +107,10 @@ void client_granted_greeting(struct client *client);
 /* Takes over the timeouts of the part's new settings after a reload. */
 void client_apply_conf(struct client *client);
 
-/* Sends the greeting: AuthenticationOk to ReadyForQuery. The pool's greeting must be there. */
+/*
+ * Sends the greeting: AuthenticationOk to ReadyForQuery. Without one in the
+ * pool, the client stands in the queue until a server has logged in.
+ */
 void client_greet(struct client *client);
 
 /* Tells the client (FATAL, unless the reason is silent) and closes it. Own thread; the object lives on until the end of

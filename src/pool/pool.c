@@ -523,7 +523,7 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 		check = server;
 		server = NULL;
 		pool_enqueue_locked(part, client, now);
-	} else if (server == NULL && pool_is_failing_locked(pool)) {
+	} else if (server == NULL && !pool_is_paused(pool) && pool_is_failing_locked(pool)) {
 		str_copy(failure, failure_size, pool->failure);
 		plan.open = pool_may_open_locked(part, now, &plan);
 	} else if (server == NULL) {
@@ -581,6 +581,10 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 
 	if (UNLIKELY(pool_is_paused(pool))) {
 		*reason = REASON_PAUSE;
+		return CHECKIN_CLOSE;
+	}
+	if (UNLIKELY(server->epoch != atomic_load_explicit(&pool->epoch, memory_order_relaxed))) {
+		*reason = REASON_OBSOLETE;
 		return CHECKIN_CLOSE;
 	}
 	if (UNLIKELY(pool_is_surplus_locked(pool, server))) {
@@ -657,12 +661,12 @@ void pool_travel_ended(struct pool_part *part, const struct server *server)
 
 /* ---- the greeting ---- */
 
-void pool_offer_welcome(struct pool *pool, struct welcome *welcome)
+void pool_offer_welcome(struct pool *pool, struct welcome *welcome, unsigned epoch)
 {
 	bool taken = false;
 
 	lock_acquire(&pool->lock);
-	if (pool->welcome == NULL) {
+	if (pool->welcome == NULL && epoch == atomic_load(&pool->epoch)) {
 		pool->welcome = welcome;
 		taken = true;
 	}
@@ -671,6 +675,18 @@ void pool_offer_welcome(struct pool *pool, struct welcome *welcome)
 		route_tell_parts(pool, ROUTE_TELL_WELCOME, NULL, NULL);
 	else
 		welcome_release(&welcome);
+}
+
+void pool_begin_epoch(struct pool *pool)
+{
+	struct welcome *old;
+
+	lock_acquire(&pool->lock);
+	atomic_fetch_add(&pool->epoch, 1);
+	old = pool->welcome;
+	pool->welcome = NULL;
+	lock_release(&pool->lock);
+	welcome_release(&old);
 }
 
 struct welcome *pool_welcome(struct pool *pool)

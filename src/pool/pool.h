@@ -155,6 +155,7 @@ struct pool {
 	char name[192]; /* db/user, for logs */
 
 	atomic_uint home_count;
+	atomic_uint epoch; /* servers opened in an older one are of no use; changed under lock */
 	_Atomic uint64_t next_lifetime_us; /* no server is closed for its age before this */
 	struct lock lock;
 
@@ -255,8 +256,19 @@ bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64
 /* A server is gone: gives its permit back and serves whom that helps. */
 void pool_permit_give(struct pool_part *part, struct permit *permit);
 
-/* Sets the greeting from a fresh server unless there is one already; takes over the reference. */
-void pool_offer_welcome(struct pool *pool, struct welcome *welcome);
+/*
+ * Sets the greeting from a server that was opened in this epoch, unless there
+ * is one already or the epoch is over; takes over the reference.
+ */
+void pool_offer_welcome(struct pool *pool, struct welcome *welcome, unsigned epoch);
+
+/*
+ * A new epoch: no server that there is now will be handed out once every worker
+ * has marked its own (server->dirty), not even one that is on its way between
+ * two of them; and the greeting comes from the next server that logs in. Any
+ * thread.
+ */
+void pool_begin_epoch(struct pool *pool);
 
 /* The greeting, held for the caller, or NULL. */
 struct welcome *pool_welcome(struct pool *pool);

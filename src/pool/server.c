@@ -348,11 +348,13 @@ const struct stream_ops server_stream_ops = {
 
 /* ---- moving between workers ---- */
 
-/* True when the settings have changed, while it was between workers, so that it is of no use any more. */
+/* True when it has become useless, for a RECONNECT or other settings, while it was between workers. */
 static bool server_is_outdated(const struct server *server)
 {
 	const struct pool_conf *now = server->part->conf;
 
+	if (server->epoch != atomic_load(&server->pool->epoch))
+		return true;
 	if (server->conf == now)
 		return false;
 	return server->conf->db == NULL || now->db == NULL || !conf_db_same_server(server->conf->db, now->db);
@@ -448,6 +450,7 @@ void server_open(struct pool_part *part, struct permit *permit)
 	server->permit = *permit;
 	*permit = (struct permit){ .pool = NULL };
 	server->id = engine_next_id(part->pool->engine);
+	server->epoch = atomic_load(&part->pool->epoch);
 	server->connect_us = server->request_us = loop_now_us(part->worker->ctx.loop);
 	server->stream.fd = -1;
 	track_init(&server->track);

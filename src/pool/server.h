@@ -54,6 +54,7 @@ struct server {
 	struct loop_task task;
 	struct loop_msg msg; /* for the move between workers */
 	uint64_t id;
+	unsigned epoch; /* of the pool, when it was opened */
 	uint64_t connect_us;
 	uint64_t request_us; /* last message */
 	unsigned host_turn;  /* which host of a list it was opened to, modulo their number */

@@ -350,7 +350,7 @@ static void login_make_welcome(struct server *server)
 	welcome->len = len;
 	if (len > 0)
 		memcpy(welcome->bytes, buf_ptr(&login->welcome), len);
-	pool_offer_welcome(server->pool, welcome);
+	pool_offer_welcome(server->pool, welcome, server->epoch);
 }
 
 static bool login_finish(struct server *server)
