@@ -37,6 +37,9 @@ struct actor {
 	unsigned backend; /* which listening socket it came to */
 	unsigned pid;
 	unsigned cancel_pid; /* of a cancel request: whom it is for */
+	char database[32];   /* asked for in the startup packet */
+	unsigned marks;      /* storm: a bit for each console that has asked for its end */
+	bool is_old;         /* storm: it was there before a RECONNECT */
 	bool logged_in;
 	bool is_fixed;    /* answers only what the script says, even when others answer by themselves */
 	char status;      /* of the transaction, as ReadyForQuery tells it */

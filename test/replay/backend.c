@@ -17,6 +17,7 @@ static void backend_name(struct world *world, struct actor *actor, const char *w
 		return;
 	}
 	actor->kind = ACTOR_SERVER;
+	str_copy(actor->database, sizeof(actor->database), strchr(word, '/') + 1);
 	actor->pid = BACKEND_FIRST_PID + world->server_count;
 	str_format(actor->name, sizeof(actor->name), "S%u", ++world->server_count);
 }

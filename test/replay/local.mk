@@ -10,7 +10,7 @@ REPLAY_SOURCES = \
 REPLAY_TESTS = test/replay/replay test/replay/storm
 test_replay_replay_SOURCES = test/replay/replay.c $(REPLAY_SOURCES)
 test_replay_replay_LDADD = $(SLUICE_LIBS)
-test_replay_storm_SOURCES = test/replay/storm.c $(REPLAY_SOURCES)
+test_replay_storm_SOURCES = test/replay/storm.c test/replay/storm.h test/replay/storm_console.c $(REPLAY_SOURCES)
 test_replay_storm_LDADD = $(SLUICE_LIBS)
 
 check_PROGRAMS += $(REPLAY_TESTS)

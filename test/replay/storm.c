@@ -1,7 +1,7 @@
 /*
  * Random events from fixed seeds: which loop takes the next turn, what clients
  * send and in which pieces, when the played PostgreSQL answers, refuses or
- * dies, cancels, pauses, reloads, time. After each turn the invariants of
+ * dies, cancels, time, and what is asked at the console (storm_console.c). After each turn the invariants of
  * check.c are looked at; besides, every client knows what it has asked:
  *
  *     A unit is what one ReadyForQuery ends. Its text carries the number of
@@ -12,6 +12,8 @@
  * In the end all troubles cease, and every client that is still there must get
  * all its answers; or, with every fourth seed, the engine ends as it stands.
  */
+#include "storm.h"
+
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -20,39 +22,11 @@
 #include "core/alloc.h"
 #include "fake.h"
 
-#define STORM_SEEDS       200
-#define STORM_EVENTS      4000
-#define STORM_CLIENTS_MAX 12
-#define STORM_END_ROUNDS  120
+#define STORM_SEEDS      200
+#define STORM_EVENTS     4000
+#define STORM_END_ROUNDS 120
 
-struct storm_client {
-	struct actor *actor;
-	unsigned id;
-	bool greeted;
-	bool in_batch; /* extended messages without their Sync */
-	bool leaves;   /* has sent Terminate */
-	unsigned sent; /* units */
-	unsigned got;
-	struct buf pending; /* what it wants to send */
-};
-
-struct storm {
-	struct world *world;
-	uint64_t seed;
-	unsigned event;
-	struct storm_client clients[STORM_CLIENTS_MAX];
-	unsigned client_count;
-	unsigned next_id;
-	struct actor *canceler; /* one cancel request at a time, so that its target is known */
-	unsigned cancel_id;
-	bool paused;
-	bool trace;
-	bool calm; /* no more troubles */
-};
-
-NORETURN static void storm_fail(const struct storm *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-NORETURN static void storm_fail(const struct storm *s, const char *fmt, ...)
+void storm_fail(const struct storm *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -65,9 +39,7 @@ NORETURN static void storm_fail(const struct storm *s, const char *fmt, ...)
 	_exit(1);
 }
 
-static void storm_trace(const struct storm *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-static void storm_trace(const struct storm *s, const char *fmt, ...)
+void storm_trace(const struct storm *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -81,8 +53,7 @@ static void storm_trace(const struct storm *s, const char *fmt, ...)
 	fflush(stdout);
 }
 
-/* True in n of 100 cases. */
-static bool storm_chance(unsigned n)
+bool storm_chance(unsigned n)
 {
 	return fake_random(100) < n;
 }
@@ -97,16 +68,18 @@ static void storm_set(struct storm *s, const char *section, const char *name, un
 	world_set(s->world, section, name, text);
 }
 
-static void storm_set_dbs(struct storm *s)
+void storm_set_dbs(struct storm *s)
 {
 	char text[128];
 
 	str_format(text, sizeof(text), "port=%u pool_size=%u", 1 + fake_random(2), 1 + fake_random(4));
 	world_set(s->world, "databases", "db", text);
-	if (storm_chance(90))
+	if (storm_chance(90)) {
 		world_set(s->world, "databases", "db2", "pool_size=2");
-	else
-		world_set(s->world, "databases", "db2", NULL);
+		return;
+	}
+	world_set(s->world, "databases", "db2", NULL);
+	s->promise.removed[1] = true;
 }
 
 static void storm_configure(struct storm *s)
@@ -155,12 +128,14 @@ static void storm_connect(struct storm *s)
 	str_format(name, sizeof(name), "c%u", c->id);
 	if (storm_chance(30))
 		params[n++] = "user=v";
-	if (storm_chance(30))
+	c->db = storm_chance(30);
+	if (c->db == 1)
 		params[n++] = "db=db2";
 	if (storm_chance(20))
 		params[n++] = storm_chance(50) ? "application_name=one" : "application_name=two";
 	if (storm_chance(10))
 		params[n++] = "sndbuf=1";
+	c->barred = s->promise.disabled[c->db];
 	c->actor = world_connect(s->world, name, params, n);
 	buf_init(&c->pending, 64 * 1024 * 1024);
 	s->client_count++;
@@ -306,6 +281,8 @@ static void storm_check_message(const struct storm *s, struct storm_client *c, c
 		storm_fail(s, "c%u gets %s as answer to unit %u", c->id, word, c->got);
 	if (word[0] == 'Z' && ++c->got > c->sent)
 		storm_fail(s, "c%u gets one answer more than it asked for", c->id);
+	if (word[0] == 'E')
+		storm_console_check_error(s, c, word);
 }
 
 static void storm_receive(struct storm *s, struct storm_client *c)
@@ -318,6 +295,8 @@ static void storm_receive(struct storm *s, struct storm_client *c)
 		if (!c->greeted)
 			return;
 		storm_trace(s, "c%u is greeted", c->id);
+		if (c->barred)
+			storm_fail(s, "c%u is let in to a database that is disabled", c->id);
 	}
 	while (actor_peek(c->actor, word) > 0) {
 		size_t n = actor_peek(c->actor, word);
@@ -527,34 +506,15 @@ static void storm_cancel_event(struct storm *s)
 
 /* ---- everything else ---- */
 
-static void storm_admin_event(struct storm *s)
+static void storm_listen_event(struct storm *s)
 {
-	switch (fake_random(7)) {
-	case 0:
-	case 1:
-		s->paused = !s->paused;
-		storm_trace(s, s->paused ? "pause" : "resume");
-		engine_set_mode(s->world->engine, s->paused ? ENGINE_PAUSED : ENGINE_ACTIVE);
-		break;
-	case 2:
-		storm_set_dbs(s);
-		storm_trace(s, "reload");
-		if (!world_reload(s->world))
-			abort();
-		break;
-	case 3:
-		storm_trace(s, "listening off");
+	bool on = storm_chance(80);
+
+	storm_trace(s, "listening %s", on ? "on" : "off");
+	for (unsigned i = 1; on && i <= WORLD_BACKENDS; i++)
+		world_listen(s->world, i, true);
+	if (!on)
 		world_listen(s->world, 1 + fake_random(WORLD_BACKENDS), false);
-		break;
-	default:
-		if (s->paused)
-			engine_set_mode(s->world->engine, ENGINE_ACTIVE);
-		s->paused = false;
-		storm_trace(s, "resume, listening on");
-		for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
-			world_listen(s->world, i, true);
-		break;
-	}
 }
 
 static void storm_time_event(struct storm *s)
@@ -576,7 +536,7 @@ static void storm_step(struct storm *s)
 		struct loop *loop = world_loop(s->world, first % count);
 
 		storm_trace(s, "%s turns", loop_name(loop));
-		world_step(s->world, loop);
+		storm_console_step(s, loop);
 	}
 }
 
@@ -604,26 +564,31 @@ static void storm_event(struct storm *s)
 {
 	unsigned dice = fake_random(1000);
 
-	if (dice < 400)
+	if (s->seed % 3 == 0 && storm_chance(6))
+		storm_console_event(s); /* an administrator in panic */
+	if (dice < 390)
 		storm_step(s);
-	else if (dice < 700)
+	else if (dice < 690)
 		storm_client_event(s);
-	else if (dice < 880)
+	else if (dice < 870)
 		storm_server_event(s);
-	else if (dice < 920)
+	else if (dice < 910)
 		backend_accept(s->world);
-	else if (dice < 940)
+	else if (dice < 930)
 		storm_connect(s);
-	else if (dice < 950)
+	else if (dice < 940)
 		storm_cancel(s);
-	else if (dice < 970)
+	else if (dice < 960)
 		storm_cancel_event(s);
-	else if (dice < 974)
-		storm_admin_event(s);
-	else if (dice < 990)
+	else if (dice < 962)
+		storm_listen_event(s);
+	else if (dice < 976)
 		storm_time_event(s);
-	else
+	else if (dice < 980)
 		storm_sweep(s);
+	else
+		storm_console_event(s);
+	storm_console_check(s);
 }
 
 /* ---- the end ---- */
@@ -667,7 +632,7 @@ static void storm_calm_down(struct storm *s)
 	s->calm = true;
 	storm_trace(s, "calm");
 	world->auto_login = world->auto_answer = true;
-	engine_set_mode(world->engine, ENGINE_ACTIVE);
+	storm_console_calm_down(s);
 	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
 		world_listen(world, i, true);
 	storm_finish_requests(s);
@@ -697,6 +662,7 @@ static void storm_end(struct storm *s)
 		storm_forget(s, &s->clients[0]);
 	if (s->canceler != NULL)
 		actor_close(s->canceler);
+	storm_console_end(s);
 	world_run(world);
 	fake_advance(20 * 1000000);
 	world_run(world);

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include "admin/admin.h"
 #include "backend.h"
 #include "check.h"
 #include "core/alloc.h"
@@ -145,6 +146,43 @@ struct world *world_new(uint64_t seed)
 	return world;
 }
 
+/* ---- the program above the engine ---- */
+
+static int world_on_reload(void *ctx)
+{
+	return world_reload(ctx) ? 0 : -E_SYNTAX;
+}
+
+static int world_on_set(void *ctx, const char *key, const char *value)
+{
+	const struct world *world = ctx;
+	struct snapshot *old = engine_snapshot(world->engine);
+	struct conf_error messages;
+	struct conf *conf;
+	int err;
+
+	conf_error_init(&messages);
+	err = conf_set(old->conf, key, value, &conf, &messages);
+	if (err == 0)
+		engine_reload(world->engine, snapshot_new(conf, users_hold(old->users)));
+	conf_error_fini(&messages);
+	snapshot_release(&old);
+	return err;
+}
+
+static void world_on_shutdown(void *ctx, enum engine_shutdown how)
+{
+	const struct world *world = ctx;
+
+	engine_shutdown(world->engine, how);
+}
+
+static const struct admin_ops world_admin_ops = {
+	.reload = world_on_reload,
+	.set = world_on_set,
+	.shutdown = world_on_shutdown,
+};
+
 void world_start(struct world *world)
 {
 	struct snapshot *snap = world_snapshot(world);
@@ -153,7 +191,8 @@ void world_start(struct world *world)
 		exit(1);
 	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
 		world_listen(world, i, true);
-	world->engine = engine_new(snap, NULL);
+	world->engine = engine_new(snap, &admin_engine_ops);
+	world->admin = admin_new(world->engine, &world_admin_ops, world);
 }
 
 void world_free(struct world **worldp)
@@ -163,7 +202,10 @@ void world_free(struct world **worldp)
 	*worldp = NULL;
 	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
 		world_listen(world, i, false);
+	if (world->admin != NULL)
+		admin_stop(world->admin);
 	engine_free(&world->engine);
+	admin_free(&world->admin);
 	for (unsigned i = 0; i < world->actor_count; i++)
 		actor_free(&world->actors[i]);
 	free(world);

@@ -25,6 +25,7 @@ struct world_option {
 
 struct world {
 	struct engine *engine; /* NULL before the start */
+	struct admin *admin;   /* the console; its owner is "user=pgbouncer db=pgbouncer" */
 	struct actor *actors[WORLD_ACTORS_MAX];
 	unsigned actor_count;
 	struct world_option options[WORLD_OPTIONS_MAX];
