@@ -86,12 +86,17 @@ static void control_watch(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 static void control_hup(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
 	struct control *c = arg;
+	struct conf_diff *diff = NULL;
+	struct conf_error err;
 
+	conf_error_init(&err);
 	systemd_notify("RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_mono_us());
 	reload_reopen_log(c->engine);
 	log_info("got SIGHUP, re-reading config");
-	if (reload_run(c->engine) != 0)
+	if (reload_run(c->engine, &diff, &err) != 0)
 		log_warning("the configuration in force was kept");
+	conf_diff_free(&diff);
+	conf_error_fini(&err);
 	systemd_notify("READY=1");
 }
 

@@ -206,10 +206,15 @@ static void main_start_threads(struct engine *engine)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static int main_reload(void *ctx)
+static int main_reload(void *ctx, struct conf_diff **diff, struct conf_error *err)
 {
 	reload_reopen_log(control_engine(ctx));
-	return reload_run(control_engine(ctx));
+	return reload_run(control_engine(ctx), diff, err);
+}
+
+static int main_reload_try(void *ctx, struct conf_diff **diff, struct conf_error *err)
+{
+	return reload_try(control_engine(ctx), diff, err);
 }
 
 static int main_set(void *ctx, const char *key, const char *value)
@@ -224,6 +229,7 @@ static void main_shutdown(void *ctx, enum engine_shutdown how)
 
 static const struct admin_ops main_admin_ops = {
 	.reload = main_reload,
+	.reload_try = main_reload_try,
 	.set = main_set,
 	.shutdown = main_shutdown,
 };

@@ -1,12 +1,24 @@
 /*
  * The configuration is one snapshot: the ini file with the list of users that
- * it names. A reload builds a whole new one beside the old and swaps them only
- * when everything could be read, so a bad file changes nothing.
+ * it names. A reload is a transaction in three steps:
+ *
+ *     plan     reads and checks the files, and compares them with what is in
+ *              force: a new snapshot and the list of what it changes, with the
+ *              connections that this touches
+ *     apply    hands the snapshot to the engine
+ *     report   the list, for the log and for whoever asked
+ *
+ * A bad file ends it in the first step, and nothing has changed. A dry run is
+ * the same without the second.
+ *
+ * The list of users is a file of its own, and read again only when it was
+ * written since. One that is not there any more leaves the users as they are.
  */
 #include "reload.h"
 
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/registry_walk.h"
 
 static struct {
 	bool quiet;
@@ -37,11 +49,10 @@ void reload_set_cli(bool quiet, int verbose)
 	log_configure(&setup);
 }
 
-static void reload_log_messages(struct conf_error *err)
+static void reload_log_messages(const struct conf_error *err)
 {
 	for (size_t i = 0; i < err->count; i++)
 		log_write(err->messages[i].level, "%s", err->messages[i].text);
-	conf_error_fini(err);
 }
 
 /* What the file leaves open the command line says; then a word about what was read. */
@@ -57,23 +68,32 @@ static void reload_complete(struct conf *conf)
 }
 
 /*
- * The list of users of a configuration. A list that was never there does not
- * stand in the way of a reload: it is reported, and stays empty.
+ * The list of users of a configuration; `old` is the one in force, NULL at the
+ * start. A file that cannot be read leaves that in force. Of a broken file the
+ * entries before the fault count, as with PgBouncer.
  */
-static int reload_users(const struct conf *conf, const struct users *old, struct users **out)
+static struct users *reload_users(const struct conf *conf, struct users *old)
 {
+	struct users *users;
 	char text[512];
 	int err;
 
-	if (conf->auth_file == NULL || conf->auth_file[0] == '\0') {
-		*out = users_new_empty();
-		return 0;
-	}
-	err = users_load(conf->auth_file, out, text, sizeof(text));
+	if (conf->auth_file == NULL || conf->auth_file[0] == '\0')
+		return users_new_empty();
+	if (old != NULL && users_is_current(old, conf->auth_file))
+		return users_hold(old);
+	err = users_load(conf->auth_file, &users, text, sizeof(text));
 	if (err == 0)
-		return 0;
+		return users;
 	log_error("%s", text);
-	return err == -E_IO && (old == NULL || users_count(old) == 0) ? 0 : err;
+	if (err == -E_SYNTAX) {
+		log_warning("going on with the %zu users before the fault", users_count(users));
+	} else if (old != NULL && users_count(old) > 0) {
+		log_warning("going on with the %zu users that were read before", users_count(old));
+		users_release(&users);
+		users = users_hold(old);
+	}
+	return users;
 }
 
 /* False, with a word in the log, when serving this configuration would break what it promises. */
@@ -96,20 +116,17 @@ bool reload_can_start(const struct snapshot *snap)
 struct snapshot *reload_first(const char *path)
 {
 	struct conf_error messages;
-	struct users *users;
 	struct conf *conf;
 	int err;
 
 	conf_error_init(&messages);
 	err = conf_load(path, &conf, &messages);
 	reload_log_messages(&messages);
+	conf_error_fini(&messages);
 	if (err != 0)
 		return NULL;
 	reload_complete(conf);
-	/* at the start the entries before a fault are better than no service */
-	if (reload_users(conf, NULL, &users) != 0)
-		log_warning("going on with the %zu users before the fault", users_count(users));
-	return snapshot_new(conf, users);
+	return snapshot_new(conf, reload_users(conf, NULL));
 }
 
 void reload_reopen_log(struct engine *engine)
@@ -120,34 +137,119 @@ void reload_reopen_log(struct engine *engine)
 	snapshot_release(&snap);
 }
 
-int reload_run(struct engine *engine)
-{
-	struct snapshot *old = engine_snapshot(engine);
-	struct snapshot *snap = NULL;
-	struct users *users = NULL;
-	struct conf *conf = NULL;
-	struct conf_error messages;
-	int err;
+/* ---- the transaction ---- */
 
-	conf_error_init(&messages);
-	err = conf_reload(old->conf, &conf, &messages);
-	reload_log_messages(&messages);
-	if (err == 0 && !reload_can_serve(conf))
-		err = -E_UNSUPPORTED;
-	if (err == 0)
-		err = reload_users(conf, old->users, &users);
-	if (err != 0) {
-		log_warning("config file loading failed");
-		users_release(&users);
-		conf_release(&conf);
-	} else {
-		reload_complete(conf);
-		snap = snapshot_new(conf, users);
-		reload_apply_log(conf, false);
-		engine_reload(engine, snap);
+/* What would follow the snapshot in force. */
+struct reload_plan {
+	struct snapshot *old;
+	struct conf *conf;
+	struct users *users;
+	struct conf_diff *diff;
+};
+
+static void reload_on_user_cb(void *ctx, enum users_change change, const char *name)
+{
+	static const enum conf_change_action actions[] = {
+		[USERS_ADDED] = CONF_CHANGE_ADD,
+		[USERS_CHANGED] = CONF_CHANGE_CHANGE,
+		[USERS_REMOVED] = CONF_CHANGE_REMOVE,
+	};
+
+	conf_diff_add(ctx, CONF_CHANGE_LOGIN, actions[change], CONF_EFFECT_NOW, name, "");
+}
+
+static void reload_on_touched_cb(void *ctx, const char *database, unsigned servers, unsigned clients)
+{
+	conf_diff_touch(ctx, database, servers, clients);
+}
+
+static void reload_plan_fini(struct reload_plan *plan)
+{
+	snapshot_release(&plan->old);
+	conf_release(&plan->conf);
+	users_release(&plan->users);
+	conf_diff_free(&plan->diff);
+}
+
+/* On an error the plan is empty, the log says why and so does `err`. */
+static int reload_plan(struct engine *engine, struct reload_plan *plan, struct conf_error *err)
+{
+	const char *setting;
+	int rc;
+
+	*plan = (struct reload_plan){ .old = engine_snapshot(engine) };
+	rc = conf_reload(plan->old->conf, &plan->conf, err);
+	reload_log_messages(err);
+	if (rc == 0 && !reload_can_serve(plan->conf)) {
+		setting = conf_demands_tls(plan->conf);
+		conf_error_set(err, "set it to prefer or less", "%s demands TLS", setting);
+		rc = -E_UNSUPPORTED;
 	}
-	snapshot_release(&old);
-	return err;
+	if (rc != 0) {
+		reload_plan_fini(plan);
+		return rc;
+	}
+	reload_complete(plan->conf);
+	plan->users = reload_users(plan->conf, plan->old->users);
+	plan->diff = conf_diff_new(plan->old->conf, plan->conf);
+	users_compare(plan->old->users, plan->users, reload_on_user_cb, plan->diff);
+	registry_touched_by(engine, plan->old->conf, plan->conf, reload_on_touched_cb, plan->diff);
+	return 0;
+}
+
+/* Longest line of the report in the log. */
+#define RELOAD_LINE_SIZE (CONF_DETAIL_SIZE + 256)
+
+static void reload_log_diff(const struct conf_diff *diff)
+{
+	char line[RELOAD_LINE_SIZE];
+
+	for (size_t i = 0; i < diff->count; i++) {
+		const struct conf_change *change = &diff->changes[i];
+
+		if (change->effect == CONF_EFFECT_RESTART) {
+			log_warning("parameter %s takes effect at a restart only: %s", change->name, change->detail);
+		} else if (log_is_on(LOG_LVL_DEBUG)) {
+			conf_change_describe(change, line, sizeof(line));
+			log_debug("reload: %s", line);
+		}
+	}
+	conf_diff_summarize(diff, line, sizeof(line));
+	log_info("reload: %s", line);
+}
+
+int reload_run(struct engine *engine, struct conf_diff **diff, struct conf_error *err)
+{
+	struct reload_plan plan;
+	int rc = reload_plan(engine, &plan, err);
+
+	if (rc != 0) {
+		log_warning("config file loading failed");
+		return rc;
+	}
+	conf_keep_started(plan.conf, plan.old->conf);
+	reload_apply_log(plan.conf, false);
+	reload_log_diff(plan.diff);
+	engine_reload(engine, snapshot_new(plan.conf, plan.users));
+	plan.conf = NULL;
+	plan.users = NULL;
+	*diff = plan.diff;
+	plan.diff = NULL;
+	reload_plan_fini(&plan);
+	return 0;
+}
+
+int reload_try(struct engine *engine, struct conf_diff **diff, struct conf_error *err)
+{
+	struct reload_plan plan;
+	int rc = reload_plan(engine, &plan, err);
+
+	if (rc != 0)
+		return rc;
+	*diff = plan.diff;
+	plan.diff = NULL;
+	reload_plan_fini(&plan);
+	return 0;
 }
 
 int reload_set(struct engine *engine, const char *key, const char *value)
@@ -161,6 +263,7 @@ int reload_set(struct engine *engine, const char *key, const char *value)
 	conf_error_init(&messages);
 	err = conf_set(old->conf, key, value, &conf, &messages);
 	reload_log_messages(&messages);
+	conf_error_fini(&messages);
 	if (err == 0 && !reload_can_serve(conf)) {
 		conf_release(&conf);
 		err = -E_UNSUPPORTED;

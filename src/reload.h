@@ -5,6 +5,7 @@
 #ifndef PGSLUICE_RELOAD_H
 #define PGSLUICE_RELOAD_H
 
+#include "conf/conf_diff.h"
 #include "core/base.h"
 #include "pool/engine.h"
 
@@ -27,10 +28,16 @@ void reload_apply_log(const struct conf *conf, bool required);
 void reload_reopen_log(struct engine *engine);
 
 /*
- * Loads again and hands the result to the engine. When anything is wrong,
- * nothing changes, the log says what, and the result is -E_*.
+ * Loads again and hands the result to the engine. Returns 0 and what has
+ * changed in *diff, to be freed by the caller, with the connections that it
+ * touches. When anything is wrong nothing changes: then the result is -E_*,
+ * the log says all that is wrong, and `err` (initialised by the caller, who
+ * also gives it back) has the first of it.
  */
-int reload_run(struct engine *engine) MUSTCHECK;
+int reload_run(struct engine *engine, struct conf_diff **diff, struct conf_error *err) MUSTCHECK;
+
+/* RELOAD DRY RUN: the same, but nothing changes in any case. */
+int reload_try(struct engine *engine, struct conf_diff **diff, struct conf_error *err) MUSTCHECK;
 
 /* SET: changes one setting until the next reload. 0, or -E_* after a line in the log. */
 int reload_set(struct engine *engine, const char *key, const char *value) MUSTCHECK;

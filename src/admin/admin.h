@@ -5,15 +5,21 @@
 #ifndef PGSLUICE_ADMIN_ADMIN_H
 #define PGSLUICE_ADMIN_ADMIN_H
 
+#include "conf/conf_diff.h"
 #include "pool/engine.h"
 
 struct admin;
 
 /* What the console asks of the program above it. */
 struct admin_ops {
-	/* RELOAD: 0, or -E_* when nothing has changed; the log says why. */
-	int (*reload)(void *ctx);
-	/* SET key = value; as above. */
+	/*
+	 * RELOAD: 0 and what has changed, to be freed by the console; or -E_*
+	 * when nothing has, and why, in the log and in the initialised `err`.
+	 */
+	int (*reload)(void *ctx, struct conf_diff **diff, struct conf_error *err);
+	/* RELOAD DRY RUN: the same, but nothing changes. */
+	int (*reload_try)(void *ctx, struct conf_diff **diff, struct conf_error *err);
+	/* SET key = value: 0, or -E_* when nothing has changed; the log says why. */
 	int (*set)(void *ctx, const char *key, const char *value);
 	/* SHUTDOWN. */
 	void (*shutdown)(void *ctx, enum engine_shutdown how);

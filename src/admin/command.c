@@ -12,7 +12,7 @@
 #define COMMAND_TABLE(X)                                                                                     \
 	X(SHOW, STATS, SHOW, show_run, NULL)                                                                 \
 	X(SET, ADMIN, SET, ctl_set, "SET key = arg")                                                         \
-	X(RELOAD, ADMIN, NONE, ctl_reload, "RELOAD")                                                         \
+	X(RELOAD, ADMIN, DRY_RUN, ctl_reload, "RELOAD")                                                      \
 	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]")                                                       \
 	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]")                                                    \
 	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>")                                              \
@@ -65,9 +65,13 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 {
 	if ((cmd->form == SQL_SET) != (command->arg == COMMAND_ARG_SET))
 		return false;
+	if (cmd->form == SQL_DRY_RUN && command->arg != COMMAND_ARG_DRY_RUN)
+		return false;
 	switch (command->arg) {
 	case COMMAND_ARG_NONE:
 		return cmd->arg[0] == '\0';
+	case COMMAND_ARG_DRY_RUN:
+		return cmd->arg[0] == '\0' || cmd->form == SQL_DRY_RUN;
 	case COMMAND_ARG_SHUTDOWN:
 		return cmd->arg[0] == '\0' || strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ||
 		       strcasecmp(cmd->arg, "WAIT_FOR_CLIENTS") == 0;
@@ -103,7 +107,9 @@ static void command_log(const struct command *command, const struct sql_cmd *cmd
 {
 	if (command->arg == COMMAND_ARG_SHOW || command_sets_fake(command, cmd))
 		return;
-	if (cmd->arg[0] == '\0')
+	if (cmd->form == SQL_DRY_RUN)
+		log_info("%s DRY RUN command issued", command->name);
+	else if (cmd->arg[0] == '\0')
 		log_info("%s command issued", command->name);
 	else
 		log_info("%s '%s' command issued", command->name, cmd->arg);
@@ -118,7 +124,11 @@ const struct show_table *command_result(struct slice text)
 	if (sql_parse(text, &cmd) != 0)
 		return NULL;
 	command = command_find(cmd.cmd);
-	if (command == NULL || command->arg != COMMAND_ARG_SHOW || !command_arg_fits(command, &cmd))
+	if (command == NULL || !command_arg_fits(command, &cmd))
+		return NULL;
+	if (cmd.form == SQL_DRY_RUN)
+		return &ctl_reload_changes;
+	if (command->arg != COMMAND_ARG_SHOW)
 		return NULL;
 	table = show_find(cmd.arg);
 	return table->columns == NULL ? NULL : table;

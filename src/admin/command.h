@@ -17,6 +17,7 @@ enum command_right {
 /* What a command may be followed by. */
 enum command_arg {
 	COMMAND_ARG_NONE,     /* nothing */
+	COMMAND_ARG_DRY_RUN,  /* nothing, or DRY RUN */
 	COMMAND_ARG_DB,       /* nothing, or a database */
 	COMMAND_ARG_NEED_DB,  /* a database */
 	COMMAND_ARG_ID,       /* a number */
@@ -44,6 +45,9 @@ const struct show_table *command_result(struct slice text);
 
 /* The i-th command, NULL behind the last. */
 const struct command *command_at(size_t i);
+
+/* Answers with the tag when every loop has worked on what it was sent before. */
+void ctl_answer_after_all_loops(struct console *console, const char *tag);
 
 /* Handlers that stand in other files. */
 void ctl_set(struct console *console, const struct command *command, const struct sql_cmd *cmd);

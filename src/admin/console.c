@@ -213,9 +213,24 @@ void console_finish_error(struct console *c, const char *sqlstate, const char *f
 	console_finish(c);
 }
 
-void console_finish_error_as(struct console *c, const char *sqlstate, const char *text)
+void console_finish_error_as(struct console *c, const char *sqlstate, const char *text, const char *detail,
+			     const char *hint)
 {
-	console_add_error(c, "ERROR", sqlstate, text, true);
+	struct snapshot *snap = engine_snapshot(c->admin->engine);
+	const struct build_report report = {
+		.severity = slice_of("ERROR"),
+		.sqlstate = slice_of(sqlstate),
+		.message = slice_of(text),
+		.detail = slice_of(detail),
+		.hint = slice_of(hint),
+		.full_fields = snap->conf->error_style == CONF_ERROR_POSTGRES,
+	};
+	char who[320];
+
+	console_describe(c, who, sizeof(who));
+	log_error("%s %s", who, text);
+	console_note(c, build_error(&c->reply, &report));
+	snapshot_release(&snap);
 	c->skip_to_sync = c->in_execute;
 	console_finish(c);
 }

@@ -86,8 +86,9 @@ void console_finish_tag(struct console *console, const char *tag);
  */
 void console_finish_error(struct console *console, const char *sqlstate, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* The same with a state that is shown in every style. */
-void console_finish_error_as(struct console *console, const char *sqlstate, const char *text);
+/* The same with a state that is shown in every style; detail and hint (may be NULL) are where error_style has them. */
+void console_finish_error_as(struct console *console, const char *sqlstate, const char *text, const char *detail,
+			     const char *hint);
 
 /* Remembers that a message of the reply could not be built; err is 0 or -E_*. */
 void console_note(struct console *console, int err);

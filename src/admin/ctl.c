@@ -95,7 +95,7 @@ static void ctl_then_wait_paused(struct console *c, struct db *db, const char *t
 	admin_wait(c, db == NULL ? CONSOLE_WAIT_PAUSED : CONSOLE_WAIT_PAUSED_DB, db);
 }
 
-static void ctl_answer_after_all_loops(struct console *c, const char *tag)
+void ctl_answer_after_all_loops(struct console *c, const char *tag)
 {
 	ctl_after_all_loops(c, ctl_then_answer, NULL, tag);
 }
@@ -156,16 +156,6 @@ void ctl_set(struct console *c, const struct command *command UNUSED, const stru
 	}
 	str_format(tag, sizeof(tag), "SET %s=%s", cmd->arg, cmd->value);
 	ctl_answer_after_all_loops(c, tag);
-}
-
-void ctl_reload(struct console *c, const struct command *command, const struct sql_cmd *cmd UNUSED)
-{
-	struct admin *a = c->admin;
-
-	if (a->ops->reload(a->ctx) != 0)
-		console_finish_error_as(c, "F0000", "RELOAD failed, see logs for additional details");
-	else
-		ctl_answer_after_all_loops(c, command->name);
 }
 
 /* ---- pausing ---- */

@@ -3,6 +3,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/command.c src/admin/command.h \
 	src/admin/console.c src/admin/console.h \
 	src/admin/ctl.c \
+	src/admin/ctl_reload.c \
 	src/admin/extended.c src/admin/extended.h \
 	src/admin/show.c src/admin/show.h \
 	src/admin/show_conf.c \

@@ -267,6 +267,12 @@ static void show_send_row(struct console *c, const struct show_table *table, con
 	console_note(c, build_data_row(&c->reply, values, table->column_count));
 }
 
+void show_send_rows(struct console *c, const struct show_table *table, const struct show_rows *rows)
+{
+	for (size_t i = 0; i < rows->count; i++)
+		show_send_row(c, table, show_row(rows, i));
+}
+
 /* The last step; the session may be gone. */
 static void show_complete(void *arg)
 {
@@ -277,8 +283,7 @@ static void show_complete(void *arg)
 		show->table->fill(show);
 		if (!c->in_execute)
 			show_send_columns(c, show->table, NULL);
-		for (size_t i = 0; i < show->rows.count; i++)
-			show_send_row(c, show->table, show_row(&show->rows, i));
+		show_send_rows(c, show->table, &show->rows);
 		console_finish_tag(c, "SHOW");
 	}
 	for (unsigned i = 0; i < show->part_count; i++)

@@ -84,6 +84,12 @@ bool show_is_fake_variable(const char *name);
 /* Adds the description of a table's columns to the reply; formats NULL: all text. */
 void show_send_columns(struct console *console, const struct show_table *table, const struct show_formats *formats);
 
+/* Adds rows to the reply, in the formats that the command that runs was asked for. */
+void show_send_rows(struct console *console, const struct show_table *table, const struct show_rows *rows);
+
+/* Gives back what the rows hold. */
+void show_free_rows(struct show_rows *rows);
+
 /* A new row, all zero; valid until the next one is added. */
 void *show_add_row(struct show_rows *rows);
 /* The i-th row. */
@@ -106,5 +112,8 @@ extern const struct show_table show_databases, show_users, show_config, show_lis
 	show_peers, show_peer_pools, show_dns_hosts, show_dns_zones;
 extern const struct show_table show_pools, show_clients, show_servers, show_sockets, show_active_sockets;
 extern const struct show_table show_stats, show_stats_totals, show_stats_averages, show_totals;
+
+/* What RELOAD DRY RUN returns. */
+extern const struct show_table ctl_reload_changes;
 
 #endif

@@ -21,6 +21,7 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 #include "core/alloc.h"
 
@@ -44,6 +45,8 @@ struct users {
 	struct users_entry *by_name; /* uthash */
 	struct users_entry **sorted; /* count entries */
 	size_t count;
+	bool has_stamp;
+	struct stat stamp; /* of the file when it was read */
 };
 
 /* The reader's place in the text. */
@@ -126,7 +129,7 @@ static void users_put(struct users *u, struct slice name, struct slice secret)
 		users_entry_free(old);
 }
 
-static int users_compare(const void *a, const void *b)
+static int users_compare_name(const void *a, const void *b)
 {
 	const struct users_entry *const *x = a;
 	const struct users_entry *const *y = b;
@@ -144,7 +147,7 @@ static void users_sort(struct users *u)
 	HASH_ITER (hh, u->by_name, e, next)
 		u->sorted[u->count++] = e;
 	if (u->count > 0)
-		qsort(u->sorted, u->count, sizeof(u->sorted[0]), users_compare);
+		qsort(u->sorted, u->count, sizeof(u->sorted[0]), users_compare_name);
 }
 
 static void users_advance(struct users_cursor *c)
@@ -287,9 +290,12 @@ static int users_read_file(int fd, char **text, size_t *len, size_t *size)
 int users_load(const char *path, struct users **out, char *err, size_t errsize)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat stamp;
 	char *text = NULL;
 	size_t len = 0;
 	size_t size = 0;
+	bool has_stamp =
+		fd >= 0 && fstat(fd, &stamp) == 0; /* before reading: what is written meanwhile is seen later */
 	int rc = fd < 0 ? -E_IO : users_read_file(fd, &text, &len, &size);
 
 	if (rc == 0) {
@@ -297,13 +303,54 @@ int users_load(const char *path, struct users **out, char *err, size_t errsize)
 	} else {
 		str_format(err, errsize, "could not %s auth_file %s: %m", fd < 0 ? "open" : "read", path);
 		*out = users_new_empty();
+		has_stamp = false;
 	}
+	(*out)->has_stamp = has_stamp;
+	if (has_stamp)
+		(*out)->stamp = stamp;
 	if (fd >= 0)
 		close(fd);
 	if (text != NULL)
 		mem_wipe(text, len);
 	free(text);
 	return rc;
+}
+
+bool users_is_current(const struct users *u, const char *path)
+{
+	struct stat now;
+
+	CHECK_OBJ(u, USERS_MAGIC);
+	return u->has_stamp && stat(path, &now) == 0 && now.st_dev == u->stamp.st_dev &&
+	       now.st_ino == u->stamp.st_ino && now.st_mode == u->stamp.st_mode && now.st_uid == u->stamp.st_uid &&
+	       now.st_gid == u->stamp.st_gid && now.st_size == u->stamp.st_size &&
+	       now.st_mtim.tv_sec == u->stamp.st_mtim.tv_sec && now.st_mtim.tv_nsec == u->stamp.st_mtim.tv_nsec;
+}
+
+void users_compare(const struct users *old, const struct users *fresh,
+		   void (*fn)(void *ctx, enum users_change change, const char *name), void *ctx)
+{
+	size_t i = 0;
+	size_t j = 0;
+
+	CHECK_OBJ(old, USERS_MAGIC);
+	CHECK_OBJ(fresh, USERS_MAGIC);
+	if (old == fresh)
+		return;
+	while (i < old->count || j < fresh->count) {
+		const struct user *a = i < old->count ? users_at(old, i) : NULL;
+		const struct user *b = j < fresh->count ? users_at(fresh, j) : NULL;
+		int order = a == NULL ? 1 : b == NULL ? -1 : strcmp(a->name, b->name);
+
+		if (order < 0)
+			fn(ctx, USERS_REMOVED, a->name);
+		else if (order > 0)
+			fn(ctx, USERS_ADDED, b->name);
+		else if (!slice_eq(secret_slice(&a->secret), secret_slice(&b->secret)))
+			fn(ctx, USERS_CHANGED, a->name);
+		i += order <= 0;
+		j += order >= 0;
+	}
 }
 
 const struct user *users_find(const struct users *u, const char *name)

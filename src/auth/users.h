@@ -32,6 +32,19 @@ int users_load(const char *path, struct users **out, char *err, size_t errsize) 
 /* The same from memory; `name` stands for the file in errors. */
 int users_parse(struct slice text, const char *name, struct users **out, char *err, size_t errsize) MUSTCHECK;
 
+/*
+ * True when the file of that name is the one that this table was read from, and
+ * has not been written since: same inode, owner, mode, time and size.
+ */
+bool users_is_current(const struct users *u, const char *path);
+
+/* How a user of one table differs from that of another. */
+enum users_change { USERS_ADDED, USERS_CHANGED, USERS_REMOVED };
+
+/* Calls fn for each user that only one of the tables has or whose secret differs, sorted by name. */
+void users_compare(const struct users *old, const struct users *fresh,
+		   void (*fn)(void *ctx, enum users_change change, const char *name), void *ctx);
+
 /* A table without users. */
 struct users *users_new_empty(void) MUSTCHECK;
 

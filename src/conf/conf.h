@@ -176,6 +176,15 @@ void conf_error_init(struct conf_error *err);
 /* Frees what it holds; it may be used again. */
 void conf_error_fini(struct conf_error *err);
 
+/* Adds a line for the log. */
+void conf_error_log(struct conf_error *err, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/*
+ * Records what is wrong, and what would be right in `hint` (may be NULL, is
+ * copied), unless an earlier error stands there. Adds no line for the log.
+ */
+void conf_error_set(struct conf_error *err, const char *hint, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
 /* ---- loading ---- */
 
 /*
@@ -197,10 +206,15 @@ int conf_load_from(conf_read_file read_file, void *ctx, const char *path, struct
 		   struct conf_error *err) MUSTCHECK;
 
 /*
- * Loads old->conffile again. Settings that need a restart keep the value of
- * `old`; a message names each whose file value differs. Errors as conf_load().
+ * Loads old->conffile, for a process that runs with `old`. A file of another
+ * profile is an error: what differs most between the profiles cannot change
+ * while connections are served. Nothing is taken from `old` yet, so that the
+ * two can be compared; see conf_keep_started(). Errors as conf_load().
  */
 int conf_reload(const struct conf *old, struct conf **out, struct conf_error *err) MUSTCHECK;
+
+/* Gives settings that need a restart the value they have in `old`. Before `fresh` is shared. */
+void conf_keep_started(struct conf *fresh, const struct conf *old);
 
 /*
  * SET: a copy of `old` with one setting changed, held once. A setting that needs

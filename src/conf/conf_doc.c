@@ -84,6 +84,8 @@ static const char *conf_doc_state(unsigned flags)
 		return "not yet effective";
 	if ((flags & CONF_F_NOOP) != 0)
 		return "no effect";
+	if ((flags & CONF_F_RECYCLE) != 0)
+		return "reload, with new server connections";
 	return (flags & CONF_F_RESTART) != 0 ? "restart" : "reload";
 }
 

@@ -356,6 +356,34 @@ void conf_entry_fini_peer(struct conf_peer *peer)
 	conf_entry_fini(peer, CONF_ENTRY_PEER);
 }
 
+static bool conf_entry_same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_key *key)
+{
+	const void *x = conf_entry_field(a, key);
+	const void *y = conf_entry_field(b, key);
+
+	switch (key->type) {
+	case CONF_ENTRY_STR:
+		return conf_entry_same_text(*(char *const *)x, *(char *const *)y);
+	case CONF_ENTRY_HOSTS:
+		return conf_entry_same_text(((const struct conf_list *)x)->text, ((const struct conf_list *)y)->text);
+	case CONF_ENTRY_SECS0:
+	case CONF_ENTRY_SECS:
+		return *(const uint64_t *)x == *(const uint64_t *)y;
+	case CONF_ENTRY_PORT:
+	case CONF_ENTRY_SIZE:
+	case CONF_ENTRY_LIMIT:
+	case CONF_ENTRY_MODE:
+	case CONF_ENTRY_BALANCE:
+		return *(const int *)x == *(const int *)y;
+	}
+	UNREACHABLE();
+}
+
 char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 {
 	const void *field = conf_entry_field(entry, key);

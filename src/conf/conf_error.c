@@ -66,6 +66,24 @@ void conf_error_place(struct conf_error *err, const char *file, unsigned line)
 	err->line = line;
 }
 
+void conf_error_take(struct conf_error *err, struct conf_error *from)
+{
+	if (from->count > 0) {
+		err->messages = xrealloc(err->messages, (err->count + from->count) * sizeof(*err->messages));
+		memcpy(err->messages + err->count, from->messages, from->count * sizeof(*err->messages));
+		err->count += from->count;
+		from->count = 0;
+	}
+	if (err->what == NULL && from->what != NULL) {
+		err->what = from->what;
+		err->hint = from->hint;
+		err->file = from->file;
+		err->line = from->line;
+		from->what = from->hint = from->file = NULL;
+	}
+	conf_error_fini(from);
+}
+
 #define CONF_NEAREST_MAX 48 /* longer words have no namesake */
 
 static unsigned conf_error_min3(unsigned a, unsigned b, unsigned c)

@@ -22,17 +22,11 @@ extern const char *const conf_profile_names[CONF_PROFILE_COUNT];
 
 /* ---- conf_error.c ---- */
 
-/* Adds a line for the log. */
-void conf_error_log(struct conf_error *err, enum log_level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-/*
- * Records what is wrong, and what would be right in `hint` (may be NULL, is
- * copied), unless an earlier error stands there. Adds no line for the log.
- */
-void conf_error_set(struct conf_error *err, const char *hint, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
 /* Where the error recorded last is, unless that is known already. */
 void conf_error_place(struct conf_error *err, const char *file, unsigned line);
+
+/* Moves the lines for the log to `err`, and the error unless it has one already. `from` is empty afterwards. */
+void conf_error_take(struct conf_error *err, struct conf_error *from);
 
 /*
  * The name of a list that is most like `word`, for "did you mean"; NULL when
@@ -145,6 +139,8 @@ void conf_entry_fini_peer(struct conf_peer *peer);
 
 /* The value of a key as in the file, a secret as "****"; NULL when it is not set. `entry` is the struct. */
 char *conf_entry_text(const void *entry, const struct conf_entry_key *key) MUSTCHECK;
+/* Whether two entries of one kind agree in that key. */
+bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_key *key);
 
 /* ---- conf_names.c: the arrays of entries ---- */
 

@@ -1,9 +1,9 @@
 /*
  * From a file to a snapshot. The whole file with all it includes is read into a
  * snapshot that nobody else knows; only when every line is good is it handed
- * out. Each main header, [pgbouncer] or [pgsluice], puts all settings back to
- * that profile's defaults: that is what PgBouncer does, and files with includes
- * depend on it.
+ * out. A bad line does not end the reading, so that one attempt shows all that
+ * is wrong; bad syntax does, as what follows could mean anything. Each main header, [pgbouncer] or [pgsluice], puts all
+ * settings back to that profile's defaults: that is what PgBouncer does, and files with includes depend on it.
  *
  * Messages keep PgBouncer's words where PgBouncer has a line for the case. What
  * would be right comes last, in one line that begins with "hint: ". Values that
@@ -16,7 +16,10 @@
 #include "conf/ini.h"
 #include "core/alloc.h"
 
-#define CONF_MAX_FILE (256UL * 1024 * 1024)
+#define CONF_MAX_FILE   (256UL * 1024 * 1024)
+
+/* Bad lines that are reported; the next one ends the reading. */
+#define CONF_MAX_FAULTS 20
 
 enum conf_section {
 	CONF_SECTION_NONE,
@@ -24,13 +27,16 @@ enum conf_section {
 	CONF_SECTION_DATABASES,
 	CONF_SECTION_USERS,
 	CONF_SECTION_PEERS,
+	CONF_SECTION_UNKNOWN, /* the header was bad; its keys are skipped */
 };
 
 struct conf_loader {
 	struct conf *conf; /* NULL until the first main header */
 	struct conf_names *names;
-	struct conf_error *err;
+	struct conf_error *err; /* of the line that is read, while one is; else of the whole load */
 	enum conf_section section;
+	unsigned fault_count;
+	int first_rc; /* of the first bad line */
 	conf_read_file read_file;
 	void *read_ctx;
 };
@@ -40,6 +46,7 @@ struct conf_loader {
 static int conf_load_bad_section(struct conf_loader *l, const char *name, const char *hint)
 {
 	conf_error_set(l->err, hint, "invalid section \"%s\"", name);
+	l->section = CONF_SECTION_UNKNOWN;
 	return -E_SYNTAX;
 }
 
@@ -165,6 +172,8 @@ static int conf_load_entry(struct conf_loader *l, const char *key, const char *v
 		return conf_load_user(l, key, value);
 	case CONF_SECTION_PEERS:
 		return conf_load_peer(l, key, value);
+	case CONF_SECTION_UNKNOWN:
+		return 0;
 	case CONF_SECTION_NONE:
 		break;
 	}
@@ -199,9 +208,9 @@ static char *conf_load_printable(const struct conf_loader *l, const struct conf_
 	return text;
 }
 
-static int conf_load_on_item_cb(void *ctx, const struct conf_ini_item *item)
+/* One line of the file; what there is to say about it goes to l->err. */
+static int conf_load_item(struct conf_loader *l, const struct conf_ini_item *item)
 {
-	struct conf_loader *l = ctx;
 	char *text;
 	int rc;
 
@@ -220,9 +229,31 @@ static int conf_load_on_item_cb(void *ctx, const struct conf_ini_item *item)
 			free(text);
 		}
 	}
-	if (rc < 0)
+	if (rc < 0) {
 		conf_error_place(l->err, item->file, item->line);
+		if (l->err->hint != NULL)
+			conf_error_log(l->err, LOG_LVL_ERROR, "hint: %s", l->err->hint);
+	}
 	return rc;
+}
+
+static int conf_load_on_item_cb(void *ctx, const struct conf_ini_item *item)
+{
+	struct conf_loader *l = ctx;
+	struct conf_error *all = l->err;
+	struct conf_error err;
+	int rc;
+
+	conf_error_init(&err);
+	l->err = &err;
+	rc = conf_load_item(l, item);
+	l->err = all;
+	conf_error_take(all, &err);
+	if (rc == 0)
+		return 0;
+	if (l->first_rc == 0)
+		l->first_rc = rc;
+	return ++l->fault_count < CONF_MAX_FAULTS ? 1 : rc;
 }
 
 static void conf_load_on_error_cb(void *ctx, const char *file, unsigned line, const char *what, const char *hint)
@@ -233,6 +264,8 @@ static void conf_load_on_error_cb(void *ctx, const char *file, unsigned line, co
 		conf_error_log(l->err, LOG_LVL_ERROR, "%s", what);
 	else
 		conf_error_log(l->err, LOG_LVL_ERROR, "%s (%s:%u), stopping loading", what, file, line);
+	if (hint != NULL)
+		conf_error_log(l->err, LOG_LVL_ERROR, "hint: %s", hint);
 	conf_error_set(l->err, hint, "%s", what);
 	conf_error_place(l->err, file, line);
 }
@@ -287,6 +320,7 @@ static int conf_load_finish(struct conf_loader *l, const char *path)
 		conf_error_log(l->err, LOG_LVL_ERROR, "main section missing from config file");
 		conf_error_set(l->err, "add a section [pgbouncer] or [pgsluice]", "main section missing");
 		conf_error_place(l->err, path, 0);
+		conf_error_log(l->err, LOG_LVL_ERROR, "hint: %s", l->err->hint);
 		return -E_SYNTAX;
 	}
 	conf_names_sort(l->names);
@@ -310,12 +344,12 @@ int conf_load_from(conf_read_file read_file, void *ctx, const char *path, struct
 	};
 	int rc = conf_ini_parse(path, &conf_load_ops, &l);
 
+	if (l.first_rc != 0)
+		rc = l.first_rc;
 	if (rc == 0)
 		rc = conf_load_finish(&l, path);
 	conf_names_release(&l.names);
 	if (rc < 0) {
-		if (err->hint != NULL)
-			conf_error_log(err, LOG_LVL_ERROR, "hint: %s", err->hint);
 		conf_release(&l.conf);
 		return rc;
 	}
@@ -383,14 +417,28 @@ int conf_reload(const struct conf *old, struct conf **out, struct conf_error *er
 	rc = conf_load(old->conffile, &conf, err);
 	if (rc < 0)
 		return rc;
-	for (unsigned id = 0; id < CONF_ID_COUNT; id++) {
-		if ((conf_rows[id].flags & CONF_F_RESTART) == 0 || conf_value_is_equal(old, conf, id))
-			continue;
-		conf_error_log(err, LOG_LVL_WARNING, "parameter %s takes effect at a restart only", conf_rows[id].name);
-		conf_value_copy(conf, old, id);
+	if (conf->profile != old->profile) {
+		conf_error_set(err, "restart to change from one to the other",
+			       "the file has [%s], but this process was started with [%s]",
+			       conf_profile_names[conf->profile], conf_profile_names[old->profile]);
+		conf_error_place(err, conf->file, 0);
+		conf_error_log(err, LOG_LVL_ERROR, "%s (%s)", err->what, conf->file);
+		conf_error_log(err, LOG_LVL_ERROR, "hint: %s", err->hint);
+		conf_release(&conf);
+		return -E_SYNTAX;
 	}
 	*out = conf;
 	return 0;
+}
+
+void conf_keep_started(struct conf *fresh, const struct conf *old)
+{
+	CHECK_OBJ(fresh, CONF_MAGIC);
+	CHECK_OBJ(old, CONF_MAGIC);
+	for (unsigned id = 0; id < CONF_ID_COUNT; id++) {
+		if ((conf_rows[id].flags & CONF_F_RESTART) != 0)
+			conf_value_copy(fresh, old, id);
+	}
 }
 
 static struct conf *conf_load_copy(const struct conf *old)

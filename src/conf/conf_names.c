@@ -235,16 +235,11 @@ void conf_db_free(struct conf_db **ref)
 	free(db);
 }
 
-static bool conf_names_same_text(const char *a, const char *b)
-{
-	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
-}
-
 bool conf_db_same_server(const struct conf_db *a, const struct conf_db *b)
 {
-	return conf_names_same_text(a->dbname, b->dbname) && conf_names_same_text(a->host.text, b->host.text) &&
-	       a->port == b->port && conf_names_same_text(a->user, b->user) &&
-	       conf_names_same_text(a->connect_query, b->connect_query) &&
-	       conf_names_same_text(a->auth_dbname, b->auth_dbname) &&
-	       conf_names_same_text(a->auth_query, b->auth_query) && a->load_balance_hosts == b->load_balance_hosts;
+	for (const struct conf_entry_key *key = conf_entry_classes[CONF_ENTRY_DB].keys; key->name != NULL; key++) {
+		if ((key->flags & CONF_F_RECYCLE) != 0 && !conf_entry_is_equal(a, b, key))
+			return false;
+	}
+	return true;
 }

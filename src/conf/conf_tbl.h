@@ -32,12 +32,14 @@
  *   SECRET   the value is never shown
  *   LATER    read and checked, but nothing acts on it in this version
  *   NOOP     has no effect by design
+ *   RECYCLE  of a key in [databases]: a change makes server connections useless
  */
 #define CONF_F_RELOAD  (1u << 0)
 #define CONF_F_RESTART (1u << 1)
 #define CONF_F_SECRET  (1u << 2)
 #define CONF_F_LATER   (1u << 3)
 #define CONF_F_NOOP    (1u << 4)
+#define CONF_F_RECYCLE (1u << 5)
 
 /* short forms for the rows below */
 #define CONF_R  CONF_F_RELOAD
@@ -419,15 +421,15 @@
  * seconds where less than 0 inherits; MODE; BALANCE.
  */
 #define CONF_DB_TABLE(X) \
-	X(STR, dbname, 0, "Database on the server; unset means the name of the entry.") \
-	X(HOSTS, host, 0, "Host names or addresses, separated by commas, or the directory of a Unix socket; " \
+	X(STR, dbname, CONF_F_RECYCLE, "Database on the server; unset means the name of the entry.") \
+	X(HOSTS, host, CONF_F_RECYCLE, "Host names or addresses, separated by commas, or the directory of a Unix socket; " \
 	  "unset means unix_socket_dir.") \
-	X(PORT, port, 0, "Port of every host; 5432 when unset.") \
-	X(STR, user, 0, "User for the server; then all clients of the database share one pool.") \
+	X(PORT, port, CONF_F_RECYCLE, "Port of every host; 5432 when unset.") \
+	X(STR, user, CONF_F_RECYCLE, "User for the server; then all clients of the database share one pool.") \
 	X(STR, password, CONF_F_SECRET, "Password of that user; unset means the one in auth_file.") \
 	X(STR, auth_user, CONF_F_LATER, "Instead of the setting auth_user.") \
-	X(STR, auth_query, CONF_F_LATER, "Instead of the setting auth_query.") \
-	X(STR, auth_dbname, CONF_F_LATER, "Instead of the setting auth_dbname.") \
+	X(STR, auth_query, CONF_F_RECYCLE | CONF_F_LATER, "Instead of the setting auth_query.") \
+	X(STR, auth_dbname, CONF_F_RECYCLE | CONF_F_LATER, "Instead of the setting auth_dbname.") \
 	X(SIZE, pool_size, 0, "Instead of default_pool_size; negative inherits.") \
 	X(SIZE, min_pool_size, 0, "Instead of min_pool_size; negative inherits.") \
 	X(SIZE, reserve_pool_size, 0, "Instead of reserve_pool_size; negative inherits. reserve_pool is the same key.") \
@@ -436,8 +438,8 @@
 	X(LIMIT, max_db_client_connections, 0, "Instead of max_db_client_connections; 0 inherits.") \
 	X(SECS0, server_lifetime, 0, "Instead of server_lifetime, in whole seconds; 0 inherits.") \
 	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
-	X(BALANCE, load_balance_hosts, 0, "How one of several hosts is chosen: round-robin or disable.") \
-	X(STR, connect_query, 0, "Query to run on each new connection before it is used.") \
+	X(BALANCE, load_balance_hosts, CONF_F_RECYCLE, "How one of several hosts is chosen: round-robin or disable.") \
+	X(STR, connect_query, CONF_F_RECYCLE, "Query to run on each new connection before it is used.") \
 	X(STR, client_encoding, 0, "Start-up parameter for the server.") \
 	X(STR, datestyle, 0, "Start-up parameter for the server.") \
 	X(STR, timezone, 0, "Start-up parameter for the server.") \

@@ -36,6 +36,7 @@ struct conf_ini_file {
 	const char *end; /* one past the last; a NUL in the file ends it early */
 	const char *bol; /* begin of the current line */
 	unsigned line;   /* number of the current line */
+	bool has_fault;  /* an item of it, or of a file that it includes, was bad */
 };
 
 struct conf_ini_parser {
@@ -111,14 +112,21 @@ static int conf_ini_push(struct conf_ini_parser *p, struct slice path)
 	return 0;
 }
 
+/* Closes the file on top; an include that was no good makes the file around it no good. */
 static void conf_ini_pop(struct conf_ini_parser *p)
 {
 	struct conf_ini_file *f = conf_ini_top(p);
+	bool has_fault = f->has_fault || p->result < 0;
 
 	free(f->path);
 	mem_wipe(f->text, f->len); /* connect strings hold passwords */
 	free(f->text);
 	p->depth--;
+	if (!has_fault || p->depth == 0)
+		return;
+	f = conf_ini_top(p);
+	f->has_fault = true;
+	p->ops->on_include_failed(p->ctx, f->path, f->line);
 }
 
 /* Moves to the next thing that is neither blank nor comment; false at the end of the file. */
@@ -318,12 +326,17 @@ static int conf_ini_handler_cb(void *user, const char *section UNUSED, const cha
 		.file = conf_ini_top(p)->path,
 		.line = p->line,
 	};
+	int rc;
 
 	if (name == NULL || value == NULL)
 		return 1; /* some builds of inih announce headers as well */
 	ASSERT(strtoul(value, NULL, 10) == p->serial && (p->key == NULL) == (strcmp(name, "begin") == 0));
-	p->result = p->ops->on_item(p->ctx, &item);
-	return p->result == 0;
+	rc = p->ops->on_item(p->ctx, &item);
+	if (rc != 0)
+		conf_ini_top(p)->has_fault = true;
+	if (rc < 0)
+		p->result = rc;
+	return rc >= 0;
 }
 
 int conf_ini_parse(const char *path, const struct conf_ini_ops *ops, void *ctx)
@@ -336,11 +349,8 @@ int conf_ini_parse(const char *path, const struct conf_ini_ops *ops, void *ctx)
 	rc = ini_parse_stream(conf_ini_reader_cb, &p, conf_ini_handler_cb, &p);
 	if (rc != 0 && p.result == 0)
 		p.result = -E_NOMEM; /* nothing else can go wrong with neutral lines */
-	while (p.depth > 0) {
+	while (p.depth > 0)
 		conf_ini_pop(&p);
-		if (p.result < 0 && p.depth > 0)
-			ops->on_include_failed(ctx, conf_ini_top(&p)->path, conf_ini_top(&p)->line);
-	}
 	conf_ini_drop_directive(&p);
 	free(p.section);
 	return p.result;

@@ -24,7 +24,11 @@ struct conf_ini_item {
 struct conf_ini_ops {
 	/* Same contract as conf_read_file in conf.h. */
 	int (*read_file)(void *ctx, const char *path, char **text, size_t *len);
-	/* Returns 0 to go on or -E_*, which ends the parse and becomes its result. */
+	/*
+	 * Returns 0 to go on; 1 to go on although the item is bad, so that the
+	 * includes that led here count as failed; or -E_*, which ends the parse
+	 * and becomes its result.
+	 */
 	int (*on_item)(void *ctx, const struct conf_ini_item *item);
 	/* The dialect itself is broken at this place; the parse ends afterwards. */
 	void (*on_error)(void *ctx, const char *file, unsigned line, const char *what, const char *hint);

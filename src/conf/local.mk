@@ -1,6 +1,7 @@
 libpgsluice_a_SOURCES += \
 	src/conf/conf.c src/conf/conf.h src/conf/conf_int.h src/conf/conf_tbl.h \
 	src/conf/conf_check.c \
+	src/conf/conf_diff.c src/conf/conf_diff.h \
 	src/conf/conf_doc.c \
 	src/conf/conf_entry.c \
 	src/conf/conf_error.c \

@@ -109,3 +109,37 @@ struct pool_conf *registry_pool_conf(struct pool *pool)
 	lock_release(&pool->lock);
 	return conf;
 }
+
+/* The definition of a database; *made is to be freed when the * entry gives it. NULL: there is none. */
+static const struct conf_db *registry_define(const struct conf *conf, const char *name, struct conf_db **made)
+{
+	const struct conf_db *db = conf_find_db(conf, name);
+
+	*made = NULL;
+	if (db != NULL || conf_autodb(conf, name, made) != 0)
+		return db;
+	return *made;
+}
+
+void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
+			 void *ctx)
+{
+	struct db **dbs;
+	size_t n = registry_dbs(engine, &dbs);
+
+	for (size_t i = 0; i < n; i++) {
+		struct conf_db *old_made = NULL;
+		struct conf_db *fresh_made = NULL;
+		const struct conf_db *before = registry_define(old, dbs[i]->name, &old_made);
+		const struct conf_db *after = registry_define(fresh, dbs[i]->name, &fresh_made);
+		unsigned servers = atomic_load(&dbs[i]->servers);
+
+		if (before != NULL && after == NULL)
+			fn(ctx, dbs[i]->name, servers, atomic_load(&dbs[i]->clients));
+		else if (before != NULL && !conf_db_same_server(before, after))
+			fn(ctx, dbs[i]->name, servers, 0);
+		conf_db_free(&old_made);
+		conf_db_free(&fresh_made);
+	}
+	free(dbs);
+}

@@ -19,6 +19,16 @@ size_t registry_pools(struct engine *engine, struct pool ***out);
 /* The database if it is registered already, even when it has been removed since; else NULL. Any thread. */
 struct db *registry_find_db(struct engine *engine, const char *name);
 
+/*
+ * Calls fn for each registered database whose connections a change from `old`
+ * to `fresh` touches: its servers when those made before are of no use any more
+ * or the database goes, its clients when it goes. The counts are those of this
+ * moment. Any thread; fn is called without locks.
+ */
+typedef void (*registry_touch_fn)(void *ctx, const char *database, unsigned servers, unsigned clients);
+void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
+			 void *ctx);
+
 /* The settings in effect for a pool, held for the caller. Any thread. */
 struct pool_conf *registry_pool_conf(struct pool *pool) MUSTCHECK;
 

@@ -114,8 +114,8 @@ static void server_send_terminate(struct server *server)
 /* Administrative ends of a login say nothing about the server. */
 static bool server_failure_counts(enum reason reason)
 {
-	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED && reason != REASON_DB_REMOVED &&
-	       reason != REASON_FAST_EXIT;
+	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED &&
+	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT;
 }
 
 /* Its login has failed; the permit is given back. */

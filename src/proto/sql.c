@@ -93,18 +93,21 @@ static bool sql_is_keyword(struct sql_part part, const char *keyword)
 	return part.quote == 0 && slice_ieq(part.raw, slice_of(keyword));
 }
 
-/* Takes "=" or TO. */
-static bool sql_take_assign(struct slice *at)
+static bool sql_take_keyword(struct slice *at, const char *keyword)
 {
 	struct slice behind = *at;
 	struct sql_part word;
 
-	if (sql_take_char(at, '='))
-		return true;
-	if (!sql_take_word(&behind, &word) || !sql_is_keyword(word, "to"))
+	if (!sql_take_word(&behind, &word) || !sql_is_keyword(word, keyword))
 		return false;
 	*at = behind;
 	return true;
+}
+
+/* Takes "=" or TO. */
+static bool sql_take_assign(struct slice *at)
+{
+	return sql_take_char(at, '=') || sql_take_keyword(at, "to");
 }
 
 /* True when nothing follows but white space and at most one semicolon. */
@@ -149,6 +152,10 @@ static int sql_split(struct slice at, enum sql_form *form, struct sql_part parts
 	if (sql_is_end(at))
 		return 0;
 	sql_take_space(&at);
+	if (*form == SQL_CMD_ARG && sql_is_keyword(*arg, "dry") && sql_take_keyword(&at, "run")) {
+		*form = SQL_DRY_RUN;
+		return sql_is_end(at) ? 0 : -E_SYNTAX;
+	}
 	if (*form != SQL_CMD_ARG || !sql_is_keyword(*cmd, "set") || !sql_take_assign(&at))
 		return -E_SYNTAX;
 	sql_take_space(&at);

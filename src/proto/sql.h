@@ -2,6 +2,7 @@
  * The language of the admin console: one command of at most four words.
  *
  *     CMD [word] [;]
+ *     RELOAD DRY RUN [;]
  *     SET word (= | TO) (word | 'string') [;]
  *
  * A word is letters, digits and underscores, or anything in double quotes
@@ -25,6 +26,7 @@ enum sql_form {
 	SQL_CMD,     /* one word */
 	SQL_CMD_ARG, /* a word and its argument; SELECT is for the caller to understand */
 	SQL_SET,     /* SET arg = value */
+	SQL_DRY_RUN, /* CMD DRY RUN; for the caller to say which command can */
 };
 
 struct sql_cmd {

@@ -117,11 +117,14 @@ class Pooler:
     # --- files
 
     def write(self, path, text, mode=0o644):
-        with open(path, "w") as f:
+        """Writes a file so that nobody ever reads half of it: a reload may be under way."""
+        fresh = path + ".new"
+        with open(fresh, "w") as f:
             f.write(text)
-        os.chmod(path, mode)
+        os.chmod(fresh, mode)
         if os.geteuid() == 0:
-            shutil.chown(path, procs.ORDINARY_USER, procs.ORDINARY_USER)
+            shutil.chown(fresh, procs.ORDINARY_USER, procs.ORDINARY_USER)
+        os.replace(fresh, path)
 
     def ini_text(self):
         if self.raw_ini is not None:

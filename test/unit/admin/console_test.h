@@ -35,10 +35,30 @@ static atomic_int reload_result;
 static atomic_int shutdown_asked;
 static char last_set[64];
 
-static int fake_reload(void *ctx UNUSED)
+/* What the fake reload has changed; nothing on an error, which it explains. */
+static int fake_outcome(struct conf_diff **diff, struct conf_error *err)
+{
+	int rc = atomic_load(&reload_result);
+
+	if (rc != 0) {
+		conf_error_set(err, "did you mean pool_mode?", "unknown parameter: pgbouncer/pool_mod");
+		return rc;
+	}
+	*diff = xcalloc(1, sizeof(**diff));
+	conf_diff_add(*diff, CONF_CHANGE_SETTING, CONF_CHANGE_CHANGE, CONF_EFFECT_NOW, "query_timeout", "0 -> 5");
+	conf_diff_add(*diff, CONF_CHANGE_LOGIN, CONF_CHANGE_ADD, CONF_EFFECT_NOW, "bob", "");
+	return 0;
+}
+
+static int fake_reload(void *ctx UNUSED, struct conf_diff **diff, struct conf_error *err)
 {
 	atomic_fetch_add(&reloads, 1);
-	return atomic_load(&reload_result);
+	return fake_outcome(diff, err);
+}
+
+static int fake_reload_try(void *ctx UNUSED, struct conf_diff **diff, struct conf_error *err)
+{
+	return fake_outcome(diff, err);
 }
 
 static int fake_set(void *ctx UNUSED, const char *key, const char *value)
@@ -52,7 +72,7 @@ static void fake_shutdown(void *ctx UNUSED, enum engine_shutdown how)
 	atomic_store(&shutdown_asked, (int)how);
 }
 
-static const struct admin_ops fake_ops = { fake_reload, fake_set, fake_shutdown };
+static const struct admin_ops fake_ops = { fake_reload, fake_reload_try, fake_set, fake_shutdown };
 
 /* The context is the section header, which says the profile. */
 static int read_conf(void *ctx, const char *path UNUSED, char **text, size_t *len)

@@ -15,6 +15,7 @@ static void example_of(const struct command *command, char *dst, size_t size)
 {
 	switch (command->arg) {
 	case COMMAND_ARG_NONE:
+	case COMMAND_ARG_DRY_RUN:
 	case COMMAND_ARG_DB:
 	case COMMAND_ARG_SHUTDOWN:
 		str_format(dst, size, "%s", command->name);
@@ -211,6 +212,30 @@ static void test_set_and_reload(void **state UNUSED)
 	close_session(&s);
 }
 
+static void test_dry_run(void **state UNUSED)
+{
+	struct session s = open_session(true);
+	struct session watcher = open_session(false);
+	int before = atomic_load(&reloads);
+	struct reply r = ask(&s, "reload dry run;");
+
+	assert_string_equal(r.types, "TDCZ");
+	assert_int_equal(r.rows, 2);
+	assert_string_equal(r.tag, "RELOAD DRY RUN");
+	atomic_store(&reload_result, -E_SYNTAX);
+	r = ask(&s, "RELOAD DRY RUN");
+	assert_string_equal(r.text, "RELOAD would fail: unknown parameter: pgbouncer/pool_mod");
+	assert_string_equal(r.state, "F0000");
+	atomic_store(&reload_result, 0);
+	expect_error(&watcher, "RELOAD DRY RUN", "admin access needed");
+	expect_error(&s, "RELOAD DRY", "invalid command 'RELOAD DRY', use SHOW HELP;");
+	expect_error(&s, "PAUSE DRY RUN", "invalid command 'PAUSE DRY RUN', use SHOW HELP;");
+	expect_error(&s, "SHOW DRY RUN", "invalid command 'SHOW DRY RUN', use SHOW HELP;");
+	assert_int_equal(atomic_load(&reloads), before);
+	close_session(&s);
+	close_session(&watcher);
+}
+
 static void test_pause_and_resume(void **state UNUSED)
 {
 	struct session s = open_session(true);
@@ -293,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_broken_input),
 		cmocka_unit_test(test_pipeline_and_pending_bytes),
 		cmocka_unit_test(test_set_and_reload),
+		cmocka_unit_test(test_dry_run),
 		cmocka_unit_test(test_pause_and_resume),
 		cmocka_unit_test(test_cancel_of_a_pause),
 		cmocka_unit_test(test_kill_client_reaches_console_sessions),

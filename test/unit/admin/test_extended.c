@@ -121,6 +121,30 @@ static void test_commands(void **state UNUSED)
 	close_session(&s);
 }
 
+/* What RELOAD has changed comes as a notice; what it would change as rows. */
+static void test_reload(void **state UNUSED)
+{
+	struct session s = open_session(true);
+	struct reply r;
+
+	add_parse("", "RELOAD");
+	add_bind("", "");
+	add_execute("");
+	add_parse("", "RELOAD DRY RUN");
+	add_bind("", "");
+	add_describe(TARGET_PORTAL, "");
+	add_execute("");
+	add_sync();
+	r = deliver(&s);
+	assert_string_equal(r.types, "12NC12TDCZ");
+	assert_int_equal(r.rows, 2);
+	assert_string_equal(r.text, "settings: 1 changed; logins: 1 added");
+	assert_string_equal(r.detail, "change setting query_timeout: 0 -> 5 (now)\nadd login bob (now)");
+	assert_string_equal(r.tag, "RELOAD DRY RUN");
+	assert_int_equal(atomic_exchange(&reloads, 0), 1);
+	close_session(&s);
+}
+
 /* After an error nothing is answered up to Sync, not even a simple query. */
 static void test_errors_skip_to_sync(void **state UNUSED)
 {
@@ -299,6 +323,7 @@ int main(void)
 		TEST(test_one_batch),
 		TEST(test_named_statement_again_and_again),
 		TEST(test_commands),
+		TEST(test_reload),
 		TEST(test_errors_skip_to_sync),
 		TEST(test_what_is_missing),
 		TEST(test_parameters_are_refused),

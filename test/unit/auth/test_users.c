@@ -28,6 +28,73 @@ static void check_secret(const struct users *u, const char *name, const char *se
 	assert_string_equal(user->secret.text, secret);
 }
 
+static void note_change(void *ctx, enum users_change change, const char *name)
+{
+	static const char signs[] = { [USERS_ADDED] = '+', [USERS_CHANGED] = '!', [USERS_REMOVED] = '-' };
+
+	str_append(ctx, 64, "%c%s ", signs[change], name);
+}
+
+static void check_changes(const char *old_text, const char *fresh_text, const char *expected)
+{
+	struct users *old = parse(old_text, 0);
+	struct users *fresh = parse(fresh_text, 0);
+	char got[64] = "";
+
+	users_compare(old, fresh, note_change, got);
+	assert_string_equal(got, expected);
+	users_compare(old, old, note_change, got);
+	assert_string_equal(got, expected);
+	users_release(&old);
+	users_release(&fresh);
+}
+
+static void test_changes(void **state)
+{
+	check_changes("", "", "");
+	check_changes("\"a\" \"1\"", "", "-a ");
+	check_changes("", "\"a\" \"1\"", "+a ");
+	check_changes("\"b\" \"1\"\n\"c\" \"2\"\n\"e\" \"\"", "\"e\" \"\"\n\"d\" \"\"\n\"c\" \"3\"\n\"a\" \"1\"",
+		      "+a -b !c +d ");
+}
+
+static void write_list(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void test_a_file_is_current_until_it_is_written(void **state)
+{
+	char path[] = "/tmp/pgsluice-users-XXXXXX";
+	int fd = mkstemp(path);
+	struct users *u;
+
+	assert_true(fd >= 0);
+	close(fd);
+	write_list(path, "\"a\" \"1\"\n");
+	assert_int_equal(users_load(path, &u, err, sizeof(err)), 0);
+	assert_true(users_is_current(u, path));
+	assert_false(users_is_current(u, "/nonexistent"));
+	write_list(path, "\"a\" \"12\"\n");
+	assert_false(users_is_current(u, path));
+	users_release(&u);
+
+	write_list(path, "\"a\" \"1\"\nbroken");
+	assert_int_equal(users_load(path, &u, err, sizeof(err)), -E_SYNTAX);
+	assert_true(users_is_current(u, path));
+	assert_int_equal(unlink(path), 0);
+	assert_false(users_is_current(u, path));
+	users_release(&u);
+
+	assert_int_equal(users_load(path, &u, err, sizeof(err)), -E_IO);
+	assert_false(users_is_current(u, path));
+	users_release(&u);
+}
+
 static void test_entries(void **state)
 {
 	struct users *u = parse("; a comment \"x\" \"y\"\n"
@@ -277,6 +344,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_a_file_is_current_until_it_is_written),
 		cmocka_unit_test(test_sorted_and_last_wins),
 		cmocka_unit_test(test_a_fault_keeps_what_came_before),
 		cmocka_unit_test(test_nul_is_a_fault),

@@ -18,6 +18,10 @@ UNIT_TESTS += test/unit/conf/test_conf_value
 test_unit_conf_test_conf_value_SOURCES = test/unit/conf/test_conf_value.c test/unit/conf/conf_test.h
 test_unit_conf_test_conf_value_LDADD = $(UNIT_LIBS)
 
+UNIT_TESTS += test/unit/conf/test_conf_diff
+test_unit_conf_test_conf_diff_SOURCES = test/unit/conf/test_conf_diff.c test/unit/conf/conf_test.h
+test_unit_conf_test_conf_diff_LDADD = $(UNIT_LIBS)
+
 UNIT_TESTS += test/unit/conf/test_conf_doc
 test_unit_conf_test_conf_doc_SOURCES = test/unit/conf/test_conf_doc.c test/unit/conf/conf_test.h
 test_unit_conf_test_conf_doc_LDADD = $(UNIT_LIBS)

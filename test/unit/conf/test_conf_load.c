@@ -114,11 +114,73 @@ static void test_error_in_parts(void **state)
 	assert_string_equal(err.what, "invalid value \"70000\" for parameter listen_port");
 	assert_string_equal(err.hint, "listen_port is a whole number from 1 to 65535");
 	assert_int_equal(err.count, 3);
-	assert_string_equal(err.messages[1].text,
+	assert_string_equal(err.messages[2].text,
 			    "error processing include file in configuration (main:2), stopping loading");
 	assert_int_equal(err.messages[0].level, LOG_LVL_ERROR);
 	conf_error_fini(&err);
 	assert_null(err.what);
+}
+
+/* Asserts that the messages at ERROR are these, up to NULL, and no others. */
+static void assert_errors(const struct conf_error *err, const char *const *texts)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < err->count; i++) {
+		if (err->messages[i].level != LOG_LVL_ERROR)
+			continue;
+		assert_non_null(texts[n]);
+		assert_string_equal(err->messages[i].text, texts[n++]);
+	}
+	assert_null(texts[n]);
+}
+
+static void test_every_bad_line_is_reported(void **state)
+{
+	static const char *const expected[] = {
+		"unknown parameter: pgbouncer/pool_mod",
+		"invalid value \"x\" for parameter pool_mod in configuration (main:2)",
+		"hint: did you mean pool_mode?",
+		"invalid port: 0",
+		"invalid value \"port=0\" for parameter a in configuration (main:5)",
+		"hint: port is a whole number from 1 to 65535",
+		"invalid section \"nonsense\" in configuration (main:7)",
+		"hint: the sections are [pgbouncer] or [pgsluice], [databases], [users] and [peers]",
+		"unrecognized user parameter: sice",
+		"invalid value \"sice=1\" for parameter u in configuration (main:10)",
+		"hint: doc/config.md lists the keys",
+		"syntax error in configuration (main:11), stopping loading",
+		"hint: expected = after the name",
+		NULL,
+	};
+	struct conf_error err;
+	struct conf *conf;
+
+	assert_int_equal(load_text("[pgbouncer]\npool_mod = x\nlisten_port = 7\n[databases]\na = port=0\nb =\n"
+				   "[nonsense]\nx = 1\n[users]\nu = sice=1\nbroken\n[peers]\n0 = never read\n",
+				   &conf, &err),
+			 -E_SYNTAX);
+	assert_null(conf);
+	assert_errors(&err, expected);
+	assert_string_equal(err.what, "unknown parameter: pgbouncer/pool_mod"); /* the first of them */
+	assert_int_equal(err.line, 2);
+	conf_error_fini(&err);
+}
+
+static void test_many_bad_lines_end_the_reading(void **state)
+{
+	char text[4096] = "[pgbouncer]\n";
+	struct conf_error err;
+	struct conf *conf;
+	size_t lines = 0;
+
+	for (unsigned i = 0; i < 100; i++)
+		str_append(text, sizeof(text), "listen_port = %u\n", 70000 + i);
+	assert_int_equal(load_text(text, &conf, &err), -E_RANGE);
+	for (size_t i = 0; i < err.count; i++)
+		lines += strstr(err.messages[i].text, "(main:") != NULL;
+	assert_int_equal(lines, 20);
+	conf_error_fini(&err);
 }
 
 static void test_secrets_stay_out_of_messages(void **state)
@@ -291,21 +353,40 @@ static void test_reload(void **state)
 	write_file("c.ini", "[pgbouncer]\nlisten_port=2\nthreads=3\n[databases]\na=\n");
 	conf_error_init(&err);
 	assert_int_equal(conf_reload(old, &new, &err), 0);
+	assert_int_equal(new->listen_port, 2); /* what the file says, to be compared */
+	conf_keep_started(new, old);
 	assert_int_equal(new->listen_port, 1); /* restart only */
 	assert_string_equal(new->user, "me");
 	assert_int_equal(new->threads, 3);
 	assert_int_equal(new->query_timeout_us, 0); /* omitted: the default again */
 	assert_null(new->auth_user);                /* the same where the default is "never set" */
 	assert_int_equal(new->db_count, 1);
-	assert_int_equal(err.count, 2);
-	assert_string_equal(err.messages[0].text, "parameter listen_port takes effect at a restart only");
-	conf_error_fini(&err);
+	assert_int_equal(err.count, 0);
 	conf_release(&new);
 
 	write_file("c.ini", "[pgbouncer]\nquery_timeout=x\n");
 	new = NULL;
 	assert_int_equal(conf_reload(old, &new, &err), -E_SYNTAX);
 	assert_null(new);
+	conf_error_fini(&err);
+	conf_release(&old);
+}
+
+static void test_a_reload_does_not_change_the_profile(void **state)
+{
+	struct conf_error err;
+	struct conf *old;
+	struct conf *new = NULL;
+
+	write_file("c.ini", "[pgbouncer]\n");
+	old = load_file("c.ini");
+	write_file("c.ini", "[pgsluice]\n");
+	conf_error_init(&err);
+	assert_int_equal(conf_reload(old, &new, &err), -E_SYNTAX);
+	assert_null(new);
+	assert_string_equal(err.what, "the file has [pgsluice], but this process was started with [pgbouncer]");
+	assert_string_equal(err.file, "c.ini");
+	assert_int_equal(err.count, 2);
 	conf_error_fini(&err);
 	conf_release(&old);
 }
@@ -415,12 +496,16 @@ int main(void)
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_error_in_parts),
 		cmocka_unit_test(test_secrets_stay_out_of_messages),
+		cmocka_unit_test(test_every_bad_line_is_reported),
+		cmocka_unit_test(test_many_bad_lines_end_the_reading),
 		cmocka_unit_test(test_nothing_is_handed_out_on_error),
 		cmocka_unit_test(test_sections_go_on_across_includes),
 		cmocka_unit_test(test_nul_ends_the_file),
 		cmocka_unit_test(test_values_that_inih_would_spoil),
 		cmocka_unit_test_setup_teardown(test_files, enter_directory, leave_directory),
 		cmocka_unit_test_setup_teardown(test_reload, enter_directory, leave_directory),
+		cmocka_unit_test_setup_teardown(test_a_reload_does_not_change_the_profile, enter_directory,
+						leave_directory),
 		cmocka_unit_test_setup_teardown(test_conffile_names_the_next_file, enter_directory, leave_directory),
 		cmocka_unit_test(test_set),
 		cmocka_unit_test(test_set_refuses),
