@@ -244,6 +244,10 @@ static int listen_open_tcp(struct listener_set *set, const struct listen_conf *c
 	bool wanted = false;
 	int rc;
 
+	if (conf->tcp.reuseport && !sock_can_reuseport()) {
+		str_format(err, err_size, "so_reuseport not supported on this platform");
+		return -E_UNSUPPORTED;
+	}
 	for (;;) {
 		size_t n = strcspn(p, ",");
 		struct slice element = slice_trim(slice_make(p, n));

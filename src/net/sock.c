@@ -344,6 +344,18 @@ static int sock_switch_on(int fd, int level, int name)
 	return setsockopt(fd, level, name, &one, sizeof(one));
 }
 
+bool sock_can_reuseport(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool can;
+
+	if (fd < 0)
+		return true; /* not what was asked; whoever listens meets the same error */
+	can = sock_switch_on(fd, SOL_SOCKET, SO_REUSEPORT) == 0 || errno != ENOPROTOOPT;
+	close(fd);
+	return can;
+}
+
 int sock_listen_tcp(const struct sock_addr *addr, const struct sock_listen_opts *opts, const char **call)
 {
 	int fd = socket(addr->u.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -104,6 +104,9 @@ struct sock_listen_opts {
 	struct sock_tuning tuning;
 };
 
+/* False when the system knows no SO_REUSEPORT. */
+bool sock_can_reuseport(void);
+
 /*
  * A listening non-blocking socket: the fd, or -E_SYS with errno set and *call
  * naming the call that failed. IPv6 sockets serve IPv6 only.

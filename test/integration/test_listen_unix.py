@@ -1,11 +1,15 @@
 """Listening: addresses, the Unix socket with its modes, the abstract name space, and servers behind Unix sockets."""
+import datetime
 import grp
 import os
+import pwd
+import signal
 import socket
 import stat
 
 import pytest
 from harness import procs, wire
+from harness.procs import wait_until
 
 
 def test_unix_socket(make_pooler):
@@ -35,6 +39,38 @@ def test_unix_socket_group(make_pooler):
     assert grp.getgrgid(os.stat(p.socket_path).st_gid).gr_name == name
 
 
+def ordinary_group():
+    return grp.getgrgid(pwd.getpwnam(procs.os_user()).pw_gid)
+
+
+@pytest.mark.parametrize("form", ["name", "number"])
+def test_unix_socket_group_forms(make_pooler, form):
+    group = ordinary_group()
+    value = group.gr_name if form == "name" else group.gr_gid
+    p = make_pooler(settings={"unix_socket_group": value, "unix_socket_mode": "0770"})
+    found = os.stat(p.socket_path)
+    assert found.st_gid == group.gr_gid and stat.S_IMODE(found.st_mode) == 0o770
+
+
+@pytest.mark.newer
+def test_unix_socket_group_that_does_not_exist(make_pooler):
+    p = make_pooler(start=False, settings={"unix_socket_group": "nosuchgroup"})
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log("FATAL could not find unix_socket_group 'nosuchgroup'")
+
+
+@pytest.mark.newer
+def test_unix_socket_dir_that_does_not_exist(make_pooler):
+    p = make_pooler(start=False, settings={"unix_socket_dir": "/nonexistent"})
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log(rf"WARNING cannot listen on unix:/nonexistent/\.s\.PGSQL\.{p.port}: bind\(\): No such file")
+    p.wait_for_log("FATAL failed to create unix socket")
+
+
 def test_unix_only(make_pooler):
     p = make_pooler(settings={"listen_addr": None})
     c = p.raw_unix()
@@ -58,6 +94,30 @@ def test_abstract_socket(make_pooler):
     c.login()
     assert c.value("select 1") == "1"
     c.close()
+
+
+@pytest.mark.newer
+def test_abstract_socket_is_guarded_too(make_pooler):
+    name = f"@sluice-guard-{os.getpid()}"
+    p = make_pooler(settings={"unix_socket_dir": name})
+    q = make_pooler(start=False, settings={"unix_socket_dir": name, "listen_port": p.port})
+    q.start(wait=False)
+    assert q.wait_exit() == 1
+    q.proc = None
+    q.wait_for_log("FATAL unix socket is in use, cannot continue")
+    assert p.login().value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_file_that_is_no_socket_is_left_alone(make_pooler):
+    p = make_pooler(start=False)
+    p.write(p.socket_path, "precious\n")
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log("FATAL failed to create unix socket")
+    with open(p.socket_path) as f:
+        assert f.read() == "precious\n"
 
 
 def test_leftover_socket_file_is_replaced(make_pooler):
@@ -87,6 +147,28 @@ def test_listen_on_everything(make_pooler):
     p.wait_for_log(rf"listening on 0\.0\.0\.0:{p.port}")
 
 
+@pytest.mark.newer
+def test_everything_includes_ipv6(make_pooler):
+    """With sockets of their own, so that neither family answers for the other."""
+    if not has_ipv6():
+        pytest.skip("no IPv6 loopback here")
+    p = make_pooler(settings={"listen_addr": "*"})
+    p.wait_for_log(rf"listening on \[::\]:{p.port}")
+    with wire.Conn.tcp(p.port, "::1") as c:
+        c.login()
+        assert c.value("select 1") == "1"
+    assert p.login().value("select 1") == "1"
+    p.wait_for_log(r"app/app@127\.0\.0\.1:\d+ login attempt")
+
+
+@pytest.mark.newer
+def test_names_of_one_address(make_pooler):
+    """A name and the literal that it stands for: one socket."""
+    p = make_pooler(settings={"listen_addr": "127.0.0.1 , localhost,, 127.0.0.1"})
+    assert p.log_count(r"listening on 127\.0\.0\.1:") == 1
+    assert p.log_count("WARNING") == 0
+
+
 def test_list_of_addresses(make_pooler):
     p = make_pooler(settings={"listen_addr": "127.0.0.1, 127.0.0.2"})
     for host in ("127.0.0.1", "127.0.0.2"):
@@ -109,14 +191,22 @@ def test_unresolvable_address_is_fatal(make_pooler):
     p.wait_for_log(r"FATAL getaddrinfo\('no-such-host\.invalid', '\d+'\) = ")
 
 
-def test_ipv6(make_pooler):
+def has_ipv6():
     try:
         with socket.socket(socket.AF_INET6) as s:
             s.bind(("::1", 0))
+        return True
     except OSError:
+        return False
+
+
+def test_ipv6(make_pooler):
+    if not has_ipv6():
         pytest.skip("no IPv6 loopback here")
     p = make_pooler(settings={"listen_addr": "::1"})
     p.wait_for_log(rf"listening on \[::1\]:{p.port}")
+    with pytest.raises(ConnectionRefusedError):
+        wire.Conn.tcp(p.port)
     with wire.Conn.tcp(p.port, "::1") as c:
         c.login()
         assert c.value("select 1") == "1"
@@ -127,6 +217,56 @@ def test_psql_over_both(make_pooler):
     p = make_pooler()
     assert p.psql("-c", "select 'tcp'").stdout == "tcp\n"
     assert p.psql("-c", "select 'unix'", host=p.dir).stdout == "unix\n"
+
+
+@pytest.mark.newer
+def test_three_processes_on_one_port(make_pooler):
+    """so_reuseport: the kernel spreads connections over them, and one may go while the others serve."""
+    first = make_pooler(settings={"so_reuseport": 1})
+    same = {"so_reuseport": 1, "listen_port": first.port}
+    poolers = [first, make_pooler(settings=same), make_pooler(settings=same)]
+    for p in poolers:
+        p.port = first.port
+    seen = [0, 0, 0]
+    for _ in range(200):
+        first.login().terminate()
+        seen = [p.log_count("login attempt") for p in poolers]
+        if all(seen):
+            break
+    assert all(seen), seen
+    poolers[1].signal(signal.SIGTERM)
+    assert poolers[1].wait_exit() == 0
+    for _ in range(20):
+        assert first.login().value("select 1") == "1"
+
+
+@pytest.mark.newer
+def test_port_without_reuseport_is_not_shared(make_pooler):
+    p = make_pooler(settings={"so_reuseport": 1})
+    q = make_pooler(start=False, settings={"listen_port": p.port})
+    q.start(wait=False)
+    assert q.wait_exit() == 1
+    q.proc = None
+    q.wait_for_log("FATAL failed to listen on any address in listen_addr list")
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("defer", [0, 1])
+def test_tcp_defer_accept(make_pooler, defer):
+    """Without it a client is there when it has connected; with it, once it has said something."""
+    p = make_pooler(settings={"tcp_defer_accept": defer})
+    silent = p.raw()
+    if defer == 0:
+        wait_until(lambda: p.lists()["login_clients"] == 1, "the silent client")
+    talker = p.login()  # comes later, and is served
+    assert talker.value("select 1") == "1"
+    silent.start()
+    silent.finish_login("app", None)
+    assert silent.value("select 2") == "2"
+
+
+def log_time(line):
+    return datetime.datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S.%f")
 
 
 @pytest.mark.newer
@@ -148,3 +288,8 @@ def test_out_of_file_descriptors(make_pooler):
     late = p.raw(timeout=20)
     late.login()
     assert late.value("select 3") == "3"
+    # It rests for five seconds, as the log shows, whatever the machine does meanwhile.
+    lines = p.log_text().splitlines()
+    failed = max(n for n, line in enumerate(lines) if "accept() failed: " in line)
+    came = next(line for line in lines[failed:] if "login attempt" in line)
+    assert (log_time(came) - log_time(lines[failed])).total_seconds() >= 4.99

@@ -22,6 +22,19 @@ def test_version():
         assert re.match(r"\S+ \d+\.\d+", done.stdout) and "libevent" in done.stdout
 
 
+@pytest.mark.newer
+def test_version_lines(make_pooler):
+    """Name and number first, as monitoring cuts them out, then the parts; the console says the same."""
+    lines = run("-V", "whatever.ini", "--and=more").stdout.splitlines()
+    for line, pattern in zip(
+        lines, (r"\S+ \d+\.\d+\.\d+$", r"libevent \d\S+$", r"adns: \S+", r"tls: OpenSSL \S+", r"systemd: yes$")
+    ):
+        assert re.match(pattern, line), lines
+    p = make_pooler()
+    assert p.show("version") == [{"version": lines[0]}]
+    p.wait_for_log(rf"LOG process up: {re.escape(lines[0])}, {re.escape(lines[1])} \(\w+\), adns: ")
+
+
 def test_help():
     for flag in ("-h", "--help"):
         done = run(flag)
@@ -38,6 +51,33 @@ def test_bad_usage():
         assert done.returncode == 1, args
         assert done.stderr and not done.stdout
     assert '--help" for more information' in run("--nonsense").stderr
+
+
+@pytest.mark.parametrize(
+    "args", [("--nonsense", "x.ini"), ("-x", "x.ini"), ("-u",), ("--user",), ("--daemon=1", "x.ini")], ids=" ".join
+)
+def test_bad_option(args):
+    done = run(*args)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.endswith(f'Try "{binary()} --help" for more information.\n')
+
+
+def test_no_file_named():
+    for args in ((), ("-q",), ("-v", "-d")):
+        done = run(*args)
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr.startswith(f"{binary()}: no configuration file specified\n")
+        assert done.stderr.endswith(f'Try "{binary()} --help" for more information.\n')
+
+
+@pytest.mark.parametrize("text", [None, "[pgbouncer]\nnonsense = 1\n"], ids=["missing", "faulty"])
+def test_configuration_that_cannot_be_loaded(make_pooler, text):
+    p = make_pooler(start=False)
+    if text is not None:
+        p.write(p.ini, text)
+    done = run(p.ini)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.search(r"\] ERROR .*\n.*\] FATAL cannot load config file$", done.stderr, re.S)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -62,6 +102,56 @@ def test_user_switch(make_pooler):
         uids = [line.split()[1:] for line in f if line.startswith("Uid:")][0]
     assert "0" not in uids
     assert p.login().value("select 1") == "1"
+
+
+def start_as_root(p, *args):
+    p.write_files()
+    with open(p.log, "ab") as log:
+        p.proc = subprocess.Popen([binary(), *args, p.ini], stdout=log, stderr=log, cwd=p.dir)
+    p.start_offset = 0
+    p.wait_up()
+    with open(f"/proc/{p.proc.pid}/status") as f:
+        return {key: value.split() for key, value in (line.split(":", 1) for line in f)}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_user_setting(make_pooler):
+    """With all ids and groups of that user, and none of ours."""
+    import pwd
+
+    entry = pwd.getpwnam(procs.ORDINARY_USER)
+    status = start_as_root(make_pooler(start=False, settings={"user": procs.ORDINARY_USER}))
+    assert status["Uid"] == [str(entry.pw_uid)] * 4 and status["Gid"] == [str(entry.pw_gid)] * 4
+    assert {int(g) for g in status["Groups"]} == set(os.getgrouplist(entry.pw_name, entry.pw_gid))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_option_beats_user_setting(make_pooler):
+    import pwd
+
+    status = start_as_root(make_pooler(start=False, settings={"user": "nobody"}), f"--user={procs.ORDINARY_USER}")
+    assert status["Uid"] == [str(pwd.getpwnam(procs.ORDINARY_USER).pw_uid)] * 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_is_no_user_to_become(make_pooler):
+    p = make_pooler(start=False, settings={"user": "root"})
+    p.write_files()
+    done = subprocess.run([binary(), p.ini], text=True, capture_output=True, timeout=20)
+    assert done.returncode == 1 and "should not run as root" in done.stderr
+
+
+def test_user_that_we_are_already(make_pooler):
+    p = make_pooler(settings={"user": procs.os_user()})
+    assert p.login().value("select 1") == "1"
+
+
+def test_another_user_needs_root(make_pooler):
+    p = make_pooler(start=False, settings={"user": "daemon"})
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log("FATAL failed to assume identity of user 'daemon': ")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -112,6 +202,42 @@ def test_stale_pidfile_is_removed(make_pooler):
     p.wait_for_log("stale pidfile, removing")
     with open(p.pidfile) as f:
         assert f.read() == f"{p.proc.pid}\n"
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("text", ["", "\n", "what?\n", "-1\n"], ids=["empty", "newline", "garbage", "negative"])
+def test_pidfile_that_says_nothing(make_pooler, text):
+    """It may be somebody's: the start is refused and the file left alone."""
+    p = make_pooler(start=False)
+    p.write(p.pidfile, text)
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log(rf"FATAL pidfile '{p.pidfile}' exists, another instance running\?$")
+    with open(p.pidfile) as f:
+        assert f.read() == text
+
+
+@pytest.mark.newer
+def test_pidfile_that_cannot_be_written(make_pooler):
+    """That is found after listening; nothing is left behind."""
+    p = make_pooler(start=False, settings={"pidfile": "/nonexistent/pooler.pid"})
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    p.proc = None
+    p.wait_for_log("FATAL could not write pidfile '/nonexistent/pooler.pid': No such file or directory")
+    assert p.log_count("listening on unix") == 1 and not os.path.exists(p.socket_path)
+
+
+@pytest.mark.newer
+def test_pidfile_of_another_is_left(make_pooler):
+    """Whoever replaced the file meanwhile keeps his."""
+    p = make_pooler()
+    os.unlink(p.pidfile)
+    p.write(p.pidfile, "1\n")
+    p.stop()
+    with open(p.pidfile) as f:
+        assert f.read() == "1\n"
 
 
 def test_same_unix_socket_is_refused(make_pooler):
@@ -183,18 +309,47 @@ def test_daemon(make_pooler):
     p = make_pooler(start=False)
     p.settings["logfile"] = f"{p.dir}/own.log"
     p.write_files()
-    done = procs.run([binary(), "-d", p.ini], check=False, cwd=p.dir)
+    done = procs.run([binary(), "-d", p.ini], check=False, cwd=p.dir, umask=0o027)
     assert done.returncode == 0, done.stderr
     wait_until(lambda: os.path.exists(p.pidfile) and open(p.pidfile).read(), "the pidfile")
     pid = daemon_pid(p)
     try:
         assert p.login().value("select 1") == "1"
-        assert os.getsid(pid) != os.getsid(0)
+        assert os.getsid(pid) not in (os.getsid(0), pid), "in a session of its own, which it does not lead"
         assert os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(p.dir), "no chdir"
+        assert [os.readlink(f"/proc/{pid}/fd/{n}") for n in range(3)] == ["/dev/null"] * 3
+        with open(f"/proc/{pid}/status") as f:
+            assert "Umask:\t0027\n" in f.readlines()
     finally:
         os.kill(pid, signal.SIGQUIT)
     wait_until(lambda: not os.path.exists(p.pidfile), "its end")
     assert "process up" in open(f"{p.dir}/own.log").read()
+
+
+@pytest.mark.newer
+def test_daemon_that_cannot_listen(make_pooler):
+    """The one who called is gone by then: what went wrong is in the log only, and there is no pidfile."""
+    p = make_pooler()
+    q = make_pooler(start=False, settings={"listen_port": p.port})
+    q.settings["logfile"] = f"{q.dir}/own.log"
+    q.write_files()
+    done = procs.run([binary(), "--daemon", q.ini], check=False, cwd=q.dir)
+    assert done.returncode == 0
+    log = f"{q.dir}/own.log"
+    wait_until(lambda: os.path.exists(log) and "FATAL failed to listen on any" in open(log).read(), "the reason")
+    assert not os.path.exists(q.pidfile)
+
+
+@pytest.mark.newer
+def test_daemon_finds_another_instance_in_time(make_pooler):
+    """That is looked for before the background, so the caller hears of it."""
+    p = make_pooler()
+    done = procs.run([binary(), "-d", p.ini], check=False, cwd=p.dir)
+    assert done.returncode == 1 and "FATAL unix socket is in use, cannot continue" in done.stderr
+    p.settings["unix_socket_dir"] = ""
+    p.write_files()
+    done = procs.run([binary(), "-d", p.ini], check=False, cwd=p.dir)
+    assert done.returncode == 1 and f"FATAL pidfile '{p.pidfile}' exists, another instance running?" in done.stderr
 
 
 def test_daemon_needs_a_pidfile(make_pooler):
@@ -288,9 +443,44 @@ def test_sigusr1_and_sigusr2(make_pooler):
     c.send(wire.query("select 2"))
     p.wait_pool(cl_waiting=1)
     p.signal(signal.SIGUSR1)
+    p.wait_for_log("got SIGUSR1, but already paused/suspended")
     p.signal(signal.SIGUSR2)
     p.wait_for_log("got SIGUSR2, continuing from PAUSE")
     assert c.read_ready().rows == [["2"]]
+    p.signal(signal.SIGUSR2)
+    p.wait_for_log("got SIGUSR2, but not paused/suspended")
+
+
+@pytest.mark.newer
+def test_sigusr1_and_the_console_mean_the_same_pause(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    p.login().query("select 1")
+    p.signal(signal.SIGUSR1)
+    p.wait_for_log("got SIGUSR1, pausing all activity")
+    console = p.console()
+    assert console.conn.query("PAUSE").error.text == "already suspended/paused"
+    assert console.run("RESUME") == "RESUME"
+    assert console.run("PAUSE") == "PAUSE"
+    p.signal(signal.SIGUSR2)
+    p.wait_for_log("got SIGUSR2, continuing from PAUSE")
+    assert console.conn.query("RESUME").error.text == "pooler is not paused/suspended"
+
+
+@pytest.mark.newer
+def test_signals_in_a_crowd(make_pooler):
+    """Pauses and reloads by signal while four threads serve: nobody loses anything."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 4}, threads=4)
+    conns = [p.login() for _ in range(16)]
+    for n in range(30):
+        for c in conns:
+            c.send(wire.query(f"select {n}"))
+        mark = p.log_mark()
+        p.signal(signal.SIGUSR1)
+        p.wait_for_log("got SIGUSR1, pausing all activity", since=mark)
+        p.signal(signal.SIGHUP)
+        p.signal(signal.SIGUSR2)
+        for c in conns:
+            assert c.read_ready().rows == [[str(n)]]
 
 
 @pytest.mark.newer

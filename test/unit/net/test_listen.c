@@ -6,12 +6,17 @@
 #include "net/listen.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -259,6 +264,52 @@ static void test_errors(void **state UNUSED)
 	expect_error(&conf, "could not find unix_socket_group 'no such group'");
 }
 
+/* From here on, in this process, the system does not know SO_REUSEPORT; false when it will not have it so. */
+static bool forget_reuseport(void)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_REUSEPORT, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOPROTOOPT),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = ARRAY_LEN(rules), .filter = rules };
+	int one = 1;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 &&
+	       setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0;
+}
+
+#define EXIT_NOT_HERE 77
+
+static void test_no_reuseport(void **state UNUSED)
+{
+	struct listen_conf conf = test_conf("127.0.0.1");
+	char err[256] = "";
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (!forget_reuseport())
+			_exit(EXIT_NOT_HERE);
+		conf.tcp.reuseport = true;
+		if (listener_set_open(&conf, err, sizeof(err)) != NULL)
+			_exit(1);
+		_exit(strcmp(err, "so_reuseport not supported on this platform") == 0 ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == EXIT_NOT_HERE)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void test_unix_socket(void **state UNUSED)
 {
 	struct listen_conf conf = test_conf(NULL);
@@ -479,6 +530,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tcp, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wildcard_and_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_errors, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_reuseport, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unix_socket, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlink_rules, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pause_and_close, setup, teardown),
