@@ -447,3 +447,23 @@ def test_client_leaves_while_its_first_server_logs_in(make_pooler, fake_server, 
     other.terminate()
     p.wait_pool(cl_active=0, cl_waiting=0, sv_login=0)
     assert server.logins == 1
+
+
+LOG_LINES = {
+    "log_connections": r"login attempt: db=app|new connection to server",
+    "log_disconnections": r"C-\S+ app/app@\S+ closing because: ",
+    "log_pooler_errors": r"pooler error: no such database: absent",
+}
+
+
+@pytest.mark.parametrize("name", LOG_LINES)
+def test_log_switches(make_pooler, name):
+    """Each of them speaks of its own lines."""
+    p = make_pooler(settings={n: int(n == name) for n in LOG_LINES})
+    c = p.login()
+    c.query("select 1")
+    c.terminate()
+    p.login_error("app", "absent")
+    p.wait_for_log(LOG_LINES[name])
+    p.wait_no_clients()
+    assert [n for n, pattern in LOG_LINES.items() if p.log_count(pattern)] == [name]

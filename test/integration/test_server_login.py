@@ -1,8 +1,9 @@
 """Logins to servers: every method PostgreSQL may ask for, every form of secret we may hold, and refusals."""
+import os
 import struct
 
 import pytest
-from harness import wire
+from harness import procs, wire
 from harness.cluster import ROLES
 from harness.pooler import is_pgbouncer
 from harness.procs import wait_until
@@ -273,3 +274,31 @@ def test_login_error_type(make_pooler, cluster):
         p.connect()
     with pytest.raises(PgError):
         p.raw().login()
+
+
+@pytest.mark.parametrize("form", ["ipv4", "ipv6", "directory", "abstract", "name"])
+def test_forms_of_host(make_pooler, fake_server, form):
+    p = make_pooler(start=False)
+    port = procs.free_port()
+    host = {"ipv4": "127.0.0.7", "ipv6": "::1", "directory": p.dir, "abstract": f"@sluice-{port}", "name": "localhost"}[
+        form
+    ]
+    listen = host if form in ("ipv4", "ipv6") else f"{host}/.s.PGSQL.{port}" if form != "name" else "127.0.0.1"
+    try:
+        fake_server(wire_serve, host=listen, port=port)
+    except OSError:
+        if form != "ipv6":
+            raise
+        pytest.skip("no IPv6 loopback here")
+    if form == "directory":
+        os.chmod(listen, 0o777)
+    p.databases = {"app": f"host={host} port={port}"}
+    p.start()
+    assert p.login().value("select 1") == "ok"
+    row = p.show("servers")[0]
+    wanted = {"ipv4": "127.0.0.7", "ipv6": "::1", "name": "127.0.0.1"}.get(form, "unix")
+    assert (row["addr"], row["port"]) == (wanted, port)
+
+
+def wire_serve(conn, params):
+    wire.serve_queries(conn)

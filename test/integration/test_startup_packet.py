@@ -297,6 +297,7 @@ def test_application_name_with_host_is_cut(make_pooler, fake_server):
     assert name == wanted[:399]
 
 
+@pytest.mark.ours
 def test_disable_pqexec(make_pooler, cluster):
     """No simple queries, but the extended protocol and the console are untouched."""
     p = make_pooler(settings={"disable_pqexec": 1})

@@ -485,13 +485,21 @@ class FakeServer:
     """
     A scripted PostgreSQL server: `handler(conn, startup_parameters)` runs in a thread of its own for each login.
     The connection is closed when it returns. What a handler raises is kept in .failures, cancel keys in .cancels.
-    With `raw`, handler(conn) gets the connection before a byte was read.
+    With `raw`, handler(conn) gets the connection before a byte was read. `host` may be the path of a Unix socket,
+    with @ for the abstract name space.
     """
 
     def __init__(self, handler, raw=False, host="127.0.0.1", port=0):
         self.handler, self.raw = handler, raw
-        self.listener = socket.create_server((host, port), backlog=128)
-        self.port = self.listener.getsockname()[1]
+        if host[0] in "/@":
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(host.replace("@", "\0"))
+            self.listener.listen(128)
+            self.port = None
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self.listener = socket.create_server((host, port), family=family, backlog=128)
+            self.port = self.listener.getsockname()[1]
         self.failures, self.cancels, self.logins, self.conns = [], [], 0, []
         self.stopping = False
         threading.Thread(target=self._accept, daemon=True).start()

@@ -25,3 +25,6 @@ test_unit_core_test_pidfile_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/core/test_systemd
 test_unit_core_test_systemd_SOURCES = test/unit/core/test_systemd.c
 test_unit_core_test_systemd_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/core/test_syslog
+test_unit_core_test_syslog_SOURCES = test/unit/core/test_syslog.c
+test_unit_core_test_syslog_LDADD = $(UNIT_LIBS)
