@@ -148,22 +148,21 @@ struct world *world_new(uint64_t seed)
 
 /* ---- the program above the engine ---- */
 
-static int world_on_reload(void *ctx, struct conf_diff **diff, struct conf_error *err)
+static int world_on_reload(void *ctx, struct conf_diff **diff, struct conf_error *err UNUSED)
 {
 	struct world *world = ctx;
 	struct snapshot *old = engine_snapshot(world->engine);
 	struct snapshot *fresh;
-	bool reloaded = world_reload(world);
+	int rc = -E_SYNTAX;
 
-	if (reloaded) {
+	if (world_reload(world)) {
 		fresh = engine_snapshot(world->engine);
 		*diff = conf_diff_new(old->conf, fresh->conf);
 		snapshot_release(&fresh);
-	} else {
-		conf_error_set(err, NULL, "the configuration of the scenario is no good");
+		rc = 0;
 	}
 	snapshot_release(&old);
-	return reloaded ? 0 : -E_SYNTAX;
+	return rc;
 }
 
 static int world_on_set(void *ctx, const char *key, const char *value)
