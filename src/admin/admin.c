@@ -60,7 +60,7 @@ static void admin_count_dirty(struct worker *worker, void *arg)
 
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (server, &part->servers, entry) {
-			if (!server->dirty)
+			if (!server->dirty && !server_is_stale(server))
 				continue;
 			for (size_t i = 0; i < q->n; i++)
 				if (q->sessions[i].db == NULL || q->sessions[i].db == part->pool->db)
@@ -69,18 +69,33 @@ static void admin_count_dirty(struct worker *worker, void *arg)
 	}
 }
 
+static void admin_ask_dirty(struct admin *a);
+
+/*
+ * A server on its way between two workers is seen by neither. One that was
+ * under way in one round has arrived, and was closed if need be, before the
+ * next one begins: so two rounds without a find are the proof.
+ */
 static void admin_dirty_counted(void *arg)
 {
 	struct dirty_query *q = arg;
+	struct admin *a = q->admin;
+	bool again = false;
 
-	q->admin->dirty_visit = false;
+	a->dirty_visit = false;
 	for (size_t i = 0; i < q->n; i++) {
-		struct console *c = admin_find_console(q->admin, q->sessions[i].console_id);
+		struct console *c = admin_find_console(a, q->sessions[i].console_id);
 
-		if (c != NULL && c->wait == CONSOLE_WAIT_CLEAN && atomic_load(&q->sessions[i].dirty) == 0)
+		if (c == NULL || c->wait != CONSOLE_WAIT_CLEAN)
+			continue;
+		c->clean_rounds = atomic_load(&q->sessions[i].dirty) == 0 ? c->clean_rounds + 1 : 0;
+		again |= c->clean_rounds == 1;
+		if (c->clean_rounds > 1)
 			console_finish_tag(c, "WAIT_CLOSE");
 	}
 	free(q);
+	if (again)
+		admin_ask_dirty(a);
 }
 
 static void admin_ask_dirty(struct admin *a)
@@ -143,9 +158,12 @@ void admin_wait(struct console *c, enum console_wait wait, struct db *db)
 
 	c->wait = wait;
 	c->wait_db = db;
+	c->clean_rounds = 0;
 	if (wait == CONSOLE_WAIT_WORKERS)
 		return;
-	if (!event_pending(a->wait_timer, EV_TIMEOUT, NULL) && event_add(a->wait_timer, &period) != 0)
+	if (c->canceled)
+		console_finish_error(c, "57014", "canceled by the user");
+	else if (!event_pending(a->wait_timer, EV_TIMEOUT, NULL) && event_add(a->wait_timer, &period) != 0)
 		console_finish_error(c, "53200", "out of memory");
 	else
 		admin_check_wait(c);
@@ -282,7 +300,9 @@ static void admin_cancel_wait(struct console *c)
 
 	if (atomic_load(&engine->mode) != ENGINE_ACTIVE && atomic_load(&engine->shutdown) == SHUTDOWN_NONE)
 		engine_set_mode(engine, ENGINE_ACTIVE);
-	if (c->wait != CONSOLE_WAIT_NOTHING && c->wait != CONSOLE_WAIT_WORKERS)
+	if (c->wait == CONSOLE_WAIT_WORKERS)
+		c->canceled = true; /* the wait that follows is over before it begins */
+	else if (c->wait != CONSOLE_WAIT_NOTHING)
 		console_finish_error(c, "57014", "canceled by the user");
 }
 

@@ -189,6 +189,7 @@ void console_finish(struct console *c)
 	}
 	c->busy = false;
 	c->in_execute = false;
+	c->canceled = false;
 	c->wait = CONSOLE_WAIT_NOTHING;
 	if (console_flush(c))
 		console_process(c);

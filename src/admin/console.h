@@ -38,9 +38,11 @@ struct console {
 	uint64_t wait_since_us;
 	enum console_wait wait;
 	struct db *wait_db;        /* NULL: all */
+	unsigned clean_rounds;     /* of asking all workers, in a row, that found no server to be closed */
 	struct extended *extended; /* the extended protocol; NULL where it is refused */
 	bool in_execute;           /* the command that runs came by Execute: it is answered without ReadyForQuery */
 	bool skip_to_sync;         /* after an error in the extended protocol */
+	bool canceled;             /* a cancel request came while workers were asked */
 	bool busy;                 /* a command runs; what comes meanwhile is kept */
 	bool processing;           /* console_process() is on the stack */
 	bool closed;

@@ -12,6 +12,7 @@
 #include "admin/show.h"
 #include "core/alloc.h"
 #include "pool/client.h"
+#include "pool/janitor.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
 #include "pool/server.h"
@@ -273,19 +274,9 @@ static void ctl_each_pool(struct engine *engine, const struct db *db, void (*fn)
 	free(pools);
 }
 
-/* Servers in use are closed when they are released, the others by the janitor. */
-static void ctl_mark_servers(struct worker *worker, void *arg)
+static void ctl_apply_epoch(struct worker *worker, void *arg)
 {
-	const struct db *db = arg;
-	struct pool_part *part;
-	struct server *server;
-
-	TAILQ_FOREACH (part, &worker->parts, entry) {
-		if (db != NULL && part->pool->db != db)
-			continue;
-		TAILQ_FOREACH (server, &part->servers, entry)
-			server->dirty = true;
-	}
+	janitor_apply_epoch(worker, arg);
 }
 
 void ctl_reconnect(struct console *c, const struct command *command, const struct sql_cmd *cmd)
@@ -299,13 +290,14 @@ void ctl_reconnect(struct console *c, const struct command *command, const struc
 			return;
 	}
 	ctl_each_pool(engine, db, pool_begin_epoch);
-	engine_visit(engine, ctl_mark_servers, NULL, db);
+	engine_visit(engine, ctl_apply_epoch, NULL, db);
 	ctl_answer_after_all_loops(c, command->name);
 }
 
 static void ctl_kill_pool(struct pool *pool)
 {
 	atomic_store(&pool->db->paused, true);
+	pool_begin_epoch(pool); /* who logs in from now on has to wait */
 	route_tell_parts(pool, ROUTE_TELL_KILL, NULL, NULL);
 }
 

@@ -170,6 +170,22 @@ void janitor_apply_mode(struct worker *worker)
 	}
 }
 
+void janitor_apply_epoch(struct worker *worker, const struct db *db)
+{
+	uint64_t now_us = loop_now_us(worker->ctx.loop);
+	struct pool_part *part;
+	struct server *server;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		if (db != NULL && part->pool->db != db)
+			continue;
+		TAILQ_FOREACH (server, &part->servers, entry)
+			server->dirty |= server_is_stale(server);
+		janitor_servers(part, now_us);
+		pool_run(part);
+	}
+}
+
 void janitor_tick(struct loop *loop, void *arg)
 {
 	struct worker *worker = arg;

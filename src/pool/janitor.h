@@ -7,6 +7,8 @@
 
 #include "pool/engine.h"
 
+struct db;
+
 /* How often the tick runs. */
 #define JANITOR_PERIOD_US 100000
 
@@ -19,5 +21,12 @@ void janitor_tick(struct loop *loop, void *arg);
  * servers ends the clients that wait for one. Own thread.
  */
 void janitor_apply_mode(struct worker *worker);
+
+/*
+ * A new epoch has begun, see pool_begin_epoch(), for the pools of the database,
+ * or for all when it is NULL: stale servers that nobody uses, or that still log
+ * in, are closed now, the others when they are free. Own thread.
+ */
+void janitor_apply_epoch(struct worker *worker, const struct db *db);
 
 #endif

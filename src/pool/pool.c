@@ -583,7 +583,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 		*reason = REASON_PAUSE;
 		return CHECKIN_CLOSE;
 	}
-	if (UNLIKELY(server->epoch != atomic_load_explicit(&pool->epoch, memory_order_relaxed))) {
+	if (UNLIKELY(server_is_stale(server))) {
 		*reason = REASON_OBSOLETE;
 		return CHECKIN_CLOSE;
 	}

@@ -155,7 +155,7 @@ struct pool {
 	char name[192]; /* db/user, for logs */
 
 	atomic_uint home_count;
-	atomic_uint epoch; /* servers opened in an older one are of no use; changed under lock */
+	atomic_uint epoch;                 /* servers opened in an older one are of no use; changed under lock */
 	_Atomic uint64_t next_lifetime_us; /* no server is closed for its age before this */
 	struct lock lock;
 
@@ -264,7 +264,7 @@ void pool_offer_welcome(struct pool *pool, struct welcome *welcome, unsigned epo
 
 /*
  * A new epoch: no server that there is now will be handed out once every worker
- * has marked its own (server->dirty), not even one that is on its way between
+ * has marked its own (janitor_apply_epoch), not even one that is on its way between
  * two of them; and the greeting comes from the next server that logs in. Any
  * thread.
  */

@@ -353,7 +353,7 @@ static bool server_is_outdated(const struct server *server)
 {
 	const struct pool_conf *now = server->part->conf;
 
-	if (server->epoch != atomic_load(&server->pool->epoch))
+	if (server_is_stale(server))
 		return true;
 	if (server->conf == now)
 		return false;

@@ -83,6 +83,12 @@ struct server {
 	bool is_idle;                   /* in part->idle */
 };
 
+/* True when a new epoch of its pool has begun since it was opened. Any thread that may look at the server. */
+static inline bool server_is_stale(const struct server *server)
+{
+	return server->epoch != atomic_load_explicit(&server->pool->epoch, memory_order_relaxed);
+}
+
 /* Opens a connection; the permit is taken over. Own thread. */
 void server_open(struct pool_part *part, struct permit *permit);
 

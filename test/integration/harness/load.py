@@ -54,6 +54,7 @@ class Load(threading.Thread):
     def __init__(self, p, number, stop):
         super().__init__(daemon=True)
         self.p, self.number, self.stop, self.done, self.lost, self.wrong = p, number, stop, 0, 0, []
+        self.told = []  # errors that ended a connection
 
     def run(self):
         rng = random.Random(self.number)
@@ -64,12 +65,21 @@ class Load(threading.Thread):
                     while not self.stop.is_set():
                         self.one(c, rng)
                     c.terminate()
-            except (wire.PgError, wire.Closed, OSError):
+            except (wire.PgError, wire.Closed, OSError) as e:
                 self.lost += 1
+                self.told += self.texts_of(e)
                 self.stop.wait(0.02)
             except Exception as e:
                 self.wrong.append(repr(e))
                 return
+
+    @staticmethod
+    def texts_of(e):
+        if isinstance(e, wire.PgError):
+            return [e.text]
+        if isinstance(e, wire.Closed):
+            return [error.text for error in wire.Result(e.messages).errors]
+        return []
 
     def one(self, c, rng):
         tag = f"{self.number}-{self.done}"
@@ -88,6 +98,7 @@ class Load(threading.Thread):
 
 
 def run_load(p, count, during):
+    """Let `count` clients work while during() runs, and for a while after; all must go on. They come back."""
     stop = threading.Event()
     load = [Load(p, n, stop) for n in range(count)]
     for t in load:
@@ -108,3 +119,4 @@ def run_load(p, count, during):
         assert not t.is_alive(), f"client {t.number} hangs\n{p.log_tail()}"
     wrong = [w for t in load for w in t.wrong]
     assert not wrong, wrong
+    return load
