@@ -262,6 +262,7 @@ static int main_run(struct snapshot *snap)
 	engine_free(&engine);
 	admin_free(&admin);
 	watchdog_free(&watchdog);
+	log_tell_held(true);
 	return status;
 }
 
@@ -302,8 +303,10 @@ int main(int argc, char **argv)
 		log_fatal("daemon needs pidfile configured");
 	reload_apply_log(snap->conf, true);
 	main_refuse_second(snap->conf);
-	if (o.daemon)
+	if (o.daemon) {
 		daemon_detach();
+		reload_apply_log(snap->conf, true); /* stderr leads elsewhere now */
+	}
 	atexit(main_exit_handler);
 	daemon_raise_fd_limit(snap->conf, users_count(snap->users));
 	return main_run(snap);

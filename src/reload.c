@@ -25,11 +25,14 @@ static struct {
 	int verbose;
 } reload_cli;
 
-void reload_apply_log(const struct conf *conf, bool required)
+static void reload_configure_log(const struct conf *conf, bool required, bool keep_open)
 {
 	struct log_setup setup = {
 		.quiet = reload_cli.quiet,
+		.json = conf->log_format == CONF_LOG_JSON,
+		.keep_open = keep_open,
 		.verbose = conf->verbose,
+		.rate_limit = (unsigned)conf->log_rate_limit,
 		.file = conf->logfile,
 		.file_required = required,
 		.syslog = conf->syslog != 0,
@@ -38,6 +41,11 @@ void reload_apply_log(const struct conf *conf, bool required)
 	};
 
 	log_configure(&setup);
+}
+
+void reload_apply_log(const struct conf *conf, bool required)
+{
+	reload_configure_log(conf, required, false);
 }
 
 void reload_set_cli(bool quiet, int verbose)
@@ -270,7 +278,7 @@ int reload_set(struct engine *engine, const char *key, const char *value)
 	}
 	if (err == 0) {
 		users = users_hold(old->users);
-		reload_apply_log(conf, false);
+		reload_configure_log(conf, false, true);
 		engine_reload(engine, snapshot_new(conf, users));
 	}
 	snapshot_release(&old);

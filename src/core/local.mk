@@ -6,7 +6,9 @@ libpgsluice_a_SOURCES += \
 	src/core/err.c src/core/err.h \
 	src/core/lock.c src/core/lock.h \
 	src/core/reason.c src/core/reason_tbl.h \
+	src/core/journal.c src/core/journal.h \
 	src/core/log.c src/core/log.h \
+	src/core/log_int.h src/core/log_line.c src/core/log_site.c \
 	src/core/pidfile.c src/core/pidfile.h \
 	src/core/siphash.c src/core/siphash.h \
 	src/core/str.c src/core/str.h \

@@ -1,16 +1,20 @@
 /*
- * The log.
+ * The log: where lines go. What they look like is in log_line.c, which of them
+ * are held back in log_site.c.
  *
  * Any thread logs, and no thread waits for another: a line is built on the
  * stack of its thread and leaves with one write() per sink. Files are opened
  * for appending, so that the kernel keeps the lines of several threads apart.
+ * Where stderr leads into the journal, lines go there as messages of their own
+ * instead, with their priority and without a time.
  *
  * What log_configure() changes while others log:
  *
  * - switches are atomics that are read once per line;
  * - the descriptor of the file keeps its number for the life of the process,
  *   once there is one. A new file is put under that number with dup3(), which
- *   is atomic, so a writer hits the old file or the new one, never a stranger;
+ *   is atomic, so a writer hits the old file or the new one, never a stranger.
+ *   A file that cannot be opened leaves the old one in its place;
  * - the name of the file stands under the lock, which is taken only to open
  *   the file after a change. open() under a lock is against the house rule and
  *   fine here: the rank is the highest, and it happens once per reload;
@@ -26,12 +30,10 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/journal.h"
 #include "core/lock.h"
+#include "core/log_int.h"
 #include "core/str.h"
-
-/* Room for a message with its NUL, and for what stands before it. */
-#define LOG_TEXT_MAX   2048
-#define LOG_PREFIX_MAX 128
 
 enum log_file_state {
 	LOG_FILE_NONE,   /* none configured */
@@ -40,13 +42,10 @@ enum log_file_state {
 	LOG_FILE_FAILED, /* could not be opened; stderr takes its place */
 };
 
-static const struct {
-	const char *name;
-	int priority; /* for syslog */
-} log_levels[] = {
-	[LOG_LVL_FATAL] = { "FATAL", LOG_CRIT },        [LOG_LVL_ERROR] = { "ERROR", LOG_ERR },
-	[LOG_LVL_WARNING] = { "WARNING", LOG_WARNING }, [LOG_LVL_LOG] = { "LOG", LOG_INFO },
-	[LOG_LVL_DEBUG] = { "DEBUG", LOG_DEBUG },       [LOG_LVL_NOISE] = { "NOISE", LOG_DEBUG },
+/* Priorities for syslog and the journal. */
+static const int log_priorities[] = {
+	[LOG_LVL_FATAL] = LOG_CRIT, [LOG_LVL_ERROR] = LOG_ERR,   [LOG_LVL_WARNING] = LOG_WARNING,
+	[LOG_LVL_LOG] = LOG_INFO,   [LOG_LVL_DEBUG] = LOG_DEBUG, [LOG_LVL_NOISE] = LOG_DEBUG,
 };
 
 static const struct {
@@ -59,22 +58,22 @@ static const struct {
 };
 
 static _Atomic bool log_to_stderr = true;
+static _Atomic bool log_to_journal; /* in the place of stderr */
 static _Atomic bool log_to_syslog;
+static _Atomic bool log_as_json;
 static _Atomic int log_top_level = LOG_LVL_LOG; /* for stderr and the file */
 static _Atomic int log_file_fd = -1;
 static _Atomic int log_file_state = LOG_FILE_NONE;
 
 static struct lock log_lock = { PTHREAD_MUTEX_INITIALIZER, LOCK_RANK_LOG };
-static char *log_file_path;    /* protected by log_lock */
-static bool log_file_required; /* protected by log_lock */
-static char *log_ident;        /* control thread only; syslog keeps the pointer */
+static char *log_file_path;         /* protected by log_lock */
+static bool log_file_required;      /* protected by log_lock */
+static bool log_file_is_real;       /* log_file_fd is a log, not /dev/null; protected by log_lock */
+static const char *log_socket_path; /* of the journal; set before threads start */
+static char *log_ident;             /* control thread only; syslog keeps the pointer */
 
-/* Date and zone of the second in which this thread has logged last. */
-static _Thread_local struct {
-	time_t second;
-	char date[32];
-	char zone[16];
-} log_stamp;
+static _Thread_local const char *log_thread = "main";
+static _Thread_local const char *log_action;
 
 static int log_facility(const char *name)
 {
@@ -88,19 +87,21 @@ static void log_configure_syslog(const struct log_setup *setup)
 {
 	char *old = log_ident;
 
+	log_to_syslog = setup->syslog;
+	if (setup->keep_open && (log_ident != NULL || !setup->syslog))
+		return;
 	if (setup->syslog) {
-		log_ident = xstrdup(setup->syslog_ident);
+		log_ident = xstrdup(setup->syslog_ident == NULL ? program_invocation_short_name : setup->syslog_ident);
 		openlog(log_ident, LOG_PID, log_facility(setup->syslog_facility));
 	} else {
 		log_ident = NULL;
 		closelog();
 	}
 	free(old);
-	log_to_syslog = setup->syslog;
 }
 
 /* Lets go of the old file but not of its descriptor number. */
-static void log_park_file(void)
+static void log_park_file_locked(void)
 {
 	int null_fd;
 
@@ -111,23 +112,32 @@ static void log_park_file(void)
 		return;
 	dup3(null_fd, log_file_fd, O_CLOEXEC);
 	close(null_fd);
+	log_file_is_real = false;
 }
 
 static void log_configure_file(const struct log_setup *setup)
 {
 	bool wanted = setup->file != NULL && setup->file[0] != '\0';
-	char *path = wanted ? xstrdup(setup->file) : NULL;
+	char *path;
 	char *old;
 
+	if (setup->keep_open && log_file_state == LOG_FILE_OPEN)
+		return;
+	path = wanted ? xstrdup(setup->file) : NULL;
 	lock_acquire(&log_lock);
 	old = log_file_path;
 	log_file_path = path;
 	log_file_required = setup->file_required;
 	log_file_state = wanted ? LOG_FILE_WANTED : LOG_FILE_NONE;
-	lock_release(&log_lock);
 	if (!wanted)
-		log_park_file();
+		log_park_file_locked();
+	lock_release(&log_lock);
 	free(old);
+}
+
+void log_set_journal(const char *path)
+{
+	log_socket_path = path;
 }
 
 void log_configure(const struct log_setup *setup)
@@ -141,6 +151,9 @@ void log_configure(const struct log_setup *setup)
 	tzset();
 	log_top_level = LOG_LVL_LOG + verbose;
 	log_to_stderr = !setup->quiet;
+	log_to_journal = journal_is_stderr() && journal_open() == 0;
+	log_as_json = setup->json;
+	log_site_set_burst(setup->rate_limit);
 	log_configure_syslog(setup);
 	log_configure_file(setup);
 }
@@ -152,14 +165,14 @@ bool log_is_on(enum log_level level)
 	return (int)level <= log_top_level && (log_to_stderr || log_file_state != LOG_FILE_NONE);
 }
 
-/* With a file wanted: 0 or an errno. */
+/* With a file wanted: 0 or an errno; then the old file is still there, or none. */
 static int log_open_file_locked(void)
 {
 	int fd = open(log_file_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 	int err = errno;
 
 	if (fd < 0) {
-		log_file_state = LOG_FILE_FAILED;
+		log_file_state = log_file_is_real ? LOG_FILE_OPEN : LOG_FILE_FAILED;
 		return err;
 	}
 	if (log_file_fd < 0) {
@@ -168,6 +181,7 @@ static int log_open_file_locked(void)
 		dup3(fd, log_file_fd, O_CLOEXEC);
 		close(fd);
 	}
+	log_file_is_real = true;
 	log_file_state = LOG_FILE_OPEN;
 	return 0;
 }
@@ -175,6 +189,7 @@ static int log_open_file_locked(void)
 /* Opens the file for the first line after log_configure(), by whichever thread comes first. */
 static void log_open_file(void)
 {
+	const char *instead = "logging to stderr";
 	char path[256] = "";
 	bool required = false;
 	int err = 0;
@@ -183,6 +198,8 @@ static void log_open_file(void)
 	if (log_file_state == LOG_FILE_WANTED) {
 		err = log_open_file_locked();
 		required = log_file_required;
+		if (log_file_is_real)
+			instead = "going on with the old one";
 		str_copy(path, sizeof(path), log_file_path);
 	}
 	lock_release(&log_lock);
@@ -190,39 +207,7 @@ static void log_open_file(void)
 		return;
 	if (required)
 		log_fatal("could not open log file \"%s\": %s", path, strerror(err));
-	log_write(LOG_LVL_ERROR, "could not open log file \"%s\": %s; logging to stderr", path, strerror(err));
-}
-
-static size_t log_format_prefix(char *dst, size_t size, enum log_level level)
-{
-	uint64_t now_us = clock_wall_us();
-	time_t second = (time_t)(now_us / USEC_PER_SEC);
-	struct tm tm;
-
-	if (second != log_stamp.second && localtime_r(&second, &tm) != NULL) {
-		strftime(log_stamp.date, sizeof(log_stamp.date), "%Y-%m-%d %H:%M:%S", &tm);
-		strftime(log_stamp.zone, sizeof(log_stamp.zone), "%Z", &tm);
-		log_stamp.second = second;
-	}
-	return str_format(dst, size, "%s.%03u %s [%d] %s ", log_stamp.date, (unsigned)(now_us / 1000 % 1000),
-			  log_stamp.zone, (int)getpid(), log_levels[level].name);
-}
-
-/* Copies a message without blanks at its end; newlines become newline and tab. Returns the length, below `size`. */
-static size_t log_copy_text(char *dst, size_t size, const char *src)
-{
-	size_t n = strlen(src);
-	size_t used = 0;
-
-	while (n > 0 && isspace((unsigned char)src[n - 1]))
-		n--;
-	for (size_t i = 0; i < n && used + 1 < size; i++) {
-		dst[used++] = src[i];
-		if (src[i] == '\n' && used + 1 < size)
-			dst[used++] = '\t';
-	}
-	dst[used] = '\0';
-	return used;
+	log_write(LOG_LVL_ERROR, "could not open log file \"%s\": %s; %s", path, strerror(err), instead);
 }
 
 static void log_emit(int fd, const char *line, size_t n)
@@ -234,31 +219,69 @@ static void log_emit(int fd, const char *line, size_t n)
 	} while (written < 0 && errno == EINTR);
 }
 
-static void PRINTF_LIKE(2, 0) log_vwrite(enum log_level level, const char *fmt, va_list ap)
+void log_set_thread(const char *name)
 {
-	char raw[LOG_TEXT_MAX];
-	char line[LOG_PREFIX_MAX + LOG_TEXT_MAX + 1];
-	size_t prefix;
+	log_thread = name;
+}
+
+const char *log_set_action(const char *action)
+{
+	const char *old = log_action;
+
+	log_action = action;
+	return old;
+}
+
+/* To stderr, which may be a stream into the journal. */
+static void log_emit_stderr(const struct log_line *line, const char *text, size_t n, size_t message_at)
+{
+	const char *path = log_socket_path == NULL ? JOURNAL_SOCKET : log_socket_path;
+
+	if (log_to_journal && journal_send(path, log_priorities[line->level], text + message_at, n - message_at) == 0)
+		return;
+	log_emit(STDERR_FILENO, text, n + 1);
+}
+
+/* To syslog, for which the message must be of the text form. */
+static void log_emit_syslog(const struct log_line *line)
+{
+	char message[LOG_TEXT_MAX];
+
+	log_line_message(line, message, sizeof(message));
+	syslog(log_priorities[line->level], "%s", message);
+}
+
+static void PRINTF_LIKE(3, 0)
+	log_vwrite(enum log_level level, const struct log_about *about, const char *fmt, va_list ap)
+{
+	struct log_line line = { .level = level, .about = about, .thread = log_thread, .action = log_action };
+	char text[LOG_LINE_MAX];
+	size_t message_at = 0;
 	size_t n;
 	int state;
 
 	if (log_file_state == LOG_FILE_WANTED)
 		log_open_file();
 	state = log_file_state;
-	if (vsnprintf(raw, sizeof(raw), fmt, ap) < 0)
-		raw[0] = '\0';
-	prefix = log_format_prefix(line, LOG_PREFIX_MAX, level);
-	n = prefix + log_copy_text(line + prefix, LOG_TEXT_MAX, raw);
+	line.wall_us = clock_wall_us();
+	line.pid = getpid();
+	log_line_fill(&line, fmt, ap);
 	if (log_to_syslog && level <= LOG_LVL_LOG)
-		syslog(log_levels[level].priority, "%s", line + prefix);
+		log_emit_syslog(&line);
 	if ((int)level > log_top_level)
 		return;
-	line[n++] = '\n';
+	if (log_as_json) {
+		n = log_line_json(&line, text, sizeof(text) - 1);
+	} else {
+		message_at = log_line_head(&line, text, sizeof(text));
+		n = message_at + log_line_message(&line, text + message_at, LOG_TEXT_MAX);
+	}
+	text[n] = '\n';
 	if (log_to_stderr || state == LOG_FILE_FAILED)
-		log_emit(STDERR_FILENO, line, n);
+		log_emit_stderr(&line, text, n, message_at);
 	/* Another reload may want the file anew since we opened it; until then the descriptor leads to the old one. */
 	if (state == LOG_FILE_OPEN || (state == LOG_FILE_WANTED && log_file_fd >= 0))
-		log_emit(log_file_fd, line, n);
+		log_emit(log_file_fd, text, n + 1);
 }
 
 void log_write(enum log_level level, const char *fmt, ...)
@@ -268,7 +291,24 @@ void log_write(enum log_level level, const char *fmt, ...)
 
 	if (log_is_on(level)) {
 		va_start(ap, fmt);
-		log_vwrite(level, fmt, ap);
+		log_vwrite(level, NULL, fmt, ap);
+		va_end(ap);
+	}
+	errno = saved;
+}
+
+void log_write_at(struct log_site *site, enum log_level level, const struct log_about *about, const char *fmt, ...)
+{
+	int saved = errno;
+	uint64_t held = 0;
+	va_list ap;
+
+	if (log_is_on(level) && (site == NULL || log_site_pass(site, level, fmt, &held))) {
+		if (held > 0)
+			log_write(level, LOG_HELD_FORMAT, fmt, held);
+		errno = saved; /* for %m */
+		va_start(ap, fmt);
+		log_vwrite(level, about, fmt, ap);
 		va_end(ap);
 	}
 	errno = saved;
@@ -278,22 +318,9 @@ void log_fatal(const char *fmt, ...)
 {
 	va_list ap;
 
+	log_tell_held(true);
 	va_start(ap, fmt);
-	log_vwrite(LOG_LVL_FATAL, fmt, ap);
+	log_vwrite(LOG_LVL_FATAL, NULL, fmt, ap);
 	va_end(ap);
 	exit(1);
-}
-
-bool log_limit_pass(struct log_limit *limit, unsigned interval_s, uint64_t *dropped)
-{
-	uint64_t now = clock_mono_us();
-	uint64_t next = limit->next_us;
-
-	/* Of several threads that come at the same time, the exchange lets one pass. */
-	if (now >= next && atomic_compare_exchange_strong(&limit->next_us, &next, now + interval_s * USEC_PER_SEC)) {
-		*dropped = atomic_exchange(&limit->dropped, 0);
-		return true;
-	}
-	atomic_fetch_add(&limit->dropped, 1);
-	return false;
 }

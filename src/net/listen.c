@@ -386,12 +386,10 @@ static void listen_rest_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 /* No descriptors or no memory: without a rest the event would fire again and again. */
 static void listen_gate_rest(struct listen_gate *gate, int err)
 {
-	static struct log_limit limit; /* several loops run dry at the same time */
 	struct timeval period = { .tv_sec = LISTEN_REST_S };
-	uint64_t dropped;
 
-	if (log_limit_pass(&limit, 1, &dropped))
-		log_error("accept() failed: %s", strerror(err));
+	/* several loops run dry at the same time */
+	log_error_rarely(1, "accept() failed: %s", strerror(err));
 	gate->resting = true;
 	event_add(gate->rest, &period);
 	listen_gate_update(gate);

@@ -173,9 +173,11 @@ void loop_run(struct loop *loop)
 	bool more = false;
 
 	current_loop = loop;
+	log_set_thread(loop->name);
 	while (!atomic_load_explicit(&loop->stopping, memory_order_relaxed))
 		more = loop_turn(loop, more ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
 	current_loop = NULL;
+	log_set_thread("main");
 }
 
 void loop_step(struct loop *loop)

@@ -254,13 +254,9 @@ static const struct sock_option {
 
 static int sock_set_option(int fd, int level, int name, int value, const char *text)
 {
-	static struct log_limit limit;
-	uint64_t dropped;
-
 	if (setsockopt(fd, level, name, &value, sizeof(value)) == 0)
 		return 0;
-	if (log_limit_pass(&limit, 5, &dropped))
-		log_warning("could not set %s to %d: %s", text, value, strerror(errno));
+	log_warning_rarely(5, "could not set %s to %d: %s", text, value, strerror(errno));
 	return -E_SYS;
 }
 

@@ -192,6 +192,7 @@ void janitor_tick(struct loop *loop, void *arg)
 	uint64_t now_us = loop_now_us(loop);
 	struct pool_part *part;
 
+	log_tell_held(false);
 	if (worker->suspended)
 		return;
 	TAILQ_FOREACH (part, &worker->parts, entry) {

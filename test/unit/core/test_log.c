@@ -8,12 +8,16 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include <cmocka.h>
 
+#include "core/journal.h"
+#include "core/log_int.h"
 #include "core/str.h"
 
 static char test_dir[] = "/tmp/test_log.XXXXXX";
@@ -356,21 +360,368 @@ static void test_threads(void **state UNUSED)
 	assert_int_equal(lines, 2 * LINES_PER_THREAD);
 }
 
-static void test_limit(void **state UNUSED)
-{
-	struct log_limit limit = { 0 };
-	uint64_t dropped = 77;
+/* ---- about whom ---- */
 
-	assert_true(log_limit_pass(&limit, 3600, &dropped));
-	assert_int_equal(dropped, 0);
-	assert_false(log_limit_pass(&limit, 3600, &dropped));
-	assert_false(log_limit_pass(&limit, 3600, &dropped));
-	limit.next_us = 0; /* the hour is over */
-	assert_true(log_limit_pass(&limit, 3600, &dropped));
-	assert_int_equal(dropped, 2);
-	limit.next_us = 0;
-	assert_true(log_limit_pass(&limit, 0, &dropped));
-	assert_int_equal(dropped, 0);
+static const struct log_about test_client = {
+	.kind = 'C',
+	.id = 17,
+	.action = "query",
+	.sqlstate = "53300",
+	.database = "app",
+	.user = "joe",
+	.peer = "[::1]:5432",
+};
+
+static void test_about(void **state UNUSED)
+{
+	struct log_about nobody = { .kind = 'S', .object = &nobody, .peer = "unix(7):6432" };
+	struct log_about unnamed = test_client;
+	char want[128];
+
+	log_configure(&(struct log_setup){ .verbose = 0 });
+	log_info_about(&test_client, "hello %d", 1);
+	log_warning_about(&nobody, "hello %d", 2);
+	unnamed.is_unnamed = true;
+	log_error_about(&unnamed, "hello %d", 3);
+	test_release();
+	assert_non_null(strstr(test_read(test_stderr), "] LOG C-(nil): app/joe@[::1]:5432 hello 1\n"));
+	str_format(want, sizeof(want), "] WARNING S-%p: (nodb)/(nouser)@unix(7):6432 hello 2\n", (void *)&nobody);
+	assert_non_null(strstr(test_read(test_stderr), want));
+	assert_non_null(strstr(test_read(test_stderr), "] ERROR C-(nil): (nodb)/(nouser)@[::1]:5432 hello 3\n"));
+}
+
+/* The line behind its time. */
+static const char *test_json(void)
+{
+	static char line[8192];
+	const char *text = test_read(test_stderr);
+	const char *p = strstr(text, "\",\"level\"");
+
+	assert_non_null(p);
+	assert_true(str_copy(line, sizeof(line), p + 2));
+	return line;
+}
+
+static void test_json_fields(void **state UNUSED)
+{
+	unsigned y, mo, d, h, mi, s, ms, oh, om;
+	char want[256];
+	char sign;
+
+	log_configure(&(struct log_setup){ .json = true });
+	log_set_thread("worker 3");
+	assert_null(log_set_action("reload"));
+	log_warning_about(&test_client, "no \"more\" of %s\n", "this");
+	assert_int_equal(sscanf(test_read(test_stderr), "{\"time\":\"%4u-%2u-%2uT%2u:%2u:%2u.%3u%c%2u:%2u\"", &y, &mo,
+				&d, &h, &mi, &s, &ms, &sign, &oh, &om),
+			 10);
+	str_format(want, sizeof(want),
+		   "\"level\":\"WARNING\",\"pid\":%d,\"worker\":\"worker 3\",\"client\":17,\"database\":\"app\","
+		   "\"user\":\"joe\",\"peer\":\"[::1]:5432\",\"action\":\"query\",\"sqlstate\":\"53300\","
+		   "\"text\":\"no \\\"more\\\" of this\"}\n",
+		   (int)getpid());
+	assert_string_equal(test_json(), want);
+	test_capture();
+	log_info("first\nsecond");
+	test_release();
+	assert_string_equal(log_set_action(NULL), "reload");
+	log_set_thread("main");
+	str_format(want, sizeof(want),
+		   "\"level\":\"LOG\",\"pid\":%d,\"worker\":\"worker 3\",\"action\":\"reload\","
+		   "\"text\":\"first\\nsecond\"}\n",
+		   (int)getpid());
+	assert_string_equal(test_json(), want);
+}
+
+static void test_json_offset(void **state UNUSED)
+{
+	struct log_line line = { .level = LOG_LVL_LOG, .wall_us = 1000000000123456 };
+	char out[LOG_LINE_MAX];
+	static const char *const rows[][2] = {
+		{ "XYZ-05:30", "{\"time\":\"2001-09-09T07:16:40.123+05:30\"," },
+		{ "XYZ+03:30", "{\"time\":\"2001-09-08T22:16:40.123-03:30\"," },
+		{ "UTC", "{\"time\":\"2001-09-09T01:46:40.123+00:00\"," },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		setenv("TZ", rows[i][0], 1);
+		tzset();
+		line.wall_us += 60 * 1000000; /* the zone is looked up once per second */
+		out[log_line_json(&line, out, sizeof(out) - 1)] = '\0';
+		line.wall_us -= 60 * 1000000;
+		out[log_line_json(&line, out, sizeof(out) - 1)] = '\0';
+		assert_memory_equal(out, rows[i][1], strlen(rows[i][1]));
+	}
+	unsetenv("TZ");
+	tzset();
+}
+
+static void test_json_escapes(void **state UNUSED)
+{
+	static const char *const rows[][2] = {
+		{ "a\"b\\c", "a\\\"b\\\\c" },
+		{ "\x01\x1f\x7f\r\t\b\f|", "\\u0001\\u001f\\u007f\\r\\t\\b\\f|" },
+		{ "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
+		/* a stray byte, one that is cut off, an overlong form, a surrogate, beyond the last character */
+		{ "\xff|", "\xef\xbf\xbd|" },
+		{ "\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd" },
+		{ "\xc0\xaf|", "\xef\xbf\xbd\xef\xbf\xbd|" },
+		{ "\xed\xa0\x80|", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd|" },
+		{ "\xf4\x90\x80\x80|", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd|" },
+		{ "\xf0\x9f\x98|", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd|" },
+	};
+
+	log_configure(&(struct log_setup){ .json = true });
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct log_about about = { .kind = 'C', .id = 1 };
+		char want[128];
+
+		str_copy(about.user, sizeof(about.user), rows[i][0]);
+		test_capture();
+		log_info_about(&about, "%s", rows[i][0]);
+		str_format(want, sizeof(want), "\"user\":\"%s\",", rows[i][1]);
+		assert_non_null(strstr(test_json(), want));
+		str_format(want, sizeof(want), "\"text\":\"%s\"}\n", rows[i][1]);
+		assert_non_null(strstr(test_json(), want));
+	}
+	test_release();
+}
+
+/* However long it would become, a line is one object and no longer than a pipe takes at once. */
+static void test_json_cut(void **state UNUSED)
+{
+	static char big[5000];
+	struct log_about about = test_client;
+	size_t n;
+
+	log_configure(&(struct log_setup){ .json = true });
+	memset(about.database, 1, LOG_NAME_MAX - 1);
+	memset(about.user, 1, LOG_NAME_MAX - 1);
+	memset(about.peer, 1, LOG_NAME_MAX - 1);
+	memset(big, 2, sizeof(big) - 1);
+	log_info_about(&about, "%s", big);
+	test_release();
+	n = strlen(test_read(test_stderr));
+	assert_in_range(n, LOG_LINE_MAX - 8, LOG_LINE_MAX);
+	assert_string_equal(test_read(test_stderr) + n - strlen("\\u0002\"}\n"), "\\u0002\"}\n");
+	assert_int_equal(test_count(test_read(test_stderr), "\n"), 1);
+}
+
+/* ---- repeats ---- */
+
+static struct log_site test_site = { .interval_s = 60 };
+
+static void test_repeat(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		log_write_at(&test_site, LOG_LVL_WARNING, NULL, "trouble %u", i);
+}
+
+static void test_rate(void **state UNUSED)
+{
+	log_configure(&(struct log_setup){ .rate_limit = 3 });
+	test_repeat(8);
+	log_tell_held(false); /* the interval is not over */
+	assert_int_equal(test_count(test_read(test_stderr), "WARNING trouble"), 3);
+	/* It is over, and the next line tells of those before it. */
+	test_site.since_us = 1;
+	test_repeat(1);
+	assert_non_null(strstr(test_read(test_stderr), "WARNING trouble %u (message repeated 5 times)\n"));
+	assert_int_equal(test_count(test_read(test_stderr), "WARNING trouble 0\n"), 2);
+	/* No next line comes. */
+	test_capture();
+	test_repeat(6);
+	assert_int_equal(test_count(test_read(test_stderr), "WARNING trouble"), 2);
+	test_site.since_us = 1;
+	log_tell_held(false);
+	log_tell_held(false);
+	assert_int_equal(test_count(test_read(test_stderr), "(message repeated 4 times)"), 1);
+	/* The process ends. */
+	test_capture();
+	test_repeat(5);
+	log_tell_held(true);
+	assert_non_null(strstr(test_read(test_stderr), "(message repeated 2 times)"));
+	/* Without a limit everything passes. */
+	log_configure(&(struct log_setup){ .rate_limit = 0 });
+	test_capture();
+	test_repeat(50);
+	test_release();
+	assert_int_equal(test_count(test_read(test_stderr), "WARNING trouble"), 50);
+}
+
+static void test_rate_spares_records(void **state UNUSED)
+{
+	log_configure(&(struct log_setup){ .rate_limit = 1 });
+	for (int i = 0; i < 5; i++) {
+		log_info_about(&test_client, "a record");
+		log_info("another");
+		log_warning("limited");
+		log_warning("limited");
+		log_error_rarely(3600, "rare");
+	}
+	log_tell_held(true);
+	test_release();
+	assert_int_equal(test_count(test_read(test_stderr), "a record\n"), 5);
+	assert_int_equal(test_count(test_read(test_stderr), "another\n"), 5);
+	/* each place has a count of its own */
+	assert_int_equal(test_count(test_read(test_stderr), "WARNING limited\n"), 2);
+	assert_int_equal(test_count(test_read(test_stderr), "limited (message repeated 4 times)\n"), 2);
+	assert_int_equal(test_count(test_read(test_stderr), "ERROR rare\n"), 1);
+}
+
+static void *test_complainer(void *arg UNUSED)
+{
+	test_repeat(500);
+	return NULL;
+}
+
+/* Nothing is told twice, nothing is lost. */
+static void test_rate_threads(void **state UNUSED)
+{
+	pthread_t threads[3];
+	const char *p;
+	unsigned long held;
+	unsigned passed;
+
+	log_configure(&(struct log_setup){ .rate_limit = 7 });
+	test_site = (struct log_site){ .interval_s = 60, .listed = test_site.listed, .next = test_site.next };
+	for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, test_complainer, NULL), 0);
+	for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+		pthread_join(threads[i], NULL);
+	log_tell_held(true);
+	test_release();
+	passed = test_count(test_read(test_stderr), "WARNING trouble") -
+		 test_count(test_read(test_stderr), "message repeated");
+	held = 0;
+	for (p = test_read(test_stderr); (p = strstr(p, "repeated ")) != NULL; p++)
+		held += strtoul(p + strlen("repeated "), NULL, 10);
+	assert_int_equal(passed + held, 1500);
+	assert_in_range(held, 1, 1500 - 7);
+}
+
+/* ---- what stays open ---- */
+
+static void test_keep_open(void **state UNUSED)
+{
+	struct log_setup with_file = { .quiet = true, .file = test_file };
+	struct log_setup other = { .quiet = true, .file = test_moved, .keep_open = true };
+
+	log_configure(&with_file);
+	log_info("one");
+	log_configure(&other); /* SET logfile */
+	log_info("two");
+	assert_non_null(strstr(test_read(test_file), "LOG two\n"));
+	assert_string_equal(test_read(test_moved), "");
+	other.file = "";
+	log_configure(&other);
+	log_info("three");
+	assert_non_null(strstr(test_read(test_file), "LOG three\n"));
+	/* Where none is open, the first one is. */
+	log_configure(&(struct log_setup){ .quiet = true });
+	other.file = test_moved;
+	log_configure(&other);
+	log_info("four");
+	assert_non_null(strstr(test_read(test_moved), "LOG four\n"));
+}
+
+static void test_old_file_goes_on(void **state UNUSED)
+{
+	log_configure(&(struct log_setup){ .quiet = true, .file = test_file });
+	log_info("one");
+	log_configure(&(struct log_setup){ .quiet = true, .file = "/nonexistent/dir/log" });
+	log_info("two");
+	assert_non_null(strstr(test_read(test_file), "ERROR could not open log file \"/nonexistent/dir/log\": No such "
+						     "file or directory; going on with the old one\n"));
+	assert_non_null(strstr(test_read(test_file), "LOG two\n"));
+	assert_string_equal(test_read(test_stderr), "");
+	/* One that was given up is no old file. */
+	log_configure(&(struct log_setup){ .quiet = true });
+	log_configure(&(struct log_setup){ .quiet = true, .file = "/nonexistent/dir/log" });
+	log_info("three");
+	test_release();
+	assert_non_null(strstr(test_read(test_stderr), "LOG three\n"));
+	assert_null(strstr(test_read(test_file), "three"));
+}
+
+/* ---- the journal ---- */
+
+static int test_journal_fd = -1;
+static char test_journal[64];
+
+/* Makes descriptor 2 look like a stream into the journal. */
+static void test_enter_journal(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct stat st;
+	char env[64];
+
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	str_format(env, sizeof(env), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	setenv("JOURNAL_STREAM", env, 1);
+	str_copy(addr.sun_path, sizeof(addr.sun_path), test_journal);
+	test_journal_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(bind(test_journal_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	log_set_journal(test_journal);
+}
+
+static int test_leave_journal(void **state)
+{
+	log_set_journal(NULL);
+	unsetenv("JOURNAL_STREAM");
+	close(test_journal_fd);
+	unlink(test_journal);
+	return teardown(state);
+}
+
+/* The next datagram must be this one. */
+static void test_journal_got(const char *want, size_t n)
+{
+	char got[LOG_LINE_MAX];
+
+	assert_int_equal(recv(test_journal_fd, got, sizeof(got), 0), n);
+	assert_memory_equal(got, want, n);
+}
+
+static void test_to_journal(void **state UNUSED)
+{
+	static const char one[] = "PRIORITY=4\nSYSLOG_IDENTIFIER=test_log\nMESSAGE=hello 1\n";
+	static const char two[] = "PRIORITY=6\nSYSLOG_IDENTIFIER=test_log\nMESSAGE\n"
+				  "\x0c\0\0\0\0\0\0\0first\n\tsecnd\n";
+
+	program_invocation_short_name = (char *)(uintptr_t) "test_log"; /* libtool and valgrind have other ideas */
+	test_enter_journal();
+	log_configure(&(struct log_setup){ .verbose = 0 });
+	log_warning("hello %d", 1);
+	test_journal_got(one, sizeof(one) - 1);
+	log_info("first\nsecnd");
+	test_journal_got(two, sizeof(two) - 1);
+	assert_string_equal(test_read(test_stderr), "");
+	/* Nobody there any more: stderr, with the time. */
+	unlink(test_journal);
+	log_info("alone");
+	assert_non_null(strstr(test_read(test_stderr), "] LOG alone\n"));
+	/* Switched off like stderr. */
+	test_capture();
+	log_configure(&(struct log_setup){ .quiet = true });
+	log_info("silence");
+	/* Another descriptor 2 than the one that systemd has made. */
+	setenv("JOURNAL_STREAM", "1:1", 1);
+	log_configure(&(struct log_setup){ .quiet = false });
+	log_info("plain");
+	test_release();
+	assert_int_equal(test_count(test_read(test_stderr), "\n"), 1);
+	assert_non_null(strstr(test_read(test_stderr), "] LOG plain\n"));
+}
+
+static void test_journal_encoder(void **state UNUSED)
+{
+	char out[64];
+
+	assert_int_equal(journal_encode(out, sizeof(out), 3, "x", "abc", 3), 45 - 2);
+	assert_memory_equal(out, "PRIORITY=3\nSYSLOG_IDENTIFIER=x\nMESSAGE=abc\n", 43);
+	/* what does not fit as a whole is not sent */
+	assert_int_equal(journal_encode(out, 46, 3, "x", "abcdefgh", 8), 0);
 }
 
 static int group_setup(void **state UNUSED)
@@ -380,6 +731,7 @@ static int group_setup(void **state UNUSED)
 	str_format(test_file, sizeof(test_file), "%s/log", test_dir);
 	str_format(test_moved, sizeof(test_moved), "%s/log.1", test_dir);
 	str_format(test_stderr, sizeof(test_stderr), "%s/stderr", test_dir);
+	str_format(test_journal, sizeof(test_journal), "%s/journal", test_dir);
 	test_real_stderr = dup(STDERR_FILENO);
 	return 0;
 }
@@ -408,7 +760,18 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_file_fails_later, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_limit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_about, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_json_fields, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_json_offset, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_json_escapes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_json_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rate, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rate_spares_records, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rate_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keep_open, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_file_goes_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_to_journal, setup, test_leave_journal),
+		cmocka_unit_test(test_journal_encoder),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
