@@ -1,6 +1,7 @@
 # Everything but main() is a library, so that the tests link what the program runs.
 noinst_LIBRARIES += libpgsluice.a
 libpgsluice_a_SOURCES = \
+	src/check_diff.c src/check_diff.h \
 	src/control.c src/control.h \
 	src/daemon.c src/daemon.h \
 	src/reload.c src/reload.h \

@@ -19,10 +19,12 @@
 #include <time.h>
 
 #include "admin/admin.h"
+#include "check_diff.h"
 #include "conf/conf.h"
 #include "control.h"
 #include "core/log.h"
 #include "core/pidfile.h"
+#include "core/str.h"
 #include "core/systemd.h"
 #include "daemon.h"
 #include "net/sock.h"
@@ -35,6 +37,8 @@ struct main_options {
 	bool daemon;
 	bool quiet;
 	bool check;
+	bool diff;
+	const char *diff_file; /* NULL: with the running instance */
 	int verbose;
 	const char *user;
 	const char *file;
@@ -44,22 +48,25 @@ struct main_options {
 static struct pidfile *main_pidfile;
 static struct engine *main_engine; /* its Unix sockets; NULL before they are open and once they are closed */
 
-/* long name, letter, argument, help */
-#define MAIN_OPTIONS(X)                                                                            \
-	X("daemon", 'd', NULL, "run in the background")                                            \
-	X("reboot", 'R', NULL, "take over from a running instance (not supported yet)")            \
-	X("quiet", 'q', NULL, "write nothing to stderr")                                           \
-	X("verbose", 'v', NULL, "log more; give it twice for everything")                          \
-	X("user", 'u', "NAME", "become this system user")                                          \
-	X("check", 'c', NULL, "print the configuration as it would be in force, without starting") \
-	X("version", 'V', NULL, "print versions and exit")                                         \
-	X("help", 'h', NULL, "print this and exit")
+/* long name, letter, whether an argument follows, its name, help */
+#define MAIN_OPTIONS(X)                                                                                \
+	X("daemon", 'd', no, NULL, "run in the background")                                            \
+	X("reboot", 'R', no, NULL, "take over from a running instance (not supported yet)")            \
+	X("quiet", 'q', no, NULL, "write nothing to stderr")                                           \
+	X("verbose", 'v', no, NULL, "log more; give it twice for everything")                          \
+	X("user", 'u', required, "NAME", "become this system user")                                    \
+	X("check", 'c', no, NULL, "print the configuration as it would be in force, without starting") \
+	X("diff", 'D', optional, "OLD",                                                                \
+	  "with --check: print what a reload of the running instance would"                            \
+	  " change, or what differs from the file OLD")                                                \
+	X("version", 'V', no, NULL, "print versions and exit")                                         \
+	X("help", 'h', no, NULL, "print this and exit")
 
-/* -c is not an option of its own: --check only. */
+/* -c and -D are no options of their own: --check and --diff only. */
 static const char main_letters[] = "dRqvu:Vh";
 
 static const struct option main_long[] = {
-#define X(name, letter, arg, help) { name, (arg) == NULL ? no_argument : required_argument, NULL, letter },
+#define X(name, letter, kind, arg, help) { name, kind##_argument, NULL, letter },
 	MAIN_OPTIONS(X)
 #undef X
 		{ NULL, 0, NULL, 0 },
@@ -70,10 +77,11 @@ static void main_print_help(const char *exe)
 	static const struct {
 		const char *name;
 		char letter;
+		int kind;
 		const char *arg;
 		const char *help;
 	} rows[] = {
-#define X(name, letter, arg, help) { name, letter, arg, help },
+#define X(name, letter, kind, arg, help) { name, letter, kind##_argument, arg, help },
 		MAIN_OPTIONS(X)
 #undef X
 	};
@@ -82,8 +90,11 @@ static void main_print_help(const char *exe)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		char left[40];
 
-		snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].arg == NULL ? "" : "=",
-			 rows[i].arg == NULL ? "" : rows[i].arg);
+		str_format(left, sizeof(left), "--%s", rows[i].name);
+		if (rows[i].kind == optional_argument)
+			str_append(left, sizeof(left), "[=%s]", rows[i].arg);
+		else if (rows[i].kind == required_argument)
+			str_append(left, sizeof(left), "=%s", rows[i].arg);
 		if (strchr(main_letters, rows[i].letter) != NULL)
 			printf("  -%c, %-16s %s\n", rows[i].letter, left, rows[i].help);
 		else
@@ -136,6 +147,10 @@ static void main_parse_options(int argc, char **argv, struct main_options *o)
 		case 'c':
 			o->check = true;
 			break;
+		case 'D':
+			o->diff = true;
+			o->diff_file = optarg;
+			break;
 		case 'V':
 			main_print_version();
 			exit(0);
@@ -146,6 +161,8 @@ static void main_parse_options(int argc, char **argv, struct main_options *o)
 			main_usage_error(argv[0], NULL);
 		}
 	}
+	if (o->diff && !o->check)
+		main_usage_error(argv[0], "--diff goes with --check");
 	if (optind >= argc)
 		main_usage_error(argv[0], "no configuration file specified");
 	if (argc - optind > 1)
@@ -266,9 +283,27 @@ static int main_run(struct snapshot *snap)
 	return status;
 }
 
-/* --check: the report, and the exit status. */
-static int main_check(const struct snapshot *snap)
+/* --check --diff: the differences, and the exit status. */
+static int main_check_diff(const struct snapshot *snap, const struct main_options *o)
 {
+	struct snapshot *old;
+	int status;
+
+	if (o->diff_file == NULL)
+		return check_diff_running(snap, o->user != NULL ? o->user : snap->conf->user);
+	old = reload_first(o->diff_file);
+	if (old == NULL)
+		log_fatal("cannot load config file");
+	status = check_diff_files(old, snap);
+	snapshot_release(&old);
+	return status;
+}
+
+/* --check: the report, and the exit status. */
+static int main_check(const struct snapshot *snap, const struct main_options *o)
+{
+	if (o->diff)
+		return main_check_diff(snap, o);
 	conf_print_check(snap->conf, stdout);
 	return fflush(stdout) == 0 ? 0 : 1;
 }
@@ -288,7 +323,7 @@ int main(int argc, char **argv)
 	if (snap == NULL)
 		log_fatal("cannot load config file");
 	if (o.check) {
-		int status = main_check(snap);
+		int status = main_check(snap, &o);
 
 		snapshot_release(&snap);
 		return status;

@@ -166,6 +166,14 @@ static void reload_on_user_cb(void *ctx, enum users_change change, const char *n
 	conf_diff_add(ctx, CONF_CHANGE_LOGIN, actions[change], CONF_EFFECT_NOW, name, "");
 }
 
+struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *conf, const struct users *users)
+{
+	struct conf_diff *diff = conf_diff_new(old->conf, conf);
+
+	users_compare(old->users, users, reload_on_user_cb, diff);
+	return diff;
+}
+
 static void reload_on_touched_cb(void *ctx, const char *database, unsigned servers, unsigned clients)
 {
 	conf_diff_touch(ctx, database, servers, clients);
@@ -199,8 +207,7 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	}
 	reload_complete(plan->conf);
 	plan->users = reload_users(plan->conf, plan->old->users);
-	plan->diff = conf_diff_new(plan->old->conf, plan->conf);
-	users_compare(plan->old->users, plan->users, reload_on_user_cb, plan->diff);
+	plan->diff = reload_compare(plan->old, plan->conf, plan->users);
 	registry_touched_by(engine, plan->old->conf, plan->conf, reload_on_touched_cb, plan->diff);
 	return 0;
 }

@@ -27,6 +27,10 @@ void reload_apply_log(const struct conf *conf, bool required);
 /* Opens the log file again at the next line, as logrotate expects, whatever a reload that follows finds. */
 void reload_reopen_log(struct engine *engine);
 
+/* What changes from a snapshot to another configuration and its users; to be freed by the caller. */
+struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *conf,
+				 const struct users *users) MUSTCHECK;
+
 /*
  * Loads again and hands the result to the engine. Returns 0 and what has
  * changed in *diff, to be freed by the caller, with the connections that it

@@ -24,6 +24,7 @@ INTEGRATION_FILES = \
 	test/integration/test_pool_limits.py \
 	test/integration/test_pool_modes.py \
 	test/integration/test_regressions.py \
+	test/integration/test_reload.py \
 	test/integration/test_reset_check.py \
 	test/integration/test_server_login.py \
 	test/integration/test_server_loss.py \
