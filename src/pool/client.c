@@ -121,6 +121,15 @@ static struct pool_part *client_choose_part(struct pool *pool)
 	return best;
 }
 
+static void client_make_key(struct client *client)
+{
+	const struct worker *worker = client->part->worker;
+	struct cancel_place place = { worker->index, client->slot, client->slot_generation };
+
+	cancel_key_make(worker->ctx.engine->cancel_secret, (unsigned)worker->ctx.snap->conf->peer_id, &place,
+			client->cancel_key);
+}
+
 static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct client *client = CONTAINER_OF(msg, struct client, msg);
@@ -129,7 +138,7 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 
 	client->part = part;
 	client->slot = worker_slot_take(worker, client, &client->slot_generation);
-	cancel_key_make(client->pool->engine, worker->index, client->slot, client->slot_generation, client->cancel_key);
+	client_make_key(client);
 	TAILQ_INSERT_TAIL(&part->clients, client, entry);
 	part->timed += client->idle_timeout_us > 0;
 	stats_add(&part->stats, STAT_client_login_count, 1);

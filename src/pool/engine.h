@@ -100,14 +100,6 @@ struct console_handover {
 	uint8_t pending[];
 };
 
-/* A cancel request for a console session. */
-struct console_cancel {
-	struct loop_msg msg; /* the receiver frees the object */
-	int fd;              /* of the one who asks; the receiver closes it and takes it off client_count */
-	uint8_t cancel_key[8];
-	char who[320]; /* asks, for the log */
-};
-
 /* What the layers above give to the engine. */
 struct engine_ops {
 	/* Runs on the control loop; takes over the object. */
@@ -133,10 +125,12 @@ struct engine {
 	struct suspend *suspend;
 	bool shutdown_paused;     /* it was a shutdown that paused everything */
 	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */
+	struct peers *peers;
 
 	/* atomic */
 	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
 	atomic_uint client_count; /* all client sockets */
+	atomic_uint cancel_conns; /* connections that carry cancel requests, to servers and to peers */
 	atomic_uint next_login;   /* round robin over login loops */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
@@ -170,6 +164,9 @@ void engine_reload(struct engine *engine, struct snapshot *snap);
 
 /* The snapshot now in force, held for the caller. Any thread. */
 struct snapshot *engine_snapshot(struct engine *engine) MUSTCHECK;
+
+/* The options of TCP connections that a configuration asks for. Any thread. */
+void engine_fill_tuning(struct sock_tuning *tuning, const struct conf *conf);
 
 /* A number for a client or server socket. Any thread. */
 static inline uint64_t engine_next_id(struct engine *engine)
