@@ -411,3 +411,81 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	track_drop_copy_ends(t);
 	return verdict;
 }
+
+/* ---- as text: the status, a letter for each flag, a colon, a letter for each entry with a star before our own ---- */
+
+#define TRACK_FLAGS(X)    \
+	X('i', copy_in)   \
+	X('o', copy_open) \
+	X('y', copy_sync) \
+	X('k', skip)      \
+	X('u', unsynced)  \
+	X('d', doubt)     \
+	X('b', broken)
+
+static const char track_letters[TRACK_KINDS + 1] = "-QFPBDECSc";
+
+int track_save(const struct track *t, struct buf *b)
+{
+	struct track *u = (struct track *)(uintptr_t)t;
+	char head[] = { (char)t->status, '\0' };
+	int err = buf_append(b, head, 1);
+
+#define X(letter, flag)          \
+	if (err == 0 && t->flag) \
+		err = buf_append(b, (char[]){ letter }, 1);
+	TRACK_FLAGS(X)
+#undef X
+	if (err == 0)
+		err = buf_append(b, ":", 1);
+	for (uint32_t i = 0; err == 0 && i < t->count; i++) {
+		if ((*track_at(u, i) & TRACK_OURS) != 0)
+			err = buf_append(b, "*", 1);
+		if (err == 0)
+			err = buf_append(b, &track_letters[track_kind_at(u, i)], 1);
+	}
+	return err;
+}
+
+static int track_load_entries(struct track *t, struct slice text)
+{
+	uint8_t flag = 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		const char *at = text.p[i] == '\0' ? NULL : strchr(track_letters, text.p[i]);
+
+		if (text.p[i] == '*' && flag == 0) {
+			flag = TRACK_OURS;
+			continue;
+		}
+		if (at == NULL || at == track_letters)
+			return -E_SYNTAX;
+		if (!track_push(t, (uint8_t)(at - track_letters) | flag))
+			return -E_NOMEM;
+		flag = 0;
+	}
+	return flag == 0 ? 0 : -E_SYNTAX;
+}
+
+int track_load(struct track *t, struct slice text)
+{
+	size_t at = 1;
+
+	if (text.n < 2 || (text.p[0] != 'I' && text.p[0] != 'T' && text.p[0] != 'E'))
+		return -E_SYNTAX;
+	t->status = (uint8_t)text.p[0];
+	for (; at < text.n && text.p[at] != ':'; at++) {
+		bool known = false;
+
+#define X(letter, flag)             \
+	if (text.p[at] == (letter)) \
+		known = t->flag = true;
+		TRACK_FLAGS(X)
+#undef X
+		if (!known)
+			return -E_SYNTAX;
+	}
+	if (at == text.n)
+		return -E_SYNTAX;
+	return track_load_entries(t, slice_make(text.p + at + 1, text.n - at - 1));
+}

@@ -8,7 +8,9 @@
 #define PGSLUICE_PROTO_TRACK_H
 
 #include "core/base.h"
+#include "core/buf.h"
 #include "core/err.h"
+#include "core/str.h"
 
 /* What a message to the server makes it owe. */
 enum track_kind {
@@ -98,6 +100,18 @@ static inline bool track_is_lost(const struct track *t)
 
 /* True when the oldest request that is owed an answer is our own. */
 bool track_head_is_ours(const struct track *t);
+
+/*
+ * Writes the model as text, for another process that goes on with the session:
+ * 0, -E_NOSPACE or -E_NOMEM.
+ */
+int track_save(const struct track *t, struct buf *b) MUSTCHECK;
+
+/*
+ * Makes a fresh model (see track_init()) what the text says: 0, -E_SYNTAX for
+ * what track_save() cannot have written, or -E_NOMEM.
+ */
+int track_load(struct track *t, struct slice text) MUSTCHECK;
 
 /* Names for messages and tests. */
 const char *track_kind_name(enum track_kind kind);

@@ -31,9 +31,23 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* Every script goes on, after every step, with what the model was written down as. */
+static void reload(void)
+{
+	struct buf b;
+
+	buf_init(&b, 2 * TRACK_MAX + 64);
+	assert_int_equal(track_save(&t, &b), 0);
+	track_fini(&t);
+	track_init(&t);
+	assert_int_equal(track_load(&t, slice_make(buf_ptr(&b), buf_len(&b))), 0);
+	buf_fini(&b);
+}
+
 /* One step of a script. */
 static void play_step(char who, uint8_t type, uint8_t status)
 {
+	reload();
 	switch (who) {
 	case '>':
 		assert_int_equal(track_client(&t, type), TRACK_PASS);
@@ -621,6 +635,25 @@ static void notices_of_our_requests_are_ours(void **state)
 	assert_idle();
 }
 
+static void only_what_was_saved_is_loaded(void **state)
+{
+	static const char *const bad[] = { "",    "I",   ":",     "X:",   "Ix:", "I:x",
+					   "I:-", "I:*", "I:**Q", "I:Q*", "TT:", "I:Q:" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		track_fini(&t);
+		track_init(&t);
+		assert_int_equal(track_load(&t, slice_of(bad[i])), -E_SYNTAX);
+	}
+	track_fini(&t);
+	track_init(&t);
+	assert_int_equal(track_load(&t, slice_of("Tu:P*BE")), 0);
+	assert_int_equal(t.status, 'T');
+	assert_true(t.unsynced);
+	assert_int_equal(t.count, 3);
+}
+
 static void kinds_have_names(void **state)
 {
 	(void)state;
@@ -665,6 +698,7 @@ int main(void)
 		TEST(our_answers_are_swallowed),
 		TEST(our_requests_stand_between_those_of_the_client),
 		TEST(notices_of_our_requests_are_ours),
+		TEST(only_what_was_saved_is_loaded),
 		TEST(kinds_have_names),
 	};
 
