@@ -5,6 +5,7 @@ libpgsluice_a_SOURCES = \
 	src/control.c src/control.h \
 	src/daemon.c src/daemon.h \
 	src/reload.c src/reload.h \
+	src/takeover.c src/takeover.h \
 	src/watchdog.c src/watchdog.h
 bin_PROGRAMS += pgsluice
 pgsluice_SOURCES = src/main.c

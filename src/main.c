@@ -30,11 +30,13 @@
 #include "net/sock.h"
 #include "pool/engine.h"
 #include "reload.h"
+#include "takeover.h"
 #include "watchdog.h"
 
 /* What the command line asks for. */
 struct main_options {
 	bool daemon;
+	bool reboot;
 	bool quiet;
 	bool check;
 	bool diff;
@@ -51,7 +53,7 @@ static struct engine *main_engine; /* its Unix sockets; NULL before they are ope
 /* long name, letter, whether an argument follows, its name, help */
 #define MAIN_OPTIONS(X)                                                                                \
 	X("daemon", 'd', no, NULL, "run in the background")                                            \
-	X("reboot", 'R', no, NULL, "take over from a running instance (not supported yet)")            \
+	X("reboot", 'R', no, NULL, "take over the sockets of the running instance")                    \
 	X("quiet", 'q', no, NULL, "write nothing to stderr")                                           \
 	X("verbose", 'v', no, NULL, "log more; give it twice for everything")                          \
 	X("user", 'u', required, "NAME", "become this system user")                                    \
@@ -130,11 +132,8 @@ static void main_parse_options(int argc, char **argv, struct main_options *o)
 			o->daemon = true;
 			break;
 		case 'R':
-			fprintf(stderr,
-				"%s: --reboot is not supported yet; stop the running instance first, "
-				"or start a second one beside it\n",
-				argv[0]);
-			exit(1);
+			o->reboot = true;
+			break;
 		case 'q':
 			o->quiet = true;
 			break;
@@ -212,6 +211,40 @@ static void main_exit_handler(void)
 	pidfile_remove(&main_pidfile);
 }
 
+/*
+ * -R: the sockets of the running instance, NULL when none runs. Everything else
+ * that says that there is one says so rightly.
+ */
+static struct takeover *main_take_over(const struct conf *conf)
+{
+	struct takeover *takeover;
+
+	log_warning("online restart (-R) is deprecated: start a second instance beside this one with so_reuseport "
+		    "and peers, then stop the first");
+	takeover = takeover_begin(conf);
+	if (takeover == NULL)
+		log_info("no running instance found, starting as usual");
+	return takeover;
+}
+
+/* Opens the listening sockets, or goes on with those of the instance before, which ends. */
+static void main_listen(struct engine *engine, struct takeover *takeover, const struct conf *conf)
+{
+	const int *fds;
+	size_t count;
+	char err[256];
+
+	if (takeover == NULL) {
+		if (engine_listen(engine, err, sizeof(err)) != 0)
+			log_fatal("%s", err);
+		return;
+	}
+	count = takeover_listeners(takeover, &fds);
+	if (engine_adopt_listeners(engine, fds, count, err, sizeof(err)) != 0)
+		log_fatal("%s", err);
+	takeover_end_other(takeover, conf);
+}
+
 /* Signals are the control thread's; the other threads inherit a mask that keeps them away. */
 static void main_start_threads(struct engine *engine)
 {
@@ -252,19 +285,19 @@ static const struct admin_ops main_admin_ops = {
 };
 
 /* Runs until a shutdown and returns the exit status. Takes over the snapshot. */
-static int main_run(struct snapshot *snap)
+static int main_run(struct snapshot *snap, struct takeover *takeover)
 {
 	struct engine *engine = engine_new(snapshot_hold(snap), &admin_engine_ops);
 	struct control *control = control_new(engine);
 	struct admin *admin = admin_new(engine, &main_admin_ops, control);
 	struct watchdog *watchdog = watchdog_new(engine);
-	char err[256];
 	int status;
 
-	if (engine_listen(engine, err, sizeof(err)) != 0)
-		log_fatal("%s", err);
+	main_listen(engine, takeover, snap->conf);
 	main_engine = engine;
 	main_write_pidfile(snap->conf);
+	if (takeover != NULL)
+		takeover_finish(&takeover, engine);
 	snapshot_release(&snap);
 	main_start_threads(engine);
 	log_info("process up: %s, libevent %s (%s), adns: evdns, tls: %s", PACKAGE_STRING, event_get_version(),
@@ -311,6 +344,7 @@ static int main_check(const struct snapshot *snap, const struct main_options *o)
 int main(int argc, char **argv)
 {
 	struct main_options o = { 0 };
+	struct takeover *takeover = NULL;
 	struct snapshot *snap;
 	const char *user;
 
@@ -337,12 +371,17 @@ int main(int argc, char **argv)
 	if (o.daemon && (snap->conf->pidfile == NULL || snap->conf->pidfile[0] == '\0'))
 		log_fatal("daemon needs pidfile configured");
 	reload_apply_log(snap->conf, true);
-	main_refuse_second(snap->conf);
+	if (!o.reboot)
+		main_refuse_second(snap->conf);
 	if (o.daemon) {
 		daemon_detach();
 		reload_apply_log(snap->conf, true); /* stderr leads elsewhere now */
 	}
 	atexit(main_exit_handler);
 	daemon_raise_fd_limit(snap->conf, users_count(snap->users));
-	return main_run(snap);
+	if (o.reboot)
+		takeover = main_take_over(snap->conf);
+	if (o.reboot && takeover == NULL)
+		main_refuse_second(snap->conf);
+	return main_run(snap, takeover);
 }

@@ -15,7 +15,9 @@
  */
 #include "admin/console.h"
 
+#include <poll.h>
 #include <stdarg.h>
+#include <sys/socket.h>
 
 #include "admin/admin_int.h"
 #include "admin/command.h"
@@ -29,14 +31,17 @@
 #include "proto/parse.h"
 
 /* Longest message from a client; commands are far shorter. */
-#define CONSOLE_MESSAGE_MAX (16 * 1024)
+#define CONSOLE_MESSAGE_MAX  (16 * 1024)
 
 /* What may wait to be worked on, and to be sent: SHOW CLIENTS has a row for each client. */
-#define CONSOLE_IN_MAX      (32 * 1024)
-#define CONSOLE_OUT_MAX     (64U * 1024 * 1024)
+#define CONSOLE_IN_MAX       (32 * 1024)
+#define CONSOLE_OUT_MAX      (64U * 1024 * 1024)
+
+/* How long a process that takes over may leave what it asked for unread. */
+#define CONSOLE_SEND_WAIT_MS 10000
 
 /* Longest text of an error. */
-#define CONSOLE_TEXT_MAX    2048
+#define CONSOLE_TEXT_MAX     2048
 
 static void console_on_readable(void *owner);
 static void console_on_drained(void *owner, int err);
@@ -247,6 +252,68 @@ void console_notice(struct console *c, const char *text, const char *detail)
 	};
 
 	console_note(c, build_notice(&c->reply, &report));
+}
+
+/* Waits until the socket takes more; false when that takes too long. */
+static bool console_wait_writable(const struct console *c)
+{
+	struct pollfd p = { .fd = c->stream.fd, .events = POLLOUT };
+
+	return poll(&p, 1, CONSOLE_SEND_WAIT_MS) == 1 && (p.revents & POLLOUT) != 0;
+}
+
+/* Sends bytes with a descriptor attached to the first of them: how many were sent, or -1. */
+static ssize_t console_sendmsg(const struct console *c, const uint8_t *p, size_t n, int fd)
+{
+	union {
+		struct cmsghdr head;
+		uint8_t room[CMSG_SPACE(sizeof(int))];
+	} control = { .room = { 0 } };
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)p, .iov_len = n };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		msg.msg_control = control.room;
+		msg.msg_controllen = sizeof(control.room);
+		control.head.cmsg_level = SOL_SOCKET;
+		control.head.cmsg_type = SCM_RIGHTS;
+		control.head.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	}
+	return sendmsg(c->stream.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* All bytes of a buffer; the descriptor goes with the first. */
+static bool console_send_all(const struct console *c, const struct buf *b, int fd)
+{
+	size_t at = 0;
+
+	while (at < buf_len(b)) {
+		ssize_t n = console_sendmsg(c, buf_ptr(b) + at, buf_len(b) - at, fd);
+
+		if (n > 0) {
+			at += (size_t)n;
+			fd = -1;
+		} else if ((errno != EAGAIN && errno != EINTR) || !console_wait_writable(c)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void console_send_descriptor(struct console *c, int fd)
+{
+	bool sent;
+
+	if (fd < 0 || c->closed)
+		return;
+	/* What was said before must not take the descriptor for its own. */
+	sent = c->reply_err == 0 && console_send_all(c, &c->stream.out, -1) && console_send_all(c, &c->reply, fd);
+	stats_add(&c->admin->stats, STAT_bytes_sent, buf_len(&c->reply));
+	buf_clear(&c->stream.out);
+	buf_clear(&c->reply);
+	if (!sent)
+		console_close(c, "unexpected eof");
 }
 
 /* ---- messages ---- */

@@ -95,6 +95,13 @@ void console_finish_error_as(struct console *console, const char *sqlstate, cons
 /* Remembers that a message of the reply could not be built; err is 0 or -E_*. */
 void console_note(struct console *console, int err);
 
+/*
+ * Sends what the reply holds so far at once, together with a descriptor; waits
+ * until it is sent. -1: does nothing. Closes the session when the other side
+ * does not read.
+ */
+void console_send_descriptor(struct console *console, int fd);
+
 /* Adds a notice to the reply; detail may be NULL. */
 void console_notice(struct console *console, const char *text, const char *detail);
 

@@ -5,6 +5,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/ctl.c \
 	src/admin/ctl_reload.c \
 	src/admin/extended.c src/admin/extended.h \
+	src/admin/show_fds.c \
 	src/admin/show.c src/admin/show.h \
 	src/admin/show_conf.c \
 	src/admin/show_pools.c \

@@ -61,6 +61,7 @@ void show_free_rows(struct show_rows *rows)
 
 	while ((t = rows->texts) != NULL) {
 		rows->texts = t->next;
+		mem_wipe(t->text, strlen(t->text)); /* keys are among them */
 		free(t);
 	}
 	free(rows->data);
@@ -111,7 +112,7 @@ static const struct show_table *const show_tables[] = {
 	&show_servers,     &show_users,          &show_version,   &show_peers,        &show_peer_pools,
 	&show_sockets,     &show_active_sockets, &show_lists,     &show_mem,          &show_state,
 	&show_dns_hosts,   &show_dns_zones,      &show_stats,     &show_stats_totals, &show_stats_averages,
-	&show_totals,
+	&show_totals,      &show_fds,            &show_handover,
 #define X(variable, text) &show_fake_##variable,
 	SHOW_FAKE_TABLE(X)
 #undef X
@@ -269,8 +270,13 @@ static void show_send_row(struct console *c, const struct show_table *table, con
 
 void show_send_rows(struct console *c, const struct show_table *table, const struct show_rows *rows)
 {
-	for (size_t i = 0; i < rows->count; i++)
-		show_send_row(c, table, show_row(rows, i));
+	for (size_t i = 0; i < rows->count && !c->closed; i++) {
+		const void *row = show_row(rows, i);
+
+		show_send_row(c, table, row);
+		if (table->descriptor != NULL)
+			console_send_descriptor(c, table->descriptor(c, row));
+	}
 }
 
 /* The last step; the session may be gone. */
@@ -284,7 +290,7 @@ static void show_complete(void *arg)
 		if (!c->in_execute)
 			show_send_columns(c, show->table, NULL);
 		show_send_rows(c, show->table, &show->rows);
-		console_finish_tag(c, "SHOW");
+		console_finish_tag(c, "SHOW"); /* does nothing for a session that was closed meanwhile */
 	}
 	for (unsigned i = 0; i < show->part_count; i++)
 		show_free_rows(&show->parts[i]);

@@ -108,7 +108,8 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 	const struct client *client;
 	const struct server *server;
 	enum pool_count_id id;
-	struct cancel_counts cancels = cancel_count(worker, part->pool);
+	unsigned waiting = 0;
+	unsigned active = 0;
 
 	TAILQ_FOREACH (client, &part->clients, entry) {
 		id = pool_client_column(client->state);
@@ -120,10 +121,10 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 		if (id != COUNT_COUNT)
 			row->count[id]++;
 	}
-	row->count[COUNT_cl_waiting_cancel_req] = cancels.waiting;
-	row->count[COUNT_cl_active_cancel_req] = cancels.active;
-	row->count[COUNT_sv_active_cancel] = cancels.active;
-	row->count[COUNT_sv_login] += cancels.opening;
+	cancel_count(worker, part->pool, &waiting, &active);
+	row->count[COUNT_cl_waiting_cancel_req] = waiting;
+	row->count[COUNT_cl_active_cancel_req] = active;
+	row->count[COUNT_sv_active_cancel] = active;
 }
 
 static void show_visit_pools(struct worker *worker, struct show_rows *out)

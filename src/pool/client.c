@@ -40,7 +40,7 @@ static const char *const state_names[CLIENT_STATES] = {
 
 /* The edges of the picture above; every state may close. */
 static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
-	[CL_NEW] = { [CL_WELCOME] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
+	[CL_NEW] = { [CL_WELCOME] = true, [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_WELCOME] = { [CL_IDLE] = true, [CL_CLOSED] = true },
 	[CL_IDLE] = { [CL_WAITING] = true, [CL_CLOSED] = true },
 	[CL_WAITING] = { [CL_IDLE] = true, [CL_HELD] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
@@ -100,8 +100,7 @@ void client_describe(const struct client *client, char *dst, size_t size)
 
 /* ---- the way to the worker ---- */
 
-/* The home worker of the pool with the fewest clients. */
-static struct pool_part *client_choose_part(struct pool *pool)
+struct pool_part *client_home(struct pool *pool)
 {
 	unsigned homes = atomic_load_explicit(&pool->home_count, memory_order_relaxed);
 	unsigned count = pool->engine->worker_count;
@@ -121,13 +120,16 @@ static struct pool_part *client_choose_part(struct pool *pool)
 	return best;
 }
 
-static void client_make_key(struct client *client)
+/* Makes the client one of this worker's. */
+static void client_join(struct client *client, struct pool_part *part)
 {
-	const struct worker *worker = client->part->worker;
-	struct cancel_place place = { worker->index, client->slot, client->slot_generation };
+	struct worker *worker = part->worker;
 
-	cancel_key_make(worker->ctx.engine->cancel_secret, (unsigned)worker->ctx.snap->conf->peer_id, &place,
-			client->cancel_key);
+	client->part = part;
+	client->slot = worker_slot_take(worker, client, &client->slot_generation);
+	TAILQ_INSERT_TAIL(&part->clients, client, entry);
+	part->timed += client->idle_timeout_us > 0;
+	stream_attach(&client->stream, worker->ctx.loop);
 }
 
 static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
@@ -136,13 +138,9 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	struct worker *worker = worker_current();
 	struct pool_part *part = pool_part_get(client->pool, worker);
 
-	client->part = part;
-	client->slot = worker_slot_take(worker, client, &client->slot_generation);
-	client_make_key(client);
-	TAILQ_INSERT_TAIL(&part->clients, client, entry);
-	part->timed += client->idle_timeout_us > 0;
+	client_join(client, part);
+	cancel_key_make(client->pool->engine, worker->index, client->slot, client->slot_generation, client->cancel_key);
 	stats_add(&part->stats, STAT_client_login_count, 1);
-	stream_attach(&client->stream, worker->ctx.loop);
 	client->request_us = loop_now_us(worker->ctx.loop);
 	if (atomic_load(&client->pool->db->removed))
 		client_close(client, REASON_DB_REMOVED);
@@ -150,10 +148,9 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 		client_greet(client);
 }
 
-void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
+static struct client *client_new(const struct client_birth *birth)
 {
 	struct client *client = xcalloc(1, sizeof(*client));
-	struct pool_part *part = client_choose_part(birth->pool);
 	int err;
 
 	client->magic = CLIENT_MAGIC;
@@ -170,9 +167,37 @@ void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
 	stream_init(&client->stream, birth->fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
 	err = stream_hold(&client->stream, birth->pending, birth->pending_len);
 	ASSERT(err == 0);
+	return client;
+}
+
+void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
+{
+	struct client *client = client_new(birth);
+	struct pool_part *part = client_home(birth->pool);
+
 	atomic_fetch_add_explicit(&part->client_count, 1, memory_order_relaxed);
 	client->msg.fn = client_arrive;
 	loop_post(part->worker->ctx.loop, &client->msg);
+}
+
+struct client *client_carry(const struct client_birth *birth, struct pool_part *part, const uint8_t cancel_key[8])
+{
+	struct client *client = client_new(birth);
+
+	memcpy(client->cancel_key, cancel_key, sizeof(client->cancel_key));
+	client->has_carried_key = true;
+	atomic_fetch_add_explicit(&part->client_count, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&birth->pool->db->clients, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&birth->account->clients, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&birth->pool->engine->client_count, 1, memory_order_relaxed);
+	return client;
+}
+
+void client_carried(struct client *client, struct pool_part *part)
+{
+	client_join(client, part);
+	cancel_key_carry(client->pool->engine, client->cancel_key, part->worker->index, client->slot,
+			 client->slot_generation);
 }
 
 void client_apply_conf(struct client *client)
@@ -270,8 +295,9 @@ static void client_log_close(const struct client *client, const char *why)
 {
 	char who[320];
 
-	if (client_conf(client)->log_disconnections == 0)
-		return;
+	if (client_conf(client)->log_disconnections == 0 ||
+	    (client->parked && atomic_load(&client->pool->engine->handed_over)))
+		return; /* it goes on in another process */
 	client_describe(client, who, sizeof(who));
 	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
 		 (loop_now_us(client_loop(client)) - client->connect_us) / USEC_PER_SEC);
@@ -298,6 +324,8 @@ static void client_end(struct client *client, const char *why)
 	if (client->server != NULL)
 		link_client_gone(client);
 	worker_slot_give(part->worker, client->slot);
+	if (client->has_carried_key)
+		cancel_key_drop(engine, client->cancel_key);
 	TAILQ_REMOVE(&part->clients, client, entry);
 	part->timed -= client->idle_timeout_us > 0;
 	atomic_fetch_sub_explicit(&part->client_count, 1, memory_order_relaxed);

@@ -63,6 +63,7 @@ struct client {
 	uint32_t slot;
 	uint16_t slot_generation;
 	uint8_t cancel_key[8];
+	bool has_carried_key;           /* given out by another process: see cancel_key_carry() */
 	uint64_t query_wait_timeout_us; /* of this client */
 	uint64_t idle_timeout_us;
 
@@ -96,6 +97,20 @@ void client_set_state(struct client *client, enum client_state state);
 
 /* A client on its way to a worker, which is chosen here and told. Login thread. */
 void client_hand_over(struct engine *engine, struct client_birth *birth);
+
+/* The home worker of the pool with the fewest clients. Any thread. */
+struct pool_part *client_home(struct pool *pool);
+
+/*
+ * A client that was logged in by another process, with the cancel key that it
+ * was given there; it counts from now on. `pending` is what was read of it
+ * there. The caller sends it to the part's worker. Control thread.
+ */
+struct client *client_carry(const struct client_birth *birth, struct pool_part *part,
+			    const uint8_t cancel_key[8]) MUSTCHECK;
+
+/* It has arrived there; its state is still CL_NEW. Own thread. */
+void client_carried(struct client *client, struct pool_part *part);
 
 /* A server for a client that stood in the queue; false when the client needed it for nothing but its greeting. Own
  * thread. */

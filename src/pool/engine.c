@@ -13,7 +13,6 @@
 #include "pool/client.h"
 #include "pool/janitor.h"
 #include "pool/login.h"
-#include "pool/peer.h"
 #include "pool/route.h"
 #include "pool/server.h"
 #include "pool/suspend.h"
@@ -23,6 +22,8 @@
 #define ENGINE_LISTEN_FDS_MAX 64
 
 #define SLOTS_MIN             64
+/* As many as a cancel key can name. */
+#define SLOTS_MAX             (1u << 22)
 
 /* ---- snapshots ---- */
 
@@ -78,7 +79,7 @@ static void worker_grow_slots(struct worker *worker)
 	uint32_t old = worker->slot_count;
 	uint32_t count = old == 0 ? SLOTS_MIN : old * 2;
 
-	ASSERT(count <= CANCEL_SLOTS_MAX);
+	ASSERT(count <= SLOTS_MAX);
 	worker->slots = xrealloc(worker->slots, count * sizeof(worker->slots[0]));
 	for (uint32_t i = old; i < count; i++)
 		worker->slots[i] = (struct client_slot){ .next_free = i + 1 < count ? i + 1 : SLOT_NONE };
@@ -193,7 +194,6 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	if (engine->dns == NULL)
 		log_fatal("dns setup failed");
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
-	engine->peers = peers_new(engine);
 	engine->worker_count = engine_thread_count(conf);
 	engine->login_count = conf->login_threads;
 	for (unsigned i = 0; i < engine->worker_count; i++)
@@ -204,18 +204,6 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	engine->suspend = suspend_new(engine);
 	route_init(engine);
 	return engine;
-}
-
-void engine_fill_tuning(struct sock_tuning *tuning, const struct conf *conf)
-{
-	*tuning = (struct sock_tuning){
-		.keepalive = conf->tcp_keepalive != 0,
-		.keepidle_s = conf->tcp_keepidle,
-		.keepintvl_s = conf->tcp_keepintvl,
-		.keepcnt = conf->tcp_keepcnt,
-		.user_timeout_ms = conf->tcp_user_timeout,
-		.buffer_bytes = conf->tcp_socket_buffer,
-	};
 }
 
 static void engine_listen_conf(const struct conf *conf, struct listen_conf *listen)
@@ -230,9 +218,16 @@ static void engine_listen_conf(const struct conf *conf, struct listen_conf *list
 			.backlog = conf->listen_backlog,
 			.reuseport = conf->so_reuseport != 0,
 			.defer_accept = conf->tcp_defer_accept != 0,
+			.tuning = {
+				.keepalive = conf->tcp_keepalive != 0,
+				.keepidle_s = conf->tcp_keepidle,
+				.keepintvl_s = conf->tcp_keepintvl,
+				.keepcnt = conf->tcp_keepcnt,
+				.user_timeout_ms = conf->tcp_user_timeout,
+				.buffer_bytes = conf->tcp_socket_buffer,
+			},
 		},
 	};
-	engine_fill_tuning(&listen->tcp.tuning, conf);
 }
 
 /* Settings that say where to listen and differ from their default; empty ones ask for nothing. */
@@ -269,16 +264,33 @@ static struct listener_set *engine_open_listeners(const struct conf *conf, char 
 	return listener_set_adopt(fds, n, &listen, false, err, err_size);
 }
 
-int engine_listen(struct engine *engine, char *err, size_t err_size)
+static void engine_attach_listeners(struct engine *engine)
 {
-	engine->listeners = engine_open_listeners(engine->snap->conf, err, err_size);
-	if (engine->listeners == NULL)
-		return -E_SYS;
 	for (unsigned i = 0; i < engine->login_count; i++)
 		listener_set_attach(engine->listeners, engine->logins[i]->loop, login_on_accept, engine->logins[i]);
 	for (unsigned i = 0; engine->login_count == 0 && i < engine->worker_count; i++)
 		listener_set_attach(engine->listeners, engine->workers[i]->ctx.loop, login_on_accept,
 				    &engine->workers[i]->ctx);
+}
+
+int engine_listen(struct engine *engine, char *err, size_t err_size)
+{
+	engine->listeners = engine_open_listeners(engine->snap->conf, err, err_size);
+	if (engine->listeners == NULL)
+		return -E_SYS;
+	engine_attach_listeners(engine);
+	return 0;
+}
+
+int engine_adopt_listeners(struct engine *engine, const int *fds, size_t count, char *err, size_t err_size)
+{
+	struct listen_conf listen;
+
+	engine_listen_conf(engine->snap->conf, &listen);
+	engine->listeners = listener_set_adopt(fds, count, &listen, true, err, err_size);
+	if (engine->listeners == NULL)
+		return -E_SYS;
+	engine_attach_listeners(engine);
 	return 0;
 }
 
@@ -383,7 +395,6 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 		engine_post_reload(engine->logins[i], snap);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_post_reload(&engine->workers[i]->ctx, snap);
-	peers_reload(engine->peers, snap);
 	route_reload(engine, snap);
 	route_prepare(engine);
 }
@@ -501,6 +512,20 @@ static void engine_address_gone(const char *name, const struct sock_addr *addr, 
 
 /* ---- the end ---- */
 
+/* What another process goes on with is let go first: nothing may be said on it any more. */
+static void engine_let_go(struct pool_part *part)
+{
+	struct client *client;
+	struct server *server;
+
+	TAILQ_FOREACH (client, &part->clients, entry)
+		if (client->parked)
+			stream_close(&client->stream);
+	TAILQ_FOREACH (server, &part->servers, entry)
+		if (server->parked)
+			stream_close(&server->stream);
+}
+
 /* The last thing that runs on a worker: everything it has is closed. */
 static void engine_close_worker(struct worker *worker)
 {
@@ -512,6 +537,8 @@ static void engine_close_worker(struct worker *worker)
 		struct server *server;
 		struct server *next;
 
+		if (atomic_load(&worker->ctx.engine->handed_over))
+			engine_let_go(part);
 		while ((client = TAILQ_FIRST(&part->clients)) != NULL)
 			client_drop(client, REASON_FAST_EXIT);
 		for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
@@ -560,9 +587,10 @@ void engine_free(struct engine **enginep)
 		loop_join(engine->logins[i]->loop);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		loop_join(engine->workers[i]->ctx.loop);
+	if (atomic_load(&engine->handed_over))
+		listener_set_disown_paths(engine->listeners);
 	listener_set_free(&engine->listeners);
 	engine_settle(engine);
-	peers_free(&engine->peers);
 	dns_free(&engine->dns);
 	engine_settle(engine);
 	for (unsigned i = 0; i < engine->login_count; i++) {

@@ -18,6 +18,7 @@
 #include "pool/stats.h"
 
 struct account;
+struct carried_key;
 struct client;
 struct login;
 struct pool;
@@ -100,6 +101,14 @@ struct console_handover {
 	uint8_t pending[];
 };
 
+/* A cancel request for a console session. */
+struct console_cancel {
+	struct loop_msg msg; /* the receiver frees the object */
+	int fd;              /* of the one who asks; the receiver closes it and takes it off client_count */
+	uint8_t cancel_key[8];
+	char who[320]; /* asks, for the log */
+};
+
 /* What the layers above give to the engine. */
 struct engine_ops {
 	/* Runs on the control loop; takes over the object. */
@@ -125,23 +134,23 @@ struct engine {
 	struct suspend *suspend;
 	bool shutdown_paused;     /* it was a shutdown that paused everything */
 	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */
-	struct peers *peers;
 
 	/* atomic */
 	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
 	atomic_uint client_count; /* all client sockets */
-	atomic_uint cancel_conns; /* connections that carry cancel requests, to servers and to peers */
 	atomic_uint next_login;   /* round robin over login loops */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
+	atomic_bool handed_over; /* another process has our sockets: nothing is said on them any more */
 
 	/* the registry */
 	struct lock lock;
-	struct snapshot *snap;    /* protected by lock */
-	struct db *dbs;           /* protected by lock; uthash by name */
-	struct account *accounts; /* protected by lock; uthash by name */
-	struct pool_list *pools;  /* protected by lock */
-	struct pool *pool_table;  /* protected by lock; uthash of the same by (db, account) */
+	struct snapshot *snap;            /* protected by lock */
+	struct db *dbs;                   /* protected by lock; uthash by name */
+	struct account *accounts;         /* protected by lock; uthash by name */
+	struct pool_list *pools;          /* protected by lock */
+	struct pool *pool_table;          /* protected by lock; uthash of the same by (db, account) */
+	struct carried_key *carried_keys; /* protected by lock; see cancel_key_carry() */
 };
 
 /*
@@ -152,6 +161,12 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops);
 
 /* Opens the listening sockets; 0, or -E_SYS with a text. Before engine_start(). */
 int engine_listen(struct engine *engine, char *err, size_t err_size) MUSTCHECK;
+
+/*
+ * The same with sockets that another process has opened, which are taken over,
+ * together with the paths of Unix sockets. On failure they stay open.
+ */
+int engine_adopt_listeners(struct engine *engine, const int *fds, size_t count, char *err, size_t err_size) MUSTCHECK;
 
 /* Starts the login and worker threads; the caller then runs the control loop. */
 void engine_start(struct engine *engine);
@@ -164,9 +179,6 @@ void engine_reload(struct engine *engine, struct snapshot *snap);
 
 /* The snapshot now in force, held for the caller. Any thread. */
 struct snapshot *engine_snapshot(struct engine *engine) MUSTCHECK;
-
-/* The options of TCP connections that a configuration asks for. Any thread. */
-void engine_fill_tuning(struct sock_tuning *tuning, const struct conf *conf);
 
 /* A number for a client or server socket. Any thread. */
 static inline uint64_t engine_next_id(struct engine *engine)

@@ -103,6 +103,15 @@ void link_attach(struct client *client, struct server *server)
 	client_set_state(client, CL_ACTIVE);
 }
 
+void link_carried(struct client *client, struct server *server)
+{
+	ASSERT(client->server == NULL && server->client == NULL && client->part == server->part);
+	client->server = server;
+	server->client = client;
+	server_set_state(server, SV_ACTIVE);
+	client_set_state(client, CL_ACTIVE);
+}
+
 void link_detach(struct client *client, struct server *server)
 {
 	ASSERT(client->server == server && server->client == client);

@@ -10,6 +10,9 @@
 /* Links both; sends the SET commands the client needs. The client goes on when it is told by client_resume(). */
 void link_attach(struct client *client, struct server *server);
 
+/* Links two that were linked in another process. */
+void link_carried(struct client *client, struct server *server);
+
 /* Ends the link of both, whatever their state; no more is done with either. */
 void link_detach(struct client *client, struct server *server);
 

@@ -103,6 +103,19 @@ static bool permit_take_locked(struct pool_part *part, struct pool_plan *plan)
 	return true;
 }
 
+void pool_permit_carry(struct pool_part *part, struct permit *permit)
+{
+	struct pool *pool = part->pool;
+
+	atomic_fetch_add_explicit(&pool->db->servers, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&pool->account->servers, 1, memory_order_relaxed);
+	lock_acquire(&pool->lock);
+	pool->servers++;
+	part->held++;
+	lock_release(&pool->lock);
+	*permit = (struct permit){ .pool = pool };
+}
+
 void pool_permit_give(struct pool_part *part, struct permit *permit)
 {
 	struct pool *pool = permit->pool;
@@ -169,28 +182,6 @@ bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64
 	       atomic_compare_exchange_strong(&pool->next_lifetime_us, &next_us, now_us + spacing_us);
 }
 
-bool pool_cancel_take(struct pool *pool)
-{
-	unsigned size;
-	bool ok;
-
-	lock_acquire(&pool->lock);
-	size = pool->conf->size;
-	/* One is always allowed: the pool may have shrunk. */
-	ok = size == 0 || pool->cancels == 0 || pool->servers + pool->cancels < 2 * size;
-	pool->cancels += ok;
-	lock_release(&pool->lock);
-	return ok;
-}
-
-void pool_cancel_give(struct pool *pool)
-{
-	lock_acquire(&pool->lock);
-	ASSERT(pool->cancels > 0);
-	pool->cancels--;
-	lock_release(&pool->lock);
-}
-
 void pool_login_done(struct pool_part *part, struct permit *permit)
 {
 	struct pool *pool = part->pool;
@@ -250,6 +241,9 @@ static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_pl
 	const struct client *oldest = TAILQ_FIRST(&pool->waiters);
 
 	if (conf->size == 0 || pool->servers < conf->size)
+		return true;
+	/* Without a greeting nobody can log in, and only a new server brings one. */
+	if (pool->welcome == NULL && pool->servers <= conf->size + conf->reserve_size)
 		return true;
 	if (conf->reserve_size == 0 || conf->reserve_timeout_us == 0 || oldest == NULL)
 		return false;
@@ -346,11 +340,49 @@ static bool pool_is_overdue_locked(const struct client *client, uint64_t now)
 	return client->part->held == 0 || client->wait_us + POOL_SLACK_US <= now;
 }
 
+/*
+ * The first whom a free server helps: while the pool has no greeting, it helps
+ * nobody who waits for that and nothing else.
+ */
+static struct client *pool_first_waiter_locked(struct pool *pool)
+{
+	struct client *client;
+
+	TAILQ_FOREACH (client, &pool->waiters, wait_all)
+		if (client->has_query || pool->welcome != NULL)
+			break;
+	return client;
+}
+
+/* The same among those of this worker. */
+static struct client *pool_first_own_locked(struct pool_part *part)
+{
+	struct client *client;
+
+	TAILQ_FOREACH (client, &part->waiters, wait_part)
+		if (client->has_query || part->pool->welcome != NULL)
+			break;
+	return client;
+}
+
+/* True when somebody of this worker waits for the pool's greeting. */
+static bool pool_lacks_greeting_locked(struct pool_part *part)
+{
+	const struct client *client;
+
+	if (LIKELY(part->pool->welcome != NULL))
+		return false;
+	TAILQ_FOREACH (client, &part->waiters, wait_part)
+		if (!client->has_query)
+			return true;
+	return false;
+}
+
 /* What can be done for those who wait. */
 static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
-	const struct client *own = TAILQ_FIRST(&part->waiters);
+	const struct client *own = pool_first_own_locked(part);
 
 	if (pool_is_paused(pool))
 		return;
@@ -362,7 +394,7 @@ static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_p
 		return;
 	if (own != NULL && pool_is_overdue_locked(own, now))
 		plan->borrow = pool_borrow_locked(part);
-	if (plan->borrow == NULL && pool->idle == 0)
+	if (plan->borrow == NULL && (pool->idle == 0 || pool_lacks_greeting_locked(part)))
 		plan->open = pool_may_open_locked(part, now, plan);
 }
 
@@ -508,6 +540,16 @@ bool pool_dequeue(struct pool_part *part, struct client *client)
 	return was_queued;
 }
 
+bool pool_is_queued(const struct client *client)
+{
+	bool queued;
+
+	lock_acquire(&client->pool->lock);
+	queued = client->queued;
+	lock_release(&client->pool->lock);
+	return queued;
+}
+
 void pool_enqueue(struct pool_part *part, struct client *client)
 {
 	struct pool_plan plan = { .open = false };
@@ -566,8 +608,8 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 /* Whom a free server is for; takes the client off the queue. NULL: nobody waits, or not long enough for a move. */
 static struct client *pool_next_waiter_locked(struct pool_part *part, uint64_t now)
 {
-	struct client *oldest = TAILQ_FIRST(&part->pool->waiters);
-	struct client *own = TAILQ_FIRST(&part->waiters);
+	struct client *oldest = pool_first_waiter_locked(part->pool);
+	struct client *own = pool_first_own_locked(part);
 
 	if (oldest == NULL)
 		return NULL;

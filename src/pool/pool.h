@@ -167,7 +167,6 @@ struct pool {
 	unsigned servers;          /* permits out */
 	unsigned logging_in;       /* of them, not logged in yet */
 	unsigned closing;          /* of them, being closed because there are too many */
-	unsigned cancels;          /* connections, besides them, that carry cancel requests */
 	unsigned idle;             /* of them, in an idle list */
 	unsigned travelling;       /* of them, on the way between workers */
 	unsigned borrowed;         /* of these, for whoever waits longest on arrival; the others are promised */
@@ -216,6 +215,9 @@ void pool_checkin(struct pool_part *part, struct server *server);
 /* Takes a server out of the idle list for its owner; false when somebody else has reserved it. */
 bool pool_remove_idle(struct pool_part *part, struct server *server);
 
+/* True when the client stands in the queue and is promised nothing. Own thread. */
+bool pool_is_queued(const struct client *client);
+
 /* A server that travelled has arrived at this part, or was not sent by it after all. */
 void pool_travel_ended(struct pool_part *part, const struct server *server);
 
@@ -254,15 +256,11 @@ bool pool_claim_close(struct pool *pool, struct permit *permit, unsigned keep);
  */
 bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64_t age_us, uint64_t now_us);
 
+/* A permit for a connection that exists already, whatever the limits. */
+void pool_permit_carry(struct pool_part *part, struct permit *permit);
+
 /* A server is gone: gives its permit back and serves whom that helps. */
 void pool_permit_give(struct pool_part *part, struct permit *permit);
-
-/*
- * Counts a connection that will carry a cancel request; false when the pool
- * has as many of these as it may, together with its servers. Any thread.
- */
-bool pool_cancel_take(struct pool *pool) MUSTCHECK;
-void pool_cancel_give(struct pool *pool);
 
 /*
  * Sets the greeting from a server that was opened in this epoch, unless there

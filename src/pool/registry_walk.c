@@ -121,38 +121,25 @@ static const struct conf_db *registry_define(const struct conf *conf, const char
 	return *made;
 }
 
-/* Made by the * entry before and after, which is the same: there may be thousands of them. */
-static bool registry_made_alike(const struct conf *old, const struct conf *fresh, const char *name)
-{
-	return old->autodb != NULL && fresh->autodb != NULL && strcmp(old->autodb, fresh->autodb) == 0 &&
-	       conf_find_db(old, name) == NULL && conf_find_db(fresh, name) == NULL;
-}
-
-static void registry_touch(const struct db *db, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
-			   void *ctx)
-{
-	struct conf_db *old_made;
-	struct conf_db *fresh_made;
-	const struct conf_db *before = registry_define(old, db->name, &old_made);
-	const struct conf_db *after = registry_define(fresh, db->name, &fresh_made);
-	unsigned servers = atomic_load(&db->servers);
-
-	if (before != NULL && after == NULL)
-		fn(ctx, db->name, servers, atomic_load(&db->clients));
-	else if (before != NULL && !conf_db_same_server(before, after))
-		fn(ctx, db->name, servers, 0);
-	conf_db_free(&old_made);
-	conf_db_free(&fresh_made);
-}
-
 void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
 			 void *ctx)
 {
 	struct db **dbs;
 	size_t n = registry_dbs(engine, &dbs);
 
-	for (size_t i = 0; i < n; i++)
-		if (!registry_made_alike(old, fresh, dbs[i]->name))
-			registry_touch(dbs[i], old, fresh, fn, ctx);
+	for (size_t i = 0; i < n; i++) {
+		struct conf_db *old_made = NULL;
+		struct conf_db *fresh_made = NULL;
+		const struct conf_db *before = registry_define(old, dbs[i]->name, &old_made);
+		const struct conf_db *after = registry_define(fresh, dbs[i]->name, &fresh_made);
+		unsigned servers = atomic_load(&dbs[i]->servers);
+
+		if (before != NULL && after == NULL)
+			fn(ctx, dbs[i]->name, servers, atomic_load(&dbs[i]->clients));
+		else if (before != NULL && !conf_db_same_server(before, after))
+			fn(ctx, dbs[i]->name, servers, 0);
+		conf_db_free(&old_made);
+		conf_db_free(&fresh_made);
+	}
 	free(dbs);
 }

@@ -259,6 +259,18 @@ static void route_fill_timeouts(struct pool_conf *pc, const struct conf *conf, c
 	pc->transaction_timeout_us = conf_transaction_timeout_us(conf, user);
 }
 
+static void route_fill_tuning(struct sock_tuning *tuning, const struct conf *conf)
+{
+	*tuning = (struct sock_tuning){
+		.keepalive = conf->tcp_keepalive != 0,
+		.keepidle_s = conf->tcp_keepidle,
+		.keepintvl_s = conf->tcp_keepintvl,
+		.keepcnt = conf->tcp_keepcnt,
+		.user_timeout_ms = conf->tcp_user_timeout,
+		.buffer_bytes = conf->tcp_socket_buffer,
+	};
+}
+
 /* The settings in effect for a pool. Under the registry lock; `auto_conf` is what the * entry gives, or NULL. */
 static struct pool_conf *route_pool_conf(struct snapshot *snap, struct db *db, const char *user_name)
 {
@@ -283,7 +295,7 @@ static struct pool_conf *route_pool_conf(struct snapshot *snap, struct db *db, c
 	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;
 	pc->unix_dir = conf->unix_socket_dir;
 	route_fill_timeouts(pc, conf, user);
-	engine_fill_tuning(&pc->tuning, conf);
+	route_fill_tuning(&pc->tuning, conf);
 	if (conf->server_reset_query[0] != '\0' &&
 	    (pc->mode == CONF_POOL_SESSION || conf->server_reset_query_always != 0))
 		pc->reset_query = conf->server_reset_query;

@@ -22,6 +22,7 @@
 #include "core/str.h"
 #include "pool/cancel.h"
 #include "pool/link.h"
+#include "pool/registry_walk.h"
 #include "pool/server_login.h"
 #include "proto/build.h"
 #include "proto/msg.h"
@@ -93,8 +94,9 @@ static void server_log_close(const struct server *server, const char *why)
 {
 	char who[320];
 
-	if (server->part->conf->snap->conf->log_disconnections == 0)
-		return;
+	if (server->part->conf->snap->conf->log_disconnections == 0 ||
+	    (server->parked && atomic_load(&server->pool->engine->handed_over)))
+		return; /* it goes on in another process */
 	server_describe(server, who, sizeof(who));
 	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
 		 (loop_now_us(server_loop(server)) - server->connect_us) / USEC_PER_SEC);
@@ -438,7 +440,7 @@ static void server_login_task(struct loop *loop UNUSED, struct loop_task *task)
 	server_login_start(CONTAINER_OF(task, struct server, task));
 }
 
-void server_open(struct pool_part *part, struct permit *permit)
+static struct server *server_new(struct pool_part *part, struct pool_conf *conf)
 {
 	struct server *server = xcalloc(1, sizeof(*server));
 
@@ -446,7 +448,34 @@ void server_open(struct pool_part *part, struct permit *permit)
 	server->state = SV_LOGIN;
 	server->pool = part->pool;
 	server->part = part;
-	server->conf = pool_conf_hold(part->conf);
+	server->conf = conf;
+	return server;
+}
+
+struct server *server_carry(struct pool_part *part, int fd, struct varset *vars)
+{
+	struct server *server = server_new(part, registry_pool_conf(part->pool));
+
+	pool_permit_carry(part, &server->permit);
+	server->vars = vars;
+	if (sock_remote_addr(fd, &server->addr) != 0)
+		server->dirty = true;
+	stream_init(&server->stream, fd, &server_stream_ops, server, SERVER_IN_MAX, SERVER_OUT_MAX);
+	return server;
+}
+
+void server_carried(struct server *server, struct pool_part *part)
+{
+	ASSERT(server->part == part);
+	TAILQ_INSERT_TAIL(&part->servers, server, entry);
+	stream_attach(&server->stream, part->worker->ctx.loop);
+	server_set_state(server, SV_IDLE);
+}
+
+void server_open(struct pool_part *part, struct permit *permit)
+{
+	struct server *server = server_new(part, pool_conf_hold(part->conf));
+
 	server->permit = *permit;
 	*permit = (struct permit){ .pool = NULL };
 	server->id = engine_next_id(part->pool->engine);

@@ -32,6 +32,10 @@ const char *server_state_name(enum server_state state);
 #define SERVER_MAGIC         0x73657276
 #define SERVER_KEY_MAX       32
 
+/* What a connection keeps of what was read, and of what could not be sent. */
+#define SERVER_IN_MAX        (LOOP_SCRATCH_SIZE - 1)
+#define SERVER_OUT_MAX       (256 * 1024)
+
 /* In travel_slot: for no client in particular; to be closed on arrival. */
 #define SERVER_TRAVEL_NOBODY UINT32_MAX
 #define SERVER_TRAVEL_EVICT  (UINT32_MAX - 1)
@@ -91,6 +95,16 @@ static inline bool server_is_stale(const struct server *server)
 
 /* Opens a connection; the permit is taken over. Own thread. */
 void server_open(struct pool_part *part, struct permit *permit);
+
+/*
+ * A connection that another process has opened and logged in; descriptor and
+ * parameters are taken over, limits do not count. The caller fills in what it
+ * knows of it and sends it to the part's worker. Control thread.
+ */
+struct server *server_carry(struct pool_part *part, int fd, struct varset *vars) MUSTCHECK;
+
+/* It has arrived there, and is idle, but in no list. Own thread. */
+void server_carried(struct server *server, struct pool_part *part);
 
 /* Closes it, gives the permit back, and tells a linked client. The object lives on until the end of the turn. */
 void server_close(struct server *server, enum reason reason);

@@ -23,8 +23,6 @@
 
 #define LOGIN_MESSAGE_MAX (32 * 1024)
 #define LOGIN_WELCOME_MAX (64 * 1024)
-#define SERVER_IN_MAX     (LOOP_SCRATCH_SIZE - 1)
-#define SERVER_OUT_MAX    (256 * 1024)
 
 enum login_stage {
 	LOGIN_DNS,

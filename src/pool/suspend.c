@@ -1,16 +1,21 @@
 /*
  * SUSPEND.
  *
- * It goes in two steps, each of them looked after by rounds over all workers
- * until a round finds nothing left to do:
+ * It goes in steps, each of them looked after by rounds over all workers until
+ * a round finds nothing left to do:
  *
- *   1. No client is read beyond the message it is in the middle of. Clients in
- *      the queue are still served, logins go on, cancel requests end.
+ *   1. No client is read beyond the message it is in the middle of, and none
+ *      in the queue at all. Whoever is promised a server gets it, logins go on,
+ *      cancel requests end.
  *   2. No client asks for anything any more. No server is read beyond the
  *      message it is in the middle of; what is queued is sent. Logins to
  *      servers, and servers that run a query of our own, are closed.
+ *   3. Once more the same: before a worker heard of step 2 it may have sent a
+ *      server to another that had heard of it already.
  *
- * A query that runs stays under way: its answer waits in the kernel.
+ * A query that runs stays under way: its answer waits in the kernel. A client
+ * in the queue keeps what was read of it: who waits for a server that stands
+ * still in somebody's transaction cannot be served first.
  *
  * A connection that is not to be read beyond a message has other callbacks
  * while this lasts (suspend_client_ops, suspend_server_ops), which read no
@@ -34,6 +39,7 @@ enum suspend_step {
 	SUSPEND_OFF,
 	SUSPEND_CLIENTS,
 	SUSPEND_SERVERS,
+	SUSPEND_ONCE_MORE,
 	SUSPEND_COMPLETE,
 };
 
@@ -87,7 +93,10 @@ static void suspend_client_on_readable(void *owner)
 {
 	struct client *client = owner;
 
-	suspend_read(&client->stream, client->body_left, &client_stream_ops);
+	if (client->parked)
+		stream_want_read(&client->stream, false);
+	else
+		suspend_read(&client->stream, client->body_left, &client_stream_ops);
 }
 
 static void suspend_client_on_drained(void *owner, int err)
@@ -131,15 +140,31 @@ static const struct stream_ops suspend_server_ops = {
 
 /* ---- a worker's part of a round ---- */
 
-/* True when the client is at a boundary and asks for nothing that was not passed on. */
+/* True when the client is at a boundary and all it asked for was passed on, or when it waits for its turn. */
+static bool suspend_is_at_rest(const struct client *client)
+{
+	switch (client->state) {
+	case CL_IDLE:
+	case CL_ACTIVE:
+		return !client->task.queued && !client->blocked && client->body_left == 0 &&
+		       buf_is_empty(&client->stream.in);
+	case CL_WAITING:
+		return pool_is_queued(client);
+	default:
+		return false;
+	}
+}
+
 static bool suspend_park_client(struct client *client)
 {
-	if ((client->state != CL_IDLE && client->state != CL_ACTIVE) || client->task.queued || client->blocked ||
-	    client->body_left > 0 || !buf_is_empty(&client->stream.in))
-		return false;
-	stream_want_read(&client->stream, false);
-	client->parked = true;
-	return true;
+	bool was_parked = client->parked;
+
+	client->parked = suspend_is_at_rest(client);
+	if (client->parked)
+		stream_want_read(&client->stream, false);
+	else if (was_parked)
+		client_resume(client); /* got a server meanwhile, and its message is not whole */
+	return client->parked;
 }
 
 static unsigned suspend_park_clients(struct pool_part *part, bool force)
@@ -220,8 +245,10 @@ static void suspend_visit_servers(struct worker *worker, void *arg)
 	struct pool_part *part;
 	unsigned active = 0;
 
-	TAILQ_FOREACH (part, &worker->parts, entry)
+	TAILQ_FOREACH (part, &worker->parts, entry) {
 		active += suspend_park_servers(part, s->force);
+		active += suspend_park_clients(part, s->force); /* one may have got a server since */
+	}
 	atomic_fetch_add(&s->active, active);
 }
 
@@ -242,7 +269,9 @@ static void suspend_visit_end(struct worker *worker, void *arg UNUSED)
 		}
 		TAILQ_FOREACH (client, &part->clients, entry) {
 			client->stream.ops = &client_stream_ops;
-			if (client->parked)
+			if (client->parked && client->state == CL_WAITING)
+				stream_want_read(&client->stream, true);
+			else if (client->parked)
 				client_resume(client);
 			client->parked = false;
 		}
@@ -317,17 +346,20 @@ static void suspend_round_done(void *arg)
 {
 	struct suspend *s = arg;
 
+	bool is_busy = atomic_load(&s->active) > 0 || suspend_count_travelling(s->engine) > 0;
+
 	s->in_round = false;
-	if (atomic_load(&s->active) > 0)
+	if (is_busy && s->step == SUSPEND_ONCE_MORE)
+		s->step = SUSPEND_SERVERS;
+	if (is_busy)
 		return; /* the next round comes with the timer */
 	switch (s->step) {
 	case SUSPEND_CLIENTS:
-		if (suspend_count_travelling(s->engine) > 0)
-			return;
-		s->step = SUSPEND_SERVERS;
+	case SUSPEND_SERVERS:
+		s->step++;
 		suspend_round(s);
 		break;
-	case SUSPEND_SERVERS:
+	case SUSPEND_ONCE_MORE:
 		suspend_completed(s);
 		break;
 	case SUSPEND_OFF:
@@ -411,6 +443,7 @@ void suspend_end(struct suspend *s)
 	if (s->step == SUSPEND_OFF)
 		return;
 	s->step = SUSPEND_OFF;
+	atomic_store(&s->engine->handed_over, false);
 	event_del(s->timer);
 	engine_visit(s->engine, suspend_visit_end, NULL, NULL);
 	if (s->engine->listeners != NULL)

@@ -282,9 +282,11 @@ static unsigned script_cancels(struct script *s)
 		struct pool *pool;
 
 		TAILQ_FOREACH (pool, s->world->engine->pools, entry) {
-			struct cancel_counts counts = cancel_count(s->world->engine->workers[i], pool);
+			unsigned waiting;
+			unsigned active;
 
-			n += counts.waiting + counts.active;
+			cancel_count(s->world->engine->workers[i], pool, &waiting, &active);
+			n += waiting + active;
 		}
 	}
 	return n;

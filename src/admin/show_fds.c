@@ -1,0 +1,272 @@
+/*
+ * SHOW FDS and SHOW HANDOVER: one row per socket, for a process that takes
+ * over from this one. SHOW FDS has PgBouncer's columns; SHOW HANDOVER says
+ * besides what only pgsluice has use for (pool/handover.h).
+ *
+ * The descriptors go with the rows, one with each, when everything is
+ * suspended and the session is one of our own system user on a Unix socket;
+ * from then on the sockets are shared with that process, and this one must not
+ * say goodbye on any of them (engine->handed_over).
+ */
+#include "admin/show.h"
+#include "core/alloc.h"
+#include "net/sock.h"
+#include "pool/handover.h"
+#include "pool/registry_walk.h"
+#include "pool/route.h"
+#include "proto/build.h"
+
+/* Longest text of a set of parameters, or of a state. */
+#define FDS_TEXT_MAX (1024 * 1024)
+
+struct fds_row {
+	int64_t fd;
+	const char *task;
+	const char *user;
+	const char *database;
+	char addr[SOCK_ADDR_TEXT];
+	int64_t port;
+	int64_t cancel;
+	int64_t link;
+	const char *client_encoding;
+	const char *std_strings;
+	const char *datestyle;
+	const char *timezone;
+	const char *password;
+	const char *scram_client_key;
+	const char *scram_server_key;
+	const char *parameters;
+	const char *state;
+};
+
+#define COL(name, oid, kind, field)                              \
+	{                                                        \
+		name, oid, kind, offsetof(struct fds_row, field) \
+	}
+
+#define FDS_COLUMNS                                                                                               \
+	COL("fd", OID_INT4, SHOW_INT, fd), COL("task", OID_TEXT, SHOW_TEXT, task),                                \
+		COL("user", OID_TEXT, SHOW_TEXT, user), COL("database", OID_TEXT, SHOW_TEXT, database),           \
+		COL("addr", OID_TEXT, SHOW_CHARS, addr), COL("port", OID_INT4, SHOW_INT, port),                   \
+		COL("cancel", OID_INT8, SHOW_INT, cancel), COL("link", OID_INT4, SHOW_INT, link),                 \
+		COL("client_encoding", OID_TEXT, SHOW_TEXT, client_encoding),                                     \
+		COL("std_strings", OID_TEXT, SHOW_TEXT, std_strings),                                             \
+		COL("datestyle", OID_TEXT, SHOW_TEXT, datestyle), COL("timezone", OID_TEXT, SHOW_TEXT, timezone), \
+		COL("password", OID_TEXT, SHOW_TEXT, password),                                                   \
+		COL("scram_client_key", OID_BYTEA, SHOW_TEXT, scram_client_key),                                  \
+		COL("scram_server_key", OID_BYTEA, SHOW_TEXT, scram_server_key)
+
+static const struct show_column fds_columns[] = { FDS_COLUMNS };
+
+static const struct show_column handover_columns[] = {
+	FDS_COLUMNS,
+	COL("parameters", OID_TEXT, SHOW_TEXT, parameters),
+	COL("state", OID_TEXT, SHOW_TEXT, state),
+};
+
+/* ---- on the workers ---- */
+
+static int64_t fds_fill_addr(const struct sock_addr *addr, int64_t unix_port, char *dst, size_t size)
+{
+	sock_addr_host(addr, dst, size);
+	return sock_addr_is_unix(addr) ? unix_port : sock_addr_port(addr);
+}
+
+/* A copy of what a buffer holds, as text that lives as long as the rows; the buffer is given back. */
+static const char *fds_keep_buf(struct show_rows *out, struct buf *b, int err)
+{
+	const char *text = NULL;
+
+	if (err == 0)
+		err = buf_append(b, "", 1);
+	if (err == 0)
+		text = show_keep_text(out, (const char *)buf_ptr(b));
+	buf_fini(b);
+	return text;
+}
+
+static const char *fds_keep_var(struct show_rows *out, const struct varset *vars, const char *name)
+{
+	int i = vars_index(slice_of(name));
+
+	return i < 0 ? NULL : show_keep_text(out, vars_get(vars, i));
+}
+
+static void fds_fill_vars(struct show_rows *out, struct fds_row *row, const struct varset *vars)
+{
+	struct buf b;
+
+	row->client_encoding = fds_keep_var(out, vars, "client_encoding");
+	row->std_strings = fds_keep_var(out, vars, "standard_conforming_strings");
+	row->datestyle = fds_keep_var(out, vars, "DateStyle");
+	row->timezone = fds_keep_var(out, vars, "TimeZone");
+	buf_init(&b, FDS_TEXT_MAX);
+	row->parameters = fds_keep_buf(out, &b, handover_save_vars(vars, &b));
+}
+
+static const char *fds_keep_bytes(struct show_rows *out, const uint8_t *p, size_t n)
+{
+	char text[2 * SCRAM_KEY_LEN + 3] = "\\x";
+	const char *kept;
+
+	for (size_t i = 0; i < n; i++)
+		str_append(text, sizeof(text), "%02x", p[i]);
+	kept = show_keep_text(out, text);
+	mem_wipe(text, sizeof(text));
+	return kept;
+}
+
+static void fds_fill_keys(struct show_rows *out, struct fds_row *row, struct engine *engine, struct account *account)
+{
+	struct scram_keys keys;
+
+	if (!route_copy_keys(engine, account, &keys))
+		return;
+	row->scram_client_key = fds_keep_bytes(out, keys.client_key, sizeof(keys.client_key));
+	row->scram_server_key = fds_keep_bytes(out, keys.server_key, sizeof(keys.server_key));
+	mem_wipe(&keys, sizeof(keys));
+}
+
+static int64_t fds_key(const uint8_t head[4], const uint8_t *tail)
+{
+	uint64_t key = 0;
+
+	for (size_t i = 0; i < 4; i++)
+		key = key << 8 | head[i];
+	for (size_t i = 0; i < 4; i++)
+		key = key << 8 | tail[i];
+	return (int64_t)key;
+}
+
+static void fds_add_client(struct show_rows *out, const struct client *client)
+{
+	struct fds_row *row = show_add_row(out);
+	struct sock_addr addr;
+	struct buf b;
+
+	row->fd = client->stream.fd;
+	row->task = "client";
+	row->user = show_keep_text(out, client->account->name);
+	row->database = show_keep_text(out, client->pool->db->name);
+	if (sock_remote_addr(client->stream.fd, &addr) == 0)
+		row->port =
+			fds_fill_addr(&addr, client->part->conf->snap->conf->listen_port, row->addr, sizeof(row->addr));
+	row->cancel = fds_key(client->cancel_key, client->cancel_key + 4);
+	row->link = client->server == NULL ? 0 : client->server->stream.fd;
+	fds_fill_vars(out, row, client->vars);
+	fds_fill_keys(out, row, client->pool->engine, client->account);
+	buf_init(&b, FDS_TEXT_MAX);
+	row->state = fds_keep_buf(out, &b, handover_save_client(client, &b));
+}
+
+static void fds_add_server(struct show_rows *out, const struct server *server)
+{
+	struct fds_row *row = show_add_row(out);
+	const uint8_t pid[4] = { (uint8_t)(server->backend_pid >> 24), (uint8_t)(server->backend_pid >> 16),
+				 (uint8_t)(server->backend_pid >> 8), (uint8_t)server->backend_pid };
+	struct buf b;
+
+	row->fd = server->stream.fd;
+	row->task = "server";
+	row->user = show_keep_text(out, server->pool->account->name);
+	row->database = show_keep_text(out, server->pool->db->name);
+	row->port = fds_fill_addr(&server->addr, server->conf->port, row->addr, sizeof(row->addr));
+	row->cancel = fds_key(pid, server->backend_key);
+	row->link = server->client == NULL ? 0 : server->client->stream.fd;
+	fds_fill_vars(out, row, server->vars);
+	buf_init(&b, FDS_TEXT_MAX);
+	row->state = fds_keep_buf(out, &b, handover_save_server(server, &b));
+}
+
+/* `with_waiting`: clients too of which something was read that they wait with. */
+static void fds_visit_sessions(struct worker *worker, struct show_rows *out, bool with_waiting)
+{
+	const struct pool_part *part;
+	const struct client *client;
+	const struct server *server;
+
+	if (!worker->suspended)
+		return; /* nothing can be given away */
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		TAILQ_FOREACH (client, &part->clients, entry)
+			if (handover_can_give_client(client) && (with_waiting || buf_is_empty(&client->stream.in)) &&
+			    (client->server == NULL || handover_can_give_server(client->server)))
+				fds_add_client(out, client);
+		TAILQ_FOREACH (server, &part->servers, entry)
+			if (handover_can_give_server(server) &&
+			    (server->client == NULL || handover_can_give_client(server->client)))
+				fds_add_server(out, server);
+	}
+}
+
+static void fds_visit(struct worker *worker, struct show_rows *out)
+{
+	fds_visit_sessions(worker, out, false);
+}
+
+static void handover_visit(struct worker *worker, struct show_rows *out)
+{
+	fds_visit_sessions(worker, out, true);
+}
+
+/* ---- on the control loop ---- */
+
+static void fds_add_listeners(struct show *show)
+{
+	const struct listener_set *set = show->engine->listeners;
+
+	for (size_t i = 0; set != NULL && i < listener_set_count(set); i++) {
+		const struct listener *listener = listener_set_get(set, i);
+		struct fds_row *row = show_add_row(&show->rows);
+
+		row->fd = listener->fd;
+		row->task = "pooler";
+		row->port = fds_fill_addr(&listener->addr, show->snap->conf->listen_port, row->addr, sizeof(row->addr));
+	}
+}
+
+static void fds_fill(struct show *show)
+{
+	fds_add_listeners(show);
+	for (unsigned i = 0; i < show->part_count; i++)
+		for (size_t j = 0; j < show->parts[i].count; j++)
+			memcpy(show_add_row(&show->rows), show_row(&show->parts[i], j), sizeof(struct fds_row));
+}
+
+/* The descriptor that goes with a row; -1 for sessions that must not have it. */
+static int fds_descriptor(struct console *console, const void *row)
+{
+	struct engine *engine = console->admin->engine;
+	uid_t uid;
+
+	if (!console->is_unix || atomic_load(&engine->mode) != ENGINE_SUSPENDED ||
+	    sock_peer_cred(console->stream.fd, &uid, NULL) != 0 || uid != geteuid())
+		return -1;
+	atomic_store(&engine->handed_over, true);
+	return (int)((const struct fds_row *)row)->fd;
+}
+
+const struct show_table show_fds = {
+	.name = "FDS",
+	.right = COMMAND_FOR_ADMIN,
+	.in_help = true,
+	.columns = fds_columns,
+	.column_count = ARRAY_LEN(fds_columns),
+	.row_size = sizeof(struct fds_row),
+	.part_row_size = sizeof(struct fds_row),
+	.visit = fds_visit,
+	.fill = fds_fill,
+	.descriptor = fds_descriptor,
+};
+
+const struct show_table show_handover = {
+	.name = "HANDOVER",
+	.right = COMMAND_FOR_ADMIN,
+	.columns = handover_columns,
+	.column_count = ARRAY_LEN(handover_columns),
+	.row_size = sizeof(struct fds_row),
+	.part_row_size = sizeof(struct fds_row),
+	.visit = handover_visit,
+	.fill = fds_fill,
+	.descriptor = fds_descriptor,
+};

@@ -1,0 +1,541 @@
+/*
+ * Sessions on their way from one process to another.
+ *
+ * The sockets travel as descriptors; the rest is text. For a client that is
+ * its parameters, its cancel key and since when it does what it does; for a
+ * server, besides, the model of what it owes (proto/track.h): so a query that
+ * runs meanwhile is answered by the process that has taken over. Times are
+ * those of the system's monotonic clock, which both processes share.
+ *
+ * What comes from PgBouncer has no such text. A server that is linked may then
+ * owe anything. It stays with its client until that has an answer that ends a
+ * transaction, and serves nobody else afterwards (track's `doubt`).
+ *
+ * Permits are taken whatever the limits say: the connections are there. Those
+ * above a limit are closed by and by, as after a reload.
+ */
+#include "pool/handover.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+
+#include "conf/connstr.h"
+#include "core/alloc.h"
+#include "core/log.h"
+#include "core/siphash.h"
+#include "core/str.h"
+#include "pool/link.h"
+#include "pool/route.h"
+#include "proto/startup.h"
+
+/* Longest text of a state, but for the queue of a server. */
+#define HANDOVER_STATE_MAX 512
+
+/* ---- giving ---- */
+
+bool handover_can_give_client(const struct client *client)
+{
+	return client->parked && buf_is_empty(&client->stream.out) &&
+	       (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
+}
+
+bool handover_can_give_server(const struct server *server)
+{
+	return server->parked && (!server->dirty || server->client != NULL) &&
+	       (server->state == SV_IDLE || server->state == SV_ACTIVE) && stream_is_clean(&server->stream);
+}
+
+/* What was read of a client in the queue. */
+static int handover_save_pending(const struct buf *in, struct buf *b)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t *to = buf_reserve(b, 2 * buf_len(in) + 9);
+
+	if (to == NULL)
+		return -E_NOMEM;
+	memcpy(to, " pending=", 9);
+	for (uint32_t i = 0; i < buf_len(in); i++) {
+		to[9 + 2 * i] = (uint8_t)digits[buf_ptr(in)[i] >> 4];
+		to[10 + 2 * i] = (uint8_t)digits[buf_ptr(in)[i] & 15];
+	}
+	buf_commit(b, 2 * buf_len(in) + 9);
+	return 0;
+}
+
+int handover_save_client(const struct client *client, struct buf *b)
+{
+	char text[HANDOVER_STATE_MAX];
+	size_t n = str_format(text, sizeof(text),
+			      "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
+			      " skip=%d",
+			      client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
+			      client->skip_to_sync);
+	int err = buf_append(b, text, n);
+
+	if (err == 0 && !buf_is_empty(&client->stream.in))
+		err = handover_save_pending(&client->stream.in, b);
+	return err;
+}
+
+/* What tells servers of one definition of a database from those of another; the same in every process. */
+static uint64_t handover_server_print(const struct conf_db *db)
+{
+	static const uint8_t key[16] = { 0 };
+	const char *const texts[] = {
+		db->dbname,          db->host.text, db->user,     db->connect_query,
+		db->client_encoding, db->datestyle, db->timezone,
+	};
+	uint64_t print = siphash_u64(key, (uint64_t)db->port);
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		print = siphash_u64(key, print ^ (texts[i] == NULL ? 0 : i + 1));
+		for (const char *p = texts[i]; p != NULL && *p != '\0'; p++)
+			print = siphash_u64(key, print ^ (uint8_t)*p);
+	}
+	return print;
+}
+
+int handover_save_server(const struct server *server, struct buf *b)
+{
+	char text[HANDOVER_STATE_MAX];
+	char secret[2 * SERVER_KEY_MAX + 1] = "";
+	size_t n;
+	int err;
+
+	for (size_t i = 0; i < server->backend_key_len; i++)
+		str_append(secret, sizeof(secret), "%02x", server->backend_key[i]);
+	n = str_format(text, sizeof(text),
+		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
+		       " pid=%" PRIu32 " key=%s track=",
+		       server->id, server->connect_us, server->request_us, server->active_us,
+		       server->conf->db == NULL ? 0 : handover_server_print(server->conf->db), server->backend_pid,
+		       secret[0] == '\0' ? "-" : secret);
+	mem_wipe(secret, sizeof(secret));
+	err = buf_append(b, text, n);
+	return err == 0 ? track_save(&server->track, b) : err;
+}
+
+/* A value that may be empty, as connect strings cannot have it: with an equals sign in front. */
+int handover_save_var(const char *name, const char *value, struct buf *b)
+{
+	int err = buf_append(b, name, strlen(name));
+
+	if (err == 0)
+		err = buf_append(b, "='=", 3);
+	for (; err == 0 && *value != '\0'; value++) {
+		if (*value == '\'')
+			err = buf_append(b, "'", 1);
+		if (err == 0)
+			err = buf_append(b, value, 1);
+	}
+	return err == 0 ? buf_append(b, "' ", 2) : err;
+}
+
+int handover_save_vars(const struct varset *vars, struct buf *b)
+{
+	int err = 0;
+
+	for (int i = 0; err == 0 && i < vars_count(); i++)
+		if (vars_get(vars, i) != NULL)
+			err = handover_save_var(vars_name(i), vars_get(vars, i), b);
+	return err;
+}
+
+/* ---- reading ---- */
+
+/* A reference for the caller; what cannot be read is unset. */
+static struct varset *handover_load_vars(const char *text)
+{
+	struct slice values[VARS_MAX] = { { NULL, 0 } };
+	char *copies[VARS_MAX] = { NULL };
+	struct varset *set;
+	struct connstr cs;
+	struct slice key;
+	const char *value;
+	int err;
+
+	connstr_init(&cs, text == NULL ? "" : text);
+	while ((err = connstr_next(&cs, &key, &value)) == 1) {
+		int i = vars_index(key);
+
+		if (value[0] != '=')
+			break;
+		if (i < 0 || copies[i] != NULL)
+			continue; /* tracked by the other process only */
+		copies[i] = xstrdup(value + 1);
+		values[i] = slice_of(copies[i]);
+	}
+	connstr_fini(&cs);
+	if (err != 0)
+		log_warning("the parameters of a session cannot be read: %s", text);
+	set = vars_make(values);
+	for (int i = 0; i < VARS_MAX; i++)
+		free(copies[i]);
+	return set;
+}
+
+/* What a state says; 0 where it says nothing. */
+struct handover_state {
+	uint64_t id;
+	uint64_t connect;
+	uint64_t request;
+	uint64_t query;
+	uint64_t xact;
+	uint64_t skip;
+	uint64_t active;
+	uint64_t conf;
+	uint64_t pid;
+	uint8_t key[SERVER_KEY_MAX];
+	uint8_t key_len;
+	struct track track;
+	bool has_track;
+	uint8_t *pending; /* owned */
+	size_t pending_len;
+};
+
+/* name, base */
+#define HANDOVER_NUMBERS(X) \
+	X(id, 10)           \
+	X(connect, 10)      \
+	X(request, 10)      \
+	X(query, 10)        \
+	X(xact, 10)         \
+	X(skip, 10)         \
+	X(active, 10)       \
+	X(conf, 16)         \
+	X(pid, 10)
+
+/* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
+static size_t handover_read_hex(uint8_t *dst, size_t max, const char *hex)
+{
+	size_t n = 0;
+
+	while (n < max && isxdigit((unsigned char)hex[2 * n]) && isxdigit((unsigned char)hex[2 * n + 1])) {
+		const char digits[3] = { hex[2 * n], hex[2 * n + 1], '\0' };
+
+		dst[n++] = (uint8_t)strtoul(digits, NULL, 16);
+	}
+	return n;
+}
+
+static void handover_read_pending(struct handover_state *s, const char *hex)
+{
+	size_t size = strlen(hex) / 2;
+
+	free(s->pending);
+	s->pending = xmalloc(size + 1);
+	s->pending_len = handover_read_hex(s->pending, size, hex);
+}
+
+static int handover_read_item(struct handover_state *s, struct slice key, const char *value)
+{
+#define X(name, base)                 \
+	if (slice_eq_str(key, #name)) \
+		s->name = strtoull(value, NULL, base);
+	HANDOVER_NUMBERS(X)
+#undef X
+	if (slice_eq_str(key, "key"))
+		s->key_len = (uint8_t)handover_read_hex(s->key, sizeof(s->key), value);
+	if (slice_eq_str(key, "pending"))
+		handover_read_pending(s, value);
+	if (!slice_eq_str(key, "track"))
+		return 0; /* what a later version says besides is not for us */
+	s->has_track = true;
+	return track_load(&s->track, slice_of(value));
+}
+
+/* Reads a state; the tracker is to be given back in any case. */
+static int handover_read_state(struct handover_state *s, const char *text)
+{
+	struct connstr cs;
+	struct slice key;
+	const char *value;
+	int err;
+
+	*s = (struct handover_state){ .id = 0 };
+	track_init(&s->track);
+	if (text == NULL)
+		return 0;
+	connstr_init(&cs, text);
+	while ((err = connstr_next(&cs, &key, &value)) == 1) {
+		err = handover_read_item(s, key, value);
+		if (err != 0)
+			break;
+	}
+	connstr_fini(&cs);
+	return err;
+}
+
+static void handover_state_fini(struct handover_state *s)
+{
+	track_fini(&s->track);
+	free(s->pending);
+}
+
+void handover_session_fini(struct handover_session *session)
+{
+	if (session->fd >= 0)
+		close(session->fd);
+	session->fd = -1;
+	free(session->parameters);
+	free(session->user);
+	free(session->database);
+	free(session->state);
+	mem_wipe(session, sizeof(*session));
+	session->fd = -1;
+}
+
+/* ---- taking ---- */
+
+/* A client, a server, or both linked, on their way to the worker. */
+struct handover_msg {
+	struct loop_msg msg;
+	struct pool *pool;
+	struct client *client;
+	struct server *server;
+};
+
+struct handover {
+	struct engine *engine;
+	struct snapshot *snap;
+	size_t count;
+	struct handover_session **by_fd; /* sorted by old_fd */
+	uint64_t last_id;
+	unsigned turn; /* of the home worker that gets the next idle server */
+	unsigned clients;
+	unsigned servers;
+};
+
+static void handover_on_arrival(struct loop *loop UNUSED, struct loop_msg *base)
+{
+	struct handover_msg *msg = CONTAINER_OF(base, struct handover_msg, msg);
+	struct pool_part *part = pool_part_get(msg->pool, worker_current());
+	struct client *client = msg->client;
+	struct server *server = msg->server;
+
+	free(msg);
+	if (client != NULL)
+		client_carried(client, part);
+	if (server != NULL)
+		server_carried(server, part);
+	if (client != NULL && server != NULL) {
+		link_carried(client, server);
+		link_settle(server);
+	} else if (client != NULL) {
+		client_set_state(client, CL_IDLE);
+		client_resume(client); /* works on what the other process has read of it */
+	} else {
+		server_free(server);
+	}
+}
+
+static int handover_compare(const void *a, const void *b)
+{
+	const struct handover_session *x = *(struct handover_session *const *)a;
+	const struct handover_session *y = *(struct handover_session *const *)b;
+
+	return (x->old_fd > y->old_fd) - (x->old_fd < y->old_fd);
+}
+
+/* The session that this one is linked to, if both say so. */
+static struct handover_session *handover_partner(const struct handover *h, const struct handover_session *session)
+{
+	struct handover_session wanted = { .old_fd = session->link };
+	struct handover_session *key = &wanted;
+	struct handover_session **found;
+
+	if (session->link <= 0)
+		return NULL;
+	found = bsearch(&key, h->by_fd, h->count, sizeof(h->by_fd[0]), handover_compare);
+	if (found == NULL || (*found)->link != session->old_fd || (*found)->is_server == session->is_server ||
+	    (*found)->fd < 0)
+		return NULL;
+	return *found;
+}
+
+/* The pool of a session; NULL when its database or user is not there any more. */
+static struct pool *handover_pool(struct handover *h, const struct handover_session *session, struct db **db)
+{
+	char user[STARTUP_USER_MAX + 1];
+
+	*db = route_db(h->engine, h->snap, session->database);
+	if (*db == NULL || atomic_load(&(*db)->disabled))
+		return NULL;
+	if (!route_forced_user(h->engine, h->snap, *db, user, sizeof(user)))
+		return route_pool(h->engine, *db, session->user);
+	if (session->is_server && strcmp(session->user, user) != 0)
+		return NULL;
+	return route_pool(h->engine, *db, user);
+}
+
+static void handover_take_addr(int fd, bool *is_unix, struct sock_peer *peer)
+{
+	struct sock_addr addr;
+
+	*is_unix = false;
+	memset(peer, 0, sizeof(*peer));
+	if (sock_remote_addr(fd, &addr) != 0)
+		return;
+	*is_unix = sock_addr_is_unix(&addr);
+	if (!*is_unix)
+		sock_peer_set(peer, &addr);
+}
+
+static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
+					   struct db *db)
+{
+	const struct conf *conf = h->snap->conf;
+	struct account *account = route_account(h->engine, h->snap, session->user);
+	struct client_birth birth = {
+		.fd = session->fd,
+		.pool = part->pool,
+		.account = account,
+		.vars = handover_load_vars(session->parameters),
+		.query_wait_timeout_us = route_query_wait_timeout_us(h->engine, h->snap, db, session->user),
+		.idle_timeout_us = conf_client_idle_timeout_us(conf, conf_find_user(conf, session->user)),
+	};
+	struct handover_state state;
+	struct client *client;
+
+	if (handover_read_state(&state, session->state) != 0)
+		log_warning("the state of a client of %s/%s cannot be read", session->database, session->user);
+	birth.pending = state.pending;
+	birth.pending_len = state.pending_len;
+	handover_take_addr(session->fd, &birth.is_unix, &birth.peer);
+	birth.id = state.id != 0 ? state.id : engine_next_id(h->engine);
+	birth.connect_us = state.connect != 0 ? state.connect : loop_now_us(h->engine->control);
+	if (session->has_keys)
+		route_store_keys(h->engine, account, &session->keys);
+	client = client_carry(&birth, part, session->key);
+	client->request_us = state.request != 0 ? state.request : loop_now_us(h->engine->control);
+	client->query_us = state.query;
+	client->xact_us = state.xact;
+	client->skip_to_sync = state.skip != 0;
+	handover_state_fini(&state);
+	if (birth.id > h->last_id)
+		h->last_id = birth.id;
+	session->fd = -1;
+	h->clients++;
+	return client;
+}
+
+static void handover_fill_server(struct handover *h, struct server *server, struct handover_session *session,
+				 struct handover_state *state)
+{
+	const struct conf_db *db = server->conf->db;
+	uint64_t now = loop_now_us(h->engine->control);
+
+	server->id = state->id != 0 ? state->id : engine_next_id(h->engine);
+	server->connect_us = state->connect != 0 ? state->connect : now;
+	server->request_us = state->request != 0 ? state->request : now;
+	server->active_us = state->active != 0 ? state->active : now;
+	server->backend_pid = (uint32_t)session->key[0] << 24 | (uint32_t)session->key[1] << 16 |
+			      (uint32_t)session->key[2] << 8 | session->key[3];
+	memcpy(server->backend_key, session->key + 4, 4);
+	server->backend_key_len = 4;
+	if (state->key_len > 0) {
+		server->backend_pid = (uint32_t)state->pid;
+		memcpy(server->backend_key, state->key, state->key_len);
+		server->backend_key_len = state->key_len;
+	}
+	server->track = state->track;
+	track_init(&state->track); /* taken over */
+	if (!state->has_track && session->link > 0) {
+		server->track.status = 'T';
+		server->track.doubt = true;
+	}
+	/* It was opened under another definition of the database. */
+	if (state->conf != 0 && (db == NULL || state->conf != handover_server_print(db)))
+		server->dirty = true;
+	if (server->id > h->last_id)
+		h->last_id = server->id;
+}
+
+/* NULL when what is said of it cannot be understood: then it cannot be used. */
+static struct server *handover_make_server(struct handover *h, struct handover_session *session, struct pool_part *part)
+{
+	struct handover_state state;
+	struct server *server;
+
+	if (handover_read_state(&state, session->state) != 0) {
+		log_warning("the state of a server of %s/%s cannot be read", session->database, session->user);
+		handover_state_fini(&state);
+		return NULL;
+	}
+	server = server_carry(part, session->fd, handover_load_vars(session->parameters));
+	handover_fill_server(h, server, session, &state);
+	handover_state_fini(&state);
+	session->fd = -1;
+	h->servers++;
+	return server;
+}
+
+static struct pool_part *handover_next_home(struct handover *h, struct pool *pool)
+{
+	unsigned homes = atomic_load(&pool->home_count);
+
+	return pool->parts[(pool->first_home + h->turn++ % homes) % h->engine->worker_count];
+}
+
+/* Takes a client, or a server, or both. */
+static void handover_take_pair(struct handover *h, struct handover_session *client, struct handover_session *server)
+{
+	struct handover_session *one = client != NULL ? client : server;
+	struct db *db;
+	struct pool *pool = handover_pool(h, one, &db);
+	struct pool_part *part;
+	struct handover_msg *msg;
+
+	if (pool == NULL) {
+		log_info("not taking over a %s of %s/%s: the configuration has no place for it",
+			 client != NULL ? "client" : "server", one->database, one->user);
+		return;
+	}
+	part = client != NULL ? client_home(pool) : handover_next_home(h, pool);
+	msg = xcalloc(1, sizeof(*msg));
+	msg->msg.fn = handover_on_arrival;
+	msg->pool = pool;
+	if (server != NULL)
+		msg->server = handover_make_server(h, server, part);
+	if (client != NULL && (server == NULL || msg->server != NULL))
+		msg->client = handover_make_client(h, client, part, db);
+	if (msg->client == NULL && msg->server == NULL)
+		free(msg);
+	else
+		loop_post(part->worker->ctx.loop, &msg->msg);
+}
+
+void handover_take(struct engine *engine, struct handover_session *sessions, size_t count)
+{
+	struct handover h = {
+		.engine = engine,
+		.snap = engine_snapshot(engine),
+		.count = count,
+	};
+
+	h.by_fd = xcalloc(count + 1, sizeof(struct handover_session *));
+	for (size_t i = 0; i < count; i++)
+		h.by_fd[i] = &sessions[i];
+	qsort(h.by_fd, count, sizeof(h.by_fd[0]), handover_compare);
+	for (size_t i = 0; i < count; i++) {
+		struct handover_session *session = &sessions[i];
+		struct handover_session *partner = handover_partner(&h, session);
+
+		if (session->fd < 0)
+			continue; /* was taken with its partner */
+		if (session->link > 0 && partner == NULL)
+			log_warning("a linked session of %s/%s came without its partner", session->database,
+				    session->user);
+		else if (session->is_server)
+			handover_take_pair(&h, partner, session);
+		else
+			handover_take_pair(&h, session, partner);
+	}
+	for (size_t i = 0; i < count; i++)
+		handover_session_fini(&sessions[i]);
+	if (atomic_load(&engine->next_id) <= h.last_id)
+		atomic_store(&engine->next_id, h.last_id + 1);
+	log_info("took over %u clients and %u servers", h.clients, h.servers);
+	free(h.by_fd);
+	snapshot_release(&h.snap);
+}

@@ -1,0 +1,261 @@
+"""Online restart (-R): a new process takes the sockets of the running one, and the sessions go on."""
+import os
+import signal
+import struct
+import threading
+
+import pytest
+from harness import procs, wire
+from harness.cluster import bindir
+from harness.procs import wait_until
+
+TRANSACTION = {"pool_mode": "transaction"}
+
+
+def restart(p, *args):
+    """Start a successor with -R and wait until it serves; the former process must end with status 0."""
+    old, mark = p.proc, p.log_mark()
+    p.proc = None
+    env = dict(os.environ, **p.env)
+    env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":exitcode=99:detect_leaks=1"
+    with open(p.log, "ab") as log:
+        p.proc = procs.spawn(p.command("-R", *args), stdout=log, stderr=log, env=env, cwd=p.dir)
+    p.wait_for_log("process up", since=mark, timeout=30)
+    assert old.wait(20) == 0, p.log_tail()
+    return mark
+
+
+def test_idle_clients_go_on(make_pooler):
+    p = make_pooler(settings=TRANSACTION, threads=2)
+    clients = [p.login(params=[("application_name", f"app{i}")]) for i in range(20)]
+    pids = {c.value("select pg_backend_pid()") for c in clients}
+    mark = restart(p)
+    p.wait_for_log(r"took over 20 clients and \d+ servers", since=mark)
+    for i, c in enumerate(clients):
+        assert c.value("select pg_backend_pid()") in pids
+        assert c.value("show application_name") == f"app{i}"
+    assert p.log_count("closing because: (?!client close)", mark) == 0
+
+
+def test_new_clients_are_served_by_the_new_process(make_pooler):
+    p = make_pooler(settings=TRANSACTION, threads=2)
+    with p.login() as c:
+        assert c.value("select 1") == "1"
+    restart(p)
+    assert p.login().value("select 2") == "2"
+    assert p.console().show("version")
+    with open(p.pidfile) as f:
+        assert int(f.read()) == p.proc.pid
+    assert os.path.exists(p.socket_path)
+
+
+def test_transactions_and_running_queries_go_on(make_pooler):
+    p = make_pooler(settings=TRANSACTION, threads=2)
+    inside, running, batch = p.login(), p.login(), p.login()
+    inside.query("begin")
+    inside.query("create temp table t (i int) on commit drop")
+    running.send(wire.query("select pg_sleep(1.5), 'slept'"))
+    batch.send(wire.parse("", "select 'batch', pg_sleep(1.5)"), wire.bind(), wire.execute(), wire.pack("S"))
+    wait_until(lambda: p.pool()["sv_active"] == 3, "three linked servers")
+    mark = restart(p)
+    p.wait_for_log("took over 3 clients and 3 servers", since=mark)
+    assert inside.query("insert into t values (1)").tag == "INSERT 0 1"
+    assert inside.query("commit").tag == "COMMIT"
+    assert [row[1] for row in running.read_ready().rows] == ["slept"]
+    assert [row[0] for row in batch.read_ready().rows] == ["batch"]
+    wait_until(lambda: p.pool()["sv_active"] == 0, "servers that are free")
+    assert running.value("select 5") == "5"
+    assert p.pool()["sv_idle"] == 3
+
+
+def test_the_queue_goes_on(make_pooler):
+    """What was read of clients that wait travels with them."""
+    p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1}, threads=2)
+    inside, waiting, half = p.login(), p.login(), p.login()
+    inside.query("begin")
+    text = "y" * 10000
+    waiting.send(wire.query(f"select '{text}'"))
+    packet = wire.query(f"select length('{text}')")
+    half.send(packet[:5000])
+    wait_until(lambda: p.pool()["cl_waiting"] == 2, "two waiting clients")
+    restart(p)
+    wait_until(lambda: p.pool()["cl_waiting"] == 2, "two waiting clients")
+    assert inside.query("commit").tag == "COMMIT"
+    assert waiting.read_ready().value() == text
+    half.send(packet[5000:])
+    assert half.read_ready().value() == "10000"
+
+
+def test_sessions_of_session_mode_go_on(make_pooler):
+    p = make_pooler(settings={"pool_mode": "session"}, threads=2)
+    c = p.login()
+    c.query("create temp table mine as select 42 as i")
+    restart(p)
+    assert c.value("select i from mine") == "42"
+    c.close()
+    wait_until(lambda: p.pool()["sv_idle"] == 1, "an idle server")
+    assert p.login().value("select to_regclass('mine') is null") == "t"
+
+
+def test_cancel_keys_go_on(make_pooler):
+    p = make_pooler(settings=TRANSACTION, threads=2)
+    clients = [p.login() for _ in range(4)]
+    restart(p)
+    clients.append(p.login())
+    for c in clients:
+        c.send(wire.query("select pg_sleep(60)"))
+    wait_until(lambda: p.pool()["sv_active"] == 5, "five linked servers")
+    for c in clients:
+        p.cancel(c.key)
+        assert c.read_ready().error.code == "57014"
+    restart(p)
+    clients[0].send(wire.query("select pg_sleep(60)"))
+    wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
+    p.cancel(clients[0].key)
+    assert clients[0].read_ready().error.code == "57014"
+
+
+def test_restart_again_and_again_under_load(make_pooler):
+    p = make_pooler(settings={**TRANSACTION, "default_pool_size": 3}, threads=2)
+    stop, errors, counts = threading.Event(), [], [0] * 8
+
+    def work(n):
+        try:
+            c = p.login(timeout=60)
+            while not stop.is_set():
+                i = counts[n]
+                c.query("begin")
+                value = c.value(f"select '{n}:{i}'")
+                c.query("commit")
+                if value != f"{n}:{i}":
+                    raise AssertionError(f"{value} instead of {n}:{i}")
+                counts[n] += 1
+            c.close()
+        except Exception as e:
+            errors.append(repr(e))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    for _ in range(5):
+        before = list(counts)
+        wait_until(lambda: errors or all(a > b for a, b in zip(counts, before)), "progress of all", timeout=60)
+        restart(p)
+    before = list(counts)
+    wait_until(lambda: errors or all(a > b for a, b in zip(counts, before)), "progress of all", timeout=60)
+    stop.set()
+    for t in threads:
+        t.join(60)
+    assert not errors
+    row = p.pool()
+    assert row["sv_active"] == 0 and row["sv_idle"] <= 3
+
+
+def test_ids_stay_and_go_on(make_pooler):
+    p = make_pooler(settings=TRANSACTION)
+    c = p.login()
+    assert c.value("select 1") == "1"
+    before = {r["id"] for r in p.show("clients") if r["database"] == "app"}
+    restart(p)
+    assert {r["id"] for r in p.show("clients") if r["database"] == "app"} == before
+    late = p.login()
+    assert late.value("select 1") == "1"
+    ids = [r["id"] for r in p.show("clients") + p.show("servers")]
+    assert len(ids) == len(set(ids))
+
+
+def test_without_a_running_instance_it_starts_as_usual(make_pooler):
+    p = make_pooler(start=False)
+    p.args = ["-R"]
+    p.start()
+    assert p.login().value("select 1") == "1"
+    p.wait_for_log("no running instance found")
+
+
+def test_a_paused_instance_is_left_alone(make_pooler):
+    """The new process gives up, the old one does not notice."""
+    p = make_pooler(settings=TRANSACTION)
+    console = p.console()
+    assert console.run("PAUSE") == "PAUSE"
+    done = procs.run(p.command("-R"), check=False)
+    assert done.returncode == 1
+    assert "the running instance cannot be suspended: already suspended/paused" in done.stderr
+    assert console.run("RESUME") == "RESUME"
+    assert p.login().value("select 1") == "1"
+
+
+def test_a_successor_that_fails_leaves_the_old_one_running(make_pooler):
+    """It gets the sockets and cannot go on: its console session ends, and with it the suspension."""
+    p = make_pooler(settings=TRANSACTION)
+    c = p.login()
+    assert c.value("select 1") == "1"
+    psql = f"{bindir()}/psql"
+    sent = procs.run(
+        [psql, "-X", "-h", p.dir, "-p", str(p.port), "-U", "pgbouncer", "-c", "SUSPEND", "-c", "SHOW FDS", "pgbouncer"]
+    )
+    assert "scram_server_key" in sent.stdout
+    p.wait_for_log("doing RESUME")
+    assert c.value("select 2") == "2"
+    assert p.login().value("select 3") == "3"
+    p.signal(signal.SIGINT)
+    assert p.wait_exit() == 0
+    assert not os.path.exists(p.socket_path)
+
+
+@pytest.mark.parametrize("directory", ["", "@abstract"])
+def test_it_needs_a_socket_in_the_file_system(make_pooler, directory):
+    p = make_pooler(settings={"unix_socket_dir": directory}, start=False)
+    p.write_files()
+    done = procs.run(p.command("-R"), check=False)
+    assert done.returncode == 1
+    assert "-R needs a Unix socket in the file system" in done.stderr
+
+
+def test_servers_of_another_definition_are_not_kept(make_pooler, cluster):
+    p = make_pooler({"app": cluster.dsn()}, settings=TRANSACTION)
+    c = p.login()
+    pid = c.value("select pg_backend_pid()")
+    p.databases["app"] = cluster.dsn(application_name="other", connect_query="'select 1'")
+    p.write_files()
+    restart(p)
+    assert c.value("select pg_backend_pid()") != pid
+
+
+def test_a_database_that_is_gone_ends_its_sessions(make_pooler, cluster):
+    p = make_pooler({"app": cluster.dsn(), "other": cluster.dsn(dbname="app")}, settings=TRANSACTION)
+    stays, goes = p.login(), p.login(database="other")
+    assert stays.value("select 1") == goes.value("select 1") == "1"
+    del p.databases["other"]
+    p.write_files()
+    restart(p)
+    goes.expect_close()
+    assert stays.value("select 2") == "2"
+
+
+def test_show_fds_columns(make_pooler):
+    p = make_pooler(settings=TRANSACTION)
+    c = p.login()
+    c.query("begin")
+    console = p.console()
+    names = [name for name, _ in console.raw_show("fds").columns]
+    assert names == [
+        "fd", "task", "user", "database", "addr", "port", "cancel", "link", "client_encoding", "std_strings",
+        "datestyle", "timezone", "password", "scram_client_key", "scram_server_key",
+    ]  # fmt: skip
+    assert [oid for _, oid in console.raw_show("fds").columns] == [23, 25, 25, 25, 25, 23, 20, 23] + [25] * 5 + [17] * 2
+    assert console.run("SUSPEND") == "SUSPEND"
+    rows = console.show("fds")
+    by_task = {r["task"]: r for r in rows}
+    assert set(by_task) == {"pooler", "client", "server"}
+    client, server = by_task["client"], by_task["server"]
+    assert (client["link"], server["link"]) == (server["fd"], client["fd"])
+    assert client["cancel"] == struct.unpack("!q", c.key)[0]
+    assert (client["user"], client["database"]) == ("app", "app")
+    assert console.run("RESUME") == "RESUME"
+    assert c.query("commit").tag == "COMMIT"
+
+
+def test_stats_users_do_not_see_fds(make_pooler):
+    console = make_pooler().console(user="stats", password="statspw")
+    for table in ("fds", "handover"):
+        assert console.conn.query(f"SHOW {table}").error.text == "admin access needed"
