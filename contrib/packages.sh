@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a task needs, those that are missing and no others.
 #
-#   contrib/packages.sh GROUP...      groups: build test run bench lint clang
+#   contrib/packages.sh GROUP...      groups: build test run bench lint clang package
 #   contrib/packages.sh --list GROUP...
 #
 # Asks nothing. As root it calls apt-get, otherwise sudo for apt-get alone; with everything in place it needs
@@ -19,7 +19,8 @@ group_packages()
 	bench) echo postgresql python3 gcc libc6-dev openssl pgbouncer ;;
 	lint) echo clang-tidy clang-format cppcheck shellcheck python3 ;;
 	clang) echo clang ;;
-	*) echo "packages.sh: no group '$1'; there are build test run bench lint clang" >&2; return 1 ;;
+	package) echo debhelper dpkg-dev adduser logrotate systemd ;;
+	*) echo "packages.sh: no group '$1'; there are build test run bench lint clang package" >&2; return 1 ;;
 	esac
 }
 

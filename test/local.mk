@@ -1,4 +1,4 @@
-EXTRA_DIST += test/run.sh test/totals.py
+EXTRA_DIST += test/package.sh test/run.sh test/totals.py
 
 include test/source/local.mk
 include test/unit/local.mk

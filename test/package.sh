@@ -1,0 +1,278 @@
+#!/bin/bash
+# Builds the Debian package in a scratch directory and looks at what came out; as root it is also installed, in a copy
+# of this system that is thrown away, and the service's own command line is started with the sample configuration.
+#
+#   test/package.sh [--keep DIR]      DIR: the .deb is copied there
+#
+# The last line is "N passed, N failed, N skipped". The copy is an overlay in namespaces of its own, for mounts,
+# processes and network: this system sees nothing of it. Where that is not allowed, those checks are skipped.
+
+set -u -o pipefail
+
+top=$(cd "$(dirname "$0")/.." && pwd) || exit 1
+keep=
+[ "${1:-}" != --keep ] || keep=${2:?--keep wants a directory}
+passed=0 failed=0 skipped=0
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/pgsluice-package.XXXXXX") || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+# expect WHAT COMMAND...: one case; the output is shown when it fails.
+expect()
+{
+	local what=$1 log
+	shift
+	if log=$("$@" 2>&1 </dev/null); then
+		passed=$((passed + 1))
+		echo "ok: $what"
+	else
+		failed=$((failed + 1))
+		echo "not ok: $what"
+		[ -z "$log" ] || tail -n 40 <<<"$log" | sed 's/^/    /'
+	fi
+}
+
+finish()
+{
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" = 0 ] && [ "$passed" != 0 ]
+	exit
+}
+
+# What git knows and what it would take in; without git, all but what a build leaves.
+copy_sources()
+{
+	mkdir "$scratch/src" || return 1
+	if git -C "$top" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+		(cd "$top" && git ls-files -co --exclude-standard -z |
+			xargs -0 sh -c 'for f; do [ ! -e "$f" ] || printf "%s\0" "$f"; done' sh |
+			tar -c --null -T -) | tar -x -C "$scratch/src"
+	else
+		tar -c -C "$top" --exclude='./build*' --exclude=./autom4te.cache . | tar -x -C "$scratch/src"
+	fi
+}
+
+build()
+{
+	cd "$scratch/src" && cp -rL contrib/debian debian &&
+		DEB_BUILD_OPTIONS="nocheck parallel=$(nproc)" DEB_BUILD_PROFILES=nocheck dpkg-buildpackage -us -uc -b
+}
+
+# --- what is inside
+
+# holds MODE OWNER PATH: a line of the listing.
+holds()
+{
+	awk -v mode="$1" -v owner="$2" -v path="$3" '$1 == mode && $2 == owner && $6 == path { found = 1 }
+		END { exit !found }' "$scratch/list"
+}
+
+field_has()
+{
+	dpkg-deb -f "$deb" "$1" | grep -qE "$2"
+}
+
+conffiles_are()
+{
+	diff <(dpkg-deb --ctrl-tarfile "$deb" | tar -xO ./conffiles | sort) <(printf '%s\n' "$@" | sort)
+}
+
+versions_agree()
+{
+	local upstream
+	upstream=$(sed -n 's/^AC_INIT(\[pgsluice\], \[\([^]]*\)\].*/\1/p' "$top/configure.ac")
+	[ -n "$upstream" ] && [[ $(dpkg-deb -f "$deb" Version) == "$upstream"-* ]]
+}
+
+check_contents()
+{
+	local page
+	dpkg-deb -c "$deb" >"$scratch/list" || return
+	expect "the program" holds -rwxr-xr-x root/root ./usr/sbin/pgsluice
+	expect "the configuration, closed to others" holds -rw-r----- root/root ./etc/pgsluice/pgsluice.ini
+	expect "the user list, closed to others" holds -rw-r----- root/root ./etc/pgsluice/userlist.txt
+	expect "the directory of both, closed to others" holds drwxr-x--- root/root ./etc/pgsluice/
+	for page in lib/systemd/system/pgsluice.service lib/systemd/system/pgsluice.socket \
+		usr/lib/tmpfiles.d/pgsluice.conf etc/logrotate.d/pgsluice usr/share/doc/pgsluice/differences.md; do
+		expect "$page" grep -qE " \./(usr/)?$page(\.gz)?$" "$scratch/list"
+	done
+	for page in "$top"/doc/*.[15]; do
+		[ -e "$page" ] || continue
+		expect "the manual page ${page##*/}" grep -q "/man${page##*.}/${page##*/}.gz$" "$scratch/list"
+	done
+	expect "the configuration is kept at upgrades" conffiles_are /etc/pgsluice/pgsluice.ini \
+		/etc/pgsluice/userlist.txt /etc/logrotate.d/pgsluice
+	expect "it depends on the libraries" field_has Depends 'libevent-[^,]*,.*libssl'
+	expect "the version is that of the sources" versions_agree
+}
+
+# --- installed; what follows runs in the copy of the system
+
+inside()
+{
+	[ "$(id -u)" = 0 ] && unshare --mount --net --pid --fork "$top/test/package.sh" --inside "$scratch" "$deb" 2>&1 </dev/null
+}
+
+# The copy: what is written lands in memory.
+enter_copy()
+{
+	local dir=$1/copy
+	mkdir "$dir" && mount -t tmpfs tmpfs "$dir" && mkdir "$dir"/{up,work,root} &&
+		mount -t overlay overlay -o "lowerdir=/,upperdir=$dir/up,workdir=$dir/work" "$dir/root" &&
+		mount -t proc proc "$dir/root/proc" && mount -t tmpfs tmpfs "$dir/root/run" &&
+		mount -t tmpfs tmpfs "$dir/root/tmp" && chmod 1777 "$dir/root/tmp" && mount --rbind /dev "$dir/root/dev" &&
+		ip link set lo up && cp "$2" "$dir/root/tmp/pgsluice.deb" && cp "$0" "$dir/root/tmp/package.sh"
+}
+
+owner_is()
+{
+	[ "$(stat -c '%U:%G %a' "$2")" = "$1" ]
+}
+
+# within_10_s COMMAND...: sooner or later it succeeds.
+within_10_s()
+{
+	local i
+	for ((i = 0; i < 100; i++)); do
+		"$@" && return
+		sleep 0.1
+	done
+	tail -n 20 /tmp/service.log
+	return 1
+}
+
+# The service's own command line, as its user; the shell becomes the program, so $! is its process.
+start_service()
+{
+	local command
+	command=$(sed -n 's/^ExecStart=//p' "$unit")
+	[ -n "$command" ] || return 1
+	runuser -u pgsluice -- sh -c "exec $command" >/tmp/service.log 2>&1 </dev/null &
+	within_10_s grep -q 'process up' /tmp/service.log
+}
+
+service_pid()
+{
+	cat /run/pgsluice/pgsluice.pid
+}
+
+console()
+{
+	runuser -u pgsluice -- psql -X -At -h /run/pgsluice -p 6432 -U pgsluice pgsluice -c "$1"
+}
+
+console_answers()
+{
+	[ "$(console 'show version')" = "$(/usr/sbin/pgsluice --version | head -n 1)" ]
+}
+
+listens_as_sampled()
+{
+	grep -q 'listening on 127.0.0.1:6432$' /tmp/service.log &&
+		grep -q 'listening on unix:/run/pgsluice/.s.PGSQL.6432$' /tmp/service.log &&
+		! grep -qE ' (WARNING|ERROR|FATAL) ' /tmp/service.log
+}
+
+reloads()
+{
+	kill -HUP "$(service_pid)" && within_10_s grep -q 'got SIGHUP, re-reading config' /tmp/service.log &&
+		console_answers && ! grep -qE ' (WARNING|ERROR|FATAL) ' /tmp/service.log
+}
+
+# By the unit's own signal.
+stops()
+{
+	kill -s "$(sed -n 's/^KillSignal=//p' "$unit")" "$(service_pid)" || return 1
+	within_10_s test ! -e /run/pgsluice/pgsluice.pid &&
+		grep -q 'server connections dropped, exiting' /tmp/service.log && [ -z "$(ls -A /run/pgsluice)" ]
+}
+
+# The rotated file is kept, and the program is asked to open a new one.
+rotates()
+{
+	local log=/var/log/pgsluice/pgsluice.log
+	sed -i "s|^;logfile =.*|logfile = $log|" /etc/pgsluice/pgsluice.ini && kill -HUP "$(service_pid)" &&
+		within_10_s test -s "$log" && logrotate -f /etc/logrotate.d/pgsluice && [ -s "$log.1" ] &&
+		within_10_s test -s "$log" && owner_is pgsluice:pgsluice\ 640 "$log" && console_answers
+}
+
+units_are_right()
+{
+	local out
+	out=$(systemd-analyze verify --man=no pgsluice.service pgsluice.socket 2>&1) || { echo "$out"; return 1; }
+	# It also speaks about other units of the system, which are not ours.
+	! grep pgsluice <<<"$out"
+}
+
+check_installed()
+{
+	unit=/lib/systemd/system/pgsluice.service
+	expect "it installs" dpkg -i /tmp/pgsluice.deb
+	expect "there is a user" getent passwd pgsluice
+	expect "the service's user may read the configuration" runuser -u pgsluice -- cat /etc/pgsluice/userlist.txt
+	expect "others may not" sh -c '! runuser -u nobody -- cat /etc/pgsluice/userlist.txt'
+	expect "owner of the user list" owner_is root:pgsluice\ 640 /etc/pgsluice/userlist.txt
+	expect "owner of the log directory" owner_is pgsluice:pgsluice\ 2750 /var/log/pgsluice
+	systemd-tmpfiles --create pgsluice.conf 2>/dev/null || install -d -o pgsluice -g pgsluice /run/pgsluice
+	expect "owner of the run directory" owner_is pgsluice:pgsluice\ 755 /run/pgsluice
+	if command -v systemd-analyze >/dev/null; then
+		expect "systemd finds nothing wrong" units_are_right
+	else
+		skipped=$((skipped + 1))
+	fi
+	expect "the configuration is accepted" runuser -u pgsluice -- /usr/sbin/pgsluice --check \
+		/etc/pgsluice/pgsluice.ini
+	expect "it starts" start_service
+	expect "it listens where the sample says, without a complaint" listens_as_sampled
+	if command -v psql >/dev/null; then
+		expect "the console answers its user" console_answers
+		expect "it reloads" reloads
+		if command -v logrotate >/dev/null; then
+			expect "its log rotates" rotates
+		else
+			skipped=$((skipped + 1))
+		fi
+	else
+		skipped=$((skipped + 3))
+	fi
+	expect "it stops" stops
+	expect "it installs again" dpkg -i /tmp/pgsluice.deb
+	expect "it goes" dpkg -r pgsluice
+	expect "the configuration stays" test -f /etc/pgsluice/pgsluice.ini
+	expect "it goes for good" dpkg -P pgsluice
+	expect "nothing stays" sh -c '! ls -d /etc/pgsluice /var/log/pgsluice /run/pgsluice /usr/sbin/pgsluice 2>/dev/null'
+}
+
+case ${1:-} in
+--inside)
+	trap - EXIT
+	rmdir "$scratch"
+	enter_copy "$2" "$3" || exit 77
+	exec chroot "$2/copy/root" /tmp/package.sh --installed
+	;;
+--installed)
+	check_installed
+	finish
+	;;
+esac
+
+"$top/contrib/packages.sh" build package || exit 1
+cd "$scratch" || exit 1
+copy_sources || exit 1
+expect "it builds" build
+deb=$(compgen -G "$scratch/pgsluice_*.deb") || finish
+[ -z "$keep" ] || cp "$deb" "$keep/"
+check_contents
+log=$(inside)
+status=$?
+line=$(tail -n 1 <<<"$log")
+if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+	sed '$d' <<<"$log"
+	passed=$((passed + BASH_REMATCH[1]))
+	failed=$((failed + BASH_REMATCH[2]))
+	skipped=$((skipped + BASH_REMATCH[3]))
+else
+	echo "not installed, as a copy of this system cannot be made here (status $status)"
+	[ -z "$log" ] || tail -n 5 <<<"$log" | sed 's/^/    /'
+	skipped=$((skipped + 1))
+fi
+finish
