@@ -489,6 +489,15 @@ static void console_welcome(struct console *c)
 	console_finish(c);
 }
 
+static bool console_speaks_extended(struct engine *engine)
+{
+	struct snapshot *snap = engine_snapshot(engine);
+	bool is_on = snap->conf->console_extended != 0;
+
+	snapshot_release(&snap);
+	return is_on;
+}
+
 struct console *console_new(struct admin *admin, const struct console_handover *h)
 {
 	struct console *c = xcalloc(1, sizeof(*c));
@@ -504,7 +513,7 @@ struct console *console_new(struct admin *admin, const struct console_handover *
 	str_copy(c->database, sizeof(c->database), h->database);
 	c->account = h->account;
 	c->vars = h->vars;
-	if (strcmp(admin->db_name, ADMIN_DB_OWN) == 0)
+	if (console_speaks_extended(admin->engine))
 		c->extended = extended_new();
 	buf_init(&c->reply, CONSOLE_OUT_MAX);
 	stream_init(&c->stream, h->fd, &console_stream_ops, c, CONSOLE_IN_MAX, CONSOLE_OUT_MAX);

@@ -222,6 +222,8 @@
 	  "Users that may run every command of the console.") \
 	X(CONSOLE, WORDS, stats_users, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Users that may run the SHOW commands of the console.") \
+	X(CONSOLE, FLAG, console_extended, "0", "1", 0, 0, "", NONE, CONF_R, \
+	  "Answer the extended query protocol on the console, too, for drivers that know no other; for new sessions.") \
 	\
 	X(POOL, ENUM, pool_mode, "session", "transaction", 0, 0, "", POOL_MODE, CONF_R, \
 	  "When a server is given back: at the end of the session, of the transaction or of the statement.") \

@@ -1,5 +1,5 @@
 /*
- * The extended protocol on the console, which the profile of pgsluice allows.
+ * The extended protocol on the console, which console_extended allows, as the profile of pgsluice has it.
  */
 #include "console_test.h"
 
