@@ -156,7 +156,7 @@
 	  "Number of this process among its peers, for the routing of cancel requests; 0 means no peers.") \
 	X(LISTEN, STR, job_name, "pgbouncer", "pgbouncer", 0, 0, "", NONE, CONF_SN, \
 	  "Without effect; accepted because existing files may have it.") \
-	X(LISTEN, TIME, suspend_timeout, "10", "10", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	X(LISTEN, TIME, suspend_timeout, "10", "10", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long SUSPEND waits for buffers to empty before it closes what is left; 0 waits for ever.") \
 	\
 	X(LOG, STR, logfile, "", "", 0, 0, "", NONE, CONF_R, \
