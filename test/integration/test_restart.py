@@ -1,5 +1,6 @@
 """Online restart (-R): a new process takes the sockets of the running one, and the sessions go on."""
 import os
+import shutil
 import signal
 import struct
 import threading
@@ -9,6 +10,7 @@ from harness import procs, wire
 from harness.cluster import bindir
 from harness.procs import wait_until
 
+SBIN = os.environ.get("PATH", "") + ":/usr/sbin"
 TRANSACTION = {"pool_mode": "transaction"}
 
 
@@ -259,3 +261,50 @@ def test_stats_users_do_not_see_fds(make_pooler):
     console = make_pooler().console(user="stats", password="statspw")
     for table in ("fds", "handover"):
         assert console.conn.query(f"SHOW {table}").error.text == "admin access needed"
+
+
+@pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to take over from")
+def test_it_takes_over_from_pgbouncer(make_pooler):
+    """Idle clients and clients inside a transaction go on in pgsluice; a server that was linked serves nobody else."""
+    p = make_pooler(settings=TRANSACTION, start=False)
+    p.write_files()
+    program = shutil.which("pgbouncer", path=SBIN)
+    with open(p.log, "ab") as log:
+        p.proc = procs.spawn([program, p.ini], stdout=log, stderr=log, cwd=p.dir)
+    p.wait_for_log("process up")
+    idle, inside = p.login(), p.login(params=[("client_encoding", "LATIN1"), ("DateStyle", "German, DMY")])
+    pid = idle.value("select pg_backend_pid()")
+    inside.query("begin")
+    linked = inside.value("select pg_backend_pid()")
+    mark = restart(p)
+    assert p.log_text(mark).count("process up: pgsluice") == 1
+    p.wait_for_log("took over 2 clients and", since=mark)
+    assert inside.value("select pg_backend_pid()") == linked
+    assert inside.value("select '2026-11-21'::date") == "21.11.2026"
+    assert inside.query("commit").tag == "COMMIT"
+    assert inside.value("show client_encoding") == "LATIN1"
+    for c in (idle, inside):
+        assert c.value("select pg_backend_pid()") != linked or pid == linked
+    idle.send(wire.query("select pg_sleep(60)"))
+    wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
+    p.cancel(idle.key)
+    assert idle.read_ready().error.code == "57014"
+    assert p.login().value("select 1") == "1"
+
+
+@pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to go back to")
+def test_pgbouncer_takes_over_from_it(make_pooler):
+    """The way back: PgBouncer reads our SHOW FDS."""
+    p = make_pooler(settings=TRANSACTION)
+    idle = p.login()
+    assert idle.value("select 1") == "1"
+    old, mark = p.proc, p.log_mark()
+    p.expected_rc = 1  # PgBouncer's status after SIGTERM, up to 1.22
+    with open(p.log, "ab") as log:
+        p.proc = procs.spawn(
+            [shutil.which("pgbouncer", path=SBIN), "-R", p.ini], stdout=log, stderr=log, cwd=p.dir
+        )
+    p.wait_for_log("process up: PgBouncer", since=mark, timeout=30)
+    assert old.wait(20) == 0
+    assert idle.value("select 2") == "2"
+    assert p.login().value("select 3") == "3"
