@@ -95,6 +95,47 @@ def test_missing_file(make_pooler):
     assert done.returncode == 1 and "absent.ini" in done.stderr
 
 
+def test_includes_are_relative_to_the_working_directory(make_pooler, cluster):
+    """Not to the file that includes them; the section goes on behind."""
+    p = make_pooler(start=False)
+    os.mkdir(f"{p.dir}/conf.d")
+    p.write(f"{p.dir}/conf.d/one.ini", "%include conf.d/two.ini\nmax_client_conn = 66\n")
+    p.write(f"{p.dir}/conf.d/two.ini", "default_pool_size = 4\n")
+    text = p.ini_text().replace("[databases]", "%include conf.d/one.ini\nquery_wait_timeout = 9\n[databases]")
+    p.raw_ini = text
+    p.start()
+    config = p.config()
+    assert [config[k] for k in ("default_pool_size", "max_client_conn", "query_wait_timeout")] == ["4", "66", "9"]
+
+
+def test_second_header_resets_what_stood_before(make_pooler):
+    p = make_pooler(start=False, settings={"default_pool_size": 4})
+    again = p.ini_text().replace("default_pool_size = 4", "max_client_conn = 66")
+    p.raw_ini = p.ini_text() + again
+    p.start()
+    assert (p.config()["default_pool_size"], p.config()["max_client_conn"]) == ("20", "66")
+
+
+def test_numbers_in_c_notation(make_pooler):
+    """Octal and hexadecimal are read, and shown as decimals; times are shown with six digits."""
+    p = make_pooler(
+        settings={
+            "unix_socket_mode": "0700",
+            "default_pool_size": "0x10",
+            "min_pool_size": "010",
+            "server_round_robin": 2,
+            "server_lifetime": 1000000,
+            "server_idle_timeout": "1.50",
+            "query_wait_timeout": "1e2",
+        }
+    )
+    config = p.config()
+    assert config["unix_socket_mode"] == str(0o700)
+    assert (config["default_pool_size"], config["min_pool_size"], config["server_round_robin"]) == ("16", "8", "2")
+    assert (config["server_lifetime"], config["server_idle_timeout"]) == ("1e+06", "1.5")
+    assert config["query_wait_timeout"] == "100"
+
+
 # --- profiles and --check
 
 

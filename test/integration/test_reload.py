@@ -169,56 +169,30 @@ def test_conffile_by_set(make_pooler):
     p.admin("RELOAD")
     assert p.config()["query_wait_timeout"] == "77"
     assert p.config()["conffile"] == "other.ini"
-
-
-def test_includes_are_relative_to_the_working_directory(make_pooler, cluster):
-    """Not to the file that includes them; the section goes on behind."""
-    p = make_pooler(start=False)
-    os.mkdir(f"{p.dir}/conf.d")
-    p.write(f"{p.dir}/conf.d/one.ini", "%include conf.d/two.ini\nmax_client_conn = 66\n")
-    p.write(f"{p.dir}/conf.d/two.ini", "default_pool_size = 4\n")
-    text = p.ini_text().replace("[databases]", "%include conf.d/one.ini\nquery_wait_timeout = 9\n[databases]")
-    p.raw_ini = text
-    p.start()
-    config = p.config()
-    assert [config[k] for k in ("default_pool_size", "max_client_conn", "query_wait_timeout")] == ["4", "66", "9"]
-
-
-def test_second_header_resets_what_stood_before(make_pooler):
-    p = make_pooler(start=False, settings={"default_pool_size": 4})
-    again = p.ini_text().replace("default_pool_size = 4", "max_client_conn = 66")
-    p.raw_ini = p.ini_text() + again
-    p.start()
-    assert (p.config()["default_pool_size"], p.config()["max_client_conn"]) == ("20", "66")
-
-
-def test_numbers_in_c_notation(make_pooler):
-    """Octal and hexadecimal are read, and shown as decimals; times are shown with six digits."""
-    p = make_pooler(
-        settings={
-            "unix_socket_mode": "0700",
-            "default_pool_size": "0x10",
-            "min_pool_size": "010",
-            "server_round_robin": 2,
-            "server_lifetime": 1000000,
-            "server_idle_timeout": "1.50",
-            "query_wait_timeout": "1e2",
-        }
-    )
-    config = p.config()
-    assert config["unix_socket_mode"] == str(0o700)
-    assert (config["default_pool_size"], config["min_pool_size"], config["server_round_robin"]) == ("16", "8", "2")
-    assert (config["server_lifetime"], config["server_idle_timeout"]) == ("1e+06", "1.5")
-    assert config["query_wait_timeout"] == "100"
+    p.settings["query_wait_timeout"] = 78
+    p.write(f"{p.dir}/other.ini", p.ini_text())
+    p.admin("RELOAD")
+    assert p.config()["query_wait_timeout"] == "78", "and it stays that file"
 
 
 def test_set_is_lost_at_a_reload(make_pooler):
     p = make_pooler(settings={"query_wait_timeout": 33})
+    before = p.config()
     p.admin("SET query_wait_timeout = 44")
     p.admin("SET query_timeout = 55")
+    p.admin("SET server_reset_query = ''")
     assert (p.config()["query_wait_timeout"], p.config()["query_timeout"]) == ("44", "55")
     p.admin("RELOAD")
-    assert (p.config()["query_wait_timeout"], p.config()["query_timeout"]) == ("33", "0")
+    assert p.config() == before
+
+
+@pytest.mark.ours
+def test_set_is_lost_where_the_default_is_unset(make_pooler):
+    p = make_pooler()
+    p.admin("SET auth_user = nobody")
+    assert p.config()["auth_user"] == "nobody"
+    p.admin("RELOAD")
+    assert p.config()["auth_user"] is None
 
 
 @pytest.mark.ours
@@ -244,18 +218,6 @@ def logged(p, text, since=0):
 
 
 # --- values that go back
-
-
-@pytest.mark.ours
-def test_reload_undoes_set(make_pooler):
-    """Also where the default is "unset", and where the file says nothing."""
-    p = make_pooler(settings={"query_timeout": 7})
-    before = p.config()
-    for command in ("query_timeout = 9", "query_wait_timeout = 9", "auth_user = nobody", "server_reset_query = ''"):
-        p.admin(f"SET {command}")
-    assert p.config()["auth_user"] == "nobody"
-    p.admin("RELOAD")
-    assert p.config() == before
 
 
 @pytest.mark.ours
@@ -291,16 +253,6 @@ def test_removed_user_line(make_pooler):
     p.wait_pool(pool_mode="transaction")
     c.query("begin")
     assert p.login().value("select 1") == "1", "the limit of one server is gone as well"
-
-
-@pytest.mark.ours
-def test_removed_forced_user(make_pooler, cluster):
-    p = make_pooler({"app": cluster.dsn(user="app")}, secrets={"admin": "adminpw", "app": "", "postgres": ""})
-    assert p.login("postgres").value("select current_user") == "app"
-    p.databases["app"] = cluster.dsn()
-    p.write_files()
-    p.admin("RELOAD")
-    assert p.login("postgres").value("select current_user") == "postgres"
 
 
 # --- what stays
@@ -387,27 +339,6 @@ def test_bad_include_changes_nothing(make_pooler, cluster, fault):
         logged(p, f'invalid value "hots=x" for parameter second in configuration ({sub}:3)', since=mark)
     assert p.config()["query_timeout"] == "0"
     assert p.login("app", "second").value("select 1") == "1"
-
-
-def test_second_header_starts_from_the_defaults(make_pooler):
-    p = make_pooler(settings={"query_timeout": 7, "default_pool_size": 3})
-    sub = include_in(p, "sub.ini", p.ini_text().replace("default_pool_size = 3\n", ""))
-    p.raw_ini = p.ini_text() + f"%include {sub}\n"
-    p.write_files()
-    p.admin("RELOAD")
-    assert (p.config()["query_timeout"], p.config()["default_pool_size"]) == ("7", "20")
-
-
-def test_conffile_names_the_next_file(make_pooler):
-    p = make_pooler()
-    other = include_in(p, "other.ini", p.ini_text().replace("[databases]", "query_timeout = 5\n[databases]"))
-    p.admin(f"SET conffile = '{other}'")
-    assert p.config()["query_timeout"] == "0"
-    p.admin("RELOAD")
-    assert (p.config()["query_timeout"], p.config()["conffile"]) == ("5", other)
-    include_in(p, "other.ini", p.ini_text().replace("[databases]", "query_timeout = 6\n[databases]"))
-    p.admin("RELOAD")
-    assert p.config()["query_timeout"] == "6", "and it stays that file"
 
 
 # --- failure
