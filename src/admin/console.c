@@ -309,7 +309,6 @@ void console_send_descriptor(struct console *c, int fd)
 		return;
 	/* What was said before must not take the descriptor for its own. */
 	sent = c->reply_err == 0 && console_send_all(c, &c->stream.out, -1) && console_send_all(c, &c->reply, fd);
-	stats_add(&c->admin->stats, STAT_bytes_sent, buf_len(&c->reply));
 	buf_clear(&c->stream.out);
 	buf_clear(&c->reply);
 	if (!sent)

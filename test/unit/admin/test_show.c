@@ -1,6 +1,6 @@
 /*
  * Names and types of the columns of every SHOW table, against what monitoring
- * for PgBouncer expects: letters t, i, q, n for text, int4, int8, numeric.
+ * for PgBouncer expects: letters t, i, q, n, b for text, int4, int8, numeric, bytea.
  */
 #include "admin/show.h"
 
@@ -19,6 +19,10 @@
 	"t:application_name i:prepared_statements i:id"
 
 #define SOCKET_DETAILS " i:recv_pos i:pkt_pos i:pkt_remain i:send_pos i:send_remain i:pkt_avail i:send_avail"
+
+#define FDS_COLUMNS                                                                                    \
+	"i:fd t:task t:user t:database t:addr i:port q:cancel i:link t:client_encoding t:std_strings " \
+	"t:datestyle t:timezone t:password b:scram_client_key b:scram_server_key"
 
 static const struct {
 	const char *table;
@@ -58,6 +62,8 @@ static const struct {
 			    "n:bytes_sent n:xact_time n:query_time n:wait_time n:avg_client_parse_count "
 			    "n:avg_server_parse_count n:avg_bind_count n:avg_client_login_count" },
 	{ "TOTALS", "t:name n:value" },
+	{ "FDS", FDS_COLUMNS },
+	{ "HANDOVER", FDS_COLUMNS " t:parameters t:state" },
 	{ "client_encoding", "t:client_encoding" },
 	{ "default_transaction_isolation", "t:default_transaction_isolation" },
 	{ "standard_conforming_strings", "t:standard_conforming_strings" },
@@ -76,6 +82,8 @@ static char type_letter(uint32_t oid)
 		return 'q';
 	case OID_NUMERIC:
 		return 'n';
+	case OID_BYTEA:
+		return 'b';
 	default:
 		return '?';
 	}
