@@ -493,6 +493,7 @@ void server_logged_in(struct server *server)
 {
 	struct pool_part *part = server->part;
 
+	server_set_state(server, SV_IDLE); /* an end from here on is none of a login */
 	server_free(server);
 	pool_run(part); /* more of them may log in at once now */
 }

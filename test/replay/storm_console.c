@@ -464,8 +464,21 @@ void storm_console_step(const struct storm *s, struct loop *loop)
 
 void storm_console_check_error(const struct storm *s, const struct storm_client *c, const char *word)
 {
+	static const char *const ends[] = { "close_needed",
+					    "pause mode",
+					    "database configuration changed",
+					    "obsolete",
+					    "evicted",
+					    "too many servers in the pool",
+					    "server lifetime",
+					    "server idle timeout",
+					    "database removed" };
 	const char *text = storm_error_text(word);
+	const char *failure = strstr(text, "cached error: ");
 
+	for (size_t i = 0; failure != NULL && i < ARRAY_LEN(ends); i++)
+		if (strncmp(ends[i], failure + strlen("cached error: "), strlen(ends[i])) == 0)
+			storm_fail(s, "c%u is told that logins fail, which does not follow from %s", c->id, failure);
 	if (strcmp(text, "admin forced disconnect") == 0 && !c->killed)
 		storm_fail(s, "c%u is told of a KILL_CLIENT that was for somebody else", c->id);
 	if (strcmp(text, "database removed") == 0 && !s->promise.removed[c->db])
