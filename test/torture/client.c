@@ -11,7 +11,8 @@
  * rolls back and returns a fresh number, and reads until that number comes. Meanwhile rows still have to be its own.
  *
  * What is forgiven: the loss of a session while servers are lost (options.chaos) or when the script kills its own
- * server; a cancelled statement after a cancel request by this very connection. Nothing else.
+ * server; a cancelled statement after a cancel request by this very connection; what a command of the administrator
+ * explains (excuse.h). Nothing else.
  */
 #include "client.h"
 
@@ -27,6 +28,7 @@
 #include "cancel.h"
 #include "check.h"
 #include "direct.h"
+#include "excuse.h"
 #include "report.h"
 #include "script.h"
 #include "shape.h"
@@ -38,6 +40,8 @@
 #define CLIENT_KEEP_BYTES   (256 * 1024)
 #define CLIENT_LOGIN_PPM    10000 /* logins that are left in the middle */
 #define CLIENT_NO_DEATH     SIZE_MAX
+#define CLIENT_PROOF        5 /* operations that everybody finishes when the administrator has gone */
+#define CLIENT_EXTRA_ONE_IN 5 /* clients that use the extra database */
 #define CLIENT_WHO_BYTES    32
 #define CLIENT_STALE_ONE_IN 6 /* new sessions that send a cancel request with the key of the one before */
 
@@ -81,6 +85,12 @@ struct client {
 	int64_t read_us;     /* when a slow reader reads again; 0: now */
 	int64_t cancel_us;   /* when to send a cancel request; 0: never */
 	int64_t progress_us; /* when bytes moved last */
+	int64_t op_us;       /* when the operation began */
+	int64_t login_us;    /* when the connection began */
+	unsigned db;         /* 0, or 1 for the extra database */
+	unsigned port;       /* of this end */
+	int proof;           /* operations still to be finished in PHASE_PROVE; -1: before that */
+	bool excused;        /* the administrator has ended this session */
 	size_t die_sent;     /* leave when so many bytes of the script are sent */
 	size_t die_received; /* or so many bytes were received */
 	size_t chunk;        /* most bytes per send; 0: all; 1: single bytes; else a random number up to it */
@@ -115,6 +125,8 @@ struct client *client_new(const struct options *opt, int epoll_fd, unsigned slot
 	c->actor.slot = slot;
 	c->actor.ledger = ledger;
 	c->rng = rng_make(opt->seed, slot);
+	c->proof = -1;
+	c->db = opt->console && slot % CLIENT_EXTRA_ONE_IN == CLIENT_EXTRA_ONE_IN - 1;
 	c->state = CL_CLOSED;
 	c->wake_us = now_us() + (int64_t)rng_below(&c->rng, 200000);
 	return c;
@@ -185,7 +197,7 @@ static void client_close(struct client *c, unsigned pause_us)
 		memcpy(c->old_key, c->key, sizeof(c->key));
 		c->has_old_key = true;
 	}
-	c->has_key = c->fatal = c->doubt = c->retire = false;
+	c->has_key = c->fatal = c->doubt = c->retire = c->excused = false;
 	c->read_us = c->cancel_us = 0;
 	c->state = c->stop ? CL_GONE : CL_CLOSED;
 	c->wake_us = now_us() + 1 + (int64_t)rng_below(&c->rng, pause_us + 1);
@@ -220,10 +232,22 @@ static void client_die(struct client *c)
 	client_leave(c, how);
 }
 
+/* What the administrator may be to blame for. */
+static struct excuse_case client_excuse_case(const struct client *c)
+{
+	return (struct excuse_case){
+		.db = c->db,
+		.port = c->port,
+		.since_us = c->login_us,
+		.login = c->state == CL_CONNECTING || c->state == CL_LOGIN,
+	};
+}
+
 /* The connection is lost. */
 static void client_lost(struct client *c, const char *reason)
 {
 	bool own = c->state == CL_BUSY && c->script.dies;
+	struct excuse_case ec = client_excuse_case(c);
 	char why[CHECK_WHY_BYTES];
 
 	if (c->state == CL_BUSY && !own && c->in.len >= 5) {
@@ -233,9 +257,13 @@ static void client_lost(struct client *c, const char *reason)
 				    why))
 			client_wrong(c, why, (char)c->in.data[0], c->in.data + 5, c->in.len - 5);
 	}
+	if (!c->fatal && excuse_silence(&ec))
+		c->excused = true;
 	if (own) {
 		report_add(suicides, 1);
 		report_shape(c->script.shape);
+	} else if (c->excused) {
+		report_add(excused, 1);
 	} else if (c->opt->chaos) {
 		report_add(faults, 1);
 		if (!c->fatal)
@@ -244,7 +272,7 @@ static void client_lost(struct client *c, const char *reason)
 		snprintf(why, sizeof(why), "connection lost: %s", reason);
 		client_wrong(c, why, 0, NULL, 0);
 	}
-	client_close(c, c->opt->chaos ? 100000 : 5000);
+	client_close(c, c->opt->chaos || c->excused ? 100000 : 5000);
 }
 
 static void client_startup(struct client *c)
@@ -258,7 +286,7 @@ static void client_startup(struct client *c)
 	bytes_cstr(&s->out, "user");
 	bytes_cstr(&s->out, c->opt->user);
 	bytes_cstr(&s->out, "database");
-	bytes_cstr(&s->out, c->opt->dbname);
+	bytes_cstr(&s->out, c->db ? c->opt->extra_dbname : c->opt->dbname);
 	for (int i = 0; i < N_PARAMS; i++) {
 		static const char *const values[N_PARAMS] = { NULL, "Asia/Tokyo", "German, DMY", "LATIN1" };
 
@@ -312,7 +340,7 @@ static void client_connect(struct client *c)
 		c->die_received = rng_below(r, 300);
 	}
 	c->wake_us = 0;
-	c->progress_us = now_us();
+	c->progress_us = c->login_us = now_us();
 	c->state = CL_CONNECTING;
 	c->fd = direct_dial(c->opt->host, c->opt->port, 1);
 	if (c->fd < 0) {
@@ -320,6 +348,7 @@ static void client_connect(struct client *c)
 		client_lost(c, "connect");
 		return;
 	}
+	c->port = direct_local_port(c->fd);
 	if (rng_one_in(r, 10)) {
 		int small = 65536;
 
@@ -395,6 +424,15 @@ static void client_make_ready(struct client *c)
 		c->wake_us = now_us() + (int64_t)rng_below(r, rng_one_in(r, 10) ? 50000 : 3000);
 }
 
+/* No operation may be worked on that was begun after the answer to a PAUSE which still lasts. */
+static void client_check_pause(struct client *c)
+{
+	int64_t since = excuse_paused_since(c->db);
+
+	if (since && c->op_us > since && c->check.next > 0)
+		client_wrong(c, "served by a database that is paused", 0, NULL, 0);
+}
+
 /* The script is at its end and everything was right. */
 static void client_finish_op(struct client *c)
 {
@@ -409,7 +447,11 @@ static void client_finish_op(struct client *c)
 		client_wrong(c, why, 0, NULL, 0);
 		c->retire = true;
 	}
+	if (c->state == CL_BUSY)
+		client_check_pause(c);
 	client_settle(c);
+	if (c->proof > 0 && --c->proof == 0)
+		c->stop = true;
 	if (c->retire || c->stop || rng_one_in(&c->rng, 200)) {
 		client_leave(c, EXIT_TERMINATE);
 		return;
@@ -467,7 +509,7 @@ static void client_start_op(struct client *c)
 	}
 	if (!c->script.dies && rng_chance(r, c->opt->cancel_ppm))
 		c->cancel_us = now_us() + (int64_t)rng_below(r, rng_one_in(r, 2) ? 2000 : 20000);
-	c->progress_us = now_us();
+	c->progress_us = c->op_us = now_us();
 	client_advance(c);
 }
 
@@ -635,7 +677,14 @@ static bool client_on_error(struct client *c, const uint8_t *body, size_t len)
 		(c->opt->chaos && strcmp(sqlstate, "08006") == 0);
 	report_error(sqlstate, text, fatal);
 	if (fatal) {
-		if (!c->opt->chaos && !(c->state == CL_BUSY && c->script.dies) && !c->fatal)
+		struct excuse_case ec = client_excuse_case(c);
+		enum excuse_verdict verdict = excuse_error(&ec, text);
+
+		c->excused = c->excused || verdict == EXCUSE_GRANTED;
+		if (verdict == EXCUSE_DENIED ||
+		    (verdict == EXCUSE_UNKNOWN && c->opt->console && strcmp(sqlstate, "08P01") == 0))
+			client_wrong(c, "FATAL error without a command that explains it", 'E', body, len);
+		else if (!c->excused && !c->opt->chaos && !(c->state == CL_BUSY && c->script.dies) && !c->fatal)
 			client_wrong(c, "FATAL error, though nothing was injected", 'E', body, len);
 		c->fatal = true;
 		return true;
@@ -827,9 +876,11 @@ static void client_check_stall(struct client *c, int64_t now)
 	client_close(c, 1000);
 }
 
-void client_tick(struct client *c, int64_t now, bool stop)
+void client_tick(struct client *c, int64_t now, enum client_phase phase)
 {
-	c->stop = c->stop || stop;
+	if (phase == PHASE_PROVE && c->proof < 0)
+		c->proof = CLIENT_PROOF;
+	c->stop = c->stop || phase == PHASE_STOP;
 	if (c->cancel.fd >= 0)
 		client_tick_cancel(c, now);
 	if (c->read_us && now >= c->read_us) {

@@ -18,8 +18,15 @@ void client_free(struct client *c);
 /* What epoll reported for the client. */
 void client_on_event(struct client *c, unsigned events);
 
-/* To be called every few milliseconds: timers. With stop, no further operation is started. */
-void client_tick(struct client *c, int64_t now, bool stop);
+/* What is asked of clients as a whole. */
+enum client_phase {
+	PHASE_RUN,   /* one operation after the other */
+	PHASE_PROVE, /* finish CLIENT_PROOF more of them, to show that everybody is served, and go */
+	PHASE_STOP,  /* start none */
+};
+
+/* To be called every few milliseconds: timers. */
+void client_tick(struct client *c, int64_t now, enum client_phase phase);
 
 /* True when a stopped client has come to its end. */
 bool client_is_gone(const struct client *c);

@@ -66,6 +66,16 @@ int direct_dial(const char *host, int port, int nonblock)
 	return fd;
 }
 
+unsigned direct_local_port(int fd)
+{
+	struct sockaddr_in in;
+	socklen_t len = sizeof(in);
+
+	if (getsockname(fd, (struct sockaddr *)&in, &len) != 0 || in.sin_family != AF_INET)
+		return 0;
+	return ntohs(in.sin_port);
+}
+
 static void direct_send(struct direct *d, const struct bytes *b)
 {
 	size_t at = 0;

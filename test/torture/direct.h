@@ -28,4 +28,7 @@ int64_t direct_number(struct direct *d, const char *sql);
  */
 int direct_dial(const char *host, int port, int nonblock);
 
+/* The port of this end of a TCP connection; 0 for others. */
+unsigned direct_local_port(int fd);
+
 #endif

@@ -8,7 +8,10 @@ test_torture_torture_SOURCES = \
 	test/torture/cancel.c test/torture/cancel.h \
 	test/torture/check.c test/torture/check.h \
 	test/torture/client.c test/torture/client.h \
+	test/torture/console.c test/torture/console.h test/torture/console_int.h test/torture/console_tbl.h \
+	test/torture/console_account.c \
 	test/torture/direct.c test/torture/direct.h \
+	test/torture/excuse.c test/torture/excuse.h \
 	test/torture/ledger.c test/torture/ledger.h \
 	test/torture/options.h \
 	test/torture/piece.c test/torture/piece.h \
@@ -20,7 +23,8 @@ test_torture_torture_SOURCES = \
 	test/torture/shape_ext.c \
 	test/torture/shape_named.c \
 	test/torture/shape_sql.c
-test_torture_torture_CPPFLAGS = -D_GNU_SOURCE
+test_torture_torture_CPPFLAGS = -D_GNU_SOURCE $(PQ_CFLAGS)
+test_torture_torture_LDADD = $(PQ_LIBS)
 
 test_torture_chaos_SOURCES = \
 	test/torture/chaos.c \

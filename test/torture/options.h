@@ -19,10 +19,17 @@ struct options {
 	unsigned disconnect_ppm; /* operations, in a million, that the client leaves in the middle */
 	unsigned cancel_ppm;     /* operations, in a million, during which a cancel request is sent */
 	uint64_t seed;
-	bool chaos;              /* servers may be lost, sessions with them */
-	bool whole_startup;      /* never split startup and cancel packets */
-	bool always_application; /* always give application_name in the startup packet */
-	bool named;              /* named prepared statements, too */
+	bool chaos;               /* servers may be lost, sessions with them */
+	bool whole_startup;       /* never split startup and cancel packets */
+	bool always_application;  /* always give application_name in the startup packet */
+	bool named;               /* named prepared statements, too */
+	bool console;             /* an administrator is at work; what follows is for it */
+	const char *extra_dbname; /* a second name for the database, which comes and goes */
+	const char *console_user;
+	const char *console_ini;      /* the pooler's file */
+	const char *console_log;      /* where to write what was done when */
+	const char *console_sabotage; /* or NULL */
+	unsigned console_ms;          /* milliseconds between commands, on average */
 };
 
 #endif

@@ -18,6 +18,7 @@
 	COUNT(logins, "logins")                                       \
 	COUNT(disconnects, "disconnects by the client in the middle") \
 	COUNT(faults, "sessions lost by faults")                      \
+	COUNT(excused, "sessions ended by the administrator")         \
 	COUNT(derailed, "operations cut short by a cancel")           \
 	COUNT(cancels, "cancel requests sent")                        \
 	COUNT(cancels_stale, "cancel requests sent with an old key")  \

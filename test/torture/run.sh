@@ -5,7 +5,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes named= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
-stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1
+stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1 console=
 
 usage()
 {
@@ -17,6 +17,7 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --threads N       the pooler's "threads" setting (not written when absent)
   --seed S          seed of all chance (the process id)
   --no-chaos        the relay is transparent, no session may be lost
+  --console         an administrator is at work: PAUSE, KILL, RELOAD and the like at random
   --level N         multiplies all rates of the relay (1)
   --named           named prepared statements, too
   --only A,B        only these shapes, or with -A,-B all others
@@ -27,7 +28,8 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --set 'key = v'   one more line for the ini file; may be repeated
   --bindir DIR      where torture and chaos were built (guessed)
   --sabotage KIND   the relay misbehaves, and it is a failure when the generator does not notice:
-                    cross double drop swap status byte mute cancel write; all = each of them for a few seconds
+                    cross double drop swap status byte mute cancel write; the administrator misbehaves (with
+                    --console): pause resume kill leak lose; all = each of them for a few seconds
   --keep            keep the directory with logs (kept after a failure, too)
 END
 	exit "$1"
@@ -37,6 +39,7 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--no-chaos) chaos=no ;;
 	--named) named=--named ;;
+	--console) console=yes ;;
 	--keep) keep=yes ;;
 	--help) usage 0 ;;
 	--pooler | --seconds | --clients | --pool-size | --threads | --seed | --level | --only | --gen | --gen-threads | \
@@ -73,6 +76,11 @@ if [ "$sabotage" = all ]; then
 		echo "== sabotage $kind"
 		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
 			--bindir "$bindir" --sabotage "$kind" | tail -n 1
+	done
+	for kind in pause resume kill leak lose; do
+		echo "== sabotage $kind"
+		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
+			--bindir "$bindir" --console --sabotage "$kind" | tail -n 1
 	done
 	exit 0
 fi
@@ -146,6 +154,8 @@ END
 $as "$pgbin/pg_ctl" -D "$work/data" -l "$work/postgres.log" -w start >/dev/null
 $as "$pgbin/createdb" -h "$work" -U postgres tt
 
+relay_sabotage=$sabotage
+[ -z "$console" ] || relay_sabotage=
 rates=
 if [ "$chaos" = yes ] && [ -z "$sabotage" ]; then
 	rates="--reset $((300 * level)) --half $((100 * level)) --delay $((3000 * level)) --split $((30000 * level)) \
@@ -153,7 +163,7 @@ if [ "$chaos" = yes ] && [ -z "$sabotage" ]; then
 fi
 : >"$work/chaos.log" # the loop below may look before the relay has begun
 "$bindir/chaos" --listen 0 --host "$work" --port 5432 --seed "$seed" $rates \
-	${sabotage:+--sabotage "$sabotage" --one-in 300} >"$work/chaos.log" 2>&1 &
+	${relay_sabotage:+--sabotage "$relay_sabotage" --one-in 300} >"$work/chaos.log" 2>&1 &
 chaos_pid=$!
 chaos_port=
 for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -174,10 +184,11 @@ port=$((20000 + $$ % 10000))
 while ! port_is_free $port; do
 	port=$((port + 1))
 done
-echo '"postgres" ""' >"$work/userlist.txt"
+printf '"postgres" ""\n"boss" ""\n' >"$work/userlist.txt"
 cat >"$work/pooler.ini" <<END
 [databases]
 tt = host=127.0.0.1 port=$chaos_port dbname=tt
+${console:+extra = host=127.0.0.1 port=$chaos_port dbname=tt}
 
 [$profile]
 listen_addr = 127.0.0.1
@@ -185,6 +196,7 @@ listen_port = $port
 unix_socket_dir =
 auth_type = trust
 auth_file = $work/userlist.txt
+admin_users = boss
 pool_mode = transaction
 default_pool_size = $pool_size
 max_client_conn = 5000
@@ -218,6 +230,8 @@ no_chaos=
 : >"$work/torture.log"
 "$bindir/torture" --host 127.0.0.1 --port $port --dbname tt --check-host "$work" --check-port 5432 \
 	--clients "$clients" --threads "$gen_threads" --duration "$seconds" --seed "$seed" --stall "$stall" \
+	${console:+--console "$work/pooler.ini" --console-log "$work/console.log"} \
+	${console:+${sabotage:+--console-sabotage "$sabotage"}} \
 	$no_chaos $named ${only:+--only "$only"} $gen >"$work/torture.log" 2>&1 &
 torture_pid=$!
 tail -f --pid=$torture_pid -n +1 "$work/torture.log" &

@@ -20,6 +20,7 @@
 
 #include "bytes.h"
 #include "client.h"
+#include "console.h"
 #include "direct.h"
 #include "ledger.h"
 #include "options.h"
@@ -55,10 +56,14 @@ static struct options opt = {
 	.cancel_ppm = 20000,
 	.seed = 1,
 	.chaos = true,
+	.extra_dbname = "extra",
+	.console_user = "boss",
+	.console_log = "/dev/null",
+	.console_ms = 60,
 };
 
-/* Set when operations are no longer to be started. */
-static atomic_bool torture_stop;
+/* How far the test has come. */
+static _Atomic enum client_phase torture_phase;
 
 static const struct option torture_options[] = {
 	{ "host", required_argument, NULL, 'h' },
@@ -80,6 +85,10 @@ static const struct option torture_options[] = {
 	{ "named", no_argument, NULL, 'n' },
 	{ "disconnects", required_argument, NULL, 'x' },
 	{ "cancels", required_argument, NULL, 'k' },
+	{ "console", required_argument, NULL, 'C' },
+	{ "console-log", required_argument, NULL, 'L' },
+	{ "console-ms", required_argument, NULL, 'M' },
+	{ "console-sabotage", required_argument, NULL, 'S' },
 	{ "help", no_argument, NULL, '?' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -103,6 +112,12 @@ static void __attribute__((noreturn)) torture_usage(int status)
 	       "  --disconnects N          operations per million that the client leaves in the middle (20000)\n"
 	       "  --cancels N              operations per million with a cancel request at any moment (20000)\n"
 	       "  --named                  named prepared statements, too\n"
+	       "  --console FILE           an administrator (user boss) is at work, who changes the pooler's ini "
+	       "FILE,\n"
+	       "                           in which the database \"extra\" is the same as that of --dbname\n"
+	       "  --console-log FILE       what was done when\n"
+	       "  --console-ms N           milliseconds between commands, on average (60)\n"
+	       "  --console-sabotage KIND  the administrator does not do what he says: pause resume kill leak lose\n"
 	       "shapes:\n");
 	for (int i = 0; i < N_SHAPES; i++)
 		printf("  %-12s %s\n", shapes[i].name, shapes[i].help);
@@ -175,6 +190,19 @@ static void torture_parse(int argc, char **argv)
 		case 'k':
 			opt.cancel_ppm = (unsigned)n;
 			break;
+		case 'C':
+			opt.console = true;
+			opt.console_ini = optarg;
+			break;
+		case 'L':
+			opt.console_log = optarg;
+			break;
+		case 'M':
+			opt.console_ms = (unsigned)n;
+			break;
+		case 'S':
+			opt.console_sabotage = optarg;
+			break;
 		default:
 			torture_usage(optopt || ch != '?' ? 2 : 0);
 		}
@@ -185,6 +213,10 @@ static void torture_parse(int argc, char **argv)
 		fprintf(stderr, "no such shape: %s\n", bad);
 		exit(2);
 	}
+	if (opt.console_sabotage && !console_knows_sabotage(opt.console_sabotage)) {
+		fprintf(stderr, "no such sabotage: %s\n", opt.console_sabotage);
+		exit(2);
+	}
 	opt.check_host = opt.check_host ? opt.check_host : opt.host;
 	opt.check_port = opt.check_port ? opt.check_port : opt.port;
 	opt.check_dbname = opt.check_dbname ? opt.check_dbname : opt.dbname;
@@ -193,11 +225,11 @@ static void torture_parse(int argc, char **argv)
 /* One round of a thread's clients; returns how many are left. */
 static unsigned torture_tick(struct torture_worker *w, int64_t now)
 {
-	bool stop = atomic_load_explicit(&torture_stop, memory_order_relaxed);
+	enum client_phase phase = atomic_load_explicit(&torture_phase, memory_order_relaxed);
 	unsigned left = 0;
 
 	for (unsigned i = 0; i < w->n_clients; i++) {
-		client_tick(w->clients[i], now, stop);
+		client_tick(w->clients[i], now, phase);
 		left += !client_is_gone(w->clients[i]);
 	}
 	return left;
@@ -222,10 +254,10 @@ static void *torture_work(void *arg)
 			continue;
 		ticked = now;
 		left = torture_tick(w, now);
-		if (!end && atomic_load_explicit(&torture_stop, memory_order_relaxed))
+		if (!end && atomic_load_explicit(&torture_phase, memory_order_relaxed) != PHASE_RUN)
 			end = now + (int64_t)(opt.stall_s + TORTURE_GRACE_S) * 1000000;
 		if (end && now > end && left) {
-			report_wrong_plain("clients that do not come to an end");
+			report_wrong_plain("clients that do not come to an end, or are not served any more");
 			break;
 		}
 	}
@@ -257,7 +289,7 @@ static void torture_finish(struct torture_worker *w)
 static void torture_on_signal(int sig)
 {
 	(void)sig;
-	atomic_store(&torture_stop, true);
+	atomic_store(&torture_phase, PHASE_STOP);
 }
 
 /* Waits until no server process is busy, and complains when some never are idle. */
@@ -299,9 +331,36 @@ static void torture_setup(void)
 	direct_close(d);
 }
 
-int main(int argc, char **argv)
+/* Operations for as long as was asked for, the clients' share in threads of their own. */
+static void torture_run(struct ledger *ledgers, int64_t start)
 {
 	struct torture_worker workers[TORTURE_MAX_THREADS];
+	struct console *console = NULL;
+	enum client_phase running = PHASE_RUN;
+
+	for (unsigned i = 0; i < opt.threads; i++)
+		torture_start(&workers[i], i, ledgers);
+	if (opt.console)
+		console = console_start(&opt);
+	for (unsigned s = 1; s <= opt.duration_s && atomic_load(&torture_phase) == PHASE_RUN; s++) {
+		sleep(1);
+		if (s % TORTURE_PROGRESS_S == 0)
+			report_progress((double)(now_us() - start) / 1e6);
+	}
+	if (console)
+		console_settle(console);
+	atomic_compare_exchange_strong(&torture_phase, &running, console ? PHASE_PROVE : PHASE_STOP);
+	for (unsigned i = 0; i < opt.threads; i++)
+		torture_finish(&workers[i]);
+	if (!console)
+		return;
+	console_account(console);
+	console_print(console);
+	console_free(console);
+}
+
+int main(int argc, char **argv)
+{
 	struct ledger *ledgers;
 	int64_t start;
 
@@ -314,16 +373,7 @@ int main(int argc, char **argv)
 	memset(ledgers, 0, opt.clients * sizeof(*ledgers));
 	printf("seed %llu, %u clients\n", (unsigned long long)opt.seed, opt.clients);
 	start = now_us();
-	for (unsigned i = 0; i < opt.threads; i++)
-		torture_start(&workers[i], i, ledgers);
-	for (unsigned s = 1; s <= opt.duration_s && !atomic_load(&torture_stop); s++) {
-		sleep(1);
-		if (s % TORTURE_PROGRESS_S == 0)
-			report_progress((double)(now_us() - start) / 1e6);
-	}
-	atomic_store(&torture_stop, true);
-	for (unsigned i = 0; i < opt.threads; i++)
-		torture_finish(&workers[i]);
+	torture_run(ledgers, start);
 	torture_verify(ledgers);
 	report_final((double)(now_us() - start) / 1e6);
 	if (report.sleeps >= TORTURE_MIN_SLEEPS && report.sleeps_hit == 0)
