@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "conf/conf.h"
+#include "conf/conf_diff.h"
 #include "core/alloc.h"
 
 static const char *const fuzz_paths[] = { "main", "a", "b" };
@@ -125,6 +125,34 @@ static void fuzz_check_report(const struct conf *conf)
 	free(text);
 }
 
+/* Nothing changes from a configuration to itself, and as much one way as the other. */
+static void fuzz_check_diff(const struct conf *conf)
+{
+	struct fuzz_files files = { .text = { slice_of(conf->profile == CONF_PROFILE_PGSLUICE ? "[pgsluice]\n"
+											      : "[pgbouncer]\n") } };
+	struct conf *empty = fuzz_load(&files);
+	struct conf_diff *same = conf_diff_new(conf, conf);
+	struct conf_diff *there = conf_diff_new(empty, conf);
+	struct conf_diff *back = conf_diff_new(conf, empty);
+	char text[2 * CONF_DETAIL_SIZE];
+
+	ASSERT(same->count == 0 && there->count == back->count);
+	ASSERT(there->db_end - there->db_begin == conf->db_count);
+	for (size_t i = 0; i < conf->db_count; i++)
+		conf_diff_touch(there, conf->dbs[i].name, 1, 2);
+	for (size_t i = 0; i < there->count; i++) {
+		bool is_db = i >= there->db_begin && i < there->db_end;
+
+		ASSERT(there->changes[i].servers == is_db && there->changes[i].clients == 2 * is_db);
+		conf_change_describe(&there->changes[i], text, sizeof(text));
+	}
+	conf_diff_summarize(there, text, sizeof(text));
+	conf_diff_free(&same);
+	conf_diff_free(&there);
+	conf_diff_free(&back);
+	conf_release(&empty);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice input = slice_make(data, size);
@@ -143,6 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_check_names(conf);
 	fuzz_check_settings(conf);
 	fuzz_check_report(conf);
+	fuzz_check_diff(conf);
 	conf_release(&conf);
 	return 0;
 }

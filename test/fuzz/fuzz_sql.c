@@ -30,7 +30,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ASSERT(str_append(text, sizeof(text), "set "));
 	else
 		fuzz_quote(text, sizeof(text), cmd.cmd, '"');
-	if (cmd.form != SQL_CMD)
+	if (cmd.form == SQL_DRY_RUN) /* keywords, which are never quoted */
+		ASSERT(strcasecmp(cmd.arg, "dry") == 0 && str_append(text, sizeof(text), "%s run", cmd.arg));
+	else if (cmd.form != SQL_CMD)
 		fuzz_quote(text, sizeof(text), cmd.arg, '"');
 	if (cmd.form == SQL_SET) {
 		ASSERT(str_append(text, sizeof(text), "= "));
