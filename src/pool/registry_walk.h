@@ -23,7 +23,7 @@ struct db *registry_find_db(struct engine *engine, const char *name);
  * Calls fn for each registered database whose connections a change from `old`
  * to `fresh` touches: its servers when those made before are of no use any more
  * or the database goes, its clients when it goes. The counts are those of this
- * moment. Any thread; fn is called without locks.
+ * moment. Control thread; fn is called without locks.
  */
 typedef void (*registry_touch_fn)(void *ctx, const char *database, unsigned servers, unsigned clients);
 void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
