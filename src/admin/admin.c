@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/systemd.h"
 #include "pool/cancel.h"
+#include "pool/registry.h"
 #include "pool/server.h"
 #include "pool/suspend.h"
 
@@ -157,7 +158,8 @@ void admin_wait(struct console *c, enum console_wait wait, struct db *db)
 	struct admin *a = c->admin;
 
 	c->wait = wait;
-	c->wait_db = db;
+	db_release(&c->wait_db);
+	c->wait_db = db == NULL ? NULL : db_hold(db);
 	c->clean_rounds = 0;
 	if (wait == CONSOLE_WAIT_WORKERS)
 		return;
@@ -275,6 +277,9 @@ static void admin_adopt(struct loop *loop UNUSED, struct loop_msg *msg)
 	ASSERT(admin_instance != NULL);
 	if (admin_instance->stopped) {
 		close(h->fd);
+		if (h->account != NULL)
+			atomic_fetch_sub_explicit(&h->account->clients, 1, memory_order_relaxed);
+		account_release(&h->account);
 		vars_release(&h->vars);
 	} else {
 		console_new(admin_instance, h);

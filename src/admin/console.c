@@ -25,6 +25,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "net/sock.h"
+#include "pool/registry.h"
 #include "pool/report.h"
 #include "proto/build.h"
 #include "proto/frame.h"
@@ -86,10 +87,12 @@ void console_free(struct console *c)
 {
 	if (c->account != NULL)
 		atomic_fetch_sub_explicit(&c->account->clients, 1, memory_order_relaxed);
+	account_release(&c->account);
 	stream_close(&c->stream);
 	buf_fini(&c->reply);
 	extended_free(&c->extended);
 	vars_release(&c->vars);
+	db_release(&c->wait_db);
 	free(c);
 }
 
@@ -196,6 +199,7 @@ void console_finish(struct console *c)
 	c->in_execute = false;
 	c->canceled = false;
 	c->wait = CONSOLE_WAIT_NOTHING;
+	db_release(&c->wait_db);
 	if (console_flush(c))
 		console_process(c);
 }

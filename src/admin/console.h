@@ -37,7 +37,7 @@ struct console {
 	uint64_t query_us; /* of the first command; 0: none yet */
 	uint64_t wait_since_us;
 	enum console_wait wait;
-	struct db *wait_db;        /* NULL: all */
+	struct db *wait_db;        /* held; NULL: all */
 	unsigned clean_rounds;     /* of asking all workers, in a row, that found no server to be closed */
 	struct extended *extended; /* the extended protocol; NULL where it is refused */
 	bool in_execute;           /* the command that runs came by Execute: it is answered without ReadyForQuery */
@@ -51,7 +51,7 @@ struct console {
 	uint8_t cancel_key[8];
 	char user[128];
 	char database[64];
-	struct account *account; /* counted in account->clients; NULL: none */
+	struct account *account; /* held, and counted in account->clients; NULL: none */
 	struct varset *vars;     /* what the client has sent of the tracked parameters; NULL: nothing */
 };
 

@@ -13,8 +13,9 @@
 #include "core/alloc.h"
 #include "pool/client.h"
 #include "pool/janitor.h"
+#include "pool/refresh.h"
+#include "pool/registry.h"
 #include "pool/registry_walk.h"
-#include "pool/route.h"
 #include "pool/server.h"
 
 /* ---- the change has reached every loop ---- */
@@ -26,7 +27,7 @@ struct ctl_barrier {
 	struct admin *admin;
 	uint64_t console_id;
 	ctl_then_fn then;
-	struct db *db;
+	struct db *db; /* held */
 	char tag[SQL_ARG_SIZE + SQL_VALUE_SIZE + 8];
 	atomic_uint left;
 	struct loop_msg over;
@@ -44,14 +45,20 @@ static void ctl_on_barrier_over(struct loop *loop UNUSED, struct loop_msg *msg)
 
 	if (c != NULL)
 		b->then(c, b->db, b->tag);
+	db_release(&b->db);
 	free(b);
 }
 
-static void ctl_on_barrier(struct loop *loop UNUSED, struct loop_msg *base)
+static void ctl_on_barrier(struct loop *loop, struct loop_msg *base)
 {
 	struct ctl_barrier_msg *msg = CONTAINER_OF(base, struct ctl_barrier_msg, msg);
+	const struct worker *worker = worker_current();
 	struct ctl_barrier *b = msg->barrier;
 
+	if (worker != NULL && refresh_is_running(worker)) {
+		loop_post(loop, base); /* the change is a reload, which takes the worker several turns */
+		return;
+	}
 	free(msg);
 	if (atomic_fetch_sub_explicit(&b->left, 1, memory_order_acq_rel) == 1)
 		loop_post(b->admin->engine->control, &b->over);
@@ -75,7 +82,7 @@ static void ctl_after_all_loops(struct console *c, ctl_then_fn then, struct db *
 	b->admin = c->admin;
 	b->console_id = c->id;
 	b->then = then;
-	b->db = db;
+	b->db = db == NULL ? NULL : db_hold(db);
 	str_copy(b->tag, sizeof(b->tag), tag);
 	b->over.fn = ctl_on_barrier_over;
 	atomic_init(&b->left, engine->worker_count + engine->login_count);
@@ -104,27 +111,20 @@ void ctl_answer_after_all_loops(struct console *c, const char *tag)
 /* ---- which database ---- */
 
 /*
- * The database that the command names. NULL when the command was answered with
- * an error. `create`: one that the * entry makes is registered if need be.
+ * The database that the command names, held for the caller. NULL when the
+ * command was answered with an error. `create`: one that the * entry makes is
+ * registered if need be.
  */
 static struct db *ctl_find_db(struct console *c, const char *name, const char *verb, bool create)
 {
 	struct engine *engine = c->admin->engine;
-	struct snapshot *snap;
-	struct db *db = NULL;
+	struct db *db;
 
 	if (admin_is_own_db(name)) {
 		console_finish_error(c, "42501", "cannot %s admin db: %s", verb, name);
 		return NULL;
 	}
-	snap = engine_snapshot(engine);
-	if (create || conf_find_db(snap->conf, name) != NULL)
-		db = route_db(engine, snap, name);
-	else
-		db = registry_find_db(engine, name);
-	snapshot_release(&snap);
-	if (db != NULL && atomic_load(&db->removed))
-		db = NULL;
+	db = registry_get_db(engine, name, create ? REGISTRY_ANY : REGISTRY_CONFIGURED);
 	if (db == NULL)
 		console_finish_error(c, "3D000", "no such database: %s", name);
 	return db;
@@ -180,6 +180,7 @@ void ctl_pause(struct console *c, const struct command *command, const struct sq
 		engine_apply_pauses(engine);
 	}
 	ctl_after_all_loops(c, ctl_then_wait_paused, db, command->name);
+	db_release(&db);
 }
 
 static bool ctl_has_paused_db(struct engine *engine)
@@ -215,13 +216,13 @@ static void ctl_resume_db(struct console *c, const struct command *command, cons
 
 	if (db == NULL && !admin_is_own_db(name))
 		return;
-	if (db == NULL || !atomic_load(&db->paused)) {
+	if (db != NULL && atomic_exchange(&db->paused, false)) {
+		engine_apply_pauses(c->admin->engine);
+		ctl_answer_after_all_loops(c, command->name);
+	} else {
 		console_finish_error(c, "55000", "database %s is not paused", name);
-		return;
 	}
-	atomic_store(&db->paused, false);
-	engine_apply_pauses(c->admin->engine);
-	ctl_answer_after_all_loops(c, command->name);
+	db_release(&db);
 }
 
 void ctl_resume(struct console *c, const struct command *command, const struct sql_cmd *cmd)
@@ -247,6 +248,7 @@ void ctl_disable(struct console *c, const struct command *command, const struct 
 	if (db == NULL)
 		return;
 	atomic_store(&db->disabled, true);
+	db_release(&db);
 	ctl_answer_after_all_loops(c, command->name);
 }
 
@@ -257,22 +259,11 @@ void ctl_enable(struct console *c, const struct command *command, const struct s
 	if (db == NULL)
 		return;
 	atomic_store(&db->disabled, false);
+	db_release(&db);
 	ctl_answer_after_all_loops(c, command->name);
 }
 
 /* ---- closing ---- */
-
-/* Calls fn for every pool of the database, or of all when it is NULL. */
-static void ctl_each_pool(struct engine *engine, const struct db *db, void (*fn)(struct pool *pool))
-{
-	struct pool **pools;
-	size_t n = registry_pools(engine, &pools);
-
-	for (size_t i = 0; i < n; i++)
-		if (db == NULL || pools[i]->db == db)
-			fn(pools[i]);
-	free(pools);
-}
 
 static void ctl_apply_epoch(struct worker *worker, void *arg)
 {
@@ -283,40 +274,61 @@ void ctl_reconnect(struct console *c, const struct command *command, const struc
 {
 	struct engine *engine = c->admin->engine;
 	struct db *db = NULL;
+	struct pool **pools;
+	size_t n;
 
 	if (cmd->arg[0] != '\0') {
 		db = ctl_find_db(c, cmd->arg, "reconnect", true);
 		if (db == NULL)
 			return;
 	}
-	ctl_each_pool(engine, db, pool_begin_epoch);
+	n = registry_pools(engine, &pools);
+	for (size_t i = 0; i < n; i++)
+		if (db == NULL || pools[i]->db == db)
+			pool_begin_epoch(pools[i]);
+	free(pools);
 	engine_visit(engine, ctl_apply_epoch, NULL, db);
 	ctl_answer_after_all_loops(c, command->name);
+	db_release(&db);
 }
 
-static void ctl_kill_pool(struct pool *pool)
+/* Clients that come from now on find a new pool, which is paused. */
+static void ctl_kill_db(struct engine *engine, struct db *db)
 {
-	atomic_store(&pool->db->paused, true);
-	pool_begin_epoch(pool); /* who logs in from now on has to wait */
-	route_tell_parts(pool, ROUTE_TELL_KILL, NULL, NULL);
+	atomic_store(&db->paused, true);
+	registry_remove_pools(engine, db);
+}
+
+/* Every database that has a pool. */
+static void ctl_kill_all(struct engine *engine)
+{
+	struct pool **pools;
+	size_t n = registry_pools(engine, &pools);
+
+	for (size_t i = 0; i < n; i++)
+		if (!atomic_load(&pools[i]->removed))
+			ctl_kill_db(engine, pools[i]->db);
+	free(pools);
 }
 
 void ctl_kill(struct console *c, const struct command *command, const struct sql_cmd *cmd)
 {
 	struct engine *engine = c->admin->engine;
-	struct db *db = NULL;
+	struct db *db;
 
 	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
 		console_finish_error(c, "55000", "already suspended/paused");
 		return;
 	}
-	if (cmd->arg[0] != '\0') {
+	if (cmd->arg[0] == '\0') {
+		ctl_kill_all(engine);
+	} else {
 		db = ctl_find_db(c, cmd->arg, "kill", true);
 		if (db == NULL)
 			return;
-		atomic_store(&db->paused, true);
+		ctl_kill_db(engine, db);
+		db_release(&db);
 	}
-	ctl_each_pool(engine, db, ctl_kill_pool);
 	ctl_answer_after_all_loops(c, command->name);
 }
 
@@ -392,6 +404,7 @@ void ctl_wait_close(struct console *c, const struct command *command UNUSED, con
 			return;
 	}
 	admin_wait(c, CONSOLE_WAIT_CLEAN, db);
+	db_release(&db);
 }
 
 void ctl_shutdown(struct console *c, const struct command *command, const struct sql_cmd *cmd)

@@ -7,7 +7,6 @@
 #include "core/clock.h"
 #include "pool/client.h"
 #include "pool/registry_walk.h"
-#include "pool/route.h"
 #include "pool/server.h"
 #include "proto/build.h"
 
@@ -112,17 +111,16 @@ static void show_add_database(struct show *show, const struct conf_db *cdb, cons
 	row->disabled = atomic_load(&db->disabled);
 }
 
+static bool show_is_db_used(const struct db *db)
+{
+	return atomic_load(&db->servers) > 0 || atomic_load(&db->clients) > 0;
+}
+
 /* A database made from the * line is shown while it is in use. */
 static void show_add_auto_database(struct show *show, const struct db *db)
 {
-	struct conf_db *cdb;
-
-	if (atomic_load(&db->servers) == 0 && atomic_load(&db->clients) == 0)
-		return;
-	if (conf_find_db(show->snap->conf, db->name) != NULL || conf_autodb(show->snap->conf, db->name, &cdb) != 0)
-		return;
-	show_add_database(show, cdb, db);
-	conf_db_free(&cdb);
+	if (db->auto_conf != NULL && show_is_db_used(db))
+		show_add_database(show, db->auto_conf, db);
 }
 
 static void show_add_console_database(struct show *show)
@@ -240,7 +238,7 @@ static void show_fill_user(struct show *show, struct user_row *row)
 {
 	const struct conf *conf = show->snap->conf;
 	const struct conf_user *user = conf_find_user(conf, row->name);
-	const struct account *account = route_account_find(show->engine, row->name);
+	const struct account *account = registry_find_account(show->engine, row->name);
 
 	row->max_user_connections = conf_max_user_connections(conf, user);
 	row->max_user_client_connections = conf_max_user_client_connections(conf, user);

@@ -150,7 +150,7 @@ static void fds_add_client(struct show_rows *out, const struct client *client)
 	row->database = show_keep_text(out, client->pool->db->name);
 	if (sock_remote_addr(client->stream.fd, &addr) == 0)
 		row->port =
-			fds_fill_addr(&addr, client->part->conf->snap->conf->listen_port, row->addr, sizeof(row->addr));
+			fds_fill_addr(&addr, client->part->worker->ctx.snap->conf->listen_port, row->addr, sizeof(row->addr));
 	row->cancel = fds_key(client->cancel_key, client->cancel_key + 4);
 	row->link = client->server == NULL ? 0 : client->server->stream.fd;
 	fds_fill_vars(out, row, client->vars);
@@ -170,7 +170,7 @@ static void fds_add_server(struct show_rows *out, const struct server *server)
 	row->task = "server";
 	row->user = show_keep_text(out, server->pool->account->name);
 	row->database = show_keep_text(out, server->pool->db->name);
-	row->port = fds_fill_addr(&server->addr, server->conf->port, row->addr, sizeof(row->addr));
+	row->port = fds_fill_addr(&server->addr, server->conf->db->port, row->addr, sizeof(row->addr));
 	row->cancel = fds_key(pid, server->backend_key);
 	row->link = server->client == NULL ? 0 : server->client->stream.fd;
 	fds_fill_vars(out, row, server->vars);

@@ -170,9 +170,8 @@ static void show_add_pool(struct show *show, struct pool *pool)
 		row->maxwait_us = (int64_t)((show->now_us - counts.oldest_wait_us) % USEC_PER_SEC);
 	}
 	row->pool_mode = conf_pool_mode_name(conf->mode);
-	if (conf->host.count > 1)
-		row->load_balance_hosts = conf_load_balance_name(conf->host_round_robin ? CONF_LOAD_BALANCE_ROUND_ROBIN
-											: CONF_LOAD_BALANCE_DISABLE);
+	if (conf->db->host.count > 1)
+		row->load_balance_hosts = conf_load_balance_name((enum conf_load_balance)conf->db->load_balance_hosts);
 	pool_conf_release(&conf);
 }
 
@@ -195,17 +194,6 @@ static int show_compare_pools(const void *a, const void *b)
 	return order != 0 ? order : strcmp(x->user, y->user);
 }
 
-/* Pools of a database that is gone are shown as long as something of them is left. */
-static bool show_is_pool_visible(struct pool *pool)
-{
-	struct pool_counts counts;
-
-	if (!atomic_load(&pool->db->removed))
-		return true;
-	pool_count(pool, &counts);
-	return counts.servers > 0 || counts.waiters > 0;
-}
-
 static void show_fill_pools(struct show *show)
 {
 	struct pool **pools;
@@ -213,8 +201,7 @@ static void show_fill_pools(struct show *show)
 
 	show->now_us = clock_mono_us();
 	for (size_t i = 0; i < n; i++)
-		if (show_is_pool_visible(pools[i]))
-			show_add_pool(show, pools[i]);
+		show_add_pool(show, pools[i]);
 	free(pools);
 	show_add_console_pool(show);
 	show_sort(&show->rows, show_compare_pools);

@@ -132,7 +132,7 @@ static void socket_add_client(const struct pool_part *part, const struct client 
 
 	if (client->state == CL_CLOSED)
 		return;
-	row = socket_add_row(out, &client->stream, part->conf->snap->conf->listen_port);
+	row = socket_add_row(out, &client->stream, part->worker->ctx.snap->conf->listen_port);
 	row->type = "C";
 	row->user = client->account->name;
 	row->pool_user = part->pool->account->name;
@@ -168,7 +168,7 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 
 	if (server->state == SV_CLOSED)
 		return;
-	row = socket_add_row(out, &server->stream, part->conf->port);
+	row = socket_add_row(out, &server->stream, part->conf->db->port);
 	row->type = "S";
 	row->user = part->pool->account->name;
 	row->pool_user = row->user;

@@ -246,6 +246,15 @@ int conf_autodb(const struct conf *conf, const char *name, struct conf_db **out)
 /* Takes *db and nulls it; *db may be NULL. */
 void conf_db_free(struct conf_db **db);
 
+/* True when both have the same * line, or none. */
+bool conf_same_autodb(const struct conf *a, const struct conf *b);
+
+/* A copy of its own, for conf_db_free(). */
+struct conf_db *conf_db_copy(const struct conf_db *db) MUSTCHECK;
+
+/* True when all keys are equal. */
+bool conf_db_is_equal(const struct conf_db *a, const struct conf_db *b);
+
 /* True when connections made for one definition may go on to be used under the other. */
 bool conf_db_same_server(const struct conf_db *a, const struct conf_db *b);
 

@@ -384,6 +384,33 @@ bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_k
 	UNREACHABLE();
 }
 
+void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *key)
+{
+	const void *x = conf_entry_field(from, key);
+	void *y = conf_entry_field(to, key);
+
+	switch (key->type) {
+	case CONF_ENTRY_STR:
+		*(char **)y = xstrdup(*(char *const *)x);
+		break;
+	case CONF_ENTRY_HOSTS:
+		if (((const struct conf_list *)x)->text != NULL)
+			conf_list_parse(y, ((const struct conf_list *)x)->text, false);
+		break;
+	case CONF_ENTRY_SECS0:
+	case CONF_ENTRY_SECS:
+		*(uint64_t *)y = *(const uint64_t *)x;
+		break;
+	case CONF_ENTRY_PORT:
+	case CONF_ENTRY_SIZE:
+	case CONF_ENTRY_LIMIT:
+	case CONF_ENTRY_MODE:
+	case CONF_ENTRY_BALANCE:
+		*(int *)y = *(const int *)x;
+		break;
+	}
+}
+
 char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 {
 	const void *field = conf_entry_field(entry, key);

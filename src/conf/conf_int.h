@@ -141,6 +141,8 @@ void conf_entry_fini_peer(struct conf_peer *peer);
 char *conf_entry_text(const void *entry, const struct conf_entry_key *key) MUSTCHECK;
 /* Whether two entries of one kind agree in that key. */
 bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_key *key);
+/* Copies that key to an entry in which it is not set. */
+void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *key);
 
 /* ---- conf_names.c: the arrays of entries ---- */
 

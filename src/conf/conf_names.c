@@ -235,6 +235,31 @@ void conf_db_free(struct conf_db **ref)
 	free(db);
 }
 
+bool conf_same_autodb(const struct conf *a, const struct conf *b)
+{
+	return a->autodb == NULL || b->autodb == NULL ? a->autodb == b->autodb : strcmp(a->autodb, b->autodb) == 0;
+}
+
+struct conf_db *conf_db_copy(const struct conf_db *from)
+{
+	struct conf_db *db = xcalloc(1, sizeof(*db));
+
+	db->name = xstrdup(from->name);
+	db->is_auto = from->is_auto;
+	for (const struct conf_entry_key *key = conf_entry_classes[CONF_ENTRY_DB].keys; key->name != NULL; key++)
+		conf_entry_copy(db, from, key);
+	return db;
+}
+
+bool conf_db_is_equal(const struct conf_db *a, const struct conf_db *b)
+{
+	for (const struct conf_entry_key *key = conf_entry_classes[CONF_ENTRY_DB].keys; key->name != NULL; key++) {
+		if (!conf_entry_is_equal(a, b, key))
+			return false;
+	}
+	return true;
+}
+
 bool conf_db_same_server(const struct conf_db *a, const struct conf_db *b)
 {
 	for (const struct conf_entry_key *key = conf_entry_classes[CONF_ENTRY_DB].keys; key->name != NULL; key++) {

@@ -247,9 +247,9 @@
 	  "Client connections for each user; 0 means no limit.") \
 	X(POOL, FLAG, server_round_robin, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Use the server that has been idle longest instead of the one used last.") \
-	X(POOL, TIME, pool_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	X(POOL, TIME, pool_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Forget a pool without clients and servers after this time; 0 means never.") \
-	X(POOL, TIME, autodb_idle_timeout, "3600", "3600", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	X(POOL, TIME, autodb_idle_timeout, "3600", "3600", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Forget an unused database that was made from the * entry after this time; 0 means never.") \
 	\
 	X(SERVER, STR, server_reset_query, "DISCARD ALL", "DISCARD ALL", 0, 0, "", NONE, CONF_R, \

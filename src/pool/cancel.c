@@ -26,6 +26,7 @@
 #include "core/str.h"
 #include "net/sock.h"
 #include "pool/link.h"
+#include "pool/registry.h"
 #include "proto/build.h"
 
 #define CANCEL_SLOT_BITS  22
@@ -41,7 +42,7 @@ struct cancel {
 	struct worker *worker;
 	struct server *server; /* its target, while the request is under way */
 	struct stream stream;  /* to PostgreSQL */
-	struct pool *pool;     /* of the client */
+	struct pool *pool;     /* of the client, held; NULL: no client has that key */
 	int client_fd;         /* the one who asks; closed at the end */
 	bool sent;
 	uint64_t start_us;
@@ -181,6 +182,7 @@ static void cancel_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	struct cancel *cancel = CONTAINER_OF(task, struct cancel, task);
 
 	CHECK_OBJ(cancel, CANCEL_MAGIC);
+	pool_release(&cancel->pool);
 	cancel->magic = 0;
 	free(cancel);
 }
@@ -291,7 +293,7 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 		cancel_end(cancel, REASON_CANCEL_UNKNOWN);
 		return;
 	}
-	cancel->pool = client->pool;
+	cancel->pool = pool_hold(client->pool);
 	if (client->state == CL_WAITING) {
 		cancel_end(cancel, client_cancel_wait(client) ? REASON_CANCEL_QUEUED : REASON_CANCEL_LATE);
 	} else if (client->state == CL_HELD) {
@@ -407,6 +409,19 @@ void cancel_close_all(struct worker *worker)
 
 	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL)
 		cancel_end(cancel, REASON_FAST_EXIT);
+}
+
+void cancel_end_pool(struct worker *worker, const struct pool *pool)
+{
+	struct cancel *cancel;
+
+	do {
+		TAILQ_FOREACH (cancel, &worker->cancels, entry)
+			if (cancel->pool == pool)
+				break;
+		if (cancel != NULL)
+			cancel_end(cancel, REASON_DB_REMOVED);
+	} while (cancel != NULL);
 }
 
 void cancel_count(struct worker *worker, const struct pool *pool, unsigned *waiting, unsigned *active)

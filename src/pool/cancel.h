@@ -36,6 +36,9 @@ void cancel_request(struct loop_ctx *ctx, int fd, const uint8_t key[CANCEL_KEY_L
 /* Closes requests that have waited longer than cancel_wait_timeout. Own thread. */
 void cancel_sweep(struct worker *worker, uint64_t now_us);
 
+/* Ends the requests for clients of a pool that is taken away. Own thread. */
+void cancel_end_pool(struct worker *worker, const struct pool *pool);
+
 /* Ends all requests. Own thread. */
 void cancel_close_all(struct worker *worker);
 

@@ -20,8 +20,9 @@
 #include "net/sock.h"
 #include "pool/cancel.h"
 #include "pool/link.h"
+#include "pool/refresh.h"
+#include "pool/registry.h"
 #include "pool/report.h"
-#include "pool/route.h"
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -74,7 +75,7 @@ static struct loop *client_loop(const struct client *client)
 
 static const struct conf *client_conf(const struct client *client)
 {
-	return client->part->conf->snap->conf;
+	return client->part->worker->ctx.snap->conf;
 }
 
 void client_describe(const struct client *client, char *dst, size_t size)
@@ -128,7 +129,7 @@ static void client_join(struct client *client, struct pool_part *part)
 	client->part = part;
 	client->slot = worker_slot_take(worker, client, &client->slot_generation);
 	TAILQ_INSERT_TAIL(&part->clients, client, entry);
-	part->timed += client->idle_timeout_us > 0;
+	client_apply_conf(client);
 	stream_attach(&client->stream, worker->ctx.loop);
 }
 
@@ -142,7 +143,7 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	cancel_key_make(client->pool->engine, worker->index, client->slot, client->slot_generation, client->cancel_key);
 	stats_add(&part->stats, STAT_client_login_count, 1);
 	client->request_us = loop_now_us(worker->ctx.loop);
-	if (atomic_load(&client->pool->db->removed))
+	if (atomic_load(&client->pool->removed))
 		client_close(client, REASON_DB_REMOVED);
 	else
 		client_greet(client);
@@ -162,8 +163,6 @@ static struct client *client_new(const struct client_birth *birth)
 	client->connect_us = birth->connect_us;
 	client->is_unix = birth->is_unix;
 	client->peer = birth->peer;
-	client->query_wait_timeout_us = birth->query_wait_timeout_us;
-	client->idle_timeout_us = birth->idle_timeout_us;
 	stream_init(&client->stream, birth->fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
 	err = stream_hold(&client->stream, birth->pending, birth->pending_len);
 	ASSERT(err == 0);
@@ -207,7 +206,9 @@ void client_apply_conf(struct client *client)
 	const struct conf_user *user = conf_find_user(conf, client->account->name);
 
 	client->part->timed -= client->idle_timeout_us > 0;
-	client->query_wait_timeout_us = conf_query_wait_timeout_us(conf, pc->db, user);
+	client->query_wait_timeout_us = pc->query_wait_timeout_us;
+	if (user != NULL && user->query_wait_timeout_us != CONF_INHERIT_US)
+		client->query_wait_timeout_us = user->query_wait_timeout_us;
 	client->idle_timeout_us = conf_client_idle_timeout_us(conf, user);
 	client->part->timed += client->idle_timeout_us > 0;
 }
@@ -287,6 +288,8 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	vars_release(&client->vars);
+	account_release(&client->account);
+	pool_release(&client->pool);
 	client->magic = 0;
 	free(client);
 }
@@ -326,6 +329,7 @@ static void client_end(struct client *client, const char *why)
 	worker_slot_give(part->worker, client->slot);
 	if (client->has_carried_key)
 		cancel_key_drop(engine, client->cancel_key);
+	refresh_skip_client(part->worker, client);
 	TAILQ_REMOVE(&part->clients, client, entry);
 	part->timed -= client->idle_timeout_us > 0;
 	atomic_fetch_sub_explicit(&part->client_count, 1, memory_order_relaxed);

@@ -37,10 +37,10 @@ struct client {
 	uint32_t magic;
 	enum client_state state;
 	struct stream stream;
-	struct pool *pool;
+	struct pool *pool; /* held */
 	struct pool_part *part;
 	struct server *server;   /* linked; see link.c */
-	struct account *account; /* of the presented user */
+	struct account *account; /* of the presented user; held */
 	struct varset *vars;
 	TAILQ_ENTRY(client) entry; /* in part->clients */
 	struct loop_task task;     /* resume or free, at the end of the turn */
@@ -81,13 +81,11 @@ struct client_birth {
 	int fd;
 	uint64_t id;
 	uint64_t connect_us;
-	struct pool *pool;
-	struct account *account;
-	struct varset *vars; /* taken over */
+	struct pool *pool;       /* the reference is taken over */
+	struct account *account; /* likewise */
+	struct varset *vars;     /* likewise */
 	bool is_unix;
 	struct sock_peer peer;
-	uint64_t query_wait_timeout_us;
-	uint64_t idle_timeout_us;
 	const uint8_t *pending; /* bytes behind the last login message */
 	size_t pending_len;
 };
@@ -119,7 +117,7 @@ bool client_granted(struct client *client, struct server *server);
 /* The greeting is there: a client that stood in the queue for it needs no server. Own thread. */
 void client_granted_greeting(struct client *client);
 
-/* Takes over the timeouts of the part's new settings after a reload. */
+/* Takes over the timeouts that are in force on its worker: on arrival, and after a reload. */
 void client_apply_conf(struct client *client);
 
 /*

@@ -13,6 +13,9 @@
 #include "pool/client.h"
 #include "pool/janitor.h"
 #include "pool/login.h"
+#include "pool/refresh.h"
+#include "pool/registry.h"
+#include "pool/registry_walk.h"
 #include "pool/route.h"
 #include "pool/server.h"
 #include "pool/suspend.h"
@@ -32,6 +35,7 @@ struct snapshot *snapshot_new(struct conf *conf, struct users *users)
 	struct snapshot *snap = xcalloc(1, sizeof(*snap));
 
 	atomic_init(&snap->refs, 1);
+	snap->template_version = 1;
 	snap->conf = conf;
 	snap->users = users;
 	return snap;
@@ -43,6 +47,19 @@ struct snapshot *snapshot_hold(struct snapshot *snap)
 	return snap;
 }
 
+static void snapshot_free(struct snapshot *snap)
+{
+	conf_release(&snap->conf);
+	users_release(&snap->users);
+	free(snap);
+}
+
+static void snapshot_on_free(struct loop *loop UNUSED, struct loop_msg *msg)
+{
+	snapshot_free(CONTAINER_OF(msg, struct snapshot, free_msg));
+}
+
+/* Freeing thousands of databases takes milliseconds, which no login and no query shall wait for. */
 void snapshot_release(struct snapshot **snapp)
 {
 	struct snapshot *snap = *snapp;
@@ -50,9 +67,12 @@ void snapshot_release(struct snapshot **snapp)
 	*snapp = NULL;
 	if (snap == NULL || atomic_fetch_sub_explicit(&snap->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	conf_release(&snap->conf);
-	users_release(&snap->users);
-	free(snap);
+	if (snap->home == NULL || snap->home == loop_current()) {
+		snapshot_free(snap);
+		return;
+	}
+	snap->free_msg.fn = snapshot_on_free;
+	loop_post(snap->home, &snap->free_msg);
 }
 
 struct snapshot *engine_snapshot(struct engine *engine)
@@ -182,7 +202,6 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	struct engine *engine = xcalloc_aligned(sizeof(*engine));
 	struct dns_conf dns_conf = engine_dns_conf(conf);
 
-	engine->snap = snap;
 	engine->ops = ops;
 	engine->start_us = clock_mono_us();
 	atomic_store(&engine->next_id, 1);
@@ -190,6 +209,8 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 		log_fatal("could not get random bytes: %s", strerror(errno));
 	vars_setup(conf->track_extra_parameters.text);
 	engine->control = loop_new("control", engine);
+	snap->home = engine->control;
+	engine->snap = snap;
 	engine->dns = dns_new(engine->control, conf->resolv_conf, &dns_conf);
 	if (engine->dns == NULL)
 		log_fatal("dns setup failed");
@@ -202,7 +223,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	for (unsigned i = 0; i < engine->login_count; i++)
 		engine->logins[i] = login_ctx_new(engine, i);
 	engine->suspend = suspend_new(engine);
-	route_init(engine);
+	registry_init(engine);
 	return engine;
 }
 
@@ -391,11 +412,12 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 	engine_listen_conf(snap->conf, &listen);
 	if (engine->listeners != NULL)
 		listener_set_retune(engine->listeners, &listen.tcp);
+	snap->home = engine->control;
 	for (unsigned i = 0; i < engine->login_count; i++)
 		engine_post_reload(engine->logins[i], snap);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_post_reload(&engine->workers[i]->ctx, snap);
-	route_reload(engine, snap);
+	refresh_run(engine, snap);
 	route_prepare(engine);
 }
 
@@ -463,40 +485,54 @@ bool engine_is_drained(struct engine *engine)
 
 unsigned engine_server_count(struct engine *engine)
 {
-	struct pool *pool;
+	struct pool **pools;
+	size_t count = registry_all_pools(engine, &pools);
 	unsigned n = 0;
 
-	lock_acquire(&engine->lock);
-	TAILQ_FOREACH (pool, engine->pools, entry) {
+	for (size_t i = 0; i < count; i++) {
 		struct pool_counts counts;
 
-		pool_count(pool, &counts);
+		pool_count(pools[i], &counts);
 		n += counts.servers;
 	}
-	lock_release(&engine->lock);
+	free(pools);
 	return n;
 }
 
 /* ---- an address that a host name no longer has ---- */
 
+/*
+ * All workers are told, and a server may be on its way from one that has not
+ * been told yet to one that has. So each server remembers how many addresses
+ * had vanished when it was last asked; one that arrives somewhere and has
+ * missed one is closed, whether that was its own or not.
+ */
 struct gone_address {
 	struct sock_addr addr;
+	unsigned epoch;
 	char name[DNS_NAME_MAX + 1];
 };
+
+static bool engine_has_gone(const struct server *server, const struct gone_address *gone)
+{
+	const struct conf_list *host = &server->part->conf->db->host;
+
+	return host->count == 1 && strcmp(host->items[0], gone->name) == 0 &&
+	       sock_addr_same_host(&server->addr, &gone->addr);
+}
 
 static void engine_on_gone(struct worker *worker, void *arg)
 {
 	const struct gone_address *gone = arg;
 	struct pool_part *part;
+	struct server *server;
 
 	TAILQ_FOREACH (part, &worker->parts, entry) {
-		struct server *server;
-
-		if (part->conf->host.count != 1 || strcmp(part->conf->host.items[0], gone->name) != 0)
-			continue;
-		TAILQ_FOREACH (server, &part->servers, entry)
-			if (sock_addr_same_host(&server->addr, &gone->addr))
-				server->dirty = true;
+		TAILQ_FOREACH (server, &part->servers, entry) {
+			server->dirty |= engine_has_gone(server, gone);
+			if (server->gone_epoch < gone->epoch)
+				server->gone_epoch = gone->epoch;
+		}
 	}
 }
 
@@ -504,10 +540,12 @@ static void engine_on_gone(struct worker *worker, void *arg)
 static void engine_address_gone(const char *name, const struct sock_addr *addr, void *arg)
 {
 	struct gone_address *gone = xcalloc(1, sizeof(*gone));
+	struct engine *engine = arg;
 
 	gone->addr = *addr;
+	gone->epoch = atomic_fetch_add(&engine->gone_epoch, 1) + 1;
 	str_copy(gone->name, sizeof(gone->name), name);
-	engine_visit(arg, engine_on_gone, free, gone);
+	engine_visit(engine, engine_on_gone, free, gone);
 }
 
 /* ---- the end ---- */
@@ -547,6 +585,14 @@ static void engine_close_worker(struct worker *worker)
 		}
 	}
 	cancel_close_all(worker);
+}
+
+static void engine_leave_parts(struct worker *worker)
+{
+	struct pool_part *part;
+
+	while ((part = TAILQ_FIRST(&worker->parts)) != NULL)
+		pool_part_leave(part);
 }
 
 /*
@@ -593,12 +639,14 @@ void engine_free(struct engine **enginep)
 	engine_settle(engine);
 	dns_free(&engine->dns);
 	engine_settle(engine);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		engine_leave_parts(engine->workers[i]);
 	for (unsigned i = 0; i < engine->login_count; i++) {
 		snapshot_release(&engine->logins[i]->snap);
 		loop_free(&engine->logins[i]->loop);
 		free(engine->logins[i]);
 	}
-	route_fini(engine);
+	registry_fini(engine);
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		snapshot_release(&engine->workers[i]->ctx.snap);
 		loop_free(&engine->workers[i]->ctx.loop);

@@ -31,6 +31,9 @@ struct snapshot {
 	atomic_uint refs;
 	struct conf *conf;
 	struct users *users;
+	unsigned template_version; /* of the * entry: another number when its text has changed */
+	struct loop *home;         /* whose thread frees it; NULL: whoever gives the last reference back */
+	struct loop_msg free_msg;
 };
 
 /* Takes over both references. */
@@ -56,11 +59,24 @@ struct client_slot {
 	uint16_t generation;
 };
 
+/* How far a worker has got with the parts of pools after a reload; see refresh.c. */
+struct refresh {
+	struct loop_msg msg;
+	bool is_running;        /* msg is in the worker's own mailbox */
+	bool all_clients;       /* the settings of users have changed */
+	struct pool_part *part; /* the next one; NULL: none left */
+	struct client *client;  /* of it, the next one; NULL: the part itself comes next */
+	unsigned parts_seen;    /* for the log */
+	unsigned parts_changed; /* likewise */
+	unsigned slices;        /* likewise */
+};
+
 /* A worker: a loop that forwards. Touched by its thread only, but for what says otherwise. */
 struct worker {
 	struct loop_ctx ctx; /* logins of its own, and at login_threads = 0 everybody's */
 	unsigned index;
 	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here */
+	struct refresh refresh;        /* a reload that is being worked off */
 	struct client_slot *slots;
 	uint32_t slot_count;
 	uint32_t free_slot;
@@ -94,10 +110,11 @@ struct console_handover {
 	bool is_unix;
 	uint8_t cancel_key[8];
 	char user[128];
-	char database[64];       /* the name that was asked for */
-	struct account *account; /* counted in account->clients; NULL: unknown. The receiver takes the count over */
-	struct varset *vars;     /* parameters that the client has sent; the receiver's */
-	size_t pending_len;      /* bytes already read behind the startup packet */
+	char database[64]; /* the name that was asked for */
+	struct account
+		*account;    /* held, and counted in account->clients; NULL: unknown. The receiver takes both over */
+	struct varset *vars; /* parameters that the client has sent; the receiver's */
+	size_t pending_len;  /* bytes already read behind the startup packet */
 	uint8_t pending[];
 };
 
@@ -139,6 +156,7 @@ struct engine {
 	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
 	atomic_uint client_count; /* all client sockets */
 	atomic_uint next_login;   /* round robin over login loops */
+	atomic_uint gone_epoch;   /* addresses that have vanished from host names */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
 	atomic_bool handed_over; /* another process has our sockets: nothing is said on them any more */
@@ -149,8 +167,11 @@ struct engine {
 	struct db *dbs;                   /* protected by lock; uthash by name */
 	struct account *accounts;         /* protected by lock; uthash by name */
 	struct pool_list *pools;          /* protected by lock */
-	struct pool *pool_table;          /* protected by lock; uthash of the same by (db, account) */
+	struct pool *pool_table;          /* protected by lock; uthash by (db, account) of those not removed */
+	uint64_t next_pool_id;            /* protected by lock */
 	struct carried_key *carried_keys; /* protected by lock; see cancel_key_carry() */
+	TAILQ_HEAD(, db) removed_dbs;     /* control thread only */
+	struct event *sweep_event;        /* control thread only */
 };
 
 /*
@@ -174,7 +195,7 @@ void engine_start(struct engine *engine);
 /* Stops and joins all threads and frees everything. Control thread. */
 void engine_free(struct engine **engine);
 
-/* Hands a new snapshot (taken over) to every loop and to every pool. Control thread. */
+/* Hands a new snapshot (taken over) to every loop and to everything registered. Control thread. */
 void engine_reload(struct engine *engine, struct snapshot *snap);
 
 /* The snapshot now in force, held for the caller. Any thread. */
@@ -206,7 +227,7 @@ void engine_shutdown(struct engine *engine, enum engine_shutdown how);
  */
 bool engine_is_drained(struct engine *engine);
 
-/* Server connections of all pools; for the end of PAUSE and of a shutdown. Any thread. */
+/* Server connections of all pools; for the end of PAUSE and of a shutdown. Control thread. */
 unsigned engine_server_count(struct engine *engine);
 
 /*

@@ -25,6 +25,7 @@
 #include "core/siphash.h"
 #include "core/str.h"
 #include "pool/link.h"
+#include "pool/registry.h"
 #include "pool/route.h"
 #include "proto/startup.h"
 
@@ -108,8 +109,7 @@ int handover_save_server(const struct server *server, struct buf *b)
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
 		       " pid=%" PRIu32 " key=%s track=",
 		       server->id, server->connect_us, server->request_us, server->active_us,
-		       server->conf->db == NULL ? 0 : handover_server_print(server->conf->db), server->backend_pid,
-		       secret[0] == '\0' ? "-" : secret);
+		       handover_server_print(server->conf->db), server->backend_pid, secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
 	return err == 0 ? track_save(&server->track, b) : err;
@@ -290,7 +290,7 @@ void handover_session_fini(struct handover_session *session)
 /* A client, a server, or both linked, on their way to the worker. */
 struct handover_msg {
 	struct loop_msg msg;
-	struct pool *pool;
+	struct pool *pool; /* held */
 	struct client *client;
 	struct server *server;
 };
@@ -313,6 +313,7 @@ static void handover_on_arrival(struct loop *loop UNUSED, struct loop_msg *base)
 	struct client *client = msg->client;
 	struct server *server = msg->server;
 
+	pool_release(&msg->pool);
 	free(msg);
 	if (client != NULL)
 		client_carried(client, part);
@@ -353,19 +354,23 @@ static struct handover_session *handover_partner(const struct handover *h, const
 	return *found;
 }
 
-/* The pool of a session; NULL when its database or user is not there any more. */
-static struct pool *handover_pool(struct handover *h, const struct handover_session *session, struct db **db)
+/* The pool of a session, held; NULL when its database or user is not there any more. */
+static struct pool *handover_pool(struct handover *h, const struct handover_session *session)
 {
-	char user[STARTUP_USER_MAX + 1];
+	struct db *db = registry_get_db(h->engine, session->database, REGISTRY_ANY);
+	char forced[STARTUP_USER_MAX + 1];
+	const char *user = session->user;
+	struct pool *pool = NULL;
+	bool has_place = db != NULL && !atomic_load(&db->disabled);
 
-	*db = route_db(h->engine, h->snap, session->database);
-	if (*db == NULL || atomic_load(&(*db)->disabled))
-		return NULL;
-	if (!route_forced_user(h->engine, h->snap, *db, user, sizeof(user)))
-		return route_pool(h->engine, *db, session->user);
-	if (session->is_server && strcmp(session->user, user) != 0)
-		return NULL;
-	return route_pool(h->engine, *db, user);
+	if (has_place && route_forced_user(h->engine, h->snap, db, forced, sizeof(forced))) {
+		has_place = !session->is_server || strcmp(user, forced) == 0;
+		user = forced;
+	}
+	if (has_place)
+		pool = registry_get_pool(h->engine, db, user);
+	db_release(&db);
+	return pool;
 }
 
 static void handover_take_addr(int fd, bool *is_unix, struct sock_peer *peer)
@@ -381,18 +386,14 @@ static void handover_take_addr(int fd, bool *is_unix, struct sock_peer *peer)
 		sock_peer_set(peer, &addr);
 }
 
-static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
-					   struct db *db)
+static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part)
 {
-	const struct conf *conf = h->snap->conf;
-	struct account *account = route_account(h->engine, h->snap, session->user);
+	struct account *account = registry_get_account(h->engine, session->user);
 	struct client_birth birth = {
 		.fd = session->fd,
-		.pool = part->pool,
+		.pool = pool_hold(part->pool),
 		.account = account,
 		.vars = handover_load_vars(session->parameters),
-		.query_wait_timeout_us = route_query_wait_timeout_us(h->engine, h->snap, db, session->user),
-		.idle_timeout_us = conf_client_idle_timeout_us(conf, conf_find_user(conf, session->user)),
 	};
 	struct handover_state state;
 	struct client *client;
@@ -445,7 +446,7 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		server->track.doubt = true;
 	}
 	/* It was opened under another definition of the database. */
-	if (state->conf != 0 && (db == NULL || state->conf != handover_server_print(db)))
+	if (state->conf != 0 && state->conf != handover_server_print(db))
 		server->dirty = true;
 	if (server->id > h->last_id)
 		h->last_id = server->id;
@@ -481,8 +482,7 @@ static struct pool_part *handover_next_home(struct handover *h, struct pool *poo
 static void handover_take_pair(struct handover *h, struct handover_session *client, struct handover_session *server)
 {
 	struct handover_session *one = client != NULL ? client : server;
-	struct db *db;
-	struct pool *pool = handover_pool(h, one, &db);
+	struct pool *pool = handover_pool(h, one);
 	struct pool_part *part;
 	struct handover_msg *msg;
 
@@ -498,11 +498,13 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	if (server != NULL)
 		msg->server = handover_make_server(h, server, part);
 	if (client != NULL && (server == NULL || msg->server != NULL))
-		msg->client = handover_make_client(h, client, part, db);
-	if (msg->client == NULL && msg->server == NULL)
+		msg->client = handover_make_client(h, client, part);
+	if (msg->client == NULL && msg->server == NULL) {
+		pool_release(&msg->pool);
 		free(msg);
-	else
+	} else {
 		loop_post(part->worker->ctx.loop, &msg->msg);
+	}
 }
 
 void handover_take(struct engine *engine, struct handover_session *sessions, size_t count)

@@ -22,7 +22,7 @@ static bool janitor_is_over(uint64_t now_us, uint64_t since_us, uint64_t limit_u
 /* Tells a client, once, that it waits. */
 static void janitor_notify(struct client *client, uint64_t now_us)
 {
-	const struct conf *conf = client->part->conf->snap->conf;
+	const struct conf *conf = client->part->worker->ctx.snap->conf;
 	uint64_t after_us = (uint64_t)conf->query_wait_notify * USEC_PER_SEC;
 	struct buf b;
 	int err;
@@ -42,15 +42,15 @@ static void janitor_notify(struct client *client, uint64_t now_us)
 /* A client in the queue; it may be closed here. */
 static void janitor_waiting(struct client *client, uint64_t now_us)
 {
-	const struct pool_conf *conf = client->part->conf;
+	const struct conf *conf = client->part->worker->ctx.snap->conf;
 	enum reason reason = REASON_NONE;
 
 	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS)
 		reason = REASON_SERVER_SHUTDOWN;
 	else if (client->state == CL_WELCOME &&
-		 janitor_is_over(now_us, client->connect_us, conf->snap->conf->client_login_timeout_us))
+		 janitor_is_over(now_us, client->connect_us, conf->client_login_timeout_us))
 		reason = REASON_LOGIN_TIMEOUT_DOWN;
-	else if (janitor_is_over(now_us, client->wait_us, conf->query_timeout_us))
+	else if (janitor_is_over(now_us, client->wait_us, client->part->conf->query_timeout_us))
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
@@ -85,7 +85,8 @@ static enum reason janitor_active(const struct server *server, uint64_t now_us)
 	const struct client *client = server->client;
 	bool is_quiet = track_is_quiet(&server->track);
 
-	if (server->dirty && conf->snap->conf->server_fast_close != 0 && track_is_idle(&server->track))
+	if (server->dirty && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
+	    track_is_idle(&server->track))
 		return REASON_CONFIG_CHANGED;
 	if (!is_quiet && janitor_is_over(now_us, client->query_us, conf->query_timeout_us))
 		return REASON_QUERY_TIMEOUT;
@@ -191,14 +192,18 @@ void janitor_tick(struct loop *loop, void *arg)
 	struct worker *worker = arg;
 	uint64_t now_us = loop_now_us(loop);
 	struct pool_part *part;
+	struct pool_part *next;
 
 	log_tell_held(false);
 	if (worker->suspended)
 		return;
-	TAILQ_FOREACH (part, &worker->parts, entry) {
+	for (part = TAILQ_FIRST(&worker->parts); part != NULL; part = next) {
 		janitor_clients(part, now_us);
 		janitor_servers(part, now_us);
 		pool_run(part);
+		next = TAILQ_NEXT(part, entry);
+		if (pool_part_is_empty(part))
+			pool_part_leave(part);
 	}
 	cancel_sweep(worker, now_us);
 	login_sweep(&worker->ctx, now_us);

@@ -213,7 +213,7 @@ static enum admit link_admit(struct client *client, uint8_t type, enum reason *w
 {
 	enum admit admit;
 
-	if (type == FE_QUERY && UNLIKELY(client->part->conf->snap->conf->disable_pqexec != 0)) {
+	if (type == FE_QUERY && UNLIKELY(client->part->worker->ctx.snap->conf->disable_pqexec != 0)) {
 		*why = REASON_PQEXEC;
 		return ADMIT_REFUSE;
 	}

@@ -7,6 +7,9 @@ libpgsluice_a_SOURCES += \
 	src/pool/link.c src/pool/link.h \
 	src/pool/login.c src/pool/login.h \
 	src/pool/pool.c src/pool/pool.h \
+	src/pool/pool_conf.c src/pool/pool_conf.h \
+	src/pool/refresh.c src/pool/refresh.h \
+	src/pool/registry.c src/pool/registry.h \
 	src/pool/registry_walk.c src/pool/registry_walk.h \
 	src/pool/report.c src/pool/report.h \
 	src/pool/rollup.c src/pool/rollup.h \

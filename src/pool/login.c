@@ -24,6 +24,7 @@
 #include "net/stream.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/registry.h"
 #include "pool/report.h"
 #include "pool/route.h"
 #include "proto/build.h"
@@ -62,8 +63,8 @@ struct login {
 	uint64_t id;
 	uint64_t connect_us;
 	struct auth *auth;
-	struct db *db;           /* counted in db->clients; NULL: unknown, or the console */
-	struct account *account; /* counted in account->clients; NULL: unknown */
+	struct db *db;           /* held, and counted in db->clients; NULL: unknown, or the console */
+	struct account *account; /* held, and counted in account->clients; NULL: unknown */
 	struct varset *vars;
 	char user[STARTUP_USER_MAX + 1];
 	char database[64];
@@ -110,6 +111,8 @@ static void login_over(struct login *login)
 	stream_close(&login->stream);
 	auth_free(&login->auth);
 	vars_release(&login->vars);
+	db_release(&login->db);
+	account_release(&login->account);
 	snapshot_release(&login->snap);
 	login->task.fn = login_free_task;
 	loop_defer(ctx->loop, &login->task);
@@ -215,12 +218,21 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 	str_copy(handover->database, sizeof(handover->database), login->database);
 	handover->account = login->account;
 	handover->vars = login->vars;
+	login->account = NULL;
 	login->vars = NULL;
 	handover->pending_len = pending_len;
 	if (pending_len > 0)
 		memcpy(handover->pending, pending, pending_len);
 	loop_post(engine->control, &handover->msg);
 	login_over(login);
+}
+
+static void login_fail_no_db(struct login *login)
+{
+	char text[128];
+
+	str_format(text, sizeof(text), "no such database: %s", login->database);
+	login_fail(login, text, "3D000");
 }
 
 static void login_to_worker(struct login *login, const uint8_t *pending, size_t pending_len)
@@ -235,8 +247,6 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		.vars = login->vars,
 		.is_unix = login->is_unix,
 		.peer = login->peer,
-		.query_wait_timeout_us = route_query_wait_timeout_us(engine, login->snap, login->db, login->user),
-		.idle_timeout_us = conf_client_idle_timeout_us(conf, conf_find_user(conf, login->user)),
 		.pending = pending,
 		.pending_len = pending_len,
 	};
@@ -249,9 +259,14 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		}
 		str_copy(pool_user, sizeof(pool_user), login->user);
 	}
-	birth.pool = route_pool(engine, login->db, pool_user);
+	birth.pool = registry_get_pool(engine, login->db, pool_user);
+	if (birth.pool == NULL) {
+		login_fail_no_db(login);
+		return;
+	}
 	birth.fd = stream_take_fd(&login->stream);
 	login->vars = NULL;
+	login->account = NULL;
 	client_hand_over(engine, &birth);
 	login_over(login);
 }
@@ -275,13 +290,12 @@ static void login_done(struct login *login, const uint8_t *pending, size_t pendi
 	}
 	if (login->db == NULL) {
 		/* One that the * entry makes: only now, so that strangers register nothing. */
-		login->db = route_db(engine, login->snap, login->database);
+		login->db = registry_get_db(engine, login->database, REGISTRY_ANY);
 		if (login->db != NULL && !login_count_db(login))
 			return;
 	}
 	if (login->db == NULL || atomic_load(&login->db->removed)) {
-		str_format(text, sizeof(text), "no such database: %s", login->database);
-		login_fail(login, text, "3D000");
+		login_fail_no_db(login);
 	} else if (atomic_load(&login->db->disabled)) {
 		str_format(text, sizeof(text), "database \"%s\" is disabled", login->database);
 		login_fail(login, text, "3D000");
@@ -524,13 +538,13 @@ static bool login_find(struct login *login, const struct user *user)
 	bool is_admin = conf_list_has(&conf->admin_users, login->user);
 
 	if (!login_is_console_name(login->database)) {
-		login->db = route_db_known(engine, login->snap, login->database);
+		login->db = registry_get_db(engine, login->database, REGISTRY_CONFIGURED);
 		if (login->db != NULL && !login_count_db(login))
 			return false;
 	}
 	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
 		return true;
-	login->account = route_account(engine, login->snap, login->user);
+	login->account = registry_get_account(engine, login->user);
 	if (!login_count(&login->account->clients,
 			 is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user))) {
 		login_fail_reason(login, REASON_MAX_USER_CLIENTS);

@@ -38,6 +38,8 @@
 #include "core/log.h"
 #include "core/str.h"
 #include "pool/client.h"
+#include "pool/refresh.h"
+#include "pool/registry.h"
 #include "pool/route.h"
 #include "pool/server.h"
 
@@ -225,7 +227,8 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
 		pool->failures++;
 		str_copy(pool->failure, sizeof(pool->failure), failure->why);
 		/* Several attempts may have gone to the same host; they are one reason to try the next. */
-		if (!pool->conf->host_round_robin && pool->host_turn == failure->host_turn)
+		if (pool->conf->db->load_balance_hosts != CONF_LOAD_BALANCE_ROUND_ROBIN &&
+		    pool->host_turn == failure->host_turn)
 			pool->host_turn++;
 	}
 	lock_release(&pool->lock);
@@ -263,7 +266,8 @@ static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct po
 {
 	struct pool *pool = part->pool;
 
-	if (pool->conf->db == NULL || pool->logging_in >= pool_login_limit_locked(pool))
+	if (atomic_load_explicit(&pool->removed, memory_order_relaxed) ||
+	    pool->logging_in >= pool_login_limit_locked(pool))
 		return false;
 	if (pool->login_failed && now < pool->retry_us)
 		return false;
@@ -410,7 +414,7 @@ static void pool_plan_minimum_locked(struct pool_part *part, uint64_t now, struc
 		return;
 	if (pool->servers >= conf->min_size || (conf->size > 0 && pool->servers >= conf->size))
 		return;
-	if (!pool->forced_user && !pool_has_clients(pool))
+	if (!conf->is_forced && !pool_has_clients(pool))
 		return;
 	plan->open = pool_may_open_locked(part, now, plan);
 	plan->full_db = NULL;
@@ -787,6 +791,8 @@ struct pool_part *pool_part_get(struct pool *pool, struct worker *worker)
 	struct pool_part *part = pool->parts[worker->index];
 
 	if (!part->in_use) {
+		struct pool *held UNUSED = pool_hold(pool); /* given back by pool_part_leave() */
+
 		part->in_use = true;
 		TAILQ_INSERT_TAIL(&worker->parts, part, entry);
 		lock_acquire(&pool->lock);
@@ -796,7 +802,40 @@ struct pool_part *pool_part_get(struct pool *pool, struct worker *worker)
 	return part;
 }
 
-/* ---- counts ---- */
+bool pool_part_is_empty(const struct pool_part *part)
+{
+	const struct pool *pool = part->pool;
+
+	if (!TAILQ_EMPTY(&part->clients) || !TAILQ_EMPTY(&part->servers))
+		return false;
+	/* Somebody has to open the servers of a pool that needs no clients. */
+	return !part->conf->is_forced || part->conf->min_size == 0 ||
+	       atomic_load_explicit(&pool->removed, memory_order_relaxed);
+}
+
+void pool_part_leave(struct pool_part *part)
+{
+	struct pool *pool = part->pool;
+
+	ASSERT(part->in_use && TAILQ_EMPTY(&part->clients) && TAILQ_EMPTY(&part->servers));
+	ASSERT(part->waiting == 0 && part->timed == 0);
+	refresh_skip_part(part->worker, part);
+	TAILQ_REMOVE(&part->worker->parts, part, entry);
+	part->in_use = false;
+	pool_conf_release(&part->conf);
+	pool_release(&pool);
+}
+
+/* ---- the pool as a whole ---- */
+
+void pool_set_homes(struct pool *pool)
+{
+	unsigned homes = pool->engine->worker_count;
+
+	if (pool->conf->size > 0 && pool->conf->size < homes)
+		homes = pool->conf->size;
+	atomic_store(&pool->home_count, homes);
+}
 
 void pool_count(struct pool *pool, struct pool_counts *counts)
 {

@@ -15,12 +15,24 @@
 #include "core/lock.h"
 #include "core/reason_tbl.h"
 #include "pool/engine.h"
+#include "pool/pool_conf.h"
 #include "pool/stats.h"
 #include "pool/vars.h"
 
-/* Counts of one user name over all databases. Lives until the engine ends. */
+/*
+ * Accounts, databases and pools come into being when they are first needed and
+ * go when nobody needs them any more: registry.c says how. `refs` counts those
+ * who keep a pointer.
+ */
+
+TAILQ_HEAD(pool_list, pool);
+
+/* Counts of one user name over all databases. */
 struct account {
-	UT_hash_handle hh;
+	UT_hash_handle hh;         /* protected by the registry lock */
+	SLIST_ENTRY(account) gone; /* out of the table, to be freed; control thread only */
+	struct pool_list pools;    /* of this user; protected by the registry lock */
+	atomic_uint refs;
 	atomic_uint servers; /* sockets in use; see struct permit */
 	atomic_uint clients;
 	atomic_uint max_servers; /* effective max_user_connections, 0: none */
@@ -31,9 +43,12 @@ struct account {
 	char name[];
 };
 
-/* A database that clients may name. Lives until the engine ends. */
+/* A database that clients may name. */
 struct db {
-	UT_hash_handle hh;
+	UT_hash_handle hh;      /* protected by the registry lock */
+	TAILQ_ENTRY(db) entry;  /* out of the table: in engine->removed_dbs; control thread only */
+	struct pool_list pools; /* of this database, removed ones last; protected by the registry lock */
+	atomic_uint refs;
 	atomic_uint servers;
 	atomic_uint clients;
 	atomic_uint max_servers; /* effective max_db_connections, 0: none */
@@ -41,50 +56,11 @@ struct db {
 	atomic_bool evicting;
 	atomic_bool paused;        /* PAUSE db */
 	atomic_bool disabled;      /* DISABLE db */
-	atomic_bool removed;       /* no longer in the configuration */
-	bool is_auto;              /* from the * entry */
-	struct conf_db *auto_conf; /* of an automatic database; protected by the registry lock */
+	atomic_bool removed;       /* out of the table: nobody finds it any more */
+	struct conf_db *auto_conf; /* made by the * entry, else NULL; protected by the registry lock */
+	uint64_t idle_us;          /* seen without use since, 0: in use; protected by the registry lock */
 	char name[];
 };
-
-/* The settings in effect for one pool; immutable, shared by reference count. */
-struct pool_conf {
-	atomic_uint refs;
-	struct snapshot *snap; /* keeps the strings below alive */
-	enum conf_pool_mode mode;
-	unsigned size; /* 0: no limit */
-	unsigned min_size;
-	unsigned reserve_size;
-	unsigned login_concurrency;
-	uint64_t reserve_timeout_us;
-	uint64_t server_lifetime_us;
-	uint64_t server_idle_timeout_us;
-	uint64_t server_connect_timeout_us;
-	uint64_t server_login_retry_us;
-	uint64_t server_check_delay_us;
-	uint64_t query_timeout_us;
-	uint64_t idle_transaction_timeout_us;
-	uint64_t transaction_timeout_us;
-	uint64_t max_packet_size;
-	bool round_robin;
-	bool backoff;            /* server_login_retry is the cap of an exponential back-off */
-	const char *reset_query; /* NULL: none in this mode */
-	const char *check_query; /* NULL: no check; "" for an empty query */
-	const char *connect_query;
-	struct conf_list host;
-	int port;
-	const char *unix_dir;
-	const char *dbname;
-	bool host_round_robin;
-	struct sock_tuning tuning;
-	struct secret secret;      /* of the pool's user, for servers */
-	const struct conf_db *db;  /* NULL for a database that is gone; keeps with snap or own_db */
-	struct conf_db *own_db;    /* copy made for an automatic database */
-	const char *startup[4][2]; /* name, value: client_encoding, datestyle, timezone, application_name; NULL ends */
-};
-
-struct pool_conf *pool_conf_hold(struct pool_conf *conf) MUSTCHECK;
-void pool_conf_release(struct pool_conf **conf);
 
 /* What a client is told before its first query, from the first server of the pool. Shared by reference count. */
 struct welcome {
@@ -118,7 +94,7 @@ struct pool_part {
 
 	/* the worker's thread only */
 	TAILQ_ENTRY(pool_part) entry CACHE_ALIGNED; /* in worker->parts while in_use */
-	bool in_use;
+	bool in_use;                                /* counts as a reference to the pool */
 	struct pool_conf *conf;
 	struct client_list clients;
 	struct server_list servers;
@@ -149,11 +125,18 @@ struct pool {
 	struct engine *engine;
 	struct db *db;
 	struct account *account;
-	TAILQ_ENTRY(pool) entry; /* in the registry; protected by the registry lock */
-	unsigned first_home;     /* home workers: home_count from here on, cyclic */
-	bool forced_user;
-	char name[192]; /* db/user, for logs */
+	uint64_t id;         /* never used again */
+	unsigned first_home; /* home workers: home_count from here on, cyclic */
+	char name[192];      /* db/user, for logs */
 
+	/* protected by the registry lock */
+	TAILQ_ENTRY(pool) entry;      /* in engine->pools */
+	TAILQ_ENTRY(pool) db_entry;   /* in db->pools */
+	TAILQ_ENTRY(pool) user_entry; /* in account->pools */
+	uint64_t idle_us;             /* seen without use since, 0: in use */
+
+	atomic_uint refs;    /* see registry.c */
+	atomic_bool removed; /* out of the table: no new clients, no new servers */
 	atomic_uint home_count;
 	atomic_uint epoch;                 /* servers opened in an older one are of no use; changed under lock */
 	_Atomic uint64_t next_lifetime_us; /* no server is closed for its age before this */
@@ -178,14 +161,21 @@ struct pool {
 	struct pool_part *parts[]; /* one per worker */
 };
 
-TAILQ_HEAD(pool_list, pool);
-
 #define POOL_MAGIC 0x706f6f6c
 
 /* ---- clients and servers of a worker's part ---- */
 
 /* The part of the worker, put into use. Own thread. */
 struct pool_part *pool_part_get(struct pool *pool, struct worker *worker);
+
+/* True when nothing is left in a part and nothing is to be done in it. Own thread. */
+bool pool_part_is_empty(const struct pool_part *part);
+
+/* Puts a part without clients and servers out of use. The pool is not to be touched after. Own thread. */
+void pool_part_leave(struct pool_part *part);
+
+/* Chooses how many workers serve the pool, after its settings have been set. */
+void pool_set_homes(struct pool *pool);
 
 /* ---- the scheduler; all on the worker's own thread ---- */
 

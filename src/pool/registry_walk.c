@@ -1,72 +1,75 @@
 /*
- * Nothing may be allocated under the lock, so each walk makes room first and
- * tries again when the registry has grown in the meantime.
+ * Logins need the lock as well, and nothing may be allocated under it: a walk
+ * takes some pointers at a time and goes on behind the last one, which stands
+ * in its list as long as the control thread does not take it out. What is
+ * registered meanwhile comes last and is met, too.
  */
 #include "pool/registry_walk.h"
 
 #include "core/alloc.h"
 
-/* Copies the pointers of one kind when `cap` is enough; returns how many there are. Under the lock. */
-typedef size_t (*registry_copy_fn)(struct engine *engine, void **out, size_t cap);
+/* How many pointers are copied before others get the lock. */
+#define REGISTRY_SLICE 256
 
-static size_t registry_copy_dbs(struct engine *engine, void **out, size_t cap)
+/* The next object behind `last`, or the first when that is NULL; NULL at the end. Under the lock. */
+typedef void *(*registry_next_fn)(struct engine *engine, void *last);
+
+static void *registry_next_db(struct engine *engine, void *last)
 {
-	size_t n = HASH_COUNT(engine->dbs);
-	size_t i = 0;
+	struct db *db = last;
 
-	if (n > cap)
-		return n;
-	for (struct db *db = engine->dbs; db != NULL; db = db->hh.next)
-		out[i++] = db;
-	return n;
+	return db == NULL ? engine->dbs : db->hh.next;
 }
 
-static size_t registry_copy_accounts(struct engine *engine, void **out, size_t cap)
+static void *registry_next_account(struct engine *engine, void *last)
 {
-	size_t n = HASH_COUNT(engine->accounts);
-	size_t i = 0;
+	struct account *account = last;
 
-	if (n > cap)
-		return n;
-	for (struct account *account = engine->accounts; account != NULL; account = account->hh.next)
-		out[i++] = account;
-	return n;
+	return account == NULL ? engine->accounts : account->hh.next;
 }
 
-static size_t registry_copy_pools(struct engine *engine, void **out, size_t cap)
+static void *registry_next_pool(struct engine *engine, void *last)
 {
-	struct pool *pool;
+	struct pool *pool = last;
+
+	return pool == NULL ? TAILQ_FIRST(engine->pools) : TAILQ_NEXT(pool, entry);
+}
+
+/* Copies up to REGISTRY_SLICE pointers behind `last`; returns how many. */
+static size_t registry_copy_slice(struct engine *engine, registry_next_fn next, void *last, void **out)
+{
 	size_t n = 0;
 
-	TAILQ_FOREACH (pool, engine->pools, entry) {
-		if (n < cap)
-			out[n] = pool;
-		n++;
-	}
+	lock_acquire(&engine->lock);
+	while (n < REGISTRY_SLICE && (last = next(engine, last)) != NULL)
+		out[n++] = last;
+	lock_release(&engine->lock);
 	return n;
 }
 
-static size_t registry_walk(struct engine *engine, registry_copy_fn copy, void ***out)
+static size_t registry_walk(struct engine *engine, registry_next_fn next, void ***out)
 {
 	void **all = NULL;
+	size_t total = 0;
 	size_t cap = 0;
-	size_t n = 64;
+	size_t n;
 
 	do {
-		cap = n;
-		all = xrealloc(all, cap * sizeof(*all));
-		lock_acquire(&engine->lock);
-		n = copy(engine, all, cap);
-		lock_release(&engine->lock);
-	} while (n > cap);
+		if (total + REGISTRY_SLICE > cap) {
+			cap = 2 * cap + REGISTRY_SLICE;
+			all = xrealloc(all, cap * sizeof(*all));
+		}
+		n = registry_copy_slice(engine, next, total == 0 ? NULL : all[total - 1], all + total);
+		total += n;
+	} while (n == REGISTRY_SLICE);
 	*out = all;
-	return n;
+	return total;
 }
 
 size_t registry_dbs(struct engine *engine, struct db ***out)
 {
 	void **all;
-	size_t n = registry_walk(engine, registry_copy_dbs, &all);
+	size_t n = registry_walk(engine, registry_next_db, &all);
 
 	*out = (struct db **)all;
 	return n;
@@ -75,19 +78,30 @@ size_t registry_dbs(struct engine *engine, struct db ***out)
 size_t registry_accounts(struct engine *engine, struct account ***out)
 {
 	void **all;
-	size_t n = registry_walk(engine, registry_copy_accounts, &all);
+	size_t n = registry_walk(engine, registry_next_account, &all);
 
 	*out = (struct account **)all;
 	return n;
 }
 
-size_t registry_pools(struct engine *engine, struct pool ***out)
+size_t registry_all_pools(struct engine *engine, struct pool ***out)
 {
 	void **all;
-	size_t n = registry_walk(engine, registry_copy_pools, &all);
+	size_t n = registry_walk(engine, registry_next_pool, &all);
 
 	*out = (struct pool **)all;
 	return n;
+}
+
+size_t registry_pools(struct engine *engine, struct pool ***out)
+{
+	size_t n = registry_all_pools(engine, out);
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!atomic_load(&(*out)[i]->removed))
+			(*out)[kept++] = (*out)[i];
+	return kept;
 }
 
 struct db *registry_find_db(struct engine *engine, const char *name)
@@ -98,6 +112,16 @@ struct db *registry_find_db(struct engine *engine, const char *name)
 	HASH_FIND_STR(engine->dbs, name, db);
 	lock_release(&engine->lock);
 	return db;
+}
+
+struct account *registry_find_account(struct engine *engine, const char *name)
+{
+	struct account *account;
+
+	lock_acquire(&engine->lock);
+	HASH_FIND_STR(engine->accounts, name, account);
+	lock_release(&engine->lock);
+	return account;
 }
 
 struct pool_conf *registry_pool_conf(struct pool *pool)
@@ -124,6 +148,7 @@ static const struct conf_db *registry_define(const struct conf *conf, const char
 void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
 			 void *ctx)
 {
+	bool same_template = conf_same_autodb(old, fresh);
 	struct db **dbs;
 	size_t n = registry_dbs(engine, &dbs);
 
@@ -136,7 +161,8 @@ void registry_touched_by(struct engine *engine, const struct conf *old, const st
 
 		if (before != NULL && after == NULL)
 			fn(ctx, dbs[i]->name, servers, atomic_load(&dbs[i]->clients));
-		else if (before != NULL && !conf_db_same_server(before, after))
+		else if (before != NULL && (!conf_db_same_server(before, after) ||
+					    (old_made != NULL && fresh_made != NULL && !same_template)))
 			fn(ctx, dbs[i]->name, servers, 0);
 		conf_db_free(&old_made);
 		conf_db_free(&fresh_made);

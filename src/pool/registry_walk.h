@@ -1,7 +1,8 @@
 /*
- * Looking at the registry as a whole, for the console and for metrics: arrays
- * of pointers, copied under the lock. The objects live until the engine ends,
- * so the pointers stay good; what they point to is to be read as pool.h says.
+ * Looking at the registry as a whole, for the control thread: the console,
+ * metrics, reloads and the sweep. Only that thread takes anything out of the
+ * tables, and what it has taken out it frees in a later turn; so the pointers
+ * are good until the function that asked for them returns to the loop.
  */
 #ifndef PGSLUICE_POOL_REGISTRY_WALK_H
 #define PGSLUICE_POOL_REGISTRY_WALK_H
@@ -10,14 +11,18 @@
 
 /*
  * Each makes an array of everything that is registered now, to be freed by the
- * caller, and returns its length; in no particular order. Any thread.
+ * caller, and returns its length; in the order of registration. Control thread.
  */
 size_t registry_dbs(struct engine *engine, struct db ***out);
 size_t registry_accounts(struct engine *engine, struct account ***out);
+/* Pools that clients may still come to. */
 size_t registry_pools(struct engine *engine, struct pool ***out);
+/* Those that are out of the table as well, as long as something of them is left. */
+size_t registry_all_pools(struct engine *engine, struct pool ***out);
 
-/* The database if it is registered already, even when it has been removed since; else NULL. Any thread. */
+/* The database or account if it is registered already, else NULL. Control thread. */
 struct db *registry_find_db(struct engine *engine, const char *name);
+struct account *registry_find_account(struct engine *engine, const char *name);
 
 /*
  * Calls fn for each registered database whose connections a change from `old`

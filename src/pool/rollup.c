@@ -15,7 +15,8 @@
 
 struct rollup_entry {
 	UT_hash_handle hh;
-	struct pool *pool; /* the key; NULL for the console */
+	uint64_t pool_id; /* the key; 0 for the console */
+	unsigned seen;    /* the last period in which the pool was there */
 	struct stats_sum older;
 	struct stats_sum newer;
 };
@@ -24,7 +25,8 @@ struct rollup {
 	struct engine *engine;
 	const char *console_name;
 	const struct stats *console;
-	struct rollup_entry *entries; /* uthash by pool */
+	struct rollup_entry *entries; /* uthash by pool_id */
+	unsigned period;
 	uint64_t older_us;
 	uint64_t newer_us;
 };
@@ -121,24 +123,39 @@ static struct stats_sum rollup_read(struct rollup *r, struct pool *pool)
 }
 
 /* NULL for a pool that no snapshot was taken of yet: it began with zeros. */
-static struct rollup_entry *rollup_find(struct rollup *r, struct pool *pool)
+static struct rollup_entry *rollup_find(struct rollup *r, const struct pool *pool)
 {
+	uint64_t id = pool == NULL ? 0 : pool->id;
 	struct rollup_entry *e;
 
-	HASH_FIND_PTR(r->entries, &pool, e);
+	HASH_FIND(hh, r->entries, &id, sizeof(id), e);
 	return e;
 }
 
-static struct rollup_entry *rollup_get(struct rollup *r, struct pool *pool)
+static struct rollup_entry *rollup_get(struct rollup *r, const struct pool *pool)
 {
 	struct rollup_entry *e = rollup_find(r, pool);
 
 	if (e != NULL)
 		return e;
 	e = xcalloc(1, sizeof(*e));
-	e->pool = pool;
-	HASH_ADD_PTR(r->entries, pool, e);
+	e->pool_id = pool == NULL ? 0 : pool->id;
+	HASH_ADD(hh, r->entries, pool_id, sizeof(e->pool_id), e);
 	return e;
+}
+
+/* What has been counted in a pool that is gone is forgotten with it. */
+static void rollup_drop_gone(struct rollup *r)
+{
+	struct rollup_entry *e;
+	struct rollup_entry *tmp;
+
+	HASH_ITER (hh, r->entries, e, tmp) {
+		if (e->seen == r->period)
+			continue;
+		HASH_DEL(r->entries, e);
+		free(e);
+	}
 }
 
 /* All pools and, as the last one, NULL for the console. */
@@ -158,15 +175,18 @@ void rollup_tick(struct rollup *r, uint64_t now_us, struct rollup_row *last)
 	size_t n = rollup_pools(r, &pools);
 
 	memset(last, 0, sizeof(*last));
+	r->period++;
 	for (size_t i = 0; i < n; i++) {
 		struct rollup_entry *e = rollup_get(r, pools[i]);
 
+		e->seen = r->period;
 		e->older = e->newer;
 		e->newer = rollup_read(r, pools[i]);
 		rollup_add(&before, &e->older);
 		rollup_add(&last->total, &e->newer);
 	}
 	free(pools);
+	rollup_drop_gone(r);
 	r->older_us = r->newer_us;
 	r->newer_us = now_us;
 	rollup_average(&before, &last->total, r->newer_us - r->older_us, &last->avg);

@@ -1,45 +1,17 @@
 /*
- * The registry: from names to databases, users and pools, and the settings in
- * effect for each. One lock; visited at logins, reloads and by the console.
+ * What follows for a login from the settings of its database and user, and
+ * messages to the parts of pools.
  */
 #ifndef PGSLUICE_POOL_ROUTE_H
 #define PGSLUICE_POOL_ROUTE_H
 
 #include "pool/pool.h"
 
-/*
- * The database of that name, registered on first use; NULL when there is no
- * such database. Any thread.
- */
-struct db *route_db(struct engine *engine, const struct snapshot *snap, const char *name);
-
-/*
- * The same, but a name that only the * entry knows is not registered: for
- * people who are not known yet. Any thread.
- */
-struct db *route_db_known(struct engine *engine, const struct snapshot *snap, const char *name);
-
-/* The counts of a user, registered on first use. Only for users that exist. Any thread. */
-struct account *route_account(struct engine *engine, const struct snapshot *snap, const char *name);
-
-/* The same if it is registered already, else NULL. Any thread. */
-struct account *route_account_find(struct engine *engine, const char *name);
-
 /* The forced user of a database, copied into dst; false when it has none. Any thread. */
 bool route_forced_user(struct engine *engine, const struct snapshot *snap, struct db *db, char *dst, size_t size);
 
 /* Effective max_db_client_connections, 0: none. Any thread. */
 unsigned route_max_db_clients(struct engine *engine, const struct snapshot *snap, struct db *db);
-
-/* Effective query_wait_timeout of a client. Any thread. */
-uint64_t route_query_wait_timeout_us(struct engine *engine, const struct snapshot *snap, struct db *db,
-				     const char *user);
-
-/*
- * The pool that serves `user` on the database, made on first use. Pools live
- * until the engine ends. Any thread.
- */
-struct pool *route_pool(struct engine *engine, struct db *db, const char *user) MUSTCHECK;
 
 /* Remembers the keys of a SCRAM login, for logins to servers under the same name. Any thread. */
 void route_store_keys(struct engine *engine, struct account *account, const struct scram_keys *keys);
@@ -70,12 +42,5 @@ void route_tell_parts(struct pool *pool, enum route_tell what, const char *text,
  * keep servers open even without clients. Control thread.
  */
 void route_prepare(struct engine *engine);
-
-/* Makes the settings of a snapshot those of all databases, users and pools. Control thread. */
-void route_reload(struct engine *engine, struct snapshot *snap);
-
-/* Sets up and ends the registry. */
-void route_init(struct engine *engine);
-void route_fini(struct engine *engine);
 
 #endif

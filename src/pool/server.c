@@ -22,6 +22,7 @@
 #include "core/str.h"
 #include "pool/cancel.h"
 #include "pool/link.h"
+#include "pool/registry.h"
 #include "pool/registry_walk.h"
 #include "pool/server_login.h"
 #include "proto/build.h"
@@ -70,7 +71,7 @@ void server_describe(const struct server *server, char *dst, size_t size)
 	if (server->addr.len > 0)
 		sock_addr_log_host(&server->addr, 0, host, sizeof(host));
 	if (port == 0)
-		port = (unsigned)server->conf->port;
+		port = (unsigned)server->conf->db->port;
 	str_format(dst, size, "S-%p: %s/%s@%s:%u", (const void *)server, server->pool->db->name,
 		   server->pool->account->name, host, port);
 }
@@ -85,6 +86,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	track_fini(&server->track);
 	vars_release(&server->vars);
 	pool_conf_release(&server->conf);
+	pool_release(&server->pool);
 	mem_wipe(server->backend_key, sizeof(server->backend_key));
 	server->magic = 0;
 	free(server);
@@ -94,7 +96,7 @@ static void server_log_close(const struct server *server, const char *why)
 {
 	char who[320];
 
-	if (server->part->conf->snap->conf->log_disconnections == 0 ||
+	if (server->part->worker->ctx.snap->conf->log_disconnections == 0 ||
 	    (server->parked && atomic_load(&server->pool->engine->handed_over)))
 		return; /* it goes on in another process */
 	server_describe(server, who, sizeof(who));
@@ -350,16 +352,18 @@ const struct stream_ops server_stream_ops = {
 
 /* ---- moving between workers ---- */
 
-/* True when it has become useless, for a RECONNECT or other settings, while it was between workers. */
-static bool server_is_outdated(const struct server *server)
+bool server_is_outdated(const struct server *server)
 {
-	const struct pool_conf *now = server->part->conf;
+	return server->conf != server->part->conf && !pool_conf_same_server(server->conf, server->part->conf);
+}
 
-	if (server_is_stale(server))
-		return true;
-	if (server->conf == now)
-		return false;
-	return server->conf->db == NULL || now->db == NULL || !conf_db_same_server(server->conf->db, now->db);
+/* True when something has happened, while it was between workers, that makes it of no use any more. */
+static bool server_has_missed(const struct server *server)
+{
+	const struct pool *pool = server->pool;
+
+	return server_is_outdated(server) || server_is_stale(server) || atomic_load(&pool->removed) ||
+	       server->gone_epoch != atomic_load(&pool->engine->gone_epoch);
 }
 
 /* A server that came for nobody in particular, after having been idle where it came from. */
@@ -393,7 +397,7 @@ static void server_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	if (server->travel_slot != SERVER_TRAVEL_NOBODY)
 		client = worker_slot_find(worker, server->travel_slot, server->travel_generation);
 	server_set_state(server, SV_IDLE);
-	server->dirty |= server_is_outdated(server);
+	server->dirty |= server_has_missed(server);
 	if (client == NULL || !client->granted || client->pool != server->pool) {
 		server_arrive_free(server);
 	} else if (pool_is_paused(server->pool) || server->dirty) {
@@ -446,8 +450,9 @@ static struct server *server_new(struct pool_part *part, struct pool_conf *conf)
 
 	server->magic = SERVER_MAGIC;
 	server->state = SV_LOGIN;
-	server->pool = part->pool;
+	server->pool = pool_hold(part->pool);
 	server->part = part;
+	server->gone_epoch = atomic_load(&part->pool->engine->gone_epoch);
 	server->conf = conf;
 	return server;
 }

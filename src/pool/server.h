@@ -47,7 +47,7 @@ struct server {
 	enum server_state state;
 	struct stream stream;
 	struct track track;
-	struct pool *pool;
+	struct pool *pool;      /* held */
 	struct pool_part *part; /* NULL while travelling */
 	struct client *client;  /* linked; see link.c */
 	struct pool_conf *conf; /* as it was when this connection was opened */
@@ -67,6 +67,7 @@ struct server {
 	bool swallow_body;   /* ... and which goes nowhere */
 	bool setting_vars;   /* the client waits for our SET */
 	bool dirty;          /* to be closed when free */
+	unsigned gone_epoch; /* addresses that had vanished when it was last asked for its own */
 	bool cut;            /* got a part of a message whose rest will never come */
 	bool resetting;      /* our own query is the reset query */
 	bool is_listed;      /* was put into the idle list by this worker, and not taken out by it */
@@ -135,6 +136,9 @@ void server_test_done(struct server *server);
 
 /* One cancel request less is under way against it. */
 void server_cancel_ended(struct server *server);
+
+/* True when it was opened under settings that are no good for new connections any more. Own thread. */
+bool server_is_outdated(const struct server *server);
 
 /* Sends an idle server to another worker, for the client named in travel_*. */
 void server_travel(struct server *server);

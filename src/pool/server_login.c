@@ -91,37 +91,33 @@ static void login_resolve(struct server *server, const char *host)
 	req->arg = server;
 	server->login->dns = req;
 	server->login->stage = LOGIN_DNS;
-	dns_lookup(server->pool->engine->dns, host, (uint16_t)server->conf->port, req);
+	dns_lookup(server->pool->engine->dns, host, (uint16_t)server->conf->db->port, req);
 }
 
 /* The host whose turn it is; NULL: the Unix socket directory. */
 static const char *login_choose_host(struct server *server)
 {
-	const struct conf_list *hosts = &server->conf->host;
+	const struct conf_db *db = server->conf->db;
 	struct pool *pool = server->pool;
 
-	if (hosts->count == 0)
+	if (db->host.count == 0)
 		return NULL;
 	lock_acquire(&pool->lock);
 	server->host_turn = pool->host_turn;
-	if (server->conf->host_round_robin)
+	if (db->load_balance_hosts == CONF_LOAD_BALANCE_ROUND_ROBIN)
 		pool->host_turn++;
 	lock_release(&pool->lock);
-	return hosts->items[server->host_turn % hosts->count];
+	return db->host.items[server->host_turn % db->host.count];
 }
 
 void server_login_start(struct server *server)
 {
 	const char *host = login_choose_host(server);
-	uint16_t port = (uint16_t)server->conf->port;
+	uint16_t port = (uint16_t)server->conf->db->port;
 	int err;
 
 	server->login = xcalloc(1, sizeof(*server->login));
 	buf_init(&server->login->welcome, LOGIN_WELCOME_MAX);
-	if (server->conf->db == NULL) {
-		server_close(server, REASON_DB_REMOVED);
-		return;
-	}
 	if (host == NULL && (server->conf->unix_dir == NULL || server->conf->unix_dir[0] == '\0')) {
 		server_close(server, REASON_CANNOT_CONNECT);
 		return;
@@ -171,15 +167,22 @@ static bool login_send(struct server *server, struct buf *b, int err)
 
 static bool login_send_startup(struct server *server)
 {
-	struct build_pair pairs[8];
+	const struct conf_db *db = server->conf->db;
+	const char *const settings[][2] = {
+		{ "client_encoding", db->client_encoding },
+		{ "datestyle", db->datestyle },
+		{ "timezone", db->timezone },
+		{ "application_name", db->application_name },
+	};
+	struct build_pair pairs[2 + ARRAY_LEN(settings)];
 	size_t n = 0;
 	struct buf b;
 
 	pairs[n++] = (struct build_pair){ slice_of("user"), slice_of(server->pool->account->name) };
-	pairs[n++] = (struct build_pair){ slice_of("database"), slice_of(server->conf->dbname) };
-	for (size_t i = 0; i < ARRAY_LEN(server->conf->startup) && server->conf->startup[i][0] != NULL; i++)
-		pairs[n++] = (struct build_pair){ slice_of(server->conf->startup[i][0]),
-						  slice_of(server->conf->startup[i][1]) };
+	pairs[n++] = (struct build_pair){ slice_of("database"), slice_of(server->conf->db->dbname) };
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
+		if (settings[i][1] != NULL)
+			pairs[n++] = (struct build_pair){ slice_of(settings[i][0]), slice_of(settings[i][1]) };
 	buf_init(&b, LOGIN_MESSAGE_MAX);
 	return login_send(server, &b, build_startup(&b, PROTO_V3_0, pairs, n));
 }
@@ -213,7 +216,7 @@ void server_login_on_connected(struct server *server)
 		server_close(server, REASON_CONNECT_FAILED);
 		return;
 	}
-	if (server->conf->snap->conf->log_connections != 0) {
+	if (server->part->worker->ctx.snap->conf->log_connections != 0) {
 		server_describe(server, who, sizeof(who));
 		if (sock_addr_is_unix(&server->addr) || sock_local_addr(server->stream.fd, &addr) != 0) {
 			log_info("%s new connection to server", who);
@@ -378,10 +381,10 @@ static bool login_on_ready(struct server *server, struct slice body)
 		server_close(server, REASON_SERVER_PKT);
 		return false;
 	}
-	if (server->login->stage == LOGIN_AUTH && server->conf->connect_query != NULL) {
+	if (server->login->stage == LOGIN_AUTH && server->conf->db->connect_query != NULL) {
 		server->login->stage = LOGIN_QUERY;
 		buf_init(&b, LOGIN_MESSAGE_MAX);
-		err = build_query(&b, slice_of(server->conf->connect_query));
+		err = build_query(&b, slice_of(server->conf->db->connect_query));
 		return login_send(server, &b, err);
 	}
 	if (status != TX_IDLE) {

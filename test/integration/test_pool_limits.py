@@ -257,7 +257,6 @@ def test_lowered_pool_size(make_pooler, cluster, database, threads):
 
 
 @pytest.mark.newer
-@pytest.mark.skip(reason="accepted, not yet effective: see pgsluice --check")
 def test_pool_idle_timeout(make_pooler):
     p = make_pooler(settings={"pool_idle_timeout": 1, "server_idle_timeout": 1, "pool_mode": "transaction"})
     c = p.login()
@@ -269,7 +268,6 @@ def test_pool_idle_timeout(make_pooler):
 
 
 @pytest.mark.newer
-@pytest.mark.skip(reason="accepted, not yet effective: see pgsluice --check")
 def test_autodb_idle_timeout(make_pooler, cluster):
     p = make_pooler(
         {"*": cluster.dsn()}, settings={"autodb_idle_timeout": 1, "server_idle_timeout": 1, "pool_mode": "transaction"}

@@ -14,7 +14,7 @@
 #include "core/alloc.h"
 #include "fake.h"
 #include "pool/cancel.h"
-#include "pool/route.h"
+#include "pool/registry.h"
 
 #define WORDS_MAX 64
 #define LINE_MAX_ 4096
@@ -228,11 +228,12 @@ static void script_pause(struct script *s, struct args *a, bool on)
 		engine_set_mode(engine, on ? ENGINE_PAUSED : ENGINE_ACTIVE);
 		return;
 	}
-	db = route_db(engine, engine->snap, a->word[0]);
+	db = registry_get_db(engine, a->word[0], REGISTRY_ANY);
 	if (db == NULL)
 		script_fail(s, "there is no database \"%s\"", a->word[0]);
 	atomic_store(&db->paused, on);
 	engine_apply_pauses(engine);
+	db_release(&db);
 }
 
 static void cmd_pause(struct script *s, struct args *a)

@@ -1,0 +1,169 @@
+/*
+ * The settings of a pool are first written down in a draft whose strings belong
+ * to others. Most drafts of a reload equal what is in effect and are forgotten;
+ * only of the others a copy is made.
+ */
+#include "pool/pool_conf.h"
+
+#include "core/alloc.h"
+
+static void pool_conf_fill_timeouts(struct pool_conf *pc, const struct conf *conf, const struct conf_db *db,
+				    const struct conf_user *user)
+{
+	pc->reserve_timeout_us = conf->reserve_pool_timeout_us;
+	pc->server_lifetime_us = conf_server_lifetime_us(conf, db);
+	pc->server_idle_timeout_us = conf->server_idle_timeout_us;
+	pc->server_connect_timeout_us = conf->server_connect_timeout_us;
+	pc->server_login_retry_us = conf->server_login_retry_us;
+	pc->server_check_delay_us = conf->server_check_delay_us;
+	pc->query_timeout_us = conf_query_timeout_us(conf, user);
+	pc->idle_transaction_timeout_us = conf_idle_transaction_timeout_us(conf, user);
+	pc->transaction_timeout_us = conf_transaction_timeout_us(conf, user);
+	pc->query_wait_timeout_us = conf_query_wait_timeout_us(conf, db, NULL);
+	pc->client_idle_timeout_us = conf_client_idle_timeout_us(conf, NULL);
+}
+
+static void pool_conf_fill_tuning(struct sock_tuning *tuning, const struct conf *conf)
+{
+	*tuning = (struct sock_tuning){
+		.keepalive = conf->tcp_keepalive != 0,
+		.keepidle_s = conf->tcp_keepidle,
+		.keepintvl_s = conf->tcp_keepintvl,
+		.keepcnt = conf->tcp_keepcnt,
+		.user_timeout_ms = conf->tcp_user_timeout,
+		.buffer_bytes = conf->tcp_socket_buffer,
+	};
+}
+
+static void pool_conf_fill_queries(struct pool_conf *pc, const struct conf *conf)
+{
+	static char empty[] = "";
+
+	if (conf->server_reset_query[0] != '\0' &&
+	    (pc->mode == CONF_POOL_SESSION || conf->server_reset_query_always != 0))
+		pc->reset_query = conf->server_reset_query;
+	if (strcmp(conf->server_check_query, "<empty>") == 0)
+		pc->check_query = empty;
+	else if (conf->server_check_query[0] != '\0')
+		pc->check_query = conf->server_check_query;
+}
+
+/* Everything but database and secret; the strings stay with the configuration. */
+static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const struct conf_db *db,
+			    const char *user_name)
+{
+	const struct conf_user *user = conf_find_user(conf, user_name);
+
+	pc->mode = conf_pool_mode(conf, db, user);
+	pc->size = (unsigned)conf_pool_size(conf, db, user);
+	pc->min_size = (unsigned)conf_min_pool_size(conf, db);
+	pc->reserve_size = (unsigned)conf_reserve_pool_size(conf, db, user);
+	pc->login_concurrency = conf->server_login_concurrency;
+	pc->max_packet_size = conf->max_packet_size;
+	pc->round_robin = conf->server_round_robin != 0;
+	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;
+	pc->unix_dir = conf->unix_socket_dir;
+	pool_conf_fill_timeouts(pc, conf, db, user);
+	pool_conf_fill_tuning(&pc->tuning, conf);
+	pool_conf_fill_queries(pc, conf);
+	pc->is_forced = db->user != NULL && strcmp(db->user, user_name) == 0;
+}
+
+/* The text of the secret for servers: of the connect string, else of the list of users; NULL: there is none. */
+static const char *pool_conf_secret_text(const struct conf_db *db, const struct user *listed)
+{
+	if (db->user != NULL && db->password != NULL && db->password[0] != '\0')
+		return db->password;
+	return listed == NULL ? NULL : listed->secret.text;
+}
+
+static bool pool_conf_same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool pool_conf_same_tuning(const struct sock_tuning *a, const struct sock_tuning *b)
+{
+	return a->keepalive == b->keepalive && a->keepidle_s == b->keepidle_s && a->keepintvl_s == b->keepintvl_s &&
+	       a->keepcnt == b->keepcnt && a->user_timeout_ms == b->user_timeout_ms &&
+	       a->buffer_bytes == b->buffer_bytes;
+}
+
+static bool pool_conf_is_equal(const struct pool_conf *a, const struct pool_conf *b)
+{
+#define X(type, name)           \
+	if (a->name != b->name) \
+		return false;
+	POOL_CONF_NUMBERS(X)
+#undef X
+#define X(name)                                     \
+	if (!pool_conf_same_text(a->name, b->name)) \
+		return false;
+	POOL_CONF_TEXTS(X)
+#undef X
+	return pool_conf_same_tuning(&a->tuning, &b->tuning);
+}
+
+static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const struct conf_db *db)
+{
+	struct pool_conf *pc = xcalloc(1, sizeof(*pc));
+
+	atomic_init(&pc->refs, 1);
+#define X(type, name) pc->name = draft->name;
+	POOL_CONF_NUMBERS(X)
+#undef X
+#define X(name) pc->name = xstrdup(draft->name);
+	POOL_CONF_TEXTS(X)
+#undef X
+	pc->db = conf_db_copy(db);
+	pc->tuning = draft->tuning;
+	return pc;
+}
+
+struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct conf_db *db,
+				 const char *user, unsigned template_version, struct pool_conf *old)
+{
+	const struct user *listed = users_find(users, user);
+	const char *secret = pool_conf_secret_text(db, listed);
+	struct pool_conf draft = { .template_version = template_version };
+	struct pool_conf *pc;
+
+	pool_conf_draft(&draft, conf, db, user);
+	if (old != NULL && pool_conf_is_equal(old, &draft) && conf_db_is_equal(old->db, db) &&
+	    pool_conf_same_text(old->secret.text, secret == NULL ? "" : secret))
+		return old;
+	pc = pool_conf_copy(&draft, db);
+	if (listed != NULL && secret == listed->secret.text)
+		secret_copy(&pc->secret, &listed->secret);
+	else
+		secret_init(&pc->secret, slice_of(secret == NULL ? "" : secret));
+	return pc;
+}
+
+struct pool_conf *pool_conf_hold(struct pool_conf *conf)
+{
+	atomic_fetch_add_explicit(&conf->refs, 1, memory_order_relaxed);
+	return conf;
+}
+
+void pool_conf_release(struct pool_conf **confp)
+{
+	struct pool_conf *conf = *confp;
+
+	*confp = NULL;
+	if (conf == NULL || atomic_fetch_sub_explicit(&conf->refs, 1, memory_order_acq_rel) != 1)
+		return;
+#define X(name) free(conf->name);
+	POOL_CONF_TEXTS(X)
+#undef X
+	conf_db_free(&conf->db);
+	secret_fini(&conf->secret);
+	free(conf);
+}
+
+bool pool_conf_same_server(const struct pool_conf *a, const struct pool_conf *b)
+{
+	bool both_auto = a->template_version > 0 && b->template_version > 0;
+
+	return conf_db_same_server(a->db, b->db) && (!both_auto || a->template_version == b->template_version);
+}

@@ -1,0 +1,75 @@
+/*
+ * The settings in effect for one pool: what follows for it from the general
+ * settings, its database and its user. Immutable, shared by reference count,
+ * and complete in itself: it holds on to no snapshot, so that a pool whose
+ * settings stay the same over a reload need not be touched.
+ */
+#ifndef PGSLUICE_POOL_POOL_CONF_H
+#define PGSLUICE_POOL_POOL_CONF_H
+
+#include "auth/secret.h"
+#include "auth/users.h"
+#include "conf/conf.h"
+#include "core/base.h"
+#include "net/sock.h"
+
+/* type, name: what is compared and copied as it is */
+#define POOL_CONF_NUMBERS(X)                                                                    \
+	X(enum conf_pool_mode, mode)                                                            \
+	X(unsigned, size) /* 0: no limit */                                                     \
+	X(unsigned, min_size)                                                                   \
+	X(unsigned, reserve_size)                                                               \
+	X(unsigned, login_concurrency)                                                          \
+	X(uint64_t, reserve_timeout_us)                                                         \
+	X(uint64_t, server_lifetime_us)                                                         \
+	X(uint64_t, server_idle_timeout_us)                                                     \
+	X(uint64_t, server_connect_timeout_us)                                                  \
+	X(uint64_t, server_login_retry_us)                                                      \
+	X(uint64_t, server_check_delay_us)                                                      \
+	X(uint64_t, query_timeout_us)                                                           \
+	X(uint64_t, idle_transaction_timeout_us)                                                \
+	X(uint64_t, transaction_timeout_us)                                                     \
+	X(uint64_t, query_wait_timeout_us)  /* of clients whose user has none of its own */     \
+	X(uint64_t, client_idle_timeout_us) /* likewise */                                      \
+	X(uint64_t, max_packet_size)                                                            \
+	X(bool, round_robin)                                                                    \
+	X(bool, backoff)              /* server_login_retry is the cap of an exponential one */ \
+	X(bool, is_forced)            /* the pool's user is the forced one of the database */   \
+	X(unsigned, template_version) /* of the * line that made the database; 0: its own did */
+
+/* name: strings, each NULL or a text */
+#define POOL_CONF_TEXTS(X)                                                \
+	X(reset_query) /* NULL: none in this mode */                      \
+	X(check_query) /* NULL: no check; "" stands for an empty query */ \
+	X(unix_dir)
+
+struct pool_conf {
+	atomic_uint refs;
+#define X(type, name) type name;
+	POOL_CONF_NUMBERS(X)
+#undef X
+#define X(name) char *name;
+	POOL_CONF_TEXTS(X)
+#undef X
+	struct conf_db *db; /* a copy; never NULL */
+	struct sock_tuning tuning;
+	struct secret secret; /* of the pool's user, for servers */
+};
+
+/*
+ * The settings for the pool of `user` on the database that `db` defines. When
+ * they equal those of `old` (NULL: none) the result is `old` itself, without a
+ * reference more; else a new object with one. `template_version` is
+ * that of the snapshot for a database made by the * line, else 0. Any thread.
+ */
+struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct conf_db *db,
+				 const char *user, unsigned template_version, struct pool_conf *old) MUSTCHECK;
+
+struct pool_conf *pool_conf_hold(struct pool_conf *conf) MUSTCHECK;
+/* Gives a reference back and nulls the pointer; NULL inside is fine. */
+void pool_conf_release(struct pool_conf **conf);
+
+/* True when connections opened under one may go on to be used under the other. */
+bool pool_conf_same_server(const struct pool_conf *a, const struct pool_conf *b);
+
+#endif
