@@ -280,7 +280,7 @@ static char *takeover_read_vars(char *values[COLUMN_COUNT])
 
 static void takeover_fill_session(struct handover_session *s, char *values[COLUMN_COUNT])
 {
-	uint64_t key = values[COLUMN_cancel] == NULL ? 0 : (uint64_t)strtoll(values[COLUMN_cancel], NULL, 10);
+	uint64_t key = values[COLUMN_cancel] == NULL ? 0 : strtoull(values[COLUMN_cancel], NULL, 10);
 
 	s->is_server = strcmp(values[COLUMN_task], "server") == 0;
 	s->old_fd = strtoll(values[COLUMN_fd], NULL, 10);
