@@ -23,8 +23,10 @@
  * before CopyDone or CopyFail are therefore removed: they will not be
  * answered. Unless the backend leaves COPY by an error before it has read
  * them; the model cannot know how far it had read. Then the session is in
- * `doubt`: one ReadyForQuery more than expected is let through, and the
- * session never serves anybody else.
+ * `doubt`: what is not expected is let through, and the session never serves
+ * anybody else. A ReadyForQuery is the answer to such a Sync, and not to the
+ * Query that stands first in the queue, as long as nothing else has come for
+ * that (`begun`).
  *
  * Flush. Answers may have come for everything that was sent while the backend
  * is still inside the implicit transaction of a batch without Sync; `unsynced`
@@ -336,6 +338,7 @@ static void track_error(struct track *t, enum track_kind head)
 {
 	if (t->copy_in) {
 		t->doubt |= t->copy_sync;
+		t->begun = t->doubt;
 		t->copy_in = t->copy_open = t->copy_sync = false;
 	}
 	if (head == TRACK_NONE || head == TRACK_QUERY || head == TRACK_FUNCTION || head == TRACK_SYNC)
@@ -352,13 +355,9 @@ static bool track_ready(struct track *t, enum track_kind head, uint8_t status)
 		return false;
 	if (t->copy_in)
 		return false;
-	if (head == TRACK_NONE) {
-		if (!t->doubt)
-			return false;
-		t->skip = false; /* the Sync of which we were in doubt was not swallowed */
-	} else {
-		track_pop(t);
-	}
+	if (head == TRACK_NONE)
+		return false;
+	track_pop(t);
 	t->status = status;
 	return true;
 }
@@ -369,7 +368,8 @@ static enum track_verdict track_violation(struct track *t)
 	return TRACK_ILLEGAL;
 }
 
-enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
+/* What the model holds for right. */
+static enum track_verdict track_answer(struct track *t, uint8_t type, uint8_t status)
 {
 	enum track_kind head = t->count > 0 ? track_kind_at(t, 0) : TRACK_NONE;
 	enum track_verdict verdict = track_head_is_ours(t) ? TRACK_SWALLOW : TRACK_PASS;
@@ -412,6 +412,41 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	return verdict;
 }
 
+static bool track_knows_server(uint8_t type)
+{
+	for (int kind = 0; kind < TRACK_KINDS; kind++)
+		if (server_rows[type][kind] != SV_ILLEGAL)
+			return true;
+	return false;
+}
+
+/* A server of which the model does not know what it owes: everything is for the client that it is linked to. */
+static enum track_verdict track_answer_in_doubt(struct track *t, uint8_t type, uint8_t status)
+{
+	enum track_kind head = t->count > 0 ? track_kind_at(t, 0) : TRACK_NONE;
+	bool is_ready = type == BE_READY && (status == 'I' || status == 'T' || status == 'E');
+
+	if (is_ready && (head == TRACK_SYNC || (head != TRACK_NONE && t->begun))) {
+		t->begun = false;
+		return track_answer(t, type, status);
+	}
+	if (is_ready) {
+		t->skip = false; /* a Sync within the data was not swallowed */
+		t->status = status;
+		return TRACK_PASS;
+	}
+	if (server_rows[type][head] != SV_ILLEGAL) {
+		t->begun |= server_rows[type][head] != SV_ASYNC;
+		return track_answer(t, type, status);
+	}
+	return track_knows_server(type) && type != BE_READY ? TRACK_PASS : track_violation(t);
+}
+
+enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
+{
+	return UNLIKELY(t->doubt) ? track_answer_in_doubt(t, type, status) : track_answer(t, type, status);
+}
+
 /* ---- as text: the status, a letter for each flag, a colon, a letter for each entry with a star before our own ---- */
 
 #define TRACK_FLAGS(X)    \
@@ -421,6 +456,7 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	X('k', skip)      \
 	X('u', unsynced)  \
 	X('d', doubt)     \
+	X('n', begun)     \
 	X('b', broken)
 
 static const char track_letters[TRACK_KINDS + 1] = "-QFPBDECSc";

@@ -43,7 +43,8 @@ struct track {
 	bool copy_sync; /* ... and a Sync was sent that it may or may not have swallowed */
 	bool skip;      /* an error was answered; the server discards everything up to a Sync that was not sent yet */
 	bool unsynced;  /* extended messages were sent with no Sync behind them */
-	bool doubt;     /* an answer more may come than the model knows of */
+	bool doubt;     /* more answers may come than the model knows of */
+	bool begun;     /* in doubt: an answer to the oldest entry has begun */
 	bool broken;    /* the server left the protocol, or ended the session */
 	uint8_t inline_ring[TRACK_INLINE];
 };

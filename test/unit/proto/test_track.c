@@ -146,7 +146,7 @@ static const struct state_row states[] = {
 	{ "copy in execute, done sent", ">E <G >c", "DCIsHdcW", REQUESTS "cf", "", false },
 	{ "copy failed in query", ">Q <G <E", "ZTDCIGHWdc", REQUESTS "cf", "", false },
 	{ "copy failed in execute", ">E <G <E", "", "S", "", false },
-	{ "doubt", ">E >S <G <E", "Z", "S", "", true },
+	{ "doubt", ">E >S <G <E", "ZTDCIGHWdcV12n3ts", "S", "", true },
 	{ "broken", "!1", "", REQUESTS, "", true },
 };
 
