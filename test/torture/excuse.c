@@ -30,6 +30,7 @@ static const char *const excuse_faults[] = {
 	"server conn crashed[?]",
 	"server connection closed",
 	"session state is in doubt",
+	"terminating connection because protocol synchronization was lost",
 	"server login has been failing, cached error: server conn crashed[?] (server_login_retry)",
 	"server login has been failing, cached error: connect failed (server_login_retry)",
 };
