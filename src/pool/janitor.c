@@ -110,7 +110,7 @@ static enum reason janitor_idle(struct server *server, uint64_t now_us)
 		return REASON_PAUSE;
 	if (conf->server_lifetime_us > 0 && pool_claim_lifetime(part->pool, conf, now_us - server->connect_us, now_us))
 		return REASON_LIFETIME;
-	if (conf->size > 0 && pool_claim_close(part->pool, &server->permit, conf->size + conf->reserve_size))
+	if (pool_claim_surplus(part->pool, server))
 		return REASON_TOO_MANY;
 	if (!janitor_is_over(now_us, server->request_us, conf->server_idle_timeout_us))
 		return REASON_NONE;

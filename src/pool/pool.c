@@ -51,8 +51,9 @@
 
 /* What was decided under the lock. */
 struct pool_plan {
-	bool open;    /* open a server with `permit` */
-	bool reserve; /* ... which is one of the reserve */
+	bool open;      /* open a server with `permit` */
+	bool reserve;   /* ... which is one of the reserve */
+	bool overdraft; /* ... which may be one too many, beside those from before a RECONNECT */
 	struct permit permit;
 	struct server *borrow; /* ask its worker for it */
 	struct server *take;   /* an idle one of this worker, for whoever is next */
@@ -129,6 +130,7 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 	ASSERT(pool->servers > 0 && part->held > 0);
 	pool->servers--;
 	part->held--;
+	pool->overdraft = pool->overdraft && pool->servers > pool->conf->size + pool->conf->reserve_size;
 	if (permit->logging_in) {
 		ASSERT(pool->logging_in > 0);
 		pool->logging_in--;
@@ -167,6 +169,30 @@ bool pool_claim_close(struct pool *pool, struct permit *permit, unsigned keep)
 
 	lock_acquire(&pool->lock);
 	claimed = pool_claim_close_locked(pool, permit, keep);
+	lock_release(&pool->lock);
+	return claimed;
+}
+
+/*
+ * As pool_claim_surplus(). Servers from before a RECONNECT may be busy for
+ * long; the one opened beside them is kept as long as no other is idle.
+ */
+static bool pool_claim_surplus_locked(struct pool *pool, struct server *server)
+{
+	const struct pool_conf *conf = pool->conf;
+	unsigned others_idle = pool->idle - server->is_idle;
+	unsigned extra = pool->overdraft && others_idle == 0;
+
+	return conf->size > 0 &&
+	       pool_claim_close_locked(pool, &server->permit, conf->size + conf->reserve_size + extra);
+}
+
+bool pool_claim_surplus(struct pool *pool, struct server *server)
+{
+	bool claimed;
+
+	lock_acquire(&pool->lock);
+	claimed = pool_claim_surplus_locked(pool, server);
 	lock_release(&pool->lock);
 	return claimed;
 }
@@ -246,8 +272,10 @@ static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_pl
 	if (conf->size == 0 || pool->servers < conf->size)
 		return true;
 	/* Without a greeting nobody can log in, and only a new server brings one. */
-	if (pool->welcome == NULL && pool->servers <= conf->size + conf->reserve_size)
+	if (pool->welcome == NULL && pool->servers <= conf->size + conf->reserve_size) {
+		plan->overdraft = atomic_load(&pool->epoch) > 0;
 		return true;
+	}
 	if (conf->reserve_size == 0 || conf->reserve_timeout_us == 0 || oldest == NULL)
 		return false;
 	if (pool->servers >= conf->size + conf->reserve_size || oldest->wait_us + conf->reserve_timeout_us > now)
@@ -271,7 +299,10 @@ static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct po
 		return false;
 	if (pool->login_failed && now < pool->retry_us)
 		return false;
-	return pool_has_room_locked(pool, now, plan) && permit_take_locked(part, plan);
+	if (!pool_has_room_locked(pool, now, plan) || !permit_take_locked(part, plan))
+		return false;
+	pool->overdraft = pool->overdraft || plan->overdraft;
+	return true;
 }
 
 /* The idle server of this worker that is next in turn, off the list; NULL when there is none. */
@@ -626,13 +657,6 @@ static struct client *pool_next_waiter_locked(struct pool_part *part, uint64_t n
 	return oldest;
 }
 
-/* True when this server is one too many, and is to be closed. */
-static bool pool_is_surplus_locked(struct pool *pool, struct server *server)
-{
-	return pool->conf->size > 0 &&
-	       pool_claim_close_locked(pool, &server->permit, pool->conf->size + pool->conf->reserve_size);
-}
-
 /* What became of a free server. */
 enum checkin {
 	CHECKIN_IDLE,
@@ -655,7 +679,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 		*reason = REASON_OBSOLETE;
 		return CHECKIN_CLOSE;
 	}
-	if (UNLIKELY(pool_is_surplus_locked(pool, server))) {
+	if (UNLIKELY(pool_claim_surplus_locked(pool, server))) {
 		*reason = REASON_TOO_MANY;
 		return CHECKIN_CLOSE;
 	}

@@ -153,6 +153,7 @@ struct pool {
 	unsigned idle;             /* of them, in an idle list */
 	unsigned travelling;       /* of them, on the way between workers */
 	unsigned borrowed;         /* of these, for whoever waits longest on arrival; the others are promised */
+	bool overdraft;            /* one server may be above size and reserve, see pool_claim_surplus_locked() */
 	bool login_failed;         /* the last login attempt failed */
 	unsigned failures;         /* in a row */
 	uint64_t retry_us;         /* no attempt before this time */
@@ -239,6 +240,9 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
  * false when others have decided so for theirs already. Any worker.
  */
 bool pool_claim_close(struct pool *pool, struct permit *permit, unsigned keep);
+
+/* The same for a free server, if there are more than the pool may have now. */
+bool pool_claim_surplus(struct pool *pool, struct server *server);
 
 /*
  * True, once per interval in the whole pool, when a server that is this old may

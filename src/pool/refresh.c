@@ -250,6 +250,8 @@ static void refresh_pool(struct refresh_run *run, struct pool *pool)
 	lock_acquire(&pool->lock);
 	pool->conf = fresh;
 	lock_release(&pool->lock);
+	if (!pool_conf_same_server(old, fresh))
+		pool_begin_epoch(pool); /* clients are greeted in the name of a new server */
 	pool_conf_release(&old);
 	pool_set_homes(pool);
 	run->pools_changed++;

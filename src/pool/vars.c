@@ -13,6 +13,7 @@
 
 #include "core/alloc.h"
 #include "core/lock.h"
+#include "core/log.h"
 
 struct varset {
 	unsigned refs; /* protected by the lock */
@@ -43,7 +44,10 @@ void vars_setup(const char *extra)
 		size_t n = strcspn(p, ",");
 		struct slice name = slice_trim(slice_make(p, n));
 
-		if (name.n > 0 && vars_index(name) < 0 && name_count < VARS_MAX)
+		if (name.n > 0 && vars_index(name) < 0 && name_count == VARS_MAX)
+			log_warning("track_extra_parameters: \"%.*s\" is one too many and not tracked", (int)name.n,
+				    name.p);
+		else if (name.n > 0 && vars_index(name) < 0)
 			names[name_count++] = slice_dup(name);
 		p += n;
 		if (*p == ',')

@@ -689,7 +689,7 @@ def test_broken_auth_file_counts_up_to_the_fault(make_pooler):
         ("pool_mode = Transaction", "pool_mode", "transaction"),
         ("server_reset_query = 'select ''x'', 1'", "server_reset_query", "select 'x', 1"),
         ("ignore_startup_parameters = 'a, b  c'", "ignore_startup_parameters", "a, b  c"),
-        ("\"query_timeout\" = \"7\"", "query_timeout", "7"),
+        ('"query_timeout" = "7"', "query_timeout", "7"),
         ("verbose = 0", "verbose", "0"),
     ],
 )
@@ -776,3 +776,26 @@ def test_reloads_and_settings_while_pgbench_runs(make_pooler, cluster, database,
     load.join()
     assert result == [8 * 150]
     p.wait_pool(database="bench", cl_active=0, cl_waiting=0, sv_active=0)
+
+
+def test_changed_target_greets_anew(make_pooler, fake_server):
+    """Who logs in after the change is greeted as the new server does it, even while the old ones are busy."""
+
+    def server(version):
+        def handler(conn, params):
+            conn.greet({"server_version": version})
+            while conn.recv().type != "X":
+                conn.send(wire.answer(version, b"T"))
+
+        return fake_server(handler)
+
+    old, new = server("14.1"), server("15.2")
+    p = make_pooler({"app": old.dsn(pool_size=1)}, settings={"pool_mode": "transaction"})
+    busy = p.login()
+    assert busy.value("begin") == busy.params["server_version"] == "14.1"
+    p.databases["app"] = new.dsn(pool_size=1)
+    p.write_files()
+    p.admin("RELOAD")
+    c = p.login()
+    assert c.params["server_version"] == "15.2"
+    assert busy.value("select 1") == "14.1" and c.value("select 1") == "15.2"

@@ -174,7 +174,8 @@ void check_nobody_waits_in_vain(const struct world *world)
 	const struct pool *pool;
 
 	TAILQ_FOREACH (pool, world->engine->pools, entry) {
-		bool has_room = pool->conf->size == 0 || pool->servers < pool->conf->size;
+		bool has_room = pool->conf->size == 0 || pool->servers < pool->conf->size ||
+				(pool->welcome == NULL && pool->servers == pool->conf->size);
 
 		if (pool->waiter_count == 0 || pool_is_paused(pool))
 			continue;
