@@ -25,6 +25,7 @@
 #include "pool/client.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
+#include "pool/route.h"
 #include "pool/server.h"
 
 /* Parts, clients and servers that are looked at in one turn. */
@@ -171,6 +172,14 @@ struct refresh_run {
 	size_t pools_changed;
 };
 
+/* Sets a limit; *kick tells whether somebody waits who may now pass it. */
+static void refresh_limit(atomic_uint *limit, unsigned max, atomic_bool *starved, bool *kick)
+{
+	unsigned old = atomic_exchange(limit, max);
+
+	*kick = old != max && atomic_exchange(starved, false);
+}
+
 static void refresh_db(struct refresh_run *run, struct db *db)
 {
 	const struct conf *conf = run->snap->conf;
@@ -178,6 +187,7 @@ static void refresh_db(struct refresh_run *run, struct db *db)
 	bool was_auto = db->auto_conf != NULL;
 	struct conf_db *auto_conf = NULL;
 	struct conf_db *old_auto;
+	bool kick;
 
 	if (cdb == NULL && conf_autodb(conf, db->name, &auto_conf) != 0) {
 		if (was_auto)
@@ -190,7 +200,10 @@ static void refresh_db(struct refresh_run *run, struct db *db)
 	db->auto_conf = auto_conf;
 	lock_release(&run->engine->lock);
 	conf_db_free(&old_auto);
-	atomic_store(&db->max_servers, (unsigned)conf_max_db_connections(conf, cdb == NULL ? auto_conf : cdb));
+	refresh_limit(&db->max_servers, (unsigned)conf_max_db_connections(conf, cdb == NULL ? auto_conf : cdb),
+		      &db->starved, &kick);
+	if (kick)
+		route_kick(run->engine, db, NULL);
 }
 
 static bool refresh_has_db(const struct conf *conf, const char *name)
@@ -227,9 +240,15 @@ static void refresh_accounts(struct refresh_run *run)
 	struct account **accounts;
 	size_t n = registry_accounts(run->engine, &accounts);
 
-	for (size_t i = 0; i < n; i++)
-		atomic_store(&accounts[i]->max_servers,
-			     (unsigned)conf_max_user_connections(conf, conf_find_user(conf, accounts[i]->name)));
+	for (size_t i = 0; i < n; i++) {
+		const struct conf_user *user = conf_find_user(conf, accounts[i]->name);
+		bool kick;
+
+		refresh_limit(&accounts[i]->max_servers, (unsigned)conf_max_user_connections(conf, user),
+			      &accounts[i]->starved, &kick);
+		if (kick)
+			route_kick(run->engine, NULL, accounts[i]);
+	}
 	free(accounts);
 }
 
