@@ -241,19 +241,9 @@ def test_three_processes_on_one_port(make_pooler):
 
 
 @pytest.mark.newer
-def test_port_without_reuseport_is_not_shared(make_pooler):
-    p = make_pooler(settings={"so_reuseport": 1})
-    q = make_pooler(start=False, settings={"listen_port": p.port})
-    q.start(wait=False)
-    assert q.wait_exit() == 1
-    q.proc = None
-    q.wait_for_log("FATAL failed to listen on any address in listen_addr list")
-
-
-@pytest.mark.newer
 @pytest.mark.parametrize("defer", [0, 1])
-def test_tcp_defer_accept(make_pooler, defer):
-    """Without it a client is there when it has connected; with it, once it has said something."""
+def test_client_that_says_nothing_for_a_while(make_pooler, defer):
+    """Without tcp_defer_accept it is there when it has connected; either way it keeps nobody out and is served."""
     p = make_pooler(settings={"tcp_defer_accept": defer})
     silent = p.raw()
     if defer == 0:

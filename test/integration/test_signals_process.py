@@ -478,7 +478,8 @@ def test_signals_in_a_crowd(make_pooler):
         p.signal(signal.SIGUSR1)
         p.wait_for_log("got SIGUSR1, pausing all activity", since=mark)
         p.signal(signal.SIGHUP)
-        p.signal(signal.SIGUSR2)
+        p.signal(signal.SIGUSR2)  # signals keep no order among each other, so each pause is waited for
+        p.wait_for_log("got SIGUSR2, continuing from PAUSE", since=mark)
         for c in conns:
             assert c.read_ready().rows == [[str(n)]]
 
