@@ -104,21 +104,28 @@ static struct users *reload_users(const struct conf *conf, struct users *old)
 	return users;
 }
 
-/* False, with a word in the log, when serving this configuration would break what it promises. */
-static bool reload_can_serve(const struct conf *conf)
+/* False, with a word in the log and in `err`, when serving this configuration would break what it promises. */
+static bool reload_can_serve(const struct conf *conf, struct conf_error *err)
 {
 	const char *setting = conf_demands_tls(conf);
 
 	if (setting == NULL)
 		return true;
-	log_error("%s demands TLS, which this version does not speak", setting);
+	conf_error_set(err, NULL, "%s demands TLS, which this version does not speak", setting);
+	log_error("%s", err->what);
 	return false;
 }
 
 bool reload_can_start(const struct snapshot *snap)
 {
+	struct conf_error err;
+	bool can;
+
+	conf_error_init(&err);
 	conf_warn_later(snap->conf);
-	return reload_can_serve(snap->conf);
+	can = reload_can_serve(snap->conf, &err);
+	conf_error_fini(&err);
+	return can;
 }
 
 struct snapshot *reload_first(const char *path)
@@ -190,17 +197,13 @@ static void reload_plan_fini(struct reload_plan *plan)
 /* On an error the plan is empty, the log says why and so does `err`. */
 static int reload_plan(struct engine *engine, struct reload_plan *plan, struct conf_error *err)
 {
-	const char *setting;
 	int rc;
 
 	*plan = (struct reload_plan){ .old = engine_snapshot(engine) };
 	rc = conf_reload(plan->old->conf, &plan->conf, err);
 	reload_log_messages(err);
-	if (rc == 0 && !reload_can_serve(plan->conf)) {
-		setting = conf_demands_tls(plan->conf);
-		conf_error_set(err, "set it to prefer or less", "%s demands TLS", setting);
+	if (rc == 0 && !reload_can_serve(plan->conf, err))
 		rc = -E_UNSUPPORTED;
-	}
 	if (rc != 0) {
 		reload_plan_fini(plan);
 		return rc;
@@ -278,11 +281,11 @@ int reload_set(struct engine *engine, const char *key, const char *value)
 	conf_error_init(&messages);
 	err = conf_set(old->conf, key, value, &conf, &messages);
 	reload_log_messages(&messages);
-	conf_error_fini(&messages);
-	if (err == 0 && !reload_can_serve(conf)) {
+	if (err == 0 && !reload_can_serve(conf, &messages)) {
 		conf_release(&conf);
 		err = -E_UNSUPPORTED;
 	}
+	conf_error_fini(&messages);
 	if (err == 0) {
 		users = users_hold(old->users);
 		reload_configure_log(conf, false, true);

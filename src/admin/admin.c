@@ -315,16 +315,17 @@ static void admin_cancel(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct console_cancel *cancel = CONTAINER_OF(msg, struct console_cancel, msg);
 	struct admin *a = admin_instance;
+	struct snapshot *snap;
 	struct console *c;
 
 	ASSERT(a != NULL);
-	c = admin_find_key(a, cancel->cancel_key);
-	log_info("%s closing because: %s (age=0s)", cancel->who,
-		 reason_text(c == NULL ? REASON_CANCEL_UNKNOWN : REASON_CANCEL_CONSOLE));
+	snap = engine_snapshot(a->engine);
+	c = admin_find_key(a, cancel->key);
 	if (c != NULL && c->is_admin)
 		admin_cancel_wait(c);
-	close(cancel->fd);
-	atomic_fetch_sub_explicit(&a->engine->client_count, 1, memory_order_relaxed);
+	cancel_asker_end(&cancel->asker, a->engine, snap->conf, CANCEL_NOWHERE,
+			 c == NULL ? REASON_CANCEL_UNKNOWN : REASON_CANCEL_CONSOLE, loop_now_us(a->engine->control));
+	snapshot_release(&snap);
 	free(cancel);
 }
 

@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "pool/client.h"
+#include "pool/peer.h"
 #include "pool/registry_walk.h"
 #include "pool/server.h"
 #include "proto/build.h"
@@ -361,7 +362,8 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "used_clients", atomic_load(&show->engine->client_count));
 	show_add_list(show, "login_clients", show_count_logins(show->engine));
 	show_add_list(show, "free_servers", 0);
-	show_add_list(show, "used_servers", engine_server_count(show->engine));
+	show_add_list(show, "used_servers",
+		      engine_server_count(show->engine) + atomic_load(&show->engine->cancel_conns));
 	show_add_list(show, "dns_names", dns.names);
 	show_add_list(show, "dns_zones", dns.zones);
 	show_add_list(show, "dns_queries", dns.queries);
@@ -484,19 +486,24 @@ static const struct show_column show_peer_pools_columns[] = {
 	INT(peer_row, sv_login),
 };
 
+static void show_add_peer(const struct peer_info *peer, void *arg)
+{
+	struct show *show = arg;
+	struct peer_row *row = show_add_row(&show->rows);
+
+	row->peer_id = peer->id;
+	row->host = show_keep_text(&show->rows, peer->host);
+	row->port = peer->port;
+	row->pool_size = peer->pool_size;
+	row->cl_active_cancel_req = peer->active;
+	row->cl_waiting_cancel_req = peer->waiting;
+	row->sv_active_cancel = peer->active;
+	row->sv_login = peer->opening;
+}
+
 static void show_fill_peers(struct show *show)
 {
-	const struct conf *conf = show->snap->conf;
-
-	for (size_t i = 0; i < conf->peer_count; i++) {
-		const struct conf_peer *peer = &conf->peers[i];
-		struct peer_row *row = show_add_row(&show->rows);
-
-		row->peer_id = peer->id;
-		row->host = show_keep_text(&show->rows, peer->host);
-		row->port = peer->port;
-		row->pool_size = peer->pool_size == CONF_INHERIT ? conf->default_pool_size : peer->pool_size;
-	}
+	peers_each(show->engine->peers, show_add_peer, show);
 }
 
 TABLE(show_peers, "PEERS", peer_row, show_peers_columns, show_fill_peers);

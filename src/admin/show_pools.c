@@ -108,8 +108,7 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 	const struct client *client;
 	const struct server *server;
 	enum pool_count_id id;
-	unsigned waiting = 0;
-	unsigned active = 0;
+	struct cancel_counts cancels = cancel_count(worker, part->pool);
 
 	TAILQ_FOREACH (client, &part->clients, entry) {
 		id = pool_client_column(client->state);
@@ -121,10 +120,10 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 		if (id != COUNT_COUNT)
 			row->count[id]++;
 	}
-	cancel_count(worker, part->pool, &waiting, &active);
-	row->count[COUNT_cl_waiting_cancel_req] = waiting;
-	row->count[COUNT_cl_active_cancel_req] = active;
-	row->count[COUNT_sv_active_cancel] = active;
+	row->count[COUNT_cl_waiting_cancel_req] = cancels.waiting;
+	row->count[COUNT_cl_active_cancel_req] = cancels.active;
+	row->count[COUNT_sv_active_cancel] = cancels.active;
+	row->count[COUNT_sv_login] += cancels.opening;
 }
 
 static void show_visit_pools(struct worker *worker, struct show_rows *out)

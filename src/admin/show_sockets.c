@@ -5,7 +5,9 @@
  */
 #include "admin/show.h"
 #include "net/sock.h"
+#include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/peer.h"
 #include "pool/server.h"
 #include "proto/build.h"
 
@@ -32,6 +34,7 @@ struct socket_row {
 	const char *application_name;
 	int64_t prepared_statements;
 	int64_t id;
+	bool is_peer;  /* of a cancel request for a peer: comes last */
 	int64_t order; /* of states within a pool */
 	int64_t zero;
 	int64_t in_bytes;
@@ -97,16 +100,25 @@ static void socket_fill_addrs(struct socket_row *row, int fd, int64_t unix_port)
 }
 
 /* What all rows have in common. */
-static struct socket_row *socket_add_row(struct show_rows *out, const struct stream *stream, int64_t unix_port)
+static struct socket_row *socket_add_plain_row(struct show_rows *out, const char *type, int fd, int64_t unix_port)
 {
 	struct socket_row *row = show_add_row(out);
 
+	row->type = type;
 	row->replication = "none";
 	row->tls = "";
 	row->application_name = "";
+	socket_fill_addrs(row, fd, unix_port);
+	return row;
+}
+
+static struct socket_row *socket_add_row(struct show_rows *out, const char *type, const struct stream *stream,
+					 int64_t unix_port)
+{
+	struct socket_row *row = socket_add_plain_row(out, type, stream->fd, unix_port);
+
 	row->in_bytes = buf_len(&stream->in);
 	row->out_bytes = buf_len(&stream->out);
-	socket_fill_addrs(row, stream->fd, unix_port);
 	return row;
 }
 
@@ -132,8 +144,7 @@ static void socket_add_client(const struct pool_part *part, const struct client 
 
 	if (client->state == CL_CLOSED)
 		return;
-	row = socket_add_row(out, &client->stream, part->worker->ctx.snap->conf->listen_port);
-	row->type = "C";
+	row = socket_add_row(out, "C", &client->stream, part->worker->ctx.snap->conf->listen_port);
 	row->user = client->account->name;
 	row->pool_user = part->pool->account->name;
 	row->database = part->pool->db->name;
@@ -166,10 +177,7 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
 	struct socket_row *row;
 
-	if (server->state == SV_CLOSED)
-		return;
-	row = socket_add_row(out, &server->stream, part->conf->db->port);
-	row->type = "S";
+	row = socket_add_row(out, "S", &server->stream, part->conf->db->port);
 	row->user = part->pool->account->name;
 	row->pool_user = row->user;
 	row->database = part->pool->db->name;
@@ -186,7 +194,72 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	row->id = (int64_t)server->id;
 }
 
-static void show_visit_clients(struct worker *worker, struct show_rows *out)
+/* ---- cancel requests; on the thread that owns them ---- */
+
+/* Cancel connections stand behind the others of their pool. */
+#define SOCKET_ORDER_CANCEL 100
+
+struct socket_cancels {
+	struct show_rows *rows;
+	int64_t listen_port;
+};
+
+static void socket_fill_cancel(struct socket_row *row, const struct cancel_view *view)
+{
+	bool is_sent = view->conn != NULL && view->conn->sent_us > 0;
+
+	row->user = "(nouser)";
+	row->pool_user = view->pool == NULL ? "" : view->pool->account->name;
+	row->database = view->pool == NULL ? "(nodb)" : view->pool->db->name;
+	row->is_peer = view->pool == NULL;
+	row->order = SOCKET_ORDER_CANCEL + is_sent;
+	if (row->type[0] == 'C')
+		row->state = is_sent ? "active_cancel_req" : "waiting_cancel_req";
+	else
+		row->state = is_sent ? "active_cancel" : "new";
+}
+
+/* Who asks. */
+static void socket_add_asker(const struct cancel_view *view, void *arg)
+{
+	const struct socket_cancels *to = arg;
+	const struct cancel_asker *asker = view->asker;
+	struct socket_row *row;
+
+	if (asker == NULL)
+		return;
+	row = socket_add_plain_row(to->rows, "C", asker->fd, to->listen_port);
+	socket_fill_cancel(row, view);
+	row->connect_us = asker->connect_us;
+	row->request_us = asker->request_us;
+	row->ptr = asker->ptr;
+	row->link = view->conn;
+	row->id = (int64_t)asker->id;
+}
+
+/* The connection that carries the request. */
+static void socket_add_carrier(const struct cancel_view *view, void *arg)
+{
+	const struct socket_cancels *to = arg;
+	const struct cancel_conn *conn = view->conn;
+	struct socket_row *row;
+
+	if (conn == NULL)
+		return;
+	row = socket_add_plain_row(to->rows, "S", conn->stream.fd, conn->port);
+	socket_fill_cancel(row, view);
+	if (view->pool != NULL)
+		row->user = row->pool_user;
+	row->connect_us = conn->connect_us;
+	row->request_us = conn->sent_us > 0 ? conn->sent_us : conn->connect_us;
+	row->ptr = conn;
+	row->link = view->asker == NULL ? NULL : view->asker->ptr;
+	row->id = (int64_t)conn->id;
+}
+
+/* ---- the visits ---- */
+
+static void socket_visit_clients(struct worker *worker, struct show_rows *out)
 {
 	const struct pool_part *part;
 	const struct client *client;
@@ -196,14 +269,32 @@ static void show_visit_clients(struct worker *worker, struct show_rows *out)
 			socket_add_client(part, client, out);
 }
 
-static void show_visit_servers(struct worker *worker, struct show_rows *out)
+/* All servers, or all but those that only wait for the end of a cancel request. */
+static void socket_visit_servers(struct worker *worker, bool with_canceled, struct show_rows *out)
 {
 	const struct pool_part *part;
 	const struct server *server;
 
 	TAILQ_FOREACH (part, &worker->parts, entry)
 		TAILQ_FOREACH (server, &part->servers, entry)
-			socket_add_server(part, server, out);
+			if (server->state != SV_CLOSED && (with_canceled || server->state != SV_CANCELED))
+				socket_add_server(part, server, out);
+}
+
+static void show_visit_clients(struct worker *worker, struct show_rows *out)
+{
+	struct socket_cancels to = { out, worker->ctx.snap->conf->listen_port };
+
+	socket_visit_clients(worker, out);
+	cancel_each(worker, socket_add_asker, &to);
+}
+
+static void show_visit_servers(struct worker *worker, struct show_rows *out)
+{
+	struct socket_cancels to = { out, worker->ctx.snap->conf->listen_port };
+
+	socket_visit_servers(worker, true, out);
+	cancel_each(worker, socket_add_carrier, &to);
 }
 
 /* In SHOW SOCKETS a state says which side it is about: cl_active, sv_idle. */
@@ -223,10 +314,11 @@ static void socket_prefix_states(struct show_rows *out, size_t from)
 	}
 }
 
+/* What has to do with cancel requests is left out here. */
 static void show_visit_sockets(struct worker *worker, struct show_rows *out)
 {
-	show_visit_clients(worker, out);
-	show_visit_servers(worker, out);
+	socket_visit_clients(worker, out);
+	socket_visit_servers(worker, false, out);
 	socket_prefix_states(out, 0);
 }
 
@@ -236,8 +328,10 @@ static int show_compare_sockets(const void *a, const void *b)
 {
 	const struct socket_row *x = a;
 	const struct socket_row *y = b;
-	int order = strcmp(x->database, y->database);
+	int order = x->is_peer - y->is_peer;
 
+	if (order == 0)
+		order = strcmp(x->database, y->database);
 	if (order == 0)
 		order = strcmp(x->pool_user, y->pool_user);
 	if (order == 0)
@@ -272,9 +366,8 @@ static void show_add_consoles(struct show *show)
 	const struct console *c;
 
 	TAILQ_FOREACH (c, &show->admin->consoles, entry) {
-		struct socket_row *row = socket_add_row(&show->rows, &c->stream, show->snap->conf->listen_port);
+		struct socket_row *row = socket_add_row(&show->rows, "C", &c->stream, show->snap->conf->listen_port);
 
-		row->type = "C";
 		row->user = c->user;
 		row->pool_user = ADMIN_POOL_USER;
 		row->database = show->admin->db_name;
@@ -288,16 +381,25 @@ static void show_add_consoles(struct show *show)
 	}
 }
 
+static void show_add_peers(struct show *show, cancel_view_fn fn)
+{
+	struct socket_cancels to = { &show->rows, show->snap->conf->listen_port };
+
+	peers_each_request(show->engine->peers, fn, &to);
+}
+
 static void show_fill_clients(struct show *show)
 {
 	show_join_sockets(show, false);
 	show_add_consoles(show);
+	show_add_peers(show, socket_add_asker);
 	show_sort(&show->rows, show_compare_sockets);
 }
 
 static void show_fill_servers(struct show *show)
 {
 	show_join_sockets(show, false);
+	show_add_peers(show, socket_add_carrier);
 	show_sort(&show->rows, show_compare_sockets);
 }
 

@@ -105,6 +105,15 @@ static void conf_check_print_users(const struct conf *conf, FILE *out)
 	}
 }
 
+static void conf_check_print_peers(const struct conf *conf, FILE *out)
+{
+	fputs("# peers\n", out);
+	for (size_t i = 0; i < conf->peer_count; i++) {
+		fprintf(out, "peer\t%d", conf->peers[i].id);
+		conf_check_put_keys(out, CONF_ENTRY_PEER, &conf->peers[i]);
+	}
+}
+
 static void conf_check_print_noop(const struct conf *conf, FILE *out)
 {
 	fputs("# accepted, without effect by design\n", out);
@@ -149,10 +158,6 @@ static void conf_check_print_later(const struct conf *conf, FILE *out)
 		conf_check_put_later_keys(out, any, "*");
 		conf_db_free(&any);
 	}
-	for (size_t i = 0; i < conf->peer_count; i++) {
-		fprintf(out, "later-peer\t%d", conf->peers[i].id);
-		conf_check_put_keys(out, CONF_ENTRY_PEER, &conf->peers[i]);
-	}
 }
 
 const char *conf_demands_tls(const struct conf *conf)
@@ -185,6 +190,7 @@ void conf_print_check(const struct conf *conf, FILE *out)
 	conf_check_print_settings(conf, out);
 	conf_check_print_databases(conf, out);
 	conf_check_print_users(conf, out);
+	conf_check_print_peers(conf, out);
 	conf_check_print_noop(conf, out);
 	conf_check_print_later(conf, out);
 }

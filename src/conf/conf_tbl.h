@@ -152,7 +152,7 @@
 	  "File that holds the process id; needed to run as a daemon.") \
 	X(LISTEN, STR, conffile, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "File that the next reload reads; unset means the one given at the start.") \
-	X(LISTEN, INT, peer_id, "0", "0", 0, 65535, "", NONE, CONF_RL, \
+	X(LISTEN, INT, peer_id, "0", "0", 0, 65535, "", NONE, CONF_R, \
 	  "Number of this process among its peers, for the routing of cancel requests; 0 means no peers.") \
 	X(LISTEN, STR, job_name, "pgbouncer", "pgbouncer", 0, 0, "", NONE, CONF_SN, \
 	  "Without effect; accepted because existing files may have it.") \
@@ -305,6 +305,8 @@
 	  "Send a notice to a client that has waited longer than this; 0 means never.") \
 	X(TIMEOUT, TIME, cancel_wait_timeout, "10", "10", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Longest time a cancel request may wait to be forwarded; 0 means no limit.") \
+	X(TIMEOUT, FLAG, cancel_queued, "0", "1", 0, 0, "", NONE, CONF_R, \
+	  "Let a cancel request end a query that still waits for a server, with 57014; 0 ignores it, as PgBouncer does.") \
 	X(TIMEOUT, TIME, client_idle_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Close a client that was idle longer than this; 0 means never.") \
 	X(TIMEOUT, TIME, idle_transaction_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
@@ -465,9 +467,9 @@
 
 /* Keys of a line in [peers], as above. */
 #define CONF_PEER_TABLE(X) \
-	X(STR, host, CONF_F_LATER, "Address of the peer or directory of its Unix socket; must be there.") \
-	X(PORT, port, CONF_F_LATER, "Port of the peer; 6432 when unset.") \
-	X(SIZE, pool_size, CONF_F_LATER, "Connections for cancel requests; negative means default_pool_size.")
+	X(STR, host, 0, "Address of the peer or directory of its Unix socket; must be there.") \
+	X(PORT, port, 0, "Port of the peer; 6432 when unset.") \
+	X(SIZE, pool_size, 0, "Connections for cancel requests; negative means default_pool_size.")
 
 /* clang-format on */
 

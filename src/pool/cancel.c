@@ -1,117 +1,72 @@
 /*
- * Cancel requests.
+ * Cancel requests for clients of this process.
  *
- * A key of eight bytes names the client: its worker, its slot there and the
- * generation of the slot, run through a keyed permutation, so that keys tell
- * nothing and cannot be guessed from one another. Nobody keeps a table of
- * keys: the login loop that reads the request finds the worker in it, the
- * worker finds the client, and compares the whole key.
+ *   login loop           worker of the client
+ *   cancel_request() --> cancel_arrive() --> CANCEL_WAITING <--> CANCEL_OPENING --> CANCEL_SENT
+ *        |                    |
+ *        |                    +-- dropped: nobody has this key, or nothing runs for it
+ *        +-- the key of a peer: peer.c; of a console session: the control loop
  *
- *   byte 0      top bit 0 (drivers take the first number for a process id)
- *   bytes 1, 2  for the number of the instance
- *   byte 7      its two low bits are 1
- *   the other 45 bits: worker (7), slot (22), generation (16), permuted
+ * The key says which worker to ask (cancel_key.c); the worker finds the client
+ * and compares the whole key. The request is delivered over a connection of
+ * its own to the address of the server that works for the client at that
+ * moment. Until that connection has ended the server is not given to anybody
+ * else (server->cancels), because PostgreSQL signals the backend before it
+ * closes the connection. If the client is done before the request was sent, it
+ * is not sent at all.
  *
- * The request is delivered over a connection of its own to the address of the
- * server that works for the client at that moment. Until that connection has
- * ended the server is not given to anybody else (server->cancels), because
- * PostgreSQL signals the backend before it closes the connection. If the
- * client is done before the request was sent, it is not sent at all.
+ * These connections are no part of the pool: its limits, and those of database
+ * and user, do not count them, or nobody could stop a query that has taken the
+ * last connection. But a pool of N has at most 2 N of both kinds
+ * (pool_cancel_take); who comes then waits for one to end. A connection that
+ * could not be opened is tried again while the query still runs.
  */
 #include "pool/cancel.h"
 
+#include <uthash.h>
+
 #include "core/alloc.h"
 #include "core/log.h"
-#include "core/siphash.h"
 #include "core/str.h"
-#include "net/sock.h"
 #include "pool/link.h"
+#include "pool/peer.h"
 #include "pool/registry.h"
-#include "proto/build.h"
 
-#define CANCEL_SLOT_BITS  22
-#define CANCEL_MAGIC      0x63616e63
-#define CANCEL_PACKET_MAX 512
+#define CANCEL_MAGIC    0x63616e63
+
+/* The server of the query is up, so what keeps us from connecting is likely to pass. */
+#define CANCEL_RETRY_US USEC_PER_SEC
+
+enum cancel_state {
+	CANCEL_WAITING, /* for permission to connect, or for the next try */
+	CANCEL_OPENING,
+	CANCEL_SENT,
+};
 
 /* A request on its way; owned by the worker of the client it is for. */
 struct cancel {
 	uint32_t magic;
+	enum cancel_state state;
 	TAILQ_ENTRY(cancel) entry; /* in worker->cancels */
 	struct loop_msg msg;
 	struct loop_task task;
 	struct worker *worker;
-	struct server *server; /* its target, while the request is under way */
-	struct stream stream;  /* to PostgreSQL */
-	struct pool *pool;     /* of the client, held; NULL: no client has that key */
-	int client_fd;         /* the one who asks; closed at the end */
-	bool sent;
-	uint64_t start_us;
-	char who[320]; /* asks, for the log */
+	struct server *server;   /* its target, while the request is under way */
+	struct pool *pool;       /* of the client, held, once the request is found to have a target */
+	struct cancel_conn conn; /* to PostgreSQL, in the states but CANCEL_WAITING */
+	uint64_t retry_us;       /* no connection before this time */
+	struct cancel_asker asker;
+	struct cancel_place place;
 	uint8_t key[CANCEL_KEY_LEN];
-	uint32_t slot;
-	uint16_t generation;
 };
 
-/* ---- keys ---- */
+/* ---- keys that another process has made ---- */
 
-static uint32_t cancel_round(const struct engine *engine, unsigned round, uint32_t half)
-{
-	return (uint32_t)siphash_u64(engine->cancel_secret, (uint64_t)round << 32 | half);
-}
-
-/* A permutation of 45 bits: a Feistel network with halves of 22 and 23 bits. */
-static uint64_t cancel_permute(const struct engine *engine, uint64_t v, bool inverse)
-{
-	uint32_t left = (uint32_t)(v >> 23) & 0x3fffff;
-	uint32_t right = (uint32_t)v & 0x7fffff;
-
-	for (unsigned i = 0; i < 4; i++) {
-		unsigned round = inverse ? 3 - i : i;
-
-		if (round % 2 == 0)
-			right ^= cancel_round(engine, round, left) & 0x7fffff;
-		else
-			left ^= cancel_round(engine, round, right) & 0x3fffff;
-	}
-	return (uint64_t)left << 23 | right;
-}
-
-void cancel_key_make(const struct engine *engine, unsigned worker, uint32_t slot, uint16_t generation,
-		     uint8_t key[CANCEL_KEY_LEN])
-{
-	uint64_t v = (uint64_t)worker << 38 | (uint64_t)slot << 16 | generation;
-
-	ASSERT(worker < 128 && slot < 1u << CANCEL_SLOT_BITS);
-	v = cancel_permute(engine, v, false);
-	key[0] = (uint8_t)(v >> 38) & 0x7f;
-	key[1] = engine->cancel_secret[16];
-	key[2] = engine->cancel_secret[17];
-	key[3] = (uint8_t)(v >> 30);
-	key[4] = (uint8_t)(v >> 22);
-	key[5] = (uint8_t)(v >> 14);
-	key[6] = (uint8_t)(v >> 6);
-	key[7] = (uint8_t)((v & 0x3f) << 2 | 3);
-}
-
-static void cancel_key_read(const struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], unsigned *worker,
-			    uint32_t *slot, uint16_t *generation)
-{
-	uint64_t v = (uint64_t)(key[0] & 0x7f) << 38 | (uint64_t)key[3] << 30 | (uint64_t)key[4] << 22 |
-		     (uint64_t)key[5] << 14 | (uint64_t)key[6] << 6 | key[7] >> 2;
-
-	v = cancel_permute(engine, v, true);
-	*worker = (unsigned)(v >> 38) & 0x7f;
-	*slot = (uint32_t)(v >> 16) & ((1u << CANCEL_SLOT_BITS) - 1);
-	*generation = (uint16_t)v;
-}
-
-/* A key made by another process. */
+/* After an online restart its clients are here, and keep their keys, which say nothing to us. */
 struct carried_key {
 	UT_hash_handle hh;
 	uint8_t key[CANCEL_KEY_LEN];
-	unsigned worker;
-	uint32_t slot;
-	uint16_t generation;
+	struct cancel_place place;
 };
 
 static struct carried_key *cancel_find_carried_locked(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN])
@@ -122,15 +77,12 @@ static struct carried_key *cancel_find_carried_locked(struct engine *engine, con
 	return carried;
 }
 
-void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], unsigned worker, uint32_t slot,
-		      uint16_t generation)
+void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place)
 {
 	struct carried_key *carried = xcalloc(1, sizeof(*carried));
 
 	memcpy(carried->key, key, CANCEL_KEY_LEN);
-	carried->worker = worker;
-	carried->slot = slot;
-	carried->generation = generation;
+	carried->place = *place;
 	lock_acquire(&engine->lock);
 	if (cancel_find_carried_locked(engine, key) == NULL) {
 		HASH_ADD(hh, engine->carried_keys, key, CANCEL_KEY_LEN, carried);
@@ -152,30 +104,21 @@ void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN])
 	free(carried);
 }
 
-static void cancel_key_find(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], unsigned *worker, uint32_t *slot,
-			    uint16_t *generation)
+/* Whose key it is, whoever has made it. */
+static struct cancel_place cancel_find_place(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN])
 {
+	struct cancel_place place = cancel_key_place(engine->cancel_secret, key);
 	const struct carried_key *carried;
 
-	cancel_key_read(engine, key, worker, slot, generation);
 	lock_acquire(&engine->lock);
 	carried = cancel_find_carried_locked(engine, key);
-	if (carried != NULL) {
-		*worker = carried->worker;
-		*slot = carried->slot;
-		*generation = carried->generation;
-	}
+	if (carried != NULL)
+		place = carried->place;
 	lock_release(&engine->lock);
+	return place;
 }
 
 /* ---- the end of a request ---- */
-
-static void cancel_log(struct loop_ctx *ctx, const char *who, enum reason reason, uint64_t start_us)
-{
-	if (ctx->snap->conf->log_disconnections != 0)
-		log_info("%s closing because: %s (age=%" PRIu64 "s)", who, reason_text(reason),
-			 (loop_now_us(ctx->loop) - start_us) / USEC_PER_SEC);
-}
 
 static void cancel_free_task(struct loop *loop UNUSED, struct loop_task *task)
 {
@@ -187,95 +130,142 @@ static void cancel_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	free(cancel);
 }
 
+/* Closes the connection to the server; the request may get another one later. */
+static void cancel_close_conn(struct cancel *cancel, enum reason reason)
+{
+	if (cancel->state == CANCEL_WAITING)
+		return;
+	cancel->state = CANCEL_WAITING;
+	cancel_conn_close(&cancel->conn, reason);
+	pool_cancel_give(cancel->pool);
+}
+
+/* Ends the request; what follows for its server is up to the caller. */
+static void cancel_finish(struct cancel *cancel, enum reason reason)
+{
+	struct loop_ctx *ctx = &cancel->worker->ctx;
+	bool is_outcome = reason == REASON_CANCEL_SENT || reason == REASON_CANCEL_FAILED;
+	char where[CANCEL_WHERE_MAX] = CANCEL_NOWHERE;
+
+	ASSERT(!cancel->task.queued);
+	if (cancel->pool != NULL)
+		str_format(where, sizeof(where), "%s/(nouser)", cancel->pool->db->name);
+	cancel_close_conn(cancel, is_outcome ? reason : REASON_CANCEL_GIVEN_UP);
+	cancel_asker_end(&cancel->asker, ctx->engine, ctx->snap->conf, where, reason, loop_now_us(ctx->loop));
+	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
+	cancel->server = NULL;
+	cancel->task.fn = cancel_free_task;
+	loop_defer(ctx->loop, &cancel->task);
+}
+
 static void cancel_end(struct cancel *cancel, enum reason reason)
 {
 	struct server *server = cancel->server;
-	struct engine *engine = cancel->worker->ctx.engine;
 
-	cancel_log(&cancel->worker->ctx, cancel->who, reason, cancel->start_us);
-	ASSERT(!cancel->task.queued);
-	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
-	stream_close(&cancel->stream);
-	close(cancel->client_fd);
-	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
-	cancel->server = NULL;
-	cancel->task.fn = cancel_free_task;
-	loop_defer(cancel->worker->ctx.loop, &cancel->task);
+	cancel_finish(cancel, reason);
 	if (server != NULL)
 		server_cancel_ended(server);
 }
 
 /* ---- delivery ---- */
 
-static void cancel_send(struct cancel *cancel)
+/* No connection this time. */
+static void cancel_put_off(struct cancel *cancel, enum reason reason)
 {
-	struct server *server = cancel->server;
-	struct buf b;
-	int err;
+	uint64_t retry_us = cancel->server->part->conf->server_login_retry_us;
 
-	buf_init(&b, CANCEL_PACKET_MAX);
-	err = build_cancel_request(&b, server->backend_pid, slice_make(server->backend_key, server->backend_key_len));
-	if (err == 0)
-		err = stream_send_buf(&cancel->stream, &b);
-	buf_fini(&b);
-	if (err != 0) {
-		cancel_end(cancel, REASON_CANCEL_FAILED);
-		return;
-	}
-	cancel->sent = true;
-	stream_want_read(&cancel->stream, true);
+	if (retry_us > CANCEL_RETRY_US)
+		retry_us = CANCEL_RETRY_US;
+	cancel->retry_us = loop_now_us(cancel->worker->ctx.loop) + retry_us;
+	cancel_close_conn(cancel, reason);
 }
 
-static void cancel_on_connected(void *owner)
-{
-	struct cancel *cancel = owner;
-	int err = sock_connect_result(cancel->stream.fd);
+static void cancel_run(struct worker *worker, struct pool *pool);
 
-	if (err == -E_AGAIN) {
-		stream_detach(&cancel->stream);
-		stream_watch_connect(&cancel->stream, cancel->worker->ctx.loop);
-	} else if (err != 0) {
-		cancel_end(cancel, REASON_CANCEL_FAILED);
-	} else {
-		cancel_send(cancel);
-	}
+/* The request was sent, or cannot be; the next one may have its place. */
+static void cancel_conclude(struct cancel *cancel, enum reason reason)
+{
+	struct worker *worker = cancel->worker;
+	struct pool *pool = cancel->pool;
+
+	cancel_end(cancel, reason);
+	cancel_run(worker, pool);
 }
 
-/* PostgreSQL answers by closing. */
-static void cancel_on_readable(void *owner)
+static void cancel_on_open(void *owner)
 {
 	struct cancel *cancel = owner;
-	uint8_t *data;
-	size_t len;
-	int err = stream_fill(&cancel->stream, &data, &len);
+	const struct server *server = cancel->server;
 
-	if (err != -E_AGAIN)
-		cancel_end(cancel, REASON_CANCEL_SENT);
+	if (cancel_conn_send(&cancel->conn, server->backend_pid, server->backend_key, server->backend_key_len) == 0)
+		cancel->state = CANCEL_SENT;
+	else
+		cancel_conclude(cancel, REASON_CANCEL_FAILED);
 }
 
-static void cancel_on_drained(void *owner, int err UNUSED)
+static void cancel_on_over(void *owner, enum reason reason)
 {
-	cancel_end(owner, REASON_CANCEL_FAILED);
+	struct cancel *cancel = owner;
+
+	if (cancel->state == CANCEL_OPENING)
+		cancel_put_off(cancel, reason);
+	else
+		cancel_conclude(cancel, reason);
 }
 
-static const struct stream_ops cancel_stream_ops = {
-	.on_readable = cancel_on_readable,
-	.on_drained = cancel_on_drained,
-	.on_event = cancel_on_connected,
+static const struct cancel_conn_ops cancel_ops = {
+	.on_open = cancel_on_open,
+	.on_over = cancel_on_over,
 };
 
-static void cancel_connect(struct cancel *cancel, struct server *server)
+static void cancel_open(struct cancel *cancel)
 {
-	int fd = sock_connect_start(&server->addr, &server->conf->tuning);
+	struct worker *worker = cancel->worker;
+	struct server *server = cancel->server;
+	struct cancel_conn *conn = &cancel->conn;
 
-	if (fd < 0) {
-		cancel_end(cancel, REASON_CANCEL_FAILED);
-		return;
+	cancel->state = CANCEL_OPENING;
+	conn->loop = worker->ctx.loop;
+	conn->snap = &worker->ctx.snap;
+	conn->port =
+		sock_addr_is_unix(&server->addr) ? (unsigned)server->conf->db->port : sock_addr_port(&server->addr);
+	str_format(conn->where, sizeof(conn->where), "%s", cancel->pool->name);
+	cancel_conn_init(conn, worker->ctx.engine, &cancel_ops, cancel);
+	if (cancel_conn_connect(conn, &server->addr, &server->conf->tuning) != 0)
+		cancel_put_off(cancel, REASON_CONNECT_FAILED);
+}
+
+/* Opens connections for requests of this pool that wait, as far as the pool allows. */
+static void cancel_run(struct worker *worker, struct pool *pool)
+{
+	uint64_t now_us = loop_now_us(worker->ctx.loop);
+	struct cancel *cancel;
+
+	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
+		if (cancel->pool != pool || cancel->state != CANCEL_WAITING || cancel->retry_us > now_us)
+			continue;
+		if (!pool_cancel_take(pool))
+			return;
+		cancel_open(cancel);
 	}
-	cancel->server = server;
-	server->cancels++;
-	stream_init(&cancel->stream, fd, &cancel_stream_ops, cancel, 64, CANCEL_PACKET_MAX);
-	stream_watch_connect(&cancel->stream, cancel->worker->ctx.loop);
+}
+
+/* Why a request for this client has nothing to deliver; REASON_NONE when there is. */
+static enum reason cancel_refusal(struct client *client)
+{
+	switch (client->state) {
+	case CL_HELD:
+		return REASON_CANCEL_VARS;
+	case CL_ACTIVE:
+		ASSERT(client->server != NULL);
+		return REASON_NONE;
+	case CL_WAITING:
+		if (client->part->worker->ctx.snap->conf->cancel_queued == 0)
+			return REASON_CANCEL_IDLE;
+		return client_cancel_wait(client) ? REASON_CANCEL_QUEUED : REASON_CANCEL_LATE;
+	default:
+		return REASON_CANCEL_IDLE;
+	}
 }
 
 /* The request has reached the worker of the client. */
@@ -284,91 +274,112 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	struct cancel *cancel = CONTAINER_OF(msg, struct cancel, msg);
 	struct worker *worker = worker_current();
 	struct client *client;
+	enum reason reason;
 
 	CHECK_OBJ(cancel, CANCEL_MAGIC);
-	client = worker_slot_find(worker, cancel->slot, cancel->generation);
+	client = worker_slot_find(worker, cancel->place.slot, cancel->place.generation);
 	cancel->worker = worker;
 	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
 	if (client == NULL || !mem_equal_ct(client->cancel_key, cancel->key, CANCEL_KEY_LEN)) {
 		cancel_end(cancel, REASON_CANCEL_UNKNOWN);
 		return;
 	}
-	cancel->pool = pool_hold(client->pool);
-	if (client->state == CL_WAITING) {
-		cancel_end(cancel, client_cancel_wait(client) ? REASON_CANCEL_QUEUED : REASON_CANCEL_LATE);
-	} else if (client->state == CL_HELD) {
-		cancel_end(cancel, REASON_CANCEL_VARS);
-	} else if (client->server == NULL || track_is_quiet(&client->server->track)) {
-		cancel_end(cancel, REASON_CANCEL_IDLE);
-	} else {
-		cancel_connect(cancel, client->server);
+	reason = cancel_refusal(client);
+	if (reason != REASON_NONE) {
+		cancel_end(cancel, reason);
+		return;
 	}
+	cancel->pool = client->pool;
+	cancel->server = client->server;
+	cancel->server->cancels++;
+	cancel_run(worker, cancel->pool);
 }
 
+/* ---- where a request goes ---- */
+
 /* The key is one of a console session, or looks like one: the control loop knows. */
-static void cancel_to_console(struct engine *engine, int fd, const uint8_t key[CANCEL_KEY_LEN], const char *who)
+static void cancel_to_console(struct engine *engine, const struct cancel_asker *asker,
+			      const uint8_t key[CANCEL_KEY_LEN])
 {
 	struct console_cancel *cancel = xcalloc(1, sizeof(*cancel));
 
 	cancel->msg.fn = engine->ops->console_cancel;
-	cancel->fd = fd;
-	memcpy(cancel->cancel_key, key, CANCEL_KEY_LEN);
-	str_copy(cancel->who, sizeof(cancel->who), who);
+	cancel->asker = *asker;
+	cancel->asker.ptr = cancel;
+	memcpy(cancel->key, key, CANCEL_KEY_LEN);
 	loop_post(engine->control, &cancel->msg);
 }
 
-void cancel_request(struct loop_ctx *ctx, int fd, const uint8_t key[CANCEL_KEY_LEN], const char *who)
+static void cancel_to_worker(struct worker *worker, const struct cancel_asker *asker, const struct cancel_place *place,
+			     const uint8_t key[CANCEL_KEY_LEN])
+{
+	struct cancel *cancel = xcalloc(1, sizeof(*cancel));
+
+	cancel->magic = CANCEL_MAGIC;
+	cancel->asker = *asker;
+	cancel->asker.ptr = cancel;
+	cancel->place = *place;
+	memcpy(cancel->key, key, CANCEL_KEY_LEN);
+	cancel->msg.fn = cancel_arrive;
+	loop_post(worker->ctx.loop, &cancel->msg);
+}
+
+/* It is known already that the request has no target. */
+static void cancel_drop(struct loop_ctx *ctx, struct cancel_asker *asker, enum reason reason)
+{
+	cancel_asker_end(asker, ctx->engine, ctx->snap->conf, CANCEL_NOWHERE, reason, loop_now_us(ctx->loop));
+}
+
+void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *from, const uint8_t from_key[CANCEL_KEY_LEN])
 {
 	struct engine *engine = ctx->engine;
-	uint64_t now_us = loop_now_us(ctx->loop);
-	struct cancel *cancel;
-	uint16_t generation;
-	unsigned worker;
-	uint32_t slot;
+	unsigned peer_id = (unsigned)ctx->snap->conf->peer_id;
+	struct cancel_asker asker = *from;
+	uint8_t key[CANCEL_KEY_LEN];
+	struct cancel_place place;
 
-	cancel_key_find(engine, key, &worker, &slot, &generation);
-	if (worker == CANCEL_WORKER_CONSOLE) {
-		cancel_to_console(engine, fd, key, who);
+	memcpy(key, from_key, CANCEL_KEY_LEN);
+	asker.request_us = loop_now_us(ctx->loop);
+	if (peer_id > 0 && cancel_key_peer(key) != peer_id) {
+		if (cancel_key_spend(key))
+			peer_forward(engine, &asker, key);
+		else
+			cancel_drop(ctx, &asker, REASON_CANCEL_TTL);
 		return;
 	}
-	if (worker >= engine->worker_count) {
-		cancel_log(ctx, who, REASON_CANCEL_UNKNOWN, now_us);
-		atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
-		close(fd);
-		return;
-	}
-	cancel = xcalloc(1, sizeof(*cancel));
-	cancel->magic = CANCEL_MAGIC;
-	cancel->client_fd = fd;
-	str_copy(cancel->who, sizeof(cancel->who), who);
-	cancel->start_us = now_us;
-	cancel->stream.fd = -1;
-	memcpy(cancel->key, key, CANCEL_KEY_LEN);
-	cancel->slot = slot;
-	cancel->generation = generation;
-	cancel->msg.fn = cancel_arrive;
-	loop_post(engine->workers[worker]->ctx.loop, &cancel->msg);
+	if (peer_id > 0)
+		cancel_key_restore(key);
+	place = cancel_find_place(engine, key);
+	if (place.worker == CANCEL_WORKER_CONSOLE)
+		cancel_to_console(engine, &asker, key);
+	else if (place.worker < engine->worker_count)
+		cancel_to_worker(engine->workers[place.worker], &asker, &place, key);
+	else
+		cancel_drop(ctx, &asker, REASON_CANCEL_UNKNOWN);
 }
 
 /* ---- from outside ---- */
 
 void cancel_detach(struct worker *worker, struct server *server)
 {
+	bool is_closed = server->state == SV_CLOSED;
+	struct pool *pool = server->pool;
 	struct cancel *cancel;
 	struct cancel *next;
-	bool is_closed = server->state == SV_CLOSED;
 
 	if (LIKELY(server->cancels == 0))
 		return;
 	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
+		bool is_sent = cancel->state == CANCEL_SENT;
+
 		next = TAILQ_NEXT(cancel, entry);
-		if (cancel->server != server || (cancel->sent && !is_closed))
+		if (cancel->server != server || (is_sent && !is_closed))
 			continue;
 		/* The server itself is in the hands of the caller: nothing follows from its last cancel. */
-		cancel->server = NULL;
 		server->cancels--;
-		cancel_end(cancel, cancel->sent ? REASON_CANCEL_SENT : REASON_CANCEL_LATE);
+		cancel_finish(cancel, is_sent ? REASON_CANCEL_SENT : REASON_CANCEL_LATE);
 	}
+	cancel_run(worker, pool);
 }
 
 /* PostgreSQL has the request but does not close: nobody knows when its signal comes, so the server is not used again.
@@ -377,29 +388,46 @@ static void cancel_give_up(struct cancel *cancel)
 {
 	struct server *server = cancel->server;
 
-	cancel->server = NULL;
-	cancel_end(cancel, REASON_CANCEL_TIMEOUT);
-	if (server == NULL)
-		return;
+	cancel_finish(cancel, REASON_CANCEL_TIMEOUT);
 	server->cancels--;
 	server->dirty = true;
 	if (server->state == SV_CANCELED)
 		server_close(server, REASON_DOUBT);
 }
 
+/* One look at a request; true when it has ended, and others may have with it. */
+static bool cancel_check(struct cancel *cancel, uint64_t timeout_us, uint64_t now_us)
+{
+	uint64_t connect_timeout_us = cancel->server->part->conf->server_connect_timeout_us;
+
+	if (cancel->state == CANCEL_SENT) {
+		if (timeout_us == 0 || cancel->conn.sent_us + timeout_us > now_us)
+			return false;
+		cancel_give_up(cancel);
+		return true;
+	}
+	if (timeout_us > 0 && cancel->asker.request_us + timeout_us <= now_us) {
+		cancel_end(cancel, REASON_CANCEL_TIMEOUT);
+		return true;
+	}
+	if (cancel->state == CANCEL_OPENING && connect_timeout_us > 0 &&
+	    cancel->conn.connect_us + connect_timeout_us <= now_us)
+		cancel_put_off(cancel, REASON_CONNECT_TIMEOUT);
+	else if (cancel->state == CANCEL_WAITING && cancel->retry_us <= now_us && pool_cancel_take(cancel->pool))
+		cancel_open(cancel);
+	return false;
+}
+
 void cancel_sweep(struct worker *worker, uint64_t now_us)
 {
 	uint64_t timeout_us = worker->ctx.snap->conf->cancel_wait_timeout_us;
-	struct cancel *cancel;
+	struct cancel *cancel = TAILQ_FIRST(&worker->cancels);
 
-	if (timeout_us == 0)
-		return;
-	/* They stand in order of arrival; the end of one may end others for the same server. */
-	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL && cancel->start_us + timeout_us <= now_us) {
-		if (cancel->sent)
-			cancel_give_up(cancel);
+	while (cancel != NULL) {
+		if (cancel_check(cancel, timeout_us, now_us))
+			cancel = TAILQ_FIRST(&worker->cancels);
 		else
-			cancel_end(cancel, REASON_CANCEL_TIMEOUT);
+			cancel = TAILQ_NEXT(cancel, entry);
 	}
 }
 
@@ -424,15 +452,32 @@ void cancel_end_pool(struct worker *worker, const struct pool *pool)
 	} while (cancel != NULL);
 }
 
-void cancel_count(struct worker *worker, const struct pool *pool, unsigned *waiting, unsigned *active)
+struct cancel_counts cancel_count(const struct worker *worker, const struct pool *pool)
 {
-	struct cancel *cancel;
+	struct cancel_counts counts = { 0 };
+	const struct cancel *cancel;
 
-	*waiting = *active = 0;
 	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
-		if (cancel->pool == pool && cancel->sent)
-			++*active;
-		else if (cancel->pool == pool)
-			++*waiting;
+		if (cancel->pool != pool)
+			continue;
+		counts.active += cancel->state == CANCEL_SENT;
+		counts.waiting += cancel->state != CANCEL_SENT;
+		counts.opening += cancel->state == CANCEL_OPENING;
+	}
+	return counts;
+}
+
+void cancel_each(const struct worker *worker, cancel_view_fn fn, void *arg)
+{
+	const struct cancel *cancel;
+
+	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
+		struct cancel_view view = {
+			.pool = cancel->pool,
+			.asker = &cancel->asker,
+			.conn = cancel->state == CANCEL_WAITING ? NULL : &cancel->conn,
+		};
+
+		fn(&view, arg);
 	}
 }

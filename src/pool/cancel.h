@@ -1,39 +1,43 @@
 /*
  * Cancel requests: from the key that a client shows to the server that works
- * for the key's owner at this moment, or to nobody.
+ * for the key's owner at this moment, or to the peer that made the key, or to
+ * nobody.
  */
 #ifndef PGSLUICE_POOL_CANCEL_H
 #define PGSLUICE_POOL_CANCEL_H
 
+#include "pool/cancel_io.h"
+#include "pool/cancel_key.h"
 #include "pool/client.h"
 #include "pool/engine.h"
 
-#define CANCEL_KEY_LEN 8
+/* What stands for database and user in the log while nobody knows whom a request is for. */
+#define CANCEL_NOWHERE "(nodb)/(nouser)"
 
-/* Makes the key for the client of this slot. Any thread. */
-void cancel_key_make(const struct engine *engine, unsigned worker, uint32_t slot, uint16_t generation,
-		     uint8_t key[CANCEL_KEY_LEN]);
+/* A cancel request for a console session. */
+struct console_cancel {
+	struct loop_msg msg;       /* the receiver frees the object */
+	struct cancel_asker asker; /* ended by the receiver */
+	uint8_t key[CANCEL_KEY_LEN];
+};
 
 /*
  * A key that another process has given out and whose client is here now. The
- * client of that slot has it as its cancel_key. Any thread.
+ * client of that place has it as its cancel_key. Any thread.
  */
-void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], unsigned worker, uint32_t slot,
-		      uint16_t generation);
+void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place);
 /* The client of such a key is gone. Any thread. */
 void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN]);
 
-/* Keys of console sessions name no worker. */
-#define CANCEL_WORKER_CONSOLE 127
-
 /*
- * A cancel request was read from `fd`, which is taken over and closed when the
- * outcome is known. `who` describes the one who asks, for the log. Login
- * thread, with its own context.
+ * A cancel request was read. The connection of `asker` is taken over and closed
+ * when the outcome is known; `request_us` is filled in here, and `ptr` becomes
+ * the object that takes the request on.
+ * Login thread, with its own context.
  */
-void cancel_request(struct loop_ctx *ctx, int fd, const uint8_t key[CANCEL_KEY_LEN], const char *who);
+void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *asker, const uint8_t key[CANCEL_KEY_LEN]);
 
-/* Closes requests that have waited longer than cancel_wait_timeout. Own thread. */
+/* What time brings about: timeouts, and requests that have waited for a connection. Own thread. */
 void cancel_sweep(struct worker *worker, uint64_t now_us);
 
 /* Ends the requests for clients of a pool that is taken away. Own thread. */
@@ -42,10 +46,20 @@ void cancel_end_pool(struct worker *worker, const struct pool *pool);
 /* Ends all requests. Own thread. */
 void cancel_close_all(struct worker *worker);
 
-/* Requests under way on this worker, for SHOW POOLS: those of the pool that wait, that are sent. Own thread. */
-void cancel_count(struct worker *worker, const struct pool *pool, unsigned *waiting, unsigned *active);
-
 /* The target of requests is gone or has changed hands: those not sent yet are dropped. Own thread. */
 void cancel_detach(struct worker *worker, struct server *server);
+
+/* Requests for clients of one pool, on one worker. */
+struct cancel_counts {
+	unsigned waiting; /* not sent yet */
+	unsigned active;  /* sent */
+	unsigned opening; /* of those that wait, connecting */
+};
+
+/* Counts the requests under way on this worker, for SHOW POOLS. Own thread. */
+struct cancel_counts cancel_count(const struct worker *worker, const struct pool *pool);
+
+/* Calls fn for each request under way on this worker. Own thread. */
+void cancel_each(const struct worker *worker, cancel_view_fn fn, void *arg);
 
 #endif

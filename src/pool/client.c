@@ -121,6 +121,23 @@ struct pool_part *client_home(struct pool *pool)
 	return best;
 }
 
+static struct cancel_place client_place(const struct client *client)
+{
+	return (struct cancel_place){
+		.worker = client->part->worker->index,
+		.slot = client->slot,
+		.generation = client->slot_generation,
+	};
+}
+
+static void client_make_key(struct client *client)
+{
+	const struct loop_ctx *ctx = &client->part->worker->ctx;
+	struct cancel_place place = client_place(client);
+
+	cancel_key_make(ctx->engine->cancel_secret, (unsigned)ctx->snap->conf->peer_id, &place, client->cancel_key);
+}
+
 /* Makes the client one of this worker's. */
 static void client_join(struct client *client, struct pool_part *part)
 {
@@ -140,7 +157,7 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	struct pool_part *part = pool_part_get(client->pool, worker);
 
 	client_join(client, part);
-	cancel_key_make(client->pool->engine, worker->index, client->slot, client->slot_generation, client->cancel_key);
+	client_make_key(client);
 	stats_add(&part->stats, STAT_client_login_count, 1);
 	client->request_us = loop_now_us(worker->ctx.loop);
 	if (atomic_load(&client->pool->removed))
@@ -194,9 +211,11 @@ struct client *client_carry(const struct client_birth *birth, struct pool_part *
 
 void client_carried(struct client *client, struct pool_part *part)
 {
+	struct cancel_place place;
+
 	client_join(client, part);
-	cancel_key_carry(client->pool->engine, client->cancel_key, part->worker->index, client->slot,
-			 client->slot_generation);
+	place = client_place(client);
+	cancel_key_carry(client->pool->engine, client->cancel_key, &place);
 }
 
 void client_apply_conf(struct client *client)

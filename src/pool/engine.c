@@ -13,6 +13,8 @@
 #include "pool/client.h"
 #include "pool/janitor.h"
 #include "pool/login.h"
+#include "pool/peer.h"
+#include "pool/pool_conf.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
@@ -25,8 +27,6 @@
 #define ENGINE_LISTEN_FDS_MAX 64
 
 #define SLOTS_MIN             64
-/* As many as a cancel key can name. */
-#define SLOTS_MAX             (1u << 22)
 
 /* ---- snapshots ---- */
 
@@ -99,7 +99,7 @@ static void worker_grow_slots(struct worker *worker)
 	uint32_t old = worker->slot_count;
 	uint32_t count = old == 0 ? SLOTS_MIN : old * 2;
 
-	ASSERT(count <= SLOTS_MAX);
+	ASSERT(count <= CANCEL_SLOTS_MAX);
 	worker->slots = xrealloc(worker->slots, count * sizeof(worker->slots[0]));
 	for (uint32_t i = old; i < count; i++)
 		worker->slots[i] = (struct client_slot){ .next_free = i + 1 < count ? i + 1 : SLOT_NONE };
@@ -215,6 +215,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	if (engine->dns == NULL)
 		log_fatal("dns setup failed");
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
+	engine->peers = peers_new(engine);
 	engine->worker_count = engine_thread_count(conf);
 	engine->login_count = conf->login_threads;
 	for (unsigned i = 0; i < engine->worker_count; i++)
@@ -239,16 +240,9 @@ static void engine_listen_conf(const struct conf *conf, struct listen_conf *list
 			.backlog = conf->listen_backlog,
 			.reuseport = conf->so_reuseport != 0,
 			.defer_accept = conf->tcp_defer_accept != 0,
-			.tuning = {
-				.keepalive = conf->tcp_keepalive != 0,
-				.keepidle_s = conf->tcp_keepidle,
-				.keepintvl_s = conf->tcp_keepintvl,
-				.keepcnt = conf->tcp_keepcnt,
-				.user_timeout_ms = conf->tcp_user_timeout,
-				.buffer_bytes = conf->tcp_socket_buffer,
-			},
 		},
 	};
+	pool_conf_fill_tuning(&listen->tcp.tuning, conf);
 }
 
 /* Settings that say where to listen and differ from their default; empty ones ask for nothing. */
@@ -417,6 +411,7 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 		engine_post_reload(engine->logins[i], snap);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_post_reload(&engine->workers[i]->ctx, snap);
+	peers_reload(engine->peers, snap);
 	refresh_run(engine, snap);
 	route_prepare(engine);
 }
@@ -637,6 +632,7 @@ void engine_free(struct engine **enginep)
 		listener_set_disown_paths(engine->listeners);
 	listener_set_free(&engine->listeners);
 	engine_settle(engine);
+	peers_free(&engine->peers);
 	dns_free(&engine->dns);
 	engine_settle(engine);
 	for (unsigned i = 0; i < engine->worker_count; i++)

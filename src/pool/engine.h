@@ -118,14 +118,6 @@ struct console_handover {
 	uint8_t pending[];
 };
 
-/* A cancel request for a console session. */
-struct console_cancel {
-	struct loop_msg msg; /* the receiver frees the object */
-	int fd;              /* of the one who asks; the receiver closes it and takes it off client_count */
-	uint8_t cancel_key[8];
-	char who[320]; /* asks, for the log */
-};
-
 /* What the layers above give to the engine. */
 struct engine_ops {
 	/* Runs on the control loop; takes over the object. */
@@ -151,10 +143,12 @@ struct engine {
 	struct suspend *suspend;
 	bool shutdown_paused;     /* it was a shutdown that paused everything */
 	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */
+	struct peers *peers;
 
 	/* atomic */
 	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
 	atomic_uint client_count; /* all client sockets */
+	atomic_uint cancel_conns; /* connections that carry cancel requests, to servers and to peers */
 	atomic_uint next_login;   /* round robin over login loops */
 	atomic_uint gone_epoch;   /* addresses that have vanished from host names */
 	_Atomic enum engine_mode mode;

@@ -1,11 +1,14 @@
 libpgsluice_a_SOURCES += \
 	src/pool/cancel.c src/pool/cancel.h \
+	src/pool/cancel_io.c src/pool/cancel_io.h \
+	src/pool/cancel_key.c src/pool/cancel_key.h \
 	src/pool/client.c src/pool/client.h \
 	src/pool/engine.c src/pool/engine.h \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
 	src/pool/login.c src/pool/login.h \
+	src/pool/peer.c src/pool/peer.h \
 	src/pool/pool.c src/pool/pool.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
 	src/pool/refresh.c src/pool/refresh.h \

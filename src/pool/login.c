@@ -70,25 +70,30 @@ struct login {
 	char database[64];
 };
 
-static void login_describe(const struct login *login, char *dst, size_t size)
+/* Where the client comes from, as the log tells it; returns the port. */
+static unsigned login_host(const struct login *login, char *dst, size_t size)
 {
-	const char *db = login->database[0] != '\0' ? login->database : "(nodb)";
-	const char *user = login->user[0] != '\0' ? login->user : "(nouser)";
-	char host[SOCK_ADDR_TEXT] = "?";
 	struct sock_addr addr;
-	unsigned port = 0;
 	pid_t pid = 0;
 
 	if (login->is_unix) {
 		if (sock_peer_cred(login->stream.fd, NULL, &pid) != 0)
 			pid = 0;
-		str_format(host, sizeof(host), "unix(%d)", (int)pid);
-		port = (unsigned)login->ctx->snap->conf->listen_port;
-	} else {
-		sock_peer_get(&login->peer, &addr);
-		sock_addr_log_host(&addr, 0, host, sizeof(host));
-		port = sock_addr_port(&addr);
+		str_format(dst, size, "unix(%d)", (int)pid);
+		return (unsigned)login->ctx->snap->conf->listen_port;
 	}
+	sock_peer_get(&login->peer, &addr);
+	sock_addr_log_host(&addr, 0, dst, size);
+	return sock_addr_port(&addr);
+}
+
+static void login_describe(const struct login *login, char *dst, size_t size)
+{
+	const char *db = login->database[0] != '\0' ? login->database : "(nodb)";
+	const char *user = login->user[0] != '\0' ? login->user : "(nouser)";
+	char host[SOCK_ADDR_TEXT] = "?";
+	unsigned port = login_host(login, host, sizeof(host));
+
 	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)login, db, user, host, port);
 }
 
@@ -129,6 +134,17 @@ static void login_drop(struct login *login)
 	login_over(login);
 }
 
+static void login_log_close(const struct login *login, const char *text)
+{
+	char who[320];
+
+	if (login->ctx->snap->conf->log_disconnections == 0)
+		return;
+	login_describe(login, who, sizeof(who));
+	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, text,
+		 (loop_now_us(login->ctx->loop) - login->connect_us) / USEC_PER_SEC);
+}
+
 static void login_fail(struct login *login, const char *text, const char *sqlstate)
 {
 	const struct conf *conf = login->ctx->snap->conf;
@@ -136,10 +152,8 @@ static void login_fail(struct login *login, const char *text, const char *sqlsta
 	struct buf b;
 	int err UNUSED;
 
+	login_log_close(login, text);
 	login_describe(login, who, sizeof(who));
-	if (conf->log_disconnections != 0)
-		log_info("%s closing because: %s (age=%" PRIu64 "s)", who, text,
-			 (loop_now_us(login->ctx->loop) - login->connect_us) / USEC_PER_SEC);
 	if (conf->log_pooler_errors != 0)
 		log_warning("%s pooler error: %s", who, text);
 	buf_init(&b, LOGIN_OUT_MAX);
@@ -159,10 +173,13 @@ static void login_fail_startup(struct login *login, enum startup_err err, struct
 {
 	char text[256];
 
-	if (startup_err_text(err, arg, text, sizeof(text)))
+	if (startup_err_text(err, arg, text, sizeof(text))) {
 		login_fail(login, text, "08P01");
-	else
-		login_drop(login);
+		return;
+	}
+	if (err == STARTUP_E_CANCEL)
+		login_log_close(login, reason_text(REASON_CANCEL_BAD));
+	login_drop(login);
 }
 
 /* Sends a message of the exchange; false when the login has ended. */
@@ -205,6 +222,7 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 	struct engine *engine = login->ctx->engine;
 	struct console_handover *handover = xcalloc(1, sizeof(*handover) + pending_len);
 	uint32_t random = arc4random();
+	struct cancel_place place = { CANCEL_WORKER_CONSOLE, random % CANCEL_SLOTS_MAX, (uint16_t)(random >> 16) };
 
 	handover->msg.fn = engine->ops->console_adopt;
 	handover->fd = stream_take_fd(&login->stream);
@@ -212,8 +230,7 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 	handover->connect_us = login->connect_us;
 	handover->is_admin = login->console == CONSOLE_ADMIN;
 	handover->is_unix = login->is_unix;
-	cancel_key_make(engine, CANCEL_WORKER_CONSOLE, random & 0x3fffff, (uint16_t)(random >> 16),
-			handover->cancel_key);
+	cancel_key_make(engine->cancel_secret, (unsigned)login->snap->conf->peer_id, &place, handover->cancel_key);
 	str_copy(handover->user, sizeof(handover->user), login->user);
 	str_copy(handover->database, sizeof(handover->database), login->database);
 	handover->account = login->account;
@@ -660,12 +677,18 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 {
 	struct slice key = startup_cancel_key(packet, head);
 	uint8_t copy[CANCEL_KEY_LEN];
-	char who[320];
+	struct cancel_asker asker = {
+		.is_unix = login->is_unix,
+		.id = login->id,
+		.connect_us = login->connect_us,
+		.ptr = login,
+	};
 
 	ASSERT(key.n == CANCEL_KEY_LEN);
 	memcpy(copy, key.p, sizeof(copy));
-	login_describe(login, who, sizeof(who));
-	cancel_request(login->ctx, stream_take_fd(&login->stream), copy, who);
+	asker.port = login_host(login, asker.host, sizeof(asker.host));
+	asker.fd = stream_take_fd(&login->stream);
+	cancel_request(login->ctx, &asker, copy);
 	login_over(login);
 }
 

@@ -210,6 +210,28 @@ bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64
 	       atomic_compare_exchange_strong(&pool->next_lifetime_us, &next_us, now_us + spacing_us);
 }
 
+bool pool_cancel_take(struct pool *pool)
+{
+	unsigned size;
+	bool ok;
+
+	lock_acquire(&pool->lock);
+	size = pool->conf->size;
+	/* One is always allowed: the pool may have shrunk. */
+	ok = size == 0 || pool->cancels == 0 || pool->servers + pool->cancels < 2 * size;
+	pool->cancels += ok;
+	lock_release(&pool->lock);
+	return ok;
+}
+
+void pool_cancel_give(struct pool *pool)
+{
+	lock_acquire(&pool->lock);
+	ASSERT(pool->cancels > 0);
+	pool->cancels--;
+	lock_release(&pool->lock);
+}
+
 void pool_login_done(struct pool_part *part, struct permit *permit)
 {
 	struct pool *pool = part->pool;

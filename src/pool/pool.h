@@ -150,6 +150,7 @@ struct pool {
 	unsigned servers;          /* permits out */
 	unsigned logging_in;       /* of them, not logged in yet */
 	unsigned closing;          /* of them, being closed because there are too many */
+	unsigned cancels;          /* connections, besides them, that carry cancel requests */
 	unsigned idle;             /* of them, in an idle list */
 	unsigned travelling;       /* of them, on the way between workers */
 	unsigned borrowed;         /* of these, for whoever waits longest on arrival; the others are promised */
@@ -255,6 +256,13 @@ void pool_permit_carry(struct pool_part *part, struct permit *permit);
 
 /* A server is gone: gives its permit back and serves whom that helps. */
 void pool_permit_give(struct pool_part *part, struct permit *permit);
+
+/*
+ * Counts a connection that will carry a cancel request; false when the pool
+ * has as many of these as it may, together with its servers. Any thread.
+ */
+bool pool_cancel_take(struct pool *pool) MUSTCHECK;
+void pool_cancel_give(struct pool *pool);
 
 /*
  * Sets the greeting from a server that was opened in this epoch, unless there

@@ -23,7 +23,7 @@ static void pool_conf_fill_timeouts(struct pool_conf *pc, const struct conf *con
 	pc->client_idle_timeout_us = conf_client_idle_timeout_us(conf, NULL);
 }
 
-static void pool_conf_fill_tuning(struct sock_tuning *tuning, const struct conf *conf)
+void pool_conf_fill_tuning(struct sock_tuning *tuning, const struct conf *conf)
 {
 	*tuning = (struct sock_tuning){
 		.keepalive = conf->tcp_keepalive != 0,

@@ -65,6 +65,9 @@ struct pool_conf {
 struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct conf_db *db,
 				 const char *user, unsigned template_version, struct pool_conf *old) MUSTCHECK;
 
+/* The options of TCP connections, of any kind, that a configuration asks for. Any thread. */
+void pool_conf_fill_tuning(struct sock_tuning *tuning, const struct conf *conf);
+
 struct pool_conf *pool_conf_hold(struct pool_conf *conf) MUSTCHECK;
 /* Gives a reference back and nulls the pointer; NULL inside is fine. */
 void pool_conf_release(struct pool_conf **conf);

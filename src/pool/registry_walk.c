@@ -145,6 +145,24 @@ static const struct conf_db *registry_define(const struct conf *conf, const char
 	return *made;
 }
 
+/* A database that is defined anew in one way or another; made before and after, it is so by another line. */
+static void registry_touch(const struct db *db, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
+			   void *ctx)
+{
+	struct conf_db *old_made;
+	struct conf_db *fresh_made;
+	const struct conf_db *before = registry_define(old, db->name, &old_made);
+	const struct conf_db *after = registry_define(fresh, db->name, &fresh_made);
+	unsigned servers = atomic_load(&db->servers);
+
+	if (before != NULL && after == NULL)
+		fn(ctx, db->name, servers, atomic_load(&db->clients));
+	else if (before != NULL && (!conf_db_same_server(before, after) || (old_made != NULL && fresh_made != NULL)))
+		fn(ctx, db->name, servers, 0);
+	conf_db_free(&old_made);
+	conf_db_free(&fresh_made);
+}
+
 void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
 			 void *ctx)
 {
@@ -153,19 +171,11 @@ void registry_touched_by(struct engine *engine, const struct conf *old, const st
 	size_t n = registry_dbs(engine, &dbs);
 
 	for (size_t i = 0; i < n; i++) {
-		struct conf_db *old_made = NULL;
-		struct conf_db *fresh_made = NULL;
-		const struct conf_db *before = registry_define(old, dbs[i]->name, &old_made);
-		const struct conf_db *after = registry_define(fresh, dbs[i]->name, &fresh_made);
-		unsigned servers = atomic_load(&dbs[i]->servers);
+		bool is_made = conf_find_db(old, dbs[i]->name) == NULL && conf_find_db(fresh, dbs[i]->name) == NULL;
 
-		if (before != NULL && after == NULL)
-			fn(ctx, dbs[i]->name, servers, atomic_load(&dbs[i]->clients));
-		else if (before != NULL && (!conf_db_same_server(before, after) ||
-					    (old_made != NULL && fresh_made != NULL && !same_template)))
-			fn(ctx, dbs[i]->name, servers, 0);
-		conf_db_free(&old_made);
-		conf_db_free(&fresh_made);
+		/* There may be thousands of them, made by a line that is what it was. */
+		if (!is_made || !same_template)
+			registry_touch(dbs[i], old, fresh, fn, ctx);
 	}
 	free(dbs);
 }

@@ -7,6 +7,7 @@ import threading
 import psycopg
 import pytest
 from harness import wire
+from harness.procs import wait_until
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
@@ -70,6 +71,7 @@ def test_cancel_of_an_idle_transaction_does_nothing(make_pooler):
     p.cancel(c.key)
     assert c.query("select 2").rows == [["2"]]
     assert c.query("commit").status == "I"
+    assert p.log_count("C-.* closing because: successfully sent cancel request") == 1
 
 
 def test_unknown_key(make_pooler):
@@ -78,8 +80,10 @@ def test_unknown_key(make_pooler):
     c.query("select 1")
     p.cancel(b"\x01" * 8)
     p.wait_for_log("failed cancel request")
-    for length in (0, 4, 12, 32, 256):
+    lengths = (0, 4, 12, 32, 256)
+    for length in lengths:
         p.cancel(b"\x02" * length)
+    assert p.log_count(r"\(nodb\)/\(nouser\)@127.0.0.1:\d+ closing because: bad cancel request") == len(lengths)
     assert c.value("select 1") == "1"
 
 
@@ -120,6 +124,166 @@ def test_cancel_of_a_queued_client(make_pooler, cluster):
     assert not result.rows
     holder.query("commit")
     assert waiter.value("select 5") == "5"
+
+
+def test_queued_client_cannot_be_cancelled_by_default(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    holder, waiter = p.login(), p.login()
+    holder.query("begin")
+    waiter.send(wire.query("select 7"))
+    p.wait_pool(cl_waiting=1)
+    p.cancel(waiter.key)
+    p.wait_for_log(r"\(nodb\)/\(nouser\)@127.0.0.1:\d+ closing because: cancel request for idle client")
+    holder.query("commit")
+    assert waiter.read_ready().rows == [["7"]]
+
+
+class SlowServer:
+    """
+    A server whose query "slow" ends when .done is set, and which keeps the connections of cancel requests open until
+    .delivered is. SET is answered when .parameters_set is.
+    """
+
+    def __init__(self, fake_server):
+        self.cancels, self.queries = [], []
+        self.done, self.delivered, self.parameters_set = (threading.Event() for _ in range(3))
+        self.server = fake_server(self.serve, raw=True)
+
+    def serve(self, conn):
+        code, params = conn.read_startup()
+        if code == wire.CODE_CANCEL:
+            self.cancels.append(params["key"])
+            self.delivered.wait(20)
+            return
+        conn.greet([("application_name", "")])
+        while True:
+            m = conn.recv()
+            if m.type == "X":
+                return
+            sql = m.body[:-1].decode()
+            self.queries.append(sql)
+            if sql.startswith("SET"):
+                self.parameters_set.wait(20)
+                conn.send(wire.pack("C", wire.cstr("SET")), wire.pack("Z", b"I"))
+                continue
+            if sql == "slow":
+                self.done.wait(20)
+            conn.send(wire.answer(sql))
+
+    def pooler(self, make_pooler, pool_size=1, **settings):
+        return make_pooler(
+            {"app": self.server.dsn(pool_size=pool_size)}, settings={"pool_mode": "transaction", **settings}
+        )
+
+    def wait_cancels(self, n):
+        wait_until(lambda: len(self.cancels) >= n, lambda: f"{n} cancel requests, now {self.cancels}")
+
+    def release(self):
+        for event in (self.done, self.delivered, self.parameters_set):
+            event.set()
+
+
+@pytest.fixture
+def slow_server(fake_server):
+    s = SlowServer(fake_server)
+    yield s
+    s.release()
+
+
+def ask(p, key):
+    """Sends a cancel request and leaves the connection open."""
+    c = p.raw()
+    c.send(struct.pack("!ii", 16, wire.CODE_CANCEL) + key)
+    return c
+
+
+def test_rows_of_a_request_under_way(make_pooler, slow_server):
+    """From the arrival of a request to its end: SHOW POOLS, CLIENTS and SERVERS, and the server that is kept back."""
+    p = slow_server.pooler(make_pooler)
+    c = p.login()
+    c.send(wire.query("slow"))
+    p.wait_pool(sv_active=1)
+    asking = [ask(p, c.key), ask(p, c.key)]
+    p.wait_pool(cl_active_cancel_req=1, cl_waiting_cancel_req=1, sv_active_cancel=1, sv_active=1, sv_login=0)
+    clients = {r["state"]: r for r in p.show("clients")}
+    servers = {r["state"]: r for r in p.show("servers")}
+    assert set(servers) == {"active", "active_cancel"}
+    for row in (clients["active_cancel_req"], clients["waiting_cancel_req"]):
+        assert (row["type"], row["user"], row["database"], row["wait"]) == ("C", "(nouser)", "app", 0)
+    carrier = servers["active_cancel"]
+    assert (carrier["user"], carrier["database"], carrier["port"]) == ("app", "app", slow_server.server.port)
+    assert carrier["link"] == clients["active_cancel_req"]["ptr"]
+    assert clients["active_cancel_req"]["link"] == carrier["ptr"] and clients["waiting_cancel_req"]["link"] == ""
+    slow_server.done.set()
+    assert c.read_ready().rows == [["slow"]]
+    # The one that waits is not sent any more; the server is kept until the other has ended.
+    assert asking[1].expect_close().messages == []
+    p.wait_for_log(r"C-.*app/\(nouser\)@.* closing because: not sending cancel request for client that is now idle")
+    p.wait_pool(cl_active_cancel_req=1, cl_waiting_cancel_req=0, sv_being_canceled=1, sv_active=0)
+    assert not [r for r in p.show("sockets") if "cancel" in r["state"]]
+    c.send(wire.query("next"))
+    p.wait_pool(cl_waiting=1)
+    slow_server.delivered.set()
+    assert c.read_ready().rows == [["next"]]
+    assert asking[0].expect_close().messages == []
+    assert len(slow_server.cancels) == 1
+    p.wait_pool(cl_active_cancel_req=0, sv_active_cancel=0, sv_being_canceled=0, sv_idle=1)
+
+
+def test_log_lines_of_a_delivered_request(make_pooler, slow_server):
+    p = slow_server.pooler(make_pooler)
+    c = p.login()
+    c.send(wire.query("slow"))
+    p.wait_pool(sv_active=1)
+    mark = p.log_mark()
+    slow_server.delivered.set()
+    p.cancel(c.key)
+    port = slow_server.server.port
+    assert p.log_count(rf"LOG S-0x\w+: app/app@127.0.0.1:{port} new connection to server \(from 127.0.0.1:\d+\)", mark) == 1
+    for side in (r"S-0x\w+: app/app", r"C-0x\w+: app/\(nouser\)"):
+        assert p.log_count(rf"LOG {side}@127.0.0.1:\d+ closing because: successfully sent cancel request \(age=\ds\)") == 1
+    assert slow_server.cancels == [struct.pack("!ii", 4711, 1147)]
+
+
+def test_no_more_than_twice_the_pool_size(make_pooler, slow_server):
+    """Servers and connections with cancel requests together; the others wait and are sent in turn."""
+    p = slow_server.pooler(make_pooler, pool_size=2)
+    c = p.login()
+    c.send(wire.query("slow"))
+    p.wait_pool(sv_active=1)
+    asking = [ask(p, c.key) for _ in range(6)]
+    p.wait_pool(cl_active_cancel_req=3, cl_waiting_cancel_req=3)
+    slow_server.wait_cancels(3)
+    assert len(slow_server.cancels) == 3
+    slow_server.delivered.set()
+    for a in asking:
+        assert a.expect_close().messages == []
+    assert len(slow_server.cancels) == 6
+    assert p.log_count("C-.* closing because: successfully sent cancel request") == 6
+
+
+def test_cancel_while_parameters_are_set(make_pooler, slow_server):
+    p = slow_server.pooler(make_pooler)
+    first, second = p.login(), p.login(params={"application_name": "other"}.items())
+    second.send(wire.query("mine"))
+    wait_until(lambda: any(q.startswith("SET") for q in slow_server.queries), "the server is asked to SET")
+    p.cancel(second.key)
+    p.wait_for_log("closing because: ignoring cancel request for server that is setting vars")
+    slow_server.parameters_set.set()
+    assert second.read_ready().rows == [["mine"]]
+    assert slow_server.cancels == []
+    first.close()
+
+
+def test_console_cancel_without_log_lines(make_pooler):
+    p = make_pooler(settings={"log_disconnections": 0})
+    busy, console = p.login(), p.login("admin", "pgbouncer")
+    busy.query("select 1")
+    console.send(wire.query("PAUSE"))
+    wait_until(lambda: p.show("state")[1]["value"] == "yes", "paused")
+    p.cancel(console.key)
+    assert console.read_ready().error.text == "canceled by the user"
+    assert p.log_count("closing because") == 0
 
 
 def test_cancel_while_the_pool_is_full(make_pooler, cluster):

@@ -483,6 +483,27 @@ def test_dry_run_tells_and_changes_nothing(changeable, cluster, profile):
 
 
 @pytest.mark.ours
+def test_dry_run_counts_what_the_entry_for_all_others_has_made(make_pooler, cluster):
+    p = make_pooler({"*": cluster.dsn(dbname="app")})
+    held = [p.login("app", name) for name in ("one", "two")]
+    assert [c.value("select 1") for c in held] == ["1", "1"]
+    p.settings["query_timeout"] = 9
+    p.write_files()
+    assert [r[2] for r in changes(p)] == ["query_timeout"]
+    p.databases["*"] = cluster.dsn(dbname="app", connect_query="'select 1'")
+    p.databases["two"] = cluster.dsn(dbname="app")
+    p.write_files()
+    assert [(r[0], r[2]) + r[4:] for r in changes(p) if r[1] == "database"] == [
+        ("add", "two", "now", "0", "0"),
+        ("change", "*", "now, new servers", "1", "0"),
+    ]
+    p.databases.clear()
+    p.write_files()
+    assert [(r[0], r[2]) + r[4:] for r in changes(p) if r[1] == "database"] == [("remove", "*", "now", "2", "2")]
+    assert [c.value("select 1") for c in held] == ["1", "1"]
+
+
+@pytest.mark.ours
 def test_reload_under_pgbouncer_answers_with_the_tag_alone(changeable, cluster):
     p = changeable("pgbouncer")
     change_a_lot(p, cluster)

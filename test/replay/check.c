@@ -196,7 +196,7 @@ void check_no_clients(const struct world *world)
 	for (const struct account *account = engine->accounts; account != NULL; account = account->hh.next)
 		CHECK(atomic_load(&account->clients) == 0);
 	TAILQ_FOREACH (pool, engine->pools, entry) {
-		CHECK(pool->waiter_count == 0 && pool->travelling == 0 && pool->borrowed == 0);
+		CHECK(pool->waiter_count == 0 && pool->travelling == 0 && pool->borrowed == 0 && pool->cancels == 0);
 		for (unsigned i = 0; i < engine->worker_count; i++)
 			CHECK(atomic_load(&pool->parts[i]->client_count) == 0);
 	}

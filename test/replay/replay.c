@@ -283,11 +283,9 @@ static unsigned script_cancels(struct script *s)
 		struct pool *pool;
 
 		TAILQ_FOREACH (pool, s->world->engine->pools, entry) {
-			unsigned waiting;
-			unsigned active;
+			struct cancel_counts counts = cancel_count(s->world->engine->workers[i], pool);
 
-			cancel_count(s->world->engine->workers[i], pool, &waiting, &active);
-			n += waiting + active;
+			n += counts.waiting + counts.active;
 		}
 	}
 	return n;

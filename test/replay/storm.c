@@ -94,6 +94,7 @@ static void storm_configure(struct storm *s)
 		{ "server_idle_timeout", 3 }, { "server_lifetime", 5 },           { "server_round_robin", 2 },
 		{ "server_check_delay", 2 },  { "server_reset_query_always", 2 }, { "idle_transaction_timeout", 3 },
 		{ "client_idle_timeout", 5 }, { "cancel_wait_timeout", 2 },       { "query_wait_notify", 2 },
+		{ "cancel_queued", 2 },
 	};
 
 	s->world->is_sluice = storm_chance(30);

@@ -67,7 +67,8 @@ class Pooler:
     One instance with its directory, ports and log.
 
     `settings` go below the profile header over the defaults that a test needs (None drops one), `databases` and
-    `users` are the lines of those sections, `secrets` the auth_file. `threads` None leaves that setting out.
+    `users` and `peers` are the lines of those sections, `secrets` the auth_file. `threads` None leaves that setting
+    out.
     """
 
     def __init__(
@@ -82,14 +83,16 @@ class Pooler:
         raw_ini=None,
         raw_secrets=None,
         env=None,
+        peers=None,
+        port=None,
     ):
         self.dir = procs.make_dir("sluice-")
-        self.port = procs.free_port()
+        self.port = port or procs.free_port()
         self.ini, self.log = f"{self.dir}/pooler.ini", f"{self.dir}/stderr.log"
         self.userlist, self.pidfile = f"{self.dir}/users.txt", f"{self.dir}/pooler.pid"
         self.raw_secrets = raw_secrets
         self.profile, self.args, self.raw_ini, self.env = profile, list(args), raw_ini, env or {}
-        self.databases, self.users = dict(databases), dict(users or {})
+        self.databases, self.users, self.peers = dict(databases), dict(users or {}), dict(peers or {})
         self.secrets = dict(SECRETS) if secrets is None else dict(secrets)
         self.settings = {
             "listen_addr": "127.0.0.1",
@@ -133,6 +136,8 @@ class Pooler:
         lines += ["", "[databases]"] + [f"{k} = {v}" for k, v in self.databases.items()]
         if self.users:
             lines += ["", "[users]"] + [f"{k} = {v}" for k, v in self.users.items()]
+        if self.peers:
+            lines += ["", "[peers]"] + [f"{k} = {v}" for k, v in self.peers.items()]
         return "\n".join(lines) + "\n"
 
     def write_files(self):

@@ -209,7 +209,8 @@ static struct session open_session_with(bool is_admin, const void *pending, size
 	h->connect_us = 1;
 	h->is_admin = is_admin;
 	h->is_unix = true;
-	cancel_key_make(engine, CANCEL_WORKER_CONSOLE, (uint32_t)h->id, 7, h->cancel_key);
+	cancel_key_make(engine->cancel_secret, 0, &(struct cancel_place){ CANCEL_WORKER_CONSOLE, (uint32_t)h->id, 7 },
+			h->cancel_key);
 	memcpy(s.key, h->cancel_key, sizeof(s.key));
 	str_copy(h->user, sizeof(h->user), is_admin ? "boss" : "watcher");
 	str_copy(h->database, sizeof(h->database), "pgbouncer");

@@ -267,8 +267,8 @@ static void test_cancel_of_a_pause(void **state UNUSED)
 	expect_tag(&other, "PAUSE", "PAUSE");
 	assert_int_equal(pipe(fds), 0);
 	cancel->msg.fn = admin_engine_ops.console_cancel;
-	cancel->fd = fds[1];
-	memcpy(cancel->cancel_key, s.key, sizeof(s.key));
+	cancel->asker.fd = fds[1];
+	memcpy(cancel->key, s.key, sizeof(s.key));
 	atomic_fetch_add(&engine->client_count, 1);
 	loop_post(engine->control, &cancel->msg);
 	assert_int_equal(read(fds[0], &r, 1), 0); /* closed when it is done */

@@ -145,6 +145,7 @@ static void test_check_of_nothing(void **state)
 				  "setting\tserver_tls_sslmode\tdisable\tprefer\n"
 				  "# databases\n"
 				  "# users\n"
+				  "# peers\n"
 				  "# accepted, without effect by design\n"
 				  "# accepted, not yet effective\n");
 	free(text);
@@ -175,6 +176,8 @@ static void test_check_of_everything(void **state)
 				  "database\t*\tdbname=*\thost=h\tport=5432\tauth_query=q\tload_balance_hosts=disable\n"
 				  "# users\n"
 				  "user\tu\tpool_mode=session\tquery_wait_timeout=0\n"
+				  "# peers\n"
+				  "peer\t3\thost=p\tport=6432\n"
 				  "# accepted, without effect by design\n"
 				  "noop\tpkt_buf\t9\t4096\n"
 				  "# accepted, not yet effective\n"
@@ -182,8 +185,7 @@ static void test_check_of_everything(void **state)
 				  "later-setting\tauth_type\thba\tmd5\n"
 				  "later-setting\tmax_prepared_statements\t200\t200\n"
 				  "later-database\ta\\x09b\tauth_user\tau\n"
-				  "later-database\t*\tauth_query\tq\n"
-				  "later-peer\t3\thost=p\tport=6432\n");
+				  "later-database\t*\tauth_query\tq\n");
 	free(text);
 	conf_release(&conf);
 }

@@ -1,0 +1,168 @@
+/*
+ * A cancel request is never answered: who asks waits for its connection to be
+ * closed, and PostgreSQL, or a peer, tells by closing that it has done what it
+ * could. So the asker's connection is held and not read, the request goes on
+ * over a connection of its own, and the end of the one is the end of the
+ * other. Whether the asker is still there does not matter: some drivers hang
+ * up at once, and mean it all the same.
+ *
+ *   init --> connect --> on_open --> send --> on_over --> close
+ *                 \________ on_over (connect failed) ___/
+ */
+#include "pool/cancel_io.h"
+
+#include "core/log.h"
+#include "core/str.h"
+#include "proto/build.h"
+
+#define CANCEL_PACKET_MAX 512
+
+void cancel_asker_end(struct cancel_asker *asker, struct engine *engine, const struct conf *conf, const char *where,
+		      enum reason reason, uint64_t now_us)
+{
+	if (conf->log_disconnections != 0)
+		log_info("C-%p: %s@%s:%u closing because: %s (age=%" PRIu64 "s)", asker->ptr, where, asker->host,
+			 asker->port, reason_text(reason), (now_us - asker->connect_us) / USEC_PER_SEC);
+	close(asker->fd);
+	asker->fd = -1;
+	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+}
+
+static void conn_describe(const struct cancel_conn *conn, char *dst, size_t size)
+{
+	char host[SOCK_ADDR_TEXT] = "?";
+
+	if (conn->addr.len > 0)
+		sock_addr_log_host(&conn->addr, 0, host, sizeof(host));
+	str_format(dst, size, "S-%p: %s@%s:%u", (const void *)conn, conn->where, host, conn->port);
+}
+
+static void conn_log_failure(const struct cancel_conn *conn, int error)
+{
+	char who[CANCEL_WHERE_MAX + 2 * SOCK_ADDR_TEXT];
+
+	conn_describe(conn, who, sizeof(who));
+	log_warning("%s could not connect to deliver a cancel request: %s", who, strerror(error));
+}
+
+static void conn_log_open(const struct cancel_conn *conn)
+{
+	char who[CANCEL_WHERE_MAX + 2 * SOCK_ADDR_TEXT];
+	char local[SOCK_ADDR_TEXT];
+	struct sock_addr addr;
+
+	if ((*conn->snap)->conf->log_connections == 0)
+		return;
+	conn_describe(conn, who, sizeof(who));
+	if (sock_addr_is_unix(&conn->addr) || sock_local_addr(conn->stream.fd, &addr) != 0) {
+		log_info("%s new connection to server", who);
+	} else {
+		sock_addr_format(&addr, local, sizeof(local));
+		log_info("%s new connection to server (from %s)", who, local);
+	}
+}
+
+/* ---- callbacks of the stream ---- */
+
+static void conn_on_connected(void *owner)
+{
+	struct cancel_conn *conn = owner;
+	int err = sock_connect_result(conn->stream.fd);
+
+	if (err == -E_AGAIN) {
+		stream_detach(&conn->stream);
+		stream_watch_connect(&conn->stream, conn->loop);
+	} else if (err != 0) {
+		conn_log_failure(conn, errno);
+		conn->ops->on_over(conn->owner, REASON_CONNECT_FAILED);
+	} else {
+		conn_log_open(conn);
+		conn->ops->on_open(conn->owner);
+	}
+}
+
+/* The other side answers by closing. */
+static void conn_on_readable(void *owner)
+{
+	struct cancel_conn *conn = owner;
+	uint8_t *data;
+	size_t len;
+	int err = stream_fill(&conn->stream, &data, &len);
+
+	if (err != -E_AGAIN)
+		conn->ops->on_over(conn->owner, REASON_CANCEL_SENT);
+}
+
+static void conn_on_drained(void *owner, int err)
+{
+	struct cancel_conn *conn = owner;
+
+	if (err < 0)
+		conn->ops->on_over(conn->owner, REASON_CANCEL_FAILED);
+}
+
+static const struct stream_ops conn_stream_ops = {
+	.on_readable = conn_on_readable,
+	.on_drained = conn_on_drained,
+	.on_event = conn_on_connected,
+};
+
+/* ---- for the owner ---- */
+
+void cancel_conn_init(struct cancel_conn *conn, struct engine *engine, const struct cancel_conn_ops *ops, void *owner)
+{
+	conn->engine = engine;
+	conn->ops = ops;
+	conn->owner = owner;
+	conn->stream = (struct stream){ .fd = -1 };
+	conn->addr = (struct sock_addr){ .len = 0 };
+	conn->id = engine_next_id(engine);
+	conn->connect_us = loop_now_us(conn->loop);
+	conn->sent_us = 0;
+	atomic_fetch_add_explicit(&engine->cancel_conns, 1, memory_order_relaxed);
+}
+
+int cancel_conn_connect(struct cancel_conn *conn, const struct sock_addr *addr, const struct sock_tuning *tuning)
+{
+	int fd;
+
+	conn->addr = *addr;
+	fd = sock_connect_start(addr, tuning);
+	if (fd < 0) {
+		conn_log_failure(conn, errno);
+		return fd;
+	}
+	stream_init(&conn->stream, fd, &conn_stream_ops, conn, 64, CANCEL_PACKET_MAX);
+	stream_watch_connect(&conn->stream, conn->loop);
+	return 0;
+}
+
+int cancel_conn_send(struct cancel_conn *conn, uint32_t pid, const uint8_t *key, size_t key_len)
+{
+	struct buf b;
+	int err;
+
+	buf_init(&b, CANCEL_PACKET_MAX);
+	err = build_cancel_request(&b, pid, slice_make(key, key_len));
+	if (err == 0)
+		err = stream_send_buf(&conn->stream, &b);
+	buf_fini(&b);
+	if (err < 0)
+		return err;
+	conn->sent_us = loop_now_us(conn->loop);
+	stream_want_read(&conn->stream, true);
+	return 0;
+}
+
+void cancel_conn_close(struct cancel_conn *conn, enum reason reason)
+{
+	char who[CANCEL_WHERE_MAX + 2 * SOCK_ADDR_TEXT];
+
+	if ((*conn->snap)->conf->log_disconnections != 0) {
+		conn_describe(conn, who, sizeof(who));
+		log_info("%s closing because: %s (age=%" PRIu64 "s)", who, reason_text(reason),
+			 (loop_now_us(conn->loop) - conn->connect_us) / USEC_PER_SEC);
+	}
+	stream_close(&conn->stream);
+	atomic_fetch_sub_explicit(&conn->engine->cancel_conns, 1, memory_order_relaxed);
+}
