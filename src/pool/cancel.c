@@ -289,7 +289,7 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 		cancel_end(cancel, reason);
 		return;
 	}
-	cancel->pool = client->pool;
+	cancel->pool = pool_hold(client->pool);
 	cancel->server = client->server;
 	cancel->server->cancels++;
 	cancel_run(worker, cancel->pool);

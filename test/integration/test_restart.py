@@ -99,22 +99,25 @@ def test_sessions_of_session_mode_go_on(make_pooler):
     assert p.login().value("select to_regclass('mine') is null") == "t"
 
 
-def test_cancel_keys_go_on(make_pooler):
-    p = make_pooler(settings=TRANSACTION, threads=2)
+def run_and_cancel(p, cluster, *clients):
+    tags = [f"restart-{os.getpid()}-{n}" for n in range(len(clients))]
+    for c, tag in zip(clients, tags):
+        c.send(wire.query(f"select pg_sleep(60) /* {tag} */"))
+    for c, tag in zip(clients, tags):
+        cluster.wait_running(tag)
+        p.cancel(c.key)
+        assert c.read_ready().error.code == "57014"
+
+
+@pytest.mark.parametrize("peer_id", [0, 7])
+def test_cancel_keys_go_on(make_pooler, cluster, peer_id):
+    p = make_pooler(settings={**TRANSACTION, "peer_id": peer_id}, threads=2)
     clients = [p.login() for _ in range(4)]
     restart(p)
     clients.append(p.login())
-    for c in clients:
-        c.send(wire.query("select pg_sleep(60)"))
-    wait_until(lambda: p.pool()["sv_active"] == 5, "five linked servers")
-    for c in clients:
-        p.cancel(c.key)
-        assert c.read_ready().error.code == "57014"
+    run_and_cancel(p, cluster, *clients)
     restart(p)
-    clients[0].send(wire.query("select pg_sleep(60)"))
-    wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
-    p.cancel(clients[0].key)
-    assert clients[0].read_ready().error.code == "57014"
+    run_and_cancel(p, cluster, clients[0])
 
 
 def test_restart_again_and_again_under_load(make_pooler):
@@ -264,7 +267,7 @@ def test_stats_users_do_not_see_fds(make_pooler):
 
 
 @pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to take over from")
-def test_it_takes_over_from_pgbouncer(make_pooler):
+def test_it_takes_over_from_pgbouncer(make_pooler, cluster):
     """Idle clients and clients inside a transaction go on in pgsluice; a server that was linked serves nobody else."""
     p = make_pooler(settings=TRANSACTION, start=False)
     p.write_files()
@@ -287,11 +290,7 @@ def test_it_takes_over_from_pgbouncer(make_pooler):
     for c in (idle, inside):
         assert c.value("select pg_backend_pid()") != linked or pid == linked
     for c in (idle, inside, *others):  # keys of PgBouncer may have any bits
-        c.send(wire.query("select pg_sleep(60)"))
-        wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
-        p.cancel(c.key)
-        assert c.read_ready().error.code == "57014"
-        wait_until(lambda: p.pool()["sv_active"] == 0, "a server that is free")
+        run_and_cancel(p, cluster, c)
     assert p.login().value("select 1") == "1"
 
 
