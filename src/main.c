@@ -27,6 +27,7 @@
 #include "core/str.h"
 #include "core/systemd.h"
 #include "daemon.h"
+#include "main_options.h"
 #include "net/sock.h"
 #include "pool/engine.h"
 #include "reload.h"
@@ -50,25 +51,8 @@ struct main_options {
 static struct pidfile *main_pidfile;
 static struct engine *main_engine; /* its Unix sockets; NULL before they are open and once they are closed */
 
-/* long name, letter, whether an argument follows, its name, help */
-#define MAIN_OPTIONS(X)                                                                                \
-	X("daemon", 'd', no, NULL, "run in the background")                                            \
-	X("reboot", 'R', no, NULL, "take over the sockets of the running instance")                    \
-	X("quiet", 'q', no, NULL, "write nothing to stderr")                                           \
-	X("verbose", 'v', no, NULL, "log more; give it twice for everything")                          \
-	X("user", 'u', required, "NAME", "become this system user")                                    \
-	X("check", 'c', no, NULL, "print the configuration as it would be in force, without starting") \
-	X("diff", 'D', optional, "OLD",                                                                \
-	  "with --check: print what a reload of the running instance would"                            \
-	  " change, or what differs from the file OLD")                                                \
-	X("version", 'V', no, NULL, "print versions and exit")                                         \
-	X("help", 'h', no, NULL, "print this and exit")
-
-/* -c and -D are no options of their own: --check and --diff only. */
-static const char main_letters[] = "dRqvu:Vh";
-
 static const struct option main_long[] = {
-#define X(name, letter, kind, arg, help) { name, kind##_argument, NULL, letter },
+#define X(name, letter, kind, arg, help, about) { name, kind##_argument, NULL, letter },
 	MAIN_OPTIONS(X)
 #undef X
 		{ NULL, 0, NULL, 0 },
@@ -83,7 +67,7 @@ static void main_print_help(const char *exe)
 		const char *arg;
 		const char *help;
 	} rows[] = {
-#define X(name, letter, kind, arg, help) { name, letter, kind##_argument, arg, help },
+#define X(name, letter, kind, arg, help, about) { name, letter, kind##_argument, arg, help },
 		MAIN_OPTIONS(X)
 #undef X
 	};
@@ -97,11 +81,12 @@ static void main_print_help(const char *exe)
 			str_append(left, sizeof(left), "[=%s]", rows[i].arg);
 		else if (rows[i].kind == required_argument)
 			str_append(left, sizeof(left), "=%s", rows[i].arg);
-		if (strchr(main_letters, rows[i].letter) != NULL)
+		if (strchr(MAIN_LETTERS, rows[i].letter) != NULL)
 			printf("  -%c, %-16s %s\n", rows[i].letter, left, rows[i].help);
 		else
 			printf("      %-16s %s\n", left, rows[i].help);
 	}
+	printf("\nThe manual pages pgsluice(1) and pgsluice(5) say more.\n");
 }
 
 static void main_print_version(void)
@@ -126,7 +111,7 @@ static void main_parse_options(int argc, char **argv, struct main_options *o)
 {
 	int c;
 
-	while ((c = getopt_long(argc, argv, main_letters, main_long, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, MAIN_LETTERS, main_long, NULL)) != -1) {
 		switch (c) {
 		case 'd':
 			o->daemon = true;

@@ -5,27 +5,40 @@
 #include "core/log.h"
 
 /*
- * Every command: name, right, argument, handler, lines for SHOW HELP. A row
+ * Every command: name, right, argument, handler, lines for SHOW HELP, text for the manual. A row
  * without a right does not compile, as the name of the right is part of an
  * identifier.
  */
-#define COMMAND_TABLE(X)                                                                                     \
-	X(SHOW, STATS, SHOW, show_run, NULL)                                                                 \
-	X(SET, ADMIN, SET, ctl_set, "SET key = arg")                                                         \
-	X(RELOAD, ADMIN, DRY_RUN, ctl_reload, "RELOAD")                                                      \
-	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]")                                                       \
-	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]")                                                    \
-	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>")                                              \
-	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>")                                                 \
-	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]")                                           \
-	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]")                                                          \
-	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>")                                \
-	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND")                                                      \
-	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS") \
-	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]")
+#define COMMAND_TABLE(X)                                                                                              \
+	X(SHOW, STATS, SHOW, show_run, NULL, "Answers with one of the tables below. SELECT is the same word.")        \
+	X(SET, ADMIN, SET, ctl_set, "SET key = arg",                                                                  \
+	  "Changes a setting until the next reload. One that takes effect at a start only stays as it is.")           \
+	X(RELOAD, ADMIN, DRY_RUN, ctl_reload, "RELOAD",                                                               \
+	  "Reads the configuration again. With DRY RUN it changes nothing and shows what would change.")              \
+	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]",                                                                \
+	  "Lets every server finish what it does, closes it, and opens none; clients that need one wait. Answers "    \
+	  "when no server is left. With a database, only there.")                                                     \
+	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]",                                                             \
+	  "Ends PAUSE and SUSPEND, or the PAUSE or KILL of one database.")                                            \
+	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>", "Refuses new clients of a database.")                 \
+	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>", "Ends DISABLE.")                                         \
+	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]",                                                    \
+	  "Closes each server when it is free, so that new ones take their place; after a fail-over, for example.")   \
+	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]",                                                                   \
+	  "Disconnects the clients of a database, or of all, closes the servers at once, and leaves it paused until " \
+	  "RESUME with its name.")                                                                                    \
+	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>",                                         \
+	  "Disconnects one client; the number is the id of SHOW CLIENTS.")                                            \
+	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND",                                                               \
+	  "Stops all sockets between two messages and answers when everything stands still. Ends with RESUME, or "    \
+	  "with the last session of the console.")                                                                    \
+	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS",          \
+	  "Ends the process: at once, or when the servers are released, or when the clients have left.")              \
+	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]",                                                 \
+	  "Answers when all servers are closed that RECONNECT or a RELOAD has marked for it.")
 
 static const struct command command_table[] = {
-#define X(name, right, arg, run, help) { #name, COMMAND_FOR_##right, COMMAND_ARG_##arg, help, run },
+#define X(name, right, arg, run, help, about) { #name, COMMAND_FOR_##right, COMMAND_ARG_##arg, help, about, run },
 	COMMAND_TABLE(X)
 #undef X
 };

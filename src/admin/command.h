@@ -30,7 +30,8 @@ struct command {
 	const char *name;
 	enum command_right right;
 	enum command_arg arg;
-	const char *help; /* lines for SHOW HELP */
+	const char *help;  /* lines for SHOW HELP */
+	const char *about; /* for the manual: what it does, in sentences */
 	/* Runs it and sees to it that console_finish() is called, now or later. */
 	void (*run)(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 };

@@ -33,17 +33,20 @@ struct ctl_reload_row {
 };
 
 static const struct show_column ctl_reload_columns[] = {
-	{ "action", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, action) },
-	{ "object", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, object) },
-	{ "name", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, name) },
-	{ "detail", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, detail) },
-	{ "takes_effect", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, effect) },
-	{ "servers", OID_INT4, SHOW_INT, offsetof(struct ctl_reload_row, servers) },
-	{ "clients", OID_INT4, SHOW_INT, offsetof(struct ctl_reload_row, clients) },
+	{ "action", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, action), "added, changed or removed" },
+	{ "object", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, object), "what it is" },
+	{ "name", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, name), "its name" },
+	{ "detail", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, detail), "what differs, secrets left out" },
+	{ "takes_effect", OID_TEXT, SHOW_TEXT, offsetof(struct ctl_reload_row, effect),
+	  "when the change comes into force" },
+	{ "servers", OID_INT4, SHOW_INT, offsetof(struct ctl_reload_row, servers),
+	  "server connections that are replaced or closed" },
+	{ "clients", OID_INT4, SHOW_INT, offsetof(struct ctl_reload_row, clients), "clients that are disconnected" },
 };
 
 const struct show_table ctl_reload_changes = {
 	.name = "RELOAD DRY RUN",
+	.help = "What RELOAD would change. Nothing is changed.",
 	.right = COMMAND_FOR_ADMIN,
 	.columns = ctl_reload_columns,
 	.column_count = ARRAY_LEN(ctl_reload_columns),

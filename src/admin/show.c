@@ -81,21 +81,22 @@ struct show_fake_row {
 	const char *value;
 };
 
-#define X(variable, text)                                                                  \
-	static const struct show_column show_fake_columns_##variable[] = {                 \
-		{ #variable, OID_TEXT, SHOW_TEXT, offsetof(struct show_fake_row, value) }, \
-	};                                                                                 \
-	static void show_fill_##variable(struct show *show)                                \
-	{                                                                                  \
-		((struct show_fake_row *)show_add_row(&show->rows))->value = text;         \
-	}                                                                                  \
-	static const struct show_table show_fake_##variable = {                            \
-		.name = #variable,                                                         \
-		.right = COMMAND_FOR_STATS,                                                \
-		.columns = show_fake_columns_##variable,                                   \
-		.column_count = 1,                                                         \
-		.row_size = sizeof(struct show_fake_row),                                  \
-		.fill = show_fill_##variable,                                              \
+#define X(variable, text)                                                                                  \
+	static const struct show_column show_fake_columns_##variable[] = {                                 \
+		{ #variable, OID_TEXT, SHOW_TEXT, offsetof(struct show_fake_row, value), "always " text }, \
+	};                                                                                                 \
+	static void show_fill_##variable(struct show *show)                                                \
+	{                                                                                                  \
+		((struct show_fake_row *)show_add_row(&show->rows))->value = text;                         \
+	}                                                                                                  \
+	static const struct show_table show_fake_##variable = {                                            \
+		.name = #variable,                                                                         \
+		.help = "A variable that drivers ask for. SET of it changes nothing.",                     \
+		.right = COMMAND_FOR_STATS,                                                                \
+		.columns = show_fake_columns_##variable,                                                   \
+		.column_count = 1,                                                                         \
+		.row_size = sizeof(struct show_fake_row),                                                  \
+		.fill = show_fill_##variable,                                                              \
 	};
 SHOW_FAKE_TABLE(X)
 #undef X
@@ -103,16 +104,18 @@ SHOW_FAKE_TABLE(X)
 /* SHOW HELP is a notice, not a table. */
 static const struct show_table show_help = {
 	.name = "HELP",
+	.help = "The commands, as a notice; there are no rows.",
 	.right = COMMAND_FOR_STATS,
 	.in_help = true,
 };
 
 static const struct show_table *const show_tables[] = {
-	&show_help,        &show_config,         &show_databases, &show_pools,        &show_clients,
-	&show_servers,     &show_users,          &show_version,   &show_peers,        &show_peer_pools,
-	&show_sockets,     &show_active_sockets, &show_lists,     &show_mem,          &show_state,
-	&show_dns_hosts,   &show_dns_zones,      &show_stats,     &show_stats_totals, &show_stats_averages,
-	&show_totals,      &show_fds,            &show_handover,
+	&show_help,        &show_config,     &show_databases,    &show_pools,
+	&show_clients,     &show_servers,    &show_users,        &show_version,
+	&show_peers,       &show_peer_pools, &show_sockets,      &show_active_sockets,
+	&show_lists,       &show_mem,        &show_state,        &show_dns_hosts,
+	&show_dns_zones,   &show_stats,      &show_stats_totals, &show_stats_averages,
+	&show_totals,      &show_fds,        &show_handover,
 #define X(variable, text) &show_fake_##variable,
 	SHOW_FAKE_TABLE(X)
 #undef X

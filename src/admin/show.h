@@ -24,6 +24,7 @@ struct show_column {
 	uint32_t oid; /* enum type_oid */
 	enum show_kind kind;
 	size_t offset;
+	const char *help; /* for the manual */
 };
 
 /* Columns of the widest table. */
@@ -59,6 +60,7 @@ struct show {
 
 struct show_table {
 	const char *name; /* as in SHOW name */
+	const char *help; /* for the manual: what the rows are, in sentences */
 	enum command_right right;
 	bool in_help;
 	const struct show_column *columns;

@@ -11,28 +11,29 @@
 #include "pool/server.h"
 #include "proto/build.h"
 
-#define TEXT(row, field)                                                 \
-	{                                                                \
-#field, OID_TEXT, SHOW_TEXT, offsetof(struct row, field) \
+#define TEXT(row, field, help)                                                 \
+	{                                                                      \
+#field, OID_TEXT, SHOW_TEXT, offsetof(struct row, field), help \
 	}
-#define CHARS(row, field)                                                 \
-	{                                                                 \
-#field, OID_TEXT, SHOW_CHARS, offsetof(struct row, field) \
+#define CHARS(row, field, help)                                                 \
+	{                                                                       \
+#field, OID_TEXT, SHOW_CHARS, offsetof(struct row, field), help \
 	}
-#define INT(row, field)                                                 \
-	{                                                               \
-#field, OID_INT4, SHOW_INT, offsetof(struct row, field) \
+#define INT(row, field, help)                                                 \
+	{                                                                     \
+#field, OID_INT4, SHOW_INT, offsetof(struct row, field), help \
 	}
 
-#define TABLE(variable, text, row, cols, filler) \
-	const struct show_table variable = {     \
-		.name = text,                    \
-		.right = COMMAND_FOR_STATS,      \
-		.in_help = true,                 \
-		.columns = cols,                 \
-		.column_count = ARRAY_LEN(cols), \
-		.row_size = sizeof(struct row),  \
-		.fill = filler,                  \
+#define TABLE(variable, text, row, cols, filler, about) \
+	const struct show_table variable = {            \
+		.name = text,                           \
+		.help = about,                          \
+		.right = COMMAND_FOR_STATS,             \
+		.in_help = true,                        \
+		.columns = cols,                        \
+		.column_count = ARRAY_LEN(cols),        \
+		.row_size = sizeof(struct row),         \
+		.fill = filler,                         \
 	}
 
 /* Whole seconds, as PgBouncer shows times. */
@@ -64,23 +65,23 @@ struct database_row {
 };
 
 static const struct show_column show_databases_columns[] = {
-	TEXT(database_row, name),
-	TEXT(database_row, host),
-	INT(database_row, port),
-	TEXT(database_row, database),
-	TEXT(database_row, force_user),
-	INT(database_row, pool_size),
-	INT(database_row, min_pool_size),
-	INT(database_row, reserve_pool_size),
-	INT(database_row, server_lifetime),
-	TEXT(database_row, pool_mode),
-	TEXT(database_row, load_balance_hosts),
-	INT(database_row, max_connections),
-	INT(database_row, current_connections),
-	INT(database_row, max_client_connections),
-	INT(database_row, current_client_connections),
-	INT(database_row, paused),
-	INT(database_row, disabled),
+	TEXT(database_row, name, "name of the entry"),
+	TEXT(database_row, host, "where the servers are; NULL for the Unix socket"),
+	INT(database_row, port, "port of the servers"),
+	TEXT(database_row, database, "its name on the server"),
+	TEXT(database_row, force_user, "user of all its server connections; NULL unless the entry has one"),
+	INT(database_row, pool_size, "servers for each user"),
+	INT(database_row, min_pool_size, "servers kept open for each user"),
+	INT(database_row, reserve_pool_size, "servers beyond pool_size"),
+	INT(database_row, server_lifetime, "seconds after which servers are closed"),
+	TEXT(database_row, pool_mode, "mode of the entry; NULL unless it has one"),
+	TEXT(database_row, load_balance_hosts, "how one of several hosts is chosen; NULL with one"),
+	INT(database_row, max_connections, "limit of server connections; 0: none"),
+	INT(database_row, current_connections, "server connections now"),
+	INT(database_row, max_client_connections, "limit of client connections; 0: none"),
+	INT(database_row, current_client_connections, "client connections now"),
+	INT(database_row, paused, "1 after PAUSE or KILL of this database"),
+	INT(database_row, disabled, "1 after DISABLE of this database"),
 };
 
 /* `db` is NULL for a database that nobody has named yet. */
@@ -162,7 +163,8 @@ static void show_fill_databases(struct show *show)
 	show_sort(&show->rows, show_compare_names);
 }
 
-TABLE(show_databases, "DATABASES", database_row, show_databases_columns, show_fill_databases);
+TABLE(show_databases, "DATABASES", database_row, show_databases_columns, show_fill_databases,
+      "The databases of the configuration, those made from the * entry that are in use, and the console.");
 
 /* ---- SHOW USERS ---- */
 
@@ -178,14 +180,14 @@ struct user_row {
 };
 
 static const struct show_column show_users_columns[] = {
-	TEXT(user_row, name),
-	CHARS(user_row, pool_size),
-	CHARS(user_row, reserve_pool_size),
-	TEXT(user_row, pool_mode),
-	INT(user_row, max_user_connections),
-	INT(user_row, current_connections),
-	INT(user_row, max_user_client_connections),
-	INT(user_row, current_client_connections),
+	TEXT(user_row, name, "name of the user"),
+	CHARS(user_row, pool_size, "pool_size of the entry in [users]; empty unless set"),
+	CHARS(user_row, reserve_pool_size, "the same of reserve_pool_size"),
+	TEXT(user_row, pool_mode, "mode of the entry in [users]; NULL unless set"),
+	INT(user_row, max_user_connections, "limit of server connections; 0: none"),
+	INT(user_row, current_connections, "server connections now"),
+	INT(user_row, max_user_client_connections, "limit of client connections; 0: none"),
+	INT(user_row, current_client_connections, "client connections now"),
 };
 
 /* Names from several sources; a name may come more than once. */
@@ -266,7 +268,8 @@ static void show_fill_users(struct show *show)
 		show_fill_user(show, show_row(&show->rows, i));
 }
 
-TABLE(show_users, "USERS", user_row, show_users_columns, show_fill_users);
+TABLE(show_users, "USERS", user_row, show_users_columns, show_fill_users,
+      "All users that the configuration, the user list or a login has named.");
 
 /* ---- SHOW CONFIG ---- */
 
@@ -278,10 +281,10 @@ struct config_row {
 };
 
 static const struct show_column show_config_columns[] = {
-	TEXT(config_row, key),
-	TEXT(config_row, value),
-	{ "default", OID_TEXT, SHOW_TEXT, offsetof(struct config_row, standard) },
-	TEXT(config_row, changeable),
+	TEXT(config_row, key, "name of the setting"),
+	TEXT(config_row, value, "value in force; NULL if never set"),
+	{ "default", OID_TEXT, SHOW_TEXT, offsetof(struct config_row, standard), "value without a line in the file" },
+	TEXT(config_row, changeable, "yes: a reload or SET changes it; no: a restart does"),
 };
 
 static void show_fill_config(struct show *show)
@@ -301,7 +304,7 @@ static void show_fill_config(struct show *show)
 	}
 }
 
-TABLE(show_config, "CONFIG", config_row, show_config_columns, show_fill_config);
+TABLE(show_config, "CONFIG", config_row, show_config_columns, show_fill_config, "The settings in force.");
 
 /* ---- SHOW LISTS ---- */
 
@@ -311,8 +314,8 @@ struct list_row {
 };
 
 static const struct show_column show_lists_columns[] = {
-	TEXT(list_row, list),
-	INT(list_row, items),
+	TEXT(list_row, list, "of what"),
+	INT(list_row, items, "how many"),
 };
 
 static void show_add_list(struct show *show, const char *list, int64_t items)
@@ -370,7 +373,7 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "dns_pending", 0);
 }
 
-TABLE(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists);
+TABLE(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists, "How many there are of everything.");
 
 /* ---- SHOW MEM ---- */
 
@@ -383,7 +386,9 @@ struct mem_row {
 };
 
 static const struct show_column show_mem_columns[] = {
-	TEXT(mem_row, name), INT(mem_row, size), INT(mem_row, used), INT(mem_row, free), INT(mem_row, memtotal),
+	TEXT(mem_row, name, "kind of object"),    INT(mem_row, size, "bytes of one"),
+	INT(mem_row, used, "how many there are"), INT(mem_row, free, "how many are kept for later use"),
+	INT(mem_row, memtotal, "bytes of all"),
 };
 
 /* Nothing is kept for later use here, so nothing is ever free. */
@@ -416,7 +421,7 @@ static void show_fill_mem(struct show *show)
 	show_add_mem(show, "server_prepared_statement_cache", 0, 0);
 }
 
-TABLE(show_mem, "MEM", mem_row, show_mem_columns, show_fill_mem);
+TABLE(show_mem, "MEM", mem_row, show_mem_columns, show_fill_mem, "Memory for objects of a fixed size.");
 
 /* ---- SHOW STATE, SHOW VERSION ---- */
 
@@ -426,8 +431,8 @@ struct pair_row {
 };
 
 static const struct show_column show_state_columns[] = {
-	TEXT(pair_row, key),
-	TEXT(pair_row, value),
+	TEXT(pair_row, key, "active, paused or suspended"),
+	TEXT(pair_row, value, "yes or no"),
 };
 
 static void show_add_state(struct show *show, const char *key, enum engine_mode mode)
@@ -445,10 +450,12 @@ static void show_fill_state(struct show *show)
 	show_add_state(show, "suspended", ENGINE_SUSPENDED);
 }
 
-TABLE(show_state, "STATE", pair_row, show_state_columns, show_fill_state);
+TABLE(show_state, "STATE", pair_row, show_state_columns, show_fill_state,
+      "What the whole process does: it serves, is paused, or is suspended. A PAUSE of one database is in SHOW "
+      "DATABASES.");
 
 static const struct show_column show_version_columns[] = {
-	{ "version", OID_TEXT, SHOW_TEXT, offsetof(struct pair_row, value) },
+	{ "version", OID_TEXT, SHOW_TEXT, offsetof(struct pair_row, value), "as the first line of --version" },
 };
 
 static void show_fill_version(struct show *show)
@@ -456,7 +463,7 @@ static void show_fill_version(struct show *show)
 	((struct pair_row *)show_add_row(&show->rows))->value = ADMIN_VERSION;
 }
 
-TABLE(show_version, "VERSION", pair_row, show_version_columns, show_fill_version);
+TABLE(show_version, "VERSION", pair_row, show_version_columns, show_fill_version, "The version of pgsluice.");
 
 /* ---- SHOW PEERS, SHOW PEER_POOLS ---- */
 
@@ -472,18 +479,18 @@ struct peer_row {
 };
 
 static const struct show_column show_peers_columns[] = {
-	INT(peer_row, peer_id),
-	TEXT(peer_row, host),
-	INT(peer_row, port),
-	INT(peer_row, pool_size),
+	INT(peer_row, peer_id, "number of the peer"),
+	TEXT(peer_row, host, "where it is"),
+	INT(peer_row, port, "its port"),
+	INT(peer_row, pool_size, "limit of connections to it"),
 };
 
 static const struct show_column show_peer_pools_columns[] = {
-	INT(peer_row, peer_id),
-	INT(peer_row, cl_active_cancel_req),
-	INT(peer_row, cl_waiting_cancel_req),
-	INT(peer_row, sv_active_cancel),
-	INT(peer_row, sv_login),
+	INT(peer_row, peer_id, "number of the peer"),
+	INT(peer_row, cl_active_cancel_req, "cancel requests that are passed on to it"),
+	INT(peer_row, cl_waiting_cancel_req, "cancel requests that wait for a connection to it"),
+	INT(peer_row, sv_active_cancel, "connections that carry a cancel request"),
+	INT(peer_row, sv_login, "connections that are being made"),
 };
 
 static void show_add_peer(const struct peer_info *peer, void *arg)
@@ -506,8 +513,8 @@ static void show_fill_peers(struct show *show)
 	peers_each(show->engine->peers, show_add_peer, show);
 }
 
-TABLE(show_peers, "PEERS", peer_row, show_peers_columns, show_fill_peers);
-TABLE(show_peer_pools, "PEER_POOLS", peer_row, show_peer_pools_columns, show_fill_peers);
+TABLE(show_peers, "PEERS", peer_row, show_peers_columns, show_fill_peers, "The entries of [peers].");
+TABLE(show_peer_pools, "PEER_POOLS", peer_row, show_peer_pools_columns, show_fill_peers, "What goes on with peers.");
 
 /* ---- SHOW DNS_HOSTS, SHOW DNS_ZONES ---- */
 
@@ -518,9 +525,10 @@ struct dns_host_row {
 };
 
 static const struct show_column show_dns_hosts_columns[] = {
-	TEXT(dns_host_row, hostname),
-	{ "ttl", OID_INT8, SHOW_INT, offsetof(struct dns_host_row, ttl) },
-	TEXT(dns_host_row, addrs),
+	TEXT(dns_host_row, hostname, "the name"),
+	{ "ttl", OID_INT8, SHOW_INT, offsetof(struct dns_host_row, ttl),
+	  "seconds for which the addresses are used again" },
+	TEXT(dns_host_row, addrs, "addresses of the last answer, separated by commas"),
 };
 
 static void show_add_dns_host(const struct dns_row *dns, void *arg)
@@ -545,7 +553,8 @@ static void show_fill_dns_hosts(struct show *show)
 	dns_show(show->engine->dns, show_add_dns_host, show);
 }
 
-TABLE(show_dns_hosts, "DNS_HOSTS", dns_host_row, show_dns_hosts_columns, show_fill_dns_hosts);
+TABLE(show_dns_hosts, "DNS_HOSTS", dns_host_row, show_dns_hosts_columns, show_fill_dns_hosts,
+      "Host names that were looked up.");
 
 struct dns_zone_shown {
 	const char *zonename;
@@ -554,9 +563,9 @@ struct dns_zone_shown {
 };
 
 static const struct show_column show_dns_zones_columns[] = {
-	TEXT(dns_zone_shown, zonename),
-	{ "serial", OID_INT8, SHOW_INT, offsetof(struct dns_zone_shown, serial) },
-	INT(dns_zone_shown, count),
+	TEXT(dns_zone_shown, zonename, "the zone"),
+	{ "serial", OID_INT8, SHOW_INT, offsetof(struct dns_zone_shown, serial), "serial number of the last answer" },
+	INT(dns_zone_shown, count, "host names in it"),
 };
 
 static void show_add_dns_zone(const struct dns_zone_row *zone, void *arg)
@@ -574,4 +583,5 @@ static void show_fill_dns_zones(struct show *show)
 	dns_show_zones(show->engine->dns, show_add_dns_zone, show);
 }
 
-TABLE(show_dns_zones, "DNS_ZONES", dns_zone_shown, show_dns_zones_columns, show_fill_dns_zones);
+TABLE(show_dns_zones, "DNS_ZONES", dns_zone_shown, show_dns_zones_columns, show_fill_dns_zones,
+      "Zones of host names that are watched; see dns_zone_check_period.");

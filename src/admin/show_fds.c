@@ -39,29 +39,35 @@ struct fds_row {
 	const char *state;
 };
 
-#define COL(name, oid, kind, field)                              \
-	{                                                        \
-		name, oid, kind, offsetof(struct fds_row, field) \
+#define COL(name, oid, kind, field, help)                              \
+	{                                                              \
+		name, oid, kind, offsetof(struct fds_row, field), help \
 	}
 
-#define FDS_COLUMNS                                                                                               \
-	COL("fd", OID_INT4, SHOW_INT, fd), COL("task", OID_TEXT, SHOW_TEXT, task),                                \
-		COL("user", OID_TEXT, SHOW_TEXT, user), COL("database", OID_TEXT, SHOW_TEXT, database),           \
-		COL("addr", OID_TEXT, SHOW_CHARS, addr), COL("port", OID_INT4, SHOW_INT, port),                   \
-		COL("cancel", OID_INT8, SHOW_INT, cancel), COL("link", OID_INT4, SHOW_INT, link),                 \
-		COL("client_encoding", OID_TEXT, SHOW_TEXT, client_encoding),                                     \
-		COL("std_strings", OID_TEXT, SHOW_TEXT, std_strings),                                             \
-		COL("datestyle", OID_TEXT, SHOW_TEXT, datestyle), COL("timezone", OID_TEXT, SHOW_TEXT, timezone), \
-		COL("password", OID_TEXT, SHOW_TEXT, password),                                                   \
-		COL("scram_client_key", OID_BYTEA, SHOW_TEXT, scram_client_key),                                  \
-		COL("scram_server_key", OID_BYTEA, SHOW_TEXT, scram_server_key)
+#define FDS_COLUMNS                                                                                            \
+	COL("fd", OID_INT4, SHOW_INT, fd, "number of the descriptor in this process"),                         \
+		COL("task", OID_TEXT, SHOW_TEXT, task, "pooler for a listening socket, client or server"),     \
+		COL("user", OID_TEXT, SHOW_TEXT, user, "user of the session"),                                 \
+		COL("database", OID_TEXT, SHOW_TEXT, database, "database of the session"),                     \
+		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end"),                           \
+		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                \
+		COL("cancel", OID_INT8, SHOW_INT, cancel, "cancel key, as a number"),                          \
+		COL("link", OID_INT4, SHOW_INT, link, "fd of the client or server it is linked to; 0: none"),  \
+		COL("client_encoding", OID_TEXT, SHOW_TEXT, client_encoding, "parameter of the session"),      \
+		COL("std_strings", OID_TEXT, SHOW_TEXT, std_strings, "parameter standard_conforming_strings"), \
+		COL("datestyle", OID_TEXT, SHOW_TEXT, datestyle, "parameter of the session"),                  \
+		COL("timezone", OID_TEXT, SHOW_TEXT, timezone, "parameter of the session"),                    \
+		COL("password", OID_TEXT, SHOW_TEXT, password, "always NULL"),                                 \
+		COL("scram_client_key", OID_BYTEA, SHOW_TEXT, scram_client_key,                                \
+		    "the user's key for SCRAM logins to servers"),                                             \
+		COL("scram_server_key", OID_BYTEA, SHOW_TEXT, scram_server_key, "the key that goes with it")
 
 static const struct show_column fds_columns[] = { FDS_COLUMNS };
 
 static const struct show_column handover_columns[] = {
 	FDS_COLUMNS,
-	COL("parameters", OID_TEXT, SHOW_TEXT, parameters),
-	COL("state", OID_TEXT, SHOW_TEXT, state),
+	COL("parameters", OID_TEXT, SHOW_TEXT, parameters, "all parameters that follow the session"),
+	COL("state", OID_TEXT, SHOW_TEXT, state, "where the session stands, in the terms of this version"),
 };
 
 /* ---- on the workers ---- */
@@ -149,8 +155,8 @@ static void fds_add_client(struct show_rows *out, const struct client *client)
 	row->user = show_keep_text(out, client->account->name);
 	row->database = show_keep_text(out, client->pool->db->name);
 	if (sock_remote_addr(client->stream.fd, &addr) == 0)
-		row->port =
-			fds_fill_addr(&addr, client->part->worker->ctx.snap->conf->listen_port, row->addr, sizeof(row->addr));
+		row->port = fds_fill_addr(&addr, client->part->worker->ctx.snap->conf->listen_port, row->addr,
+					  sizeof(row->addr));
 	row->cancel = fds_key(client->cancel_key, client->cancel_key + 4);
 	row->link = client->server == NULL ? 0 : client->server->stream.fd;
 	fds_fill_vars(out, row, client->vars);
@@ -248,6 +254,9 @@ static int fds_descriptor(struct console *console, const void *row)
 
 const struct show_table show_fds = {
 	.name = "FDS",
+	.help = "All sockets, for a process that takes over. The sockets themselves go with the rows when everything "
+		"is "
+		"suspended and the session is one of the same system user on the Unix socket.",
 	.right = COMMAND_FOR_ADMIN,
 	.in_help = true,
 	.columns = fds_columns,
@@ -261,6 +270,7 @@ const struct show_table show_fds = {
 
 const struct show_table show_handover = {
 	.name = "HANDOVER",
+	.help = "The same for another pgsluice, which carries more over.",
 	.right = COMMAND_FOR_ADMIN,
 	.columns = handover_columns,
 	.column_count = ARRAY_LEN(handover_columns),

@@ -10,22 +10,22 @@
 #include "pool/server.h"
 #include "proto/build.h"
 
-/* What is counted: name of the column, which is also the name of the field. */
-#define POOL_COUNT_TABLE(X)      \
-	X(cl_active)             \
-	X(cl_waiting)            \
-	X(cl_active_cancel_req)  \
-	X(cl_waiting_cancel_req) \
-	X(sv_active)             \
-	X(sv_active_cancel)      \
-	X(sv_being_canceled)     \
-	X(sv_idle)               \
-	X(sv_used)               \
-	X(sv_tested)             \
-	X(sv_login)
+/* What is counted: name of the column, text for the manual. */
+#define POOL_COUNT_TABLE(X)                                                                      \
+	X(cl_active, "clients that are linked to a server or idle")                              \
+	X(cl_waiting, "clients that wait for a server")                                          \
+	X(cl_active_cancel_req, "cancel requests that are being passed on")                      \
+	X(cl_waiting_cancel_req, "cancel requests that wait to be passed on")                    \
+	X(sv_active, "servers linked to a client")                                               \
+	X(sv_active_cancel, "connections that carry a cancel request")                           \
+	X(sv_being_canceled, "servers that are free but for a cancel request under way to them") \
+	X(sv_idle, "servers ready to use")                                                       \
+	X(sv_used, "idle servers that are checked before their next use")                        \
+	X(sv_tested, "servers that run the reset or check query")                                \
+	X(sv_login, "servers that log in")
 
 enum pool_count_id {
-#define X(name) COUNT_##name,
+#define X(name, help) COUNT_##name,
 	POOL_COUNT_TABLE(X)
 #undef X
 		COUNT_COUNT
@@ -48,15 +48,17 @@ struct pool_row {
 };
 
 static const struct show_column show_pools_columns[] = {
-	{ "database", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, database) },
-	{ "user", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, user) },
-#define X(name) { #name, OID_INT4, SHOW_INT, offsetof(struct pool_row, count[COUNT_##name]) },
+	{ "database", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, database), "database of the pool" },
+	{ "user", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, user), "user of the pool" },
+#define X(name, help) { #name, OID_INT4, SHOW_INT, offsetof(struct pool_row, count[COUNT_##name]), help },
 	POOL_COUNT_TABLE(X)
 #undef X
-		{ "maxwait", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait) },
-	{ "maxwait_us", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait_us) },
-	{ "pool_mode", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, pool_mode) },
-	{ "load_balance_hosts", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, load_balance_hosts) },
+		{ "maxwait", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait),
+		  "seconds that the client first in the queue has waited" },
+	{ "maxwait_us", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait_us), "microseconds beyond these" },
+	{ "pool_mode", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, pool_mode), "mode of the pool" },
+	{ "load_balance_hosts", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, load_balance_hosts),
+	  "how one of several hosts is chosen; NULL with one" },
 };
 
 /* ---- on the workers ---- */
@@ -208,6 +210,7 @@ static void show_fill_pools(struct show *show)
 
 const struct show_table show_pools = {
 	.name = "POOLS",
+	.help = "The pools, one for each pair of database and user that has been asked for, and the console.",
 	.right = COMMAND_FOR_STATS,
 	.in_help = true,
 	.columns = show_pools_columns,

@@ -41,37 +41,48 @@ struct socket_row {
 	int64_t out_bytes;
 };
 
-#define COL(name, oid, kind, field)                                 \
-	{                                                           \
-		name, oid, kind, offsetof(struct socket_row, field) \
+#define COL(name, oid, kind, field, help)                                 \
+	{                                                                 \
+		name, oid, kind, offsetof(struct socket_row, field), help \
 	}
 
 /* The columns that all four tables begin with. */
-#define SOCKET_COLUMNS                                                                                                \
-	COL("type", OID_TEXT, SHOW_TEXT, type), COL("user", OID_TEXT, SHOW_TEXT, user),                               \
-		COL("database", OID_TEXT, SHOW_TEXT, database), COL("replication", OID_TEXT, SHOW_TEXT, replication), \
-		COL("state", OID_TEXT, SHOW_TEXT, state), COL("addr", OID_TEXT, SHOW_CHARS, addr),                    \
-		COL("port", OID_INT4, SHOW_INT, port), COL("local_addr", OID_TEXT, SHOW_CHARS, local_addr),           \
-		COL("local_port", OID_INT4, SHOW_INT, local_port),                                                    \
-		COL("connect_time", OID_TEXT, SHOW_TIME, connect_us),                                                 \
-		COL("request_time", OID_TEXT, SHOW_TIME, request_us), COL("wait", OID_INT4, SHOW_INT, wait),          \
-		COL("wait_us", OID_INT4, SHOW_INT, wait_us), COL("close_needed", OID_INT4, SHOW_INT, close_needed),   \
-		COL("ptr", OID_TEXT, SHOW_PTR, ptr), COL("link", OID_TEXT, SHOW_PTR, link),                           \
-		COL("remote_pid", OID_INT4, SHOW_INT, remote_pid), COL("tls", OID_TEXT, SHOW_TEXT, tls),              \
-		COL("application_name", OID_TEXT, SHOW_TEXT, application_name),                                       \
-		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements), COL("id", OID_INT4, SHOW_INT, id)
+#define SOCKET_COLUMNS                                                                                             \
+	COL("type", OID_TEXT, SHOW_TEXT, type, "C for a client, S for a server"),                                  \
+		COL("user", OID_TEXT, SHOW_TEXT, user, "user that logged in"),                                     \
+		COL("database", OID_TEXT, SHOW_TEXT, database, "database as the pooler names it"),                 \
+		COL("replication", OID_TEXT, SHOW_TEXT, replication, "always none"),                               \
+		COL("state", OID_TEXT, SHOW_TEXT, state, "what it does"),                                          \
+		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end; unix for a Unix socket"),       \
+		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                    \
+		COL("local_addr", OID_TEXT, SHOW_CHARS, local_addr, "address of this end"),                        \
+		COL("local_port", OID_INT4, SHOW_INT, local_port, "port of this end"),                             \
+		COL("connect_time", OID_TEXT, SHOW_TIME, connect_us, "when the connection was made"),              \
+		COL("request_time", OID_TEXT, SHOW_TIME, request_us, "when the last message came"),                \
+		COL("wait", OID_INT4, SHOW_INT, wait,                                                              \
+		    "seconds since the query of the client came, which waits or runs"),                            \
+		COL("wait_us", OID_INT4, SHOW_INT, wait_us, "microseconds beyond these"),                          \
+		COL("close_needed", OID_INT4, SHOW_INT, close_needed,                                              \
+		    "1 for a server that is closed when it is free"),                                              \
+		COL("ptr", OID_TEXT, SHOW_PTR, ptr, "its name in the column link of others"),                      \
+		COL("link", OID_TEXT, SHOW_PTR, link, "what it is linked to; empty: nothing"),                     \
+		COL("remote_pid", OID_INT4, SHOW_INT, remote_pid, "process at the other end, if known"),           \
+		COL("tls", OID_TEXT, SHOW_TEXT, tls, "TLS version and cipher; empty without TLS"),                 \
+		COL("application_name", OID_TEXT, SHOW_TEXT, application_name, "application_name of the session"), \
+		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements, "always 0 in this version"),   \
+		COL("id", OID_INT4, SHOW_INT, id, "number for KILL_CLIENT; never used twice")
 
 static const struct show_column show_clients_columns[] = { SOCKET_COLUMNS };
 
 static const struct show_column show_sockets_columns[] = {
 	SOCKET_COLUMNS,
-	COL("recv_pos", OID_INT4, SHOW_INT, zero),
-	COL("pkt_pos", OID_INT4, SHOW_INT, zero),
-	COL("pkt_remain", OID_INT4, SHOW_INT, zero),
-	COL("send_pos", OID_INT4, SHOW_INT, zero),
-	COL("send_remain", OID_INT4, SHOW_INT, zero),
-	COL("pkt_avail", OID_INT4, SHOW_INT, in_bytes),
-	COL("send_avail", OID_INT4, SHOW_INT, out_bytes),
+	COL("recv_pos", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("pkt_pos", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("pkt_remain", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("send_pos", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("send_remain", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("pkt_avail", OID_INT4, SHOW_INT, in_bytes, "bytes received that wait"),
+	COL("send_avail", OID_INT4, SHOW_INT, out_bytes, "bytes to be sent that wait"),
 };
 
 /* ---- on the workers ---- */
@@ -420,20 +431,25 @@ static void show_fill_active_sockets(struct show *show)
 	show_sort(&show->rows, show_compare_sockets);
 }
 
-#define SOCKET_SHOW(variable, text, cols, visitor, filler)  \
-	const struct show_table variable = {                \
-		.name = text,                               \
-		.right = COMMAND_FOR_STATS,                 \
-		.in_help = true,                            \
-		.columns = cols,                            \
-		.column_count = ARRAY_LEN(cols),            \
-		.row_size = sizeof(struct socket_row),      \
-		.part_row_size = sizeof(struct socket_row), \
-		.visit = visitor,                           \
-		.fill = filler,                             \
+#define SOCKET_SHOW(variable, text, cols, visitor, filler, about) \
+	const struct show_table variable = {                      \
+		.name = text,                                     \
+		.help = about,                                    \
+		.right = COMMAND_FOR_STATS,                       \
+		.in_help = true,                                  \
+		.columns = cols,                                  \
+		.column_count = ARRAY_LEN(cols),                  \
+		.row_size = sizeof(struct socket_row),            \
+		.part_row_size = sizeof(struct socket_row),       \
+		.visit = visitor,                                 \
+		.fill = filler,                                   \
 	}
 
-SOCKET_SHOW(show_clients, "CLIENTS", show_clients_columns, show_visit_clients, show_fill_clients);
-SOCKET_SHOW(show_servers, "SERVERS", show_clients_columns, show_visit_servers, show_fill_servers);
-SOCKET_SHOW(show_sockets, "SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_sockets);
-SOCKET_SHOW(show_active_sockets, "ACTIVE_SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_active_sockets);
+SOCKET_SHOW(show_clients, "CLIENTS", show_clients_columns, show_visit_clients, show_fill_clients,
+	    "The clients that have logged in, and the sessions of the console.");
+SOCKET_SHOW(show_servers, "SERVERS", show_clients_columns, show_visit_servers, show_fill_servers,
+	    "The connections to servers.");
+SOCKET_SHOW(show_sockets, "SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_sockets,
+	    "Clients and servers, with the state of their buffers.");
+SOCKET_SHOW(show_active_sockets, "ACTIVE_SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_active_sockets,
+	    "Those among them that have something in a buffer.");

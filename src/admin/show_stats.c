@@ -28,31 +28,46 @@
 	X(client_login_count, "total_client_login_count", "avg_client_login_count", "client_login_count",    \
 	  "avg_client_login_count", "client_login_count")
 
+/* Texts for the manual, by the name of the counter. */
+#define SHOW_PER_SECOND     "per second"
+#define SHOW_PER_XACT       "per transaction"
+#define SHOW_PER_QUERY      "per query"
+#define SHOW_PER_ASSIGNMENT "per time a server was given to a client"
+#define X(id, per, help)                               \
+	static const char show_help_sum_##id[] = help; \
+	static const char show_help_avg_##id[] = help ", " SHOW_PER_##per;
+STATS_TABLE(X)
+#undef X
+
 /* 64 bits of a counter are shown as they are: the cast of show_value() would matter after 2^63 only. */
 #define TOTAL(id)   offsetof(struct rollup_row, total.value[STAT_##id])
 #define AVERAGE(id) offsetof(struct rollup_row, avg.value[STAT_##id])
-#define DATABASE_COL                                                                   \
-	{                                                                              \
-		"database", OID_TEXT, SHOW_TEXT, offsetof(struct rollup_row, database) \
+#define DATABASE_COL                                                                                           \
+	{                                                                                                      \
+		"database", OID_TEXT, SHOW_TEXT, offsetof(struct rollup_row, database), "name of the database" \
 	}
 
 static const struct show_column show_stats_columns[] = { DATABASE_COL,
-#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) { in_sums, OID_NUMERIC, SHOW_INT, TOTAL(id) },
+#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) \
+	{ in_sums, OID_NUMERIC, SHOW_INT, TOTAL(id), show_help_sum_##id },
 							 SHOW_STATS_TABLE(X)
 #undef X
-#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) { in_rates, OID_NUMERIC, SHOW_INT, AVERAGE(id) },
+#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) \
+	{ in_rates, OID_NUMERIC, SHOW_INT, AVERAGE(id), show_help_avg_##id },
 								 SHOW_STATS_TABLE(X)
 #undef X
 };
 
 static const struct show_column show_stats_totals_columns[] = { DATABASE_COL,
-#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) { in_totals, OID_NUMERIC, SHOW_INT, TOTAL(id) },
+#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) \
+	{ in_totals, OID_NUMERIC, SHOW_INT, TOTAL(id), show_help_sum_##id },
 								SHOW_STATS_TABLE(X)
 #undef X
 };
 
 static const struct show_column show_stats_averages_columns[] = { DATABASE_COL,
-#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) { in_averages, OID_NUMERIC, SHOW_INT, AVERAGE(id) },
+#define X(id, in_sums, in_rates, in_totals, in_averages, in_all) \
+	{ in_averages, OID_NUMERIC, SHOW_INT, AVERAGE(id), show_help_avg_##id },
 								  SHOW_STATS_TABLE(X)
 #undef X
 };
@@ -67,9 +82,10 @@ static void show_fill_stats(struct show *show)
 	free(rows);
 }
 
-#define STATS_SHOW(variable, text, cols)               \
+#define STATS_SHOW(variable, text, cols, about)        \
 	const struct show_table variable = {           \
 		.name = text,                          \
+		.help = about,                         \
 		.right = COMMAND_FOR_STATS,            \
 		.in_help = true,                       \
 		.columns = cols,                       \
@@ -78,9 +94,10 @@ static void show_fill_stats(struct show *show)
 		.fill = show_fill_stats,               \
 	}
 
-STATS_SHOW(show_stats, "STATS", show_stats_columns);
-STATS_SHOW(show_stats_totals, "STATS_TOTALS", show_stats_totals_columns);
-STATS_SHOW(show_stats_averages, "STATS_AVERAGES", show_stats_averages_columns);
+STATS_SHOW(show_stats, "STATS", show_stats_columns,
+	   "Counters of each database since the start, and their averages over the last one to two stats_period.");
+STATS_SHOW(show_stats_totals, "STATS_TOTALS", show_stats_totals_columns, "The first half of SHOW STATS.");
+STATS_SHOW(show_stats_averages, "STATS_AVERAGES", show_stats_averages_columns, "The second half of SHOW STATS.");
 
 /* ---- SHOW TOTALS ---- */
 
@@ -90,8 +107,8 @@ struct show_total_row {
 };
 
 static const struct show_column show_totals_columns[] = {
-	{ "name", OID_TEXT, SHOW_TEXT, offsetof(struct show_total_row, name) },
-	{ "value", OID_NUMERIC, SHOW_INT, offsetof(struct show_total_row, value) },
+	{ "name", OID_TEXT, SHOW_TEXT, offsetof(struct show_total_row, name), "total_ or avg_ and the counter" },
+	{ "value", OID_NUMERIC, SHOW_INT, offsetof(struct show_total_row, value), "its value" },
 };
 
 static void show_add_total(struct show *show, const char *name, uint64_t value)
@@ -119,6 +136,7 @@ static void show_fill_totals(struct show *show)
 
 const struct show_table show_totals = {
 	.name = "TOTALS",
+	.help = "SHOW STATS summed over all databases, a row for each counter.",
 	.right = COMMAND_FOR_STATS,
 	.in_help = true,
 	.columns = show_totals_columns,

@@ -31,19 +31,11 @@ struct rollup {
 	uint64_t newer_us;
 };
 
-/* What one average is a share of. */
-enum rollup_per {
-	PER_SECOND,
-	PER_XACT,
-	PER_QUERY,
-	PER_ASSIGNMENT,
-};
-
-/* Counters that are times; all others are rates. */
-static const enum rollup_per rollup_per[STAT_COUNT] = {
-	[STAT_xact_time] = PER_XACT,
-	[STAT_query_time] = PER_QUERY,
-	[STAT_wait_time] = PER_ASSIGNMENT,
+/* What each average is a share of. */
+static const enum stats_per rollup_per[STAT_COUNT] = {
+#define X(id, per, help) [STAT_##id] = STATS_PER_##per,
+	STATS_TABLE(X)
+#undef X
 };
 
 struct rollup *rollup_new(struct engine *engine, const char *console_name, const struct stats *console, uint64_t now_us)
@@ -85,17 +77,17 @@ void rollup_average(const struct stats_sum *from, const struct stats_sum *to, ui
 		uint64_t per = 0;
 
 		switch (rollup_per[i]) {
-		case PER_SECOND:
+		case STATS_PER_SECOND:
 			scale = USEC_PER_SEC;
 			per = period_us;
 			break;
-		case PER_XACT:
+		case STATS_PER_XACT:
 			per = delta[STAT_xact_count];
 			break;
-		case PER_QUERY:
+		case STATS_PER_QUERY:
 			per = delta[STAT_query_count];
 			break;
-		case PER_ASSIGNMENT:
+		case STATS_PER_ASSIGNMENT:
 			per = delta[STAT_server_assignment_count];
 			break;
 		}

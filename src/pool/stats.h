@@ -7,23 +7,31 @@
 
 #include "core/base.h"
 
-/* id, help; in the order of SHOW STATS */
-#define STATS_TABLE(X)                                                     \
-	X(server_assignment_count, "times a server was given to a client") \
-	X(xact_count, "transactions")                                      \
-	X(query_count, "queries")                                          \
-	X(bytes_received, "bytes from clients to servers")                 \
-	X(bytes_sent, "bytes from servers")                                \
-	X(xact_time, "microseconds inside of transactions")                \
-	X(query_time, "microseconds from a query to its ReadyForQuery")    \
-	X(wait_time, "microseconds that clients waited for a server")      \
-	X(client_parse_count, "named statements parsed by clients")        \
-	X(server_parse_count, "named statements parsed on servers")        \
-	X(bind_count, "executions of named statements")                    \
-	X(client_login_count, "logins of clients")
+/* id, what its average is a share of (enum stats_per), help; in the order of SHOW STATS */
+#define STATS_TABLE(X)                                                             \
+	X(server_assignment_count, SECOND, "times a server was given to a client") \
+	X(xact_count, SECOND, "transactions")                                      \
+	X(query_count, SECOND, "queries")                                          \
+	X(bytes_received, SECOND, "bytes from clients to servers")                 \
+	X(bytes_sent, SECOND, "bytes from servers to clients")                     \
+	X(xact_time, XACT, "microseconds inside of transactions")                  \
+	X(query_time, QUERY, "microseconds from a query to its ReadyForQuery")     \
+	X(wait_time, ASSIGNMENT, "microseconds that clients waited for a server")  \
+	X(client_parse_count, SECOND, "named statements parsed by clients")        \
+	X(server_parse_count, SECOND, "named statements parsed on servers")        \
+	X(bind_count, SECOND, "executions of named statements")                    \
+	X(client_login_count, SECOND, "logins of clients")
+
+/* What an average is a share of. */
+enum stats_per {
+	STATS_PER_SECOND,
+	STATS_PER_XACT,
+	STATS_PER_QUERY,
+	STATS_PER_ASSIGNMENT,
+};
 
 enum stat_id {
-#define X(id, help) STAT_##id,
+#define X(id, per, help) STAT_##id,
 	STATS_TABLE(X)
 #undef X
 		STAT_COUNT
