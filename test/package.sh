@@ -1,10 +1,11 @@
 #!/bin/bash
 # Builds the Debian package in a scratch directory and looks at what came out; as root it is also installed, in a copy
-# of this system that is thrown away, and the service's own command line is started with the sample configuration.
+# of this system that is thrown away, and the service's own command line is started with the sample configuration. In
+# a second copy systemd itself is started, and runs the service as its unit says.
 #
 #   test/package.sh [--keep DIR]      DIR: the .deb is copied there
 #
-# The last line is "N passed, N failed, N skipped". The copy is an overlay in namespaces of its own, for mounts,
+# The last line is "N passed, N failed, N skipped". A copy is an overlay in namespaces of its own, for mounts,
 # processes and network: this system sees nothing of it. Where that is not allowed, those checks are skipped.
 
 set -u -o pipefail
@@ -112,15 +113,63 @@ inside()
 	[ "$(id -u)" = 0 ] && unshare --mount --net --pid --fork "$top/test/package.sh" --inside "$scratch" "$deb" 2>&1 </dev/null
 }
 
+# What systemd says goes to a file; so does the outcome, as the copy is gone when it powers off.
+booted()
+{
+	[ "$(id -u)" = 0 ] && [ -x /lib/systemd/systemd ] || return
+	timeout -s KILL 120 unshare --mount --net --pid --uts --ipc --fork --kill-child \
+		"$top/test/package.sh" --boot "$scratch" "$deb" >"$scratch/systemd.log" 2>&1 </dev/null
+	unshare --mount "$top/test/package.sh" --sweep "$scratch"
+	cat "$scratch/booted.log" 2>/dev/null || tail -n 5 "$scratch/systemd.log"
+}
+
+# The control group below ours that is the copy's root, by way of a mount of ours at $1/groups.
+copy_group()
+{
+	mkdir -p "$1/groups" && mount -t cgroup2 cgroup2 "$1/groups" &&
+		echo "$1/groups$(sed -n 's/^0:://p' /proc/self/cgroup)/${1##*/}"
+}
+
+# Takes away the groups that systemd has left.
+sweep()
+{
+	local group
+	group=$(copy_group "$1") && [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+}
+
 # The copy: what is written lands in memory.
 enter_copy()
 {
 	local dir=$1/copy
-	mkdir "$dir" && mount -t tmpfs tmpfs "$dir" && mkdir "$dir"/{up,work,root} &&
+	mkdir -p "$dir" && mount -t tmpfs tmpfs "$dir" && mkdir "$dir"/{up,work,root} &&
 		mount -t overlay overlay -o "lowerdir=/,upperdir=$dir/up,workdir=$dir/work" "$dir/root" &&
 		mount -t proc proc "$dir/root/proc" && mount -t tmpfs tmpfs "$dir/root/run" &&
 		mount -t tmpfs tmpfs "$dir/root/tmp" && chmod 1777 "$dir/root/tmp" && mount --rbind /dev "$dir/root/dev" &&
 		ip link set lo up && cp "$2" "$dir/root/tmp/pgsluice.deb" && cp "$0" "$dir/root/tmp/package.sh"
+}
+
+# The copy becomes a machine whose one task is --booted.
+boot_copy()
+{
+	local root=$1/copy/root group
+	group=$(copy_group "$1") && mkdir "$group" && echo $$ >"$group/cgroup.procs" || return
+	mount -t sysfs sysfs "$root/sys" && mount --bind "$1" "$root/mnt" || return
+	# not in /tmp, which systemd makes anew
+	mkdir "$root/package" && cp "$root"/tmp/p* "$root/package/" || return
+	rm -f "$root/usr/sbin/policy-rc.d"
+	cat >"$root/etc/systemd/system/package-test.service" <<-'UNIT'
+		[Unit]
+		After=basic.target
+		Requires=basic.target
+		[Service]
+		Type=oneshot
+		ExecStart=/bin/sh -c '/package/package.sh --booted >/mnt/booted.log 2>&1'
+		ExecStopPost=/bin/systemctl poweroff --force --force
+	UNIT
+	printf '[Unit]\nRequires=package-test.service\nAllowIsolate=yes\n' >"$root/etc/systemd/system/package-test.target"
+	exec unshare --cgroup sh -c 'mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup" && exec env -i container=unshare \
+		"PATH=$PATH" chroot "$1" /lib/systemd/systemd --system --unit=package-test.target --show-status=0 \
+		--log-target=console' sh "$root"
 }
 
 owner_is()
@@ -136,7 +185,7 @@ within_10_s()
 		"$@" && return
 		sleep 0.1
 	done
-	tail -n 20 /tmp/service.log
+	[ ! -e /tmp/service.log ] || tail -n 20 /tmp/service.log
 	return 1
 }
 
@@ -242,7 +291,92 @@ check_installed()
 	expect "nothing stays" sh -c '! ls -d /etc/pgsluice /var/log/pgsluice /run/pgsluice /usr/sbin/pgsluice 2>/dev/null'
 }
 
+# --- under systemd
+
+main_pid()
+{
+	systemctl show --property MainPID --value pgsluice.service
+}
+
+property_is()
+{
+	[ "$(systemctl show --property "$1" --value pgsluice.service)" = "$2" ]
+}
+
+journal_has()
+{
+	journalctl --quiet --unit pgsluice.service --boot | grep -qE "$1"
+}
+
+reloads_by_systemd()
+{
+	systemctl reload pgsluice.service && within_10_s journal_has 'got SIGHUP, re-reading config' &&
+		systemctl is-active pgsluice.service && console_answers
+}
+
+# A process that stands still is killed and comes back.
+watchdog_bites()
+{
+	mkdir -p /run/systemd/system/pgsluice.service.d &&
+		printf '[Service]\nWatchdogSec=1\n' >/run/systemd/system/pgsluice.service.d/watchdog.conf &&
+		systemctl daemon-reload && systemctl restart pgsluice.service && sleep 3 &&
+		property_is NRestarts 0 && kill -STOP "$(main_pid)" && within_10_s property_is NRestarts 1 &&
+		within_10_s console_answers
+}
+
+stops_by_systemd()
+{
+	systemctl stop pgsluice.service && journal_has 'got SIGINT, shutting down' && property_is Result success &&
+		property_is ExecMainStatus 0
+}
+
+# The first client starts the service.
+starts_by_socket()
+{
+	systemctl enable --now pgsluice.socket && property_is ActiveState inactive && console_answers &&
+		property_is ActiveState active && journal_has 'setting listen_addr ignored' &&
+		journal_has 'listening on \[::1\]:6432$'
+}
+
+socket_outlives_it()
+{
+	systemctl restart pgsluice.service && console_answers && systemctl stop pgsluice.service &&
+		[ -S /run/pgsluice/.s.PGSQL.6432 ] && console_answers
+}
+
+check_booted()
+{
+	expect "systemd: the installation starts the service" dpkg -i /package/pgsluice.deb
+	expect "systemd: it is ready" systemctl is-active pgsluice.service
+	expect "systemd: it is started with the system" systemctl is-enabled pgsluice.service
+	expect "systemd: the console answers" within_10_s console_answers
+	expect "systemd: it reloads" reloads_by_systemd
+	expect "systemd: the watchdog restarts what hangs" watchdog_bites
+	expect "systemd: it stops" stops_by_systemd
+	expect "systemd: a client starts it by its socket" starts_by_socket
+	expect "systemd: the socket stays" socket_outlives_it
+	expect "systemd: nothing in the journal is a fault" sh -c \
+		'! journalctl --quiet --unit pgsluice.service --boot | grep -E " (ERROR|FATAL) "'
+	expect "systemd: it goes" dpkg -P pgsluice
+}
+
 case ${1:-} in
+--boot)
+	trap - EXIT
+	rmdir "$scratch"
+	enter_copy "$2" "$3" && boot_copy "$2"
+	exit 77
+	;;
+--booted)
+	check_booted
+	finish
+	;;
+--sweep)
+	trap - EXIT
+	rmdir "$scratch"
+	sweep "$2"
+	exit
+	;;
 --inside)
 	trap - EXIT
 	rmdir "$scratch"
@@ -262,17 +396,25 @@ expect "it builds" build
 deb=$(compgen -G "$scratch/pgsluice_*.deb") || finish
 [ -z "$keep" ] || cp "$deb" "$keep/"
 check_contents
+# add WHERE STATUS LOG: the cases of a copy, or that there was none.
+add()
+{
+	local line
+	line=$(tail -n 1 <<<"$3")
+	if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+		sed '$d' <<<"$3"
+		passed=$((passed + BASH_REMATCH[1]))
+		failed=$((failed + BASH_REMATCH[2]))
+		skipped=$((skipped + BASH_REMATCH[3]))
+	else
+		echo "not tested $1, as that is not possible here (status $2)"
+		[ -z "$3" ] || tail -n 5 <<<"$3" | sed 's/^/    /'
+		skipped=$((skipped + 1))
+	fi
+}
+
 log=$(inside)
-status=$?
-line=$(tail -n 1 <<<"$log")
-if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
-	sed '$d' <<<"$log"
-	passed=$((passed + BASH_REMATCH[1]))
-	failed=$((failed + BASH_REMATCH[2]))
-	skipped=$((skipped + BASH_REMATCH[3]))
-else
-	echo "not installed, as a copy of this system cannot be made here (status $status)"
-	[ -z "$log" ] || tail -n 5 <<<"$log" | sed 's/^/    /'
-	skipped=$((skipped + 1))
-fi
+add "in a copy of this system" $? "$log"
+log=$(booted)
+add "under systemd" $? "$log"
 finish
