@@ -32,6 +32,8 @@
  *   SECRET   the value is never shown
  *   LATER    read and checked, but nothing acts on it in this version
  *   NOOP     has no effect by design
+ *   CLAMP    under [pgbouncer] a number out of range is moved to the nearest in range, with a warning: PgBouncer
+ *            takes it, so there are files that have it
  *   RECYCLE  of a key in [databases]: a change makes server connections useless
  */
 #define CONF_F_RELOAD  (1u << 0)
@@ -40,10 +42,13 @@
 #define CONF_F_LATER   (1u << 3)
 #define CONF_F_NOOP    (1u << 4)
 #define CONF_F_RECYCLE (1u << 5)
+#define CONF_F_CLAMP   (1u << 6)
 
 /* short forms for the rows below */
 #define CONF_R  CONF_F_RELOAD
 #define CONF_S  CONF_F_RESTART
+#define CONF_RC (CONF_F_RELOAD | CONF_F_CLAMP)
+#define CONF_SC (CONF_F_RESTART | CONF_F_CLAMP)
 #define CONF_RL (CONF_F_RELOAD | CONF_F_LATER)
 #define CONF_SL (CONF_F_RESTART | CONF_F_LATER)
 #define CONF_RN (CONF_F_RELOAD | CONF_F_NOOP)
@@ -137,8 +142,8 @@
 	  "Addresses or host names to listen on, separated by commas; * is every IPv4 and IPv6 address; empty means no TCP.") \
 	X(LISTEN, INT, listen_port, "6432", "6432", 1, 65535, "", NONE, CONF_S, \
 	  "TCP port; it also names the Unix socket, .s.PGSQL.<port>.") \
-	X(LISTEN, INT, listen_backlog, "128", "128", 0, INT_MAX, "", NONE, CONF_S, \
-	  "How many connections the kernel may keep waiting to be accepted.") \
+	X(LISTEN, INT, listen_backlog, "128", "128", -1, INT_MAX, "", NONE, CONF_SC, \
+	  "How many connections the kernel may keep waiting to be accepted; -1 is as many as it allows.") \
 	X(LISTEN, STR, unix_socket_dir, "/tmp", "/tmp", 0, 0, "", NONE, CONF_S, \
 	  "Directory of the Unix socket, and of the server's where a database has no host; " \
 	  "@name is the abstract namespace; empty means none.") \
@@ -180,9 +185,9 @@
 	  "Log each error that the pooler itself sends to a client.") \
 	X(LOG, FLAG, log_stats, "1", "1", 0, 0, "", NONE, CONF_R, \
 	  "Log a line of totals each stats_period.") \
-	X(LOG, INT, stats_period, "60", "60", 1, INT_MAX, "s", NONE, CONF_R, \
+	X(LOG, INT, stats_period, "60", "60", 1, INT_MAX, "s", NONE, CONF_RC, \
 	  "Length of the period over which averages are made.") \
-	X(LOG, INT, verbose, NULL, NULL, 0, INT_MAX, "", NONE, CONF_R, \
+	X(LOG, INT, verbose, NULL, NULL, 0, INT_MAX, "", NONE, CONF_RC, \
 	  "1 logs debug lines, 2 or more logs everything; unset means as the command line says.") \
 	X(LOG, ENUM, error_style, "pgbouncer", "postgres", 0, 0, "", ERROR_STYLE, CONF_R, \
 	  "Form of the errors that the pooler itself sends: pgbouncer gives 08P01 and PgBouncer's words, " \
@@ -213,7 +218,7 @@
 	  "How long beyond that an answer may still be used while the server cannot be asked.") \
 	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_RL | CONF_F_SECRET, \
 	  "Options for auth_type ldap, in the form that an HBA line has.") \
-	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_R, \
+	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_RC, \
 	  "Rounds for the SCRAM verifiers made from plain secrets of auth_file.") \
 	X(AUTH, UINT, max_prelogin_conn, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
 	  "Connections that may be in the middle of a login at once; 0 means no limit of its own.") \
@@ -227,23 +232,23 @@
 	\
 	X(POOL, ENUM, pool_mode, "session", "transaction", 0, 0, "", POOL_MODE, CONF_R, \
 	  "When a server is given back: at the end of the session, of the transaction or of the statement.") \
-	X(POOL, INT, default_pool_size, "20", "20", 0, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, default_pool_size, "20", "20", 0, INT_MAX, "", NONE, CONF_RC, \
 	  "Servers for each pair of database and user; 0 means no limit.") \
-	X(POOL, INT, min_pool_size, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, min_pool_size, "0", "0", 0, INT_MAX, "", NONE, CONF_RC, \
 	  "Servers to keep open for each pool in use.") \
-	X(POOL, INT, reserve_pool_size, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, reserve_pool_size, "0", "0", 0, INT_MAX, "", NONE, CONF_RC, \
 	  "Servers that a pool may open beyond its size when clients wait too long.") \
 	X(POOL, TIME, reserve_pool_timeout, "5", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long a client waits before the reserve is opened; 0 turns the reserve off.") \
-	X(POOL, INT, max_client_conn, "100", "10000", 0, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, max_client_conn, "100", "10000", 0, INT_MAX, "", NONE, CONF_RC, \
 	  "Client connections in all.") \
-	X(POOL, INT, max_db_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, max_db_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_RC, \
 	  "Server connections for each database, over all users; 0 means no limit.") \
-	X(POOL, INT, max_db_client_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, max_db_client_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_RC, \
 	  "Client connections for each database; 0 means no limit.") \
-	X(POOL, INT, max_user_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, max_user_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_RC, \
 	  "Server connections for each user, over all databases; 0 means no limit.") \
-	X(POOL, INT, max_user_client_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_R, \
+	X(POOL, INT, max_user_client_connections, "0", "0", INT_MIN, INT_MAX, "", NONE, CONF_RC, \
 	  "Client connections for each user; 0 means no limit.") \
 	X(POOL, FLAG, server_round_robin, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Use the server that has been idle longest instead of the one used last.") \
@@ -273,7 +278,7 @@
 	X(SERVER, FLAG, server_fast_close, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "In session mode, close servers marked for closing as soon as they are outside a transaction.") \
 	\
-	X(CLIENT, INT, max_prepared_statements, "200", "200", INT_MIN, INT_MAX, "", NONE, CONF_RL, \
+	X(CLIENT, INT, max_prepared_statements, "200", "200", INT_MIN, INT_MAX, "", NONE, CONF_RL | CONF_F_CLAMP, \
 	  "Prepared statements to keep on each server, in transaction and statement mode; 0 turns tracking off.") \
 	X(CLIENT, FLAG, reuse_unnamed_statements, "0", "0", 0, 0, "", NONE, CONF_RL, \
 	  "Let unnamed statements of equal text share one prepared statement on the server.") \
@@ -288,7 +293,7 @@
 	  "Notice to send to each client at the end of its login.") \
 	X(CLIENT, FLAG, disable_pqexec, "0", "0", 0, 0, "", NONE, CONF_S, \
 	  "Refuse the simple query protocol; the console takes it all the same.") \
-	X(CLIENT, UINT, max_packet_size, "2147483647", "2147483647", 1024, UINT_MAX, "bytes", NONE, CONF_R, \
+	X(CLIENT, UINT, max_packet_size, "2147483647", "2147483647", 1024, UINT_MAX, "bytes", NONE, CONF_RC, \
 	  "Longest message to let through; a longer one closes the connection.") \
 	\
 	X(TIMEOUT, TIME, query_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
@@ -301,7 +306,7 @@
 	  "Count the time spent waiting for a server towards query_timeout.") \
 	X(TIMEOUT, TIME, query_wait_timeout, "120", "120", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Longest time a client may wait for a server; 0 means no limit.") \
-	X(TIMEOUT, INT, query_wait_notify, "5", "5", 0, INT_MAX, "s", NONE, CONF_R, \
+	X(TIMEOUT, INT, query_wait_notify, "5", "5", 0, INT_MAX, "s", NONE, CONF_RC, \
 	  "Send a notice to a client that has waited longer than this; 0 means never.") \
 	X(TIMEOUT, TIME, cancel_wait_timeout, "10", "10", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Longest time a cancel request may wait to be forwarded; 0 means no limit.") \
@@ -404,21 +409,21 @@
 	  "Let several processes listen on the same TCP port.") \
 	X(NET, FLAG, tcp_defer_accept, "1", "1", 0, 0, "", NONE, CONF_R, \
 	  "Accept a TCP connection only once its first bytes are there, at most a second later.") \
-	X(NET, INT, tcp_socket_buffer, "0", "0", 0, INT_MAX, "bytes", NONE, CONF_R, \
+	X(NET, INT, tcp_socket_buffer, "0", "0", 0, INT_MAX, "bytes", NONE, CONF_RC, \
 	  "Kernel buffer of each TCP socket, both directions; 0 means the system's choice.") \
 	X(NET, FLAG, tcp_keepalive, "1", "1", 0, 0, "", NONE, CONF_R, \
 	  "Ask idle TCP connections for a sign of life.") \
-	X(NET, INT, tcp_keepcnt, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	X(NET, INT, tcp_keepcnt, "0", "0", 0, INT_MAX, "", NONE, CONF_RC, \
 	  "Unanswered signs after which a TCP connection is dead; 0 means the system's choice.") \
-	X(NET, INT, tcp_keepidle, "0", "0", 0, INT_MAX, "s", NONE, CONF_R, \
+	X(NET, INT, tcp_keepidle, "0", "0", 0, INT_MAX, "s", NONE, CONF_RC, \
 	  "Idle time before the first sign; 0 means the system's choice.") \
-	X(NET, INT, tcp_keepintvl, "0", "0", 0, INT_MAX, "s", NONE, CONF_R, \
+	X(NET, INT, tcp_keepintvl, "0", "0", 0, INT_MAX, "s", NONE, CONF_RC, \
 	  "Time between two signs; 0 means the system's choice.") \
-	X(NET, INT, tcp_user_timeout, "0", "0", 0, INT_MAX, "ms", NONE, CONF_R, \
+	X(NET, INT, tcp_user_timeout, "0", "0", 0, INT_MAX, "ms", NONE, CONF_RC, \
 	  "How long sent bytes may stay unacknowledged before a TCP connection is dead; 0 means the system's choice.") \
-	X(NET, INT, pkt_buf, "4096", "4096", 0, INT_MAX, "bytes", NONE, CONF_SN, \
+	X(NET, INT, pkt_buf, "4096", "4096", 0, INT_MAX, "bytes", NONE, CONF_SN | CONF_F_CLAMP, \
 	  "Without effect; buffers grow and shrink with what they hold.") \
-	X(NET, INT, sbuf_loopcnt, "5", "5", 0, INT_MAX, "", NONE, CONF_RN, \
+	X(NET, INT, sbuf_loopcnt, "5", "5", 0, INT_MAX, "", NONE, CONF_RN | CONF_F_CLAMP, \
 	  "Without effect; how much one connection may do per turn is chosen by the pooler.")
 
 /*

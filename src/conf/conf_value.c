@@ -166,6 +166,19 @@ static int conf_value_read_ranged(const struct conf_row *row, const char *text, 
 	return rc == 0 && (*out < row->min || *out > row->max) ? -E_RANGE : rc;
 }
 
+/*
+ * What stands for a number out of range where a warning is enough. PgBouncer
+ * cuts it to 32 bits, by which a negative one without a sign is a large one.
+ */
+static long long conf_value_clamp(const struct conf_row *row, long long number, struct conf_error *err)
+{
+	bool is_large = number > row->max || (number < 0 && row->type == CONF_TYPE_UINT);
+	long long near = is_large ? row->max : row->min;
+
+	conf_error_log(err, LOG_LVL_WARNING, "%s is out of range, %lld is taken instead", row->name, near);
+	return near;
+}
+
 /* What would be right for the setting, into `hint`. */
 static void conf_value_describe(const struct conf_row *row, char *hint, size_t size)
 {
@@ -218,11 +231,16 @@ static int conf_value_check_text(enum conf_id id, const char *text, struct conf_
 	return 0;
 }
 
-static int conf_value_store_number(const struct conf_row *row, void *field, const char *text, struct conf_error *err)
+static int conf_value_store_number(const struct conf *conf, const struct conf_row *row, void *field, const char *text,
+				   struct conf_error *err)
 {
 	long long number;
 	int rc = conf_value_read_ranged(row, text, &number);
 
+	if (rc == -E_RANGE && (row->flags & CONF_F_CLAMP) != 0 && conf->profile == CONF_PROFILE_PGBOUNCER) {
+		number = conf_value_clamp(row, number, err);
+		rc = 0;
+	}
 	if (rc < 0)
 		return conf_value_fail(row, text, rc, err);
 	if (row->type == CONF_TYPE_TIME)
@@ -245,7 +263,7 @@ int conf_value_set(struct conf *conf, enum conf_id id, const char *text, struct 
 	case CONF_TYPE_INT:
 	case CONF_TYPE_UINT:
 	case CONF_TYPE_TIME:
-		return conf_value_store_number(row, field, text, err);
+		return conf_value_store_number(conf, row, field, text, err);
 	case CONF_TYPE_ENUM:
 		rc = conf_value_find_name(row->values, text);
 		if (rc < 0)
