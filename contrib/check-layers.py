@@ -14,6 +14,7 @@ Checks, one TAP line each, with file:line of every offence and what would be rig
                       $CPPFLAGS and $CFLAGS; left out when there is no config.h
   size                no file past 1500 lines
   build lists         every file of src/ stands in a local.mk
+  test lists          every file of test/ that a release needs stands in a local.mk
   the map             src/README.md names every module
 
 Tables for X-macros (*_tbl.h) are included many times on purpose: they need neither guard nor to compile alone.
@@ -188,6 +189,19 @@ def check_lists(tree):
         yield f"src/{name}:1: listed in a local.mk, but not there"
 
 
+def check_test_lists(tree):
+    """What is not listed is missing in the release, where nobody would notice that it does not run."""
+    top = tree.src.parent
+    listed = set()
+    for path in top.glob("test/**/local.mk"):
+        listed.update(re.findall(r"\btest/[\w./-]+", path.read_text()))
+    for pattern in ("unit/**/test_*.c", "integration/**/*.py"):
+        for path in sorted(top.glob(f"test/{pattern}")):
+            name = str(path.relative_to(top))
+            if name not in listed:
+                yield f"{name}:1: not in the release; add it to a local.mk of its folder or above"
+
+
 def check_map(tree):
     path = tree.src / "README.md"
     said = path.read_text() if path.exists() else ""
@@ -208,6 +222,7 @@ def run(top, builddir, compile_headers=True, out=print):
         ("headers alone", lambda t: check_alone(t, builddir)),
         ("size", check_size),
         ("build lists", check_lists),
+        ("test lists", check_test_lists),
         ("the map", check_map),
     ]
     out(f"1..{len(checks)}")
@@ -238,6 +253,9 @@ GOOD = {
     "src/local.mk": "x = src/core/base.h src/net/sock.c src/net/sock.h src/proto/frame.c src/pool/pool.c src/main.c \\\n"
                     "\tsrc/admin/show.c src/metrics/prom.h\n",
     "src/README.md": "core/base.h net/sock.c proto/frame.c pool/pool.c main.c admin/show.c metrics/prom.h\n",
+    "test/integration/test_a.py": "\n",
+    "test/unit/net/test_sock.c": "\n",
+    "test/local.mk": "x = test/integration/test_a.py test/unit/net/test_sock.c\n",
     "config.h": "",
 }
 BAD = [
@@ -254,6 +272,8 @@ BAD = [
     ("src/net/sock.h", GOOD["src/net/sock.h"].replace('#include "core/base.h"\n', ""), "does not compile alone"),
     ("src/pool/pool.c", "\n" * 1501, "is the limit"),
     ("src/pool/lost.c", "\n", "not in the build"),
+    ("test/integration/test_b.py", "\n", "not in the release"),
+    ("test/unit/net/test_b.c", "\n", "not in the release"),
     ("src/pool/lost.c", "\n", "says nothing about pool/lost.c"),
     ("src/odd/x.c", "\n", "is no layer"),
 ]

@@ -13,23 +13,31 @@ INTEGRATION_FILES = \
 	test/integration/test_cancel.py \
 	test/integration/test_config_reload.py \
 	test/integration/test_console_commands.py \
+	test/integration/test_console_databases.py \
+	test/integration/test_console_rights.py \
 	test/integration/test_console_show.py \
 	test/integration/test_copy.py \
 	test/integration/test_dns.py \
 	test/integration/test_extended.py \
 	test/integration/test_listen_unix.py \
 	test/integration/test_login.py \
+	test/integration/test_network_settings.py \
 	test/integration/test_parameters.py \
+	test/integration/test_peering.py \
 	test/integration/test_pgbench.py \
 	test/integration/test_pool_limits.py \
 	test/integration/test_pool_modes.py \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \
 	test/integration/test_reset_check.py \
+	test/integration/test_restart.py \
 	test/integration/test_server_login.py \
 	test/integration/test_server_loss.py \
+	test/integration/test_shutdown.py \
 	test/integration/test_signals_process.py \
 	test/integration/test_startup_packet.py \
+	test/integration/test_suspend.py \
+	test/integration/test_systemd.py \
 	test/integration/test_threads.py \
 	test/integration/test_timeouts.py \
 	test/integration/test_tls_refused.py
