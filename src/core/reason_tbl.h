@@ -19,6 +19,7 @@
 	X(REASON_CLIENT_EOF, "client unexpected eof", "08006")                                                 \
 	X(REASON_CLIENT_IO, "unexpected eof", "08006")                                                         \
 	X(REASON_BAD_HEADER, "bad packet header", "08P01")                                                     \
+	X(REASON_BAD_PACKET, "bad packet", "08P01")                                                            \
 	X(REASON_UNKNOWN_PKT, "unknown pkt", "08P01")                                                          \
 	X(REASON_PQEXEC, "PQexec disallowed", "0A000")                                                         \
 	X(REASON_OOM, "out of memory", "53200")                                                                \

@@ -169,6 +169,13 @@ static void login_fail_reason(struct login *login, enum reason reason)
 	login_fail(login, reason_text(reason), reason_sqlstate(reason));
 }
 
+/* Closes without a word to the client. */
+static void login_leave(struct login *login, enum reason reason)
+{
+	login_log_close(login, reason_text(reason));
+	login_drop(login);
+}
+
 static void login_fail_startup(struct login *login, enum startup_err err, struct slice arg)
 {
 	char text[256];
@@ -177,9 +184,7 @@ static void login_fail_startup(struct login *login, enum startup_err err, struct
 		login_fail(login, text, "08P01");
 		return;
 	}
-	if (err == STARTUP_E_CANCEL)
-		login_log_close(login, reason_text(REASON_CANCEL_BAD));
-	login_drop(login);
+	login_leave(login, REASON_CANCEL_BAD);
 }
 
 /* Sends a message of the exchange; false when the login has ended. */
@@ -692,12 +697,45 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 	login_over(login);
 }
 
-/* Bytes before the startup packet; returns how many were used up. */
-static size_t login_feed_startup(struct login *login, const uint8_t *data, size_t len)
+/* A message with a type before the startup packet, which has none; returns how many bytes were used up. */
+static size_t login_feed_typed(struct login *login, const uint8_t *data, size_t len)
+{
+	struct frame f;
+	int err = frame_read(data, len, STARTUP_MAX, &f);
+
+	if (err == -E_AGAIN)
+		return 0;
+	if (err < 0)
+		login_fail_startup(login, STARTUP_E_HEADER, slice_make(data, len));
+	else if (f.type == FE_PASSWORD)
+		login_fail_startup(login, STARTUP_E_PASSWORD_FIRST, slice_make(NULL, 0));
+	else
+		login_leave(login, REASON_BAD_PACKET);
+	return len;
+}
+
+/* Something like a startup packet where a message with a type is due. */
+static size_t login_feed_again(struct login *login, const uint8_t *data, size_t len)
 {
 	struct startup_head head;
 	int err = startup_peek(data, len, &head);
 
+	if (err == -E_AGAIN)
+		return 0;
+	login_fail_startup(login, err == 0 && head.kind == STARTUP_SESSION ? STARTUP_E_RESENT : STARTUP_E_HEADER,
+			   slice_make(data, len));
+	return len;
+}
+
+/* Bytes before the startup packet; returns how many were used up. */
+static size_t login_feed_startup(struct login *login, const uint8_t *data, size_t len)
+{
+	struct startup_head head;
+	int err;
+
+	if (data[0] != 0)
+		return login_feed_typed(login, data, len);
+	err = startup_peek(data, len, &head);
 	if (err == -E_AGAIN)
 		return 0;
 	if (err < 0) {
@@ -727,20 +765,19 @@ static size_t login_feed_startup(struct login *login, const uint8_t *data, size_
 static size_t login_feed_auth(struct login *login, const uint8_t *data, size_t len)
 {
 	struct frame f;
-	int err = frame_read(data, len, AUTH_PAYLOAD_MAX + FRAME_HEADER, &f);
+	int err;
 
+	if (data[0] == 0)
+		return login_feed_again(login, data, len);
+	err = frame_read(data, len, AUTH_PAYLOAD_MAX + FRAME_HEADER, &f);
 	if (err == -E_AGAIN)
 		return 0;
 	if (err < 0) {
 		login_fail_startup(login, STARTUP_E_HEADER, slice_make(data, len));
 		return len;
 	}
-	if (f.type == FE_TERMINATE) {
-		login_drop(login);
-		return len;
-	}
 	if (f.type != FE_PASSWORD) {
-		login_fail_reason(login, REASON_UNKNOWN_PKT);
+		login_leave(login, REASON_BAD_PACKET);
 		return len;
 	}
 	if (f.size > len)

@@ -90,6 +90,52 @@ def test_other_codes_are_refused(pooler, packet):
     assert e.code == "08P01"
 
 
+def test_password_before_the_startup_packet(pooler):
+    c = pooler.raw()
+    c.send(wire.pack("p", b"secret\0"))
+    assert c.expect_error_close().text == "client password pkt before startup packet"
+
+
+@pytest.mark.parametrize("mtype", "QSX")
+def test_other_message_before_the_startup_packet(pooler, mtype):
+    """Closed without a word; the log has the reason."""
+    c = pooler.raw()
+    c.send(wire.pack(mtype))
+    assert c.expect_close().messages == []
+    pooler.wait_for_log(r"C-.*\(nodb\)/\(nouser\)@.* closing because: bad packet \(age=")
+
+
+@pytest.mark.parametrize("mtype", "QdX")
+def test_other_message_instead_of_a_password(make_pooler, mtype):
+    p = make_pooler(settings={"auth_type": "md5"})
+    c = p.raw()
+    c.start()
+    assert c.recv().type == "R"
+    c.send(wire.pack(mtype))
+    assert c.expect_close().messages == []
+    p.wait_for_log(r"C-.*app/app@.* closing because: bad packet \(age=")
+
+
+def test_startup_packet_again(make_pooler):
+    p = make_pooler(settings={"auth_type": "md5"})
+    c = p.raw()
+    c.start()
+    assert c.recv().type == "R"
+    c.start()
+    e = c.expect_error_close()
+    assert (e.severity, e.code, e.text) == ("FATAL", "08P01", "client re-sent startup pkt")
+
+
+@pytest.mark.ours
+def test_no_packet_of_the_startup_instead_of_a_password(make_pooler):
+    p = make_pooler(settings={"auth_type": "md5"})
+    c = p.raw()
+    c.start()
+    assert c.recv().type == "R"
+    c.send(struct.pack("!ii", 8, wire.CODE_SSL))
+    assert c.expect_error_close().text == "bad packet header: '0000000804d2162f'"
+
+
 def test_missing_user(pooler):
     c = pooler.raw()
     c.send(wire.startup_packet({"database": "app"}))
