@@ -415,7 +415,7 @@ static bool link_judge(struct server *server, const uint8_t *p, const struct fra
 			log_warning("%s: got packet 'A' from server when not linked", server->pool->name);
 		return server->client != NULL && !is_ours && *violation == REASON_NONE;
 	default:
-		*violation = REASON_SERVER_PKT;
+		*violation = REASON_UNKNOWN_PKT;
 		return false;
 	}
 }
@@ -465,7 +465,7 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 		} else if (f.size > len - at && link_is_gathered(server, f.type)) {
 			if (f.size <= LINK_GATHER_MAX)
 				break;
-			violation = REASON_SERVER_PKT;
+			violation = REASON_UNKNOWN_PKT;
 		}
 		pass = violation == REASON_NONE && link_judge(server, data + at, &f, &violation);
 		if (UNLIKELY(!pass)) {
