@@ -270,7 +270,7 @@ const struct show_table show_fds = {
 
 const struct show_table show_handover = {
 	.name = "HANDOVER",
-	.help = "The same for another pgsluice, which carries more over.",
+	.help = "As SHOW FDS, for another pgsluice, which carries more over.",
 	.right = COMMAND_FOR_ADMIN,
 	.columns = handover_columns,
 	.column_count = ARRAY_LEN(handover_columns),

@@ -56,7 +56,7 @@ static const struct show_column show_pools_columns[] = {
 		{ "maxwait", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait),
 		  "seconds that the client first in the queue has waited" },
 	{ "maxwait_us", OID_INT4, SHOW_INT, offsetof(struct pool_row, maxwait_us), "microseconds beyond these" },
-	{ "pool_mode", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, pool_mode), "mode of the pool" },
+	{ "pool_mode", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, pool_mode), "session, transaction or statement" },
 	{ "load_balance_hosts", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, load_balance_hosts),
 	  "how one of several hosts is chosen; NULL with one" },
 };

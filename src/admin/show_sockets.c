@@ -52,7 +52,9 @@ struct socket_row {
 		COL("user", OID_TEXT, SHOW_TEXT, user, "user that logged in"),                                     \
 		COL("database", OID_TEXT, SHOW_TEXT, database, "database as the pooler names it"),                 \
 		COL("replication", OID_TEXT, SHOW_TEXT, replication, "always none"),                               \
-		COL("state", OID_TEXT, SHOW_TEXT, state, "what it does"),                                          \
+		COL("state", OID_TEXT, SHOW_TEXT, state,                                                           \
+		    "clients: active (linked to a server), idle, waiting; servers: active, idle, used (to be "     \
+		    "checked), tested, new, being_canceled"),                                                      \
 		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end; unix for a Unix socket"),       \
 		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                    \
 		COL("local_addr", OID_TEXT, SHOW_CHARS, local_addr, "address of this end"),                        \

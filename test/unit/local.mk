@@ -13,6 +13,7 @@ include test/unit/conf/local.mk
 include test/unit/net/local.mk
 include test/unit/pool/local.mk
 include test/unit/admin/local.mk
+include test/unit/doc/local.mk
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
