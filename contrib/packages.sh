@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a task needs, those that are missing and no others.
 #
-#   contrib/packages.sh GROUP...      groups: build test run bench lint clang package
+#   contrib/packages.sh GROUP...      groups: build test run bench lint clang package interop
 #   contrib/packages.sh --list GROUP...
 #
 # Asks nothing. As root it calls apt-get, otherwise sudo for apt-get alone; with everything in place it needs
@@ -19,8 +19,10 @@ group_packages()
 	bench) echo postgresql python3 gcc libc6-dev openssl pgbouncer ;;
 	lint) echo clang-tidy clang-format cppcheck shellcheck python3 ;;
 	clang) echo clang ;;
+	interop) echo pgbouncer pgcli check-postgres prometheus-pgbouncer-exporter libpostgresql-jdbc-java \
+		default-jdk-headless ;;
 	package) echo debhelper dpkg-dev adduser logrotate systemd ;;
-	*) echo "packages.sh: no group '$1'; there are build test run bench lint clang package" >&2; return 1 ;;
+	*) echo "packages.sh: no group '$1'; there are build test run bench lint clang package interop" >&2; return 1 ;;
 	esac
 }
 
@@ -75,9 +77,18 @@ forbid_cluster()
 	as_root mkdir -p "${NO_CLUSTER%/*}" && echo 'create_main_cluster = false' | as_root tee "$NO_CLUSTER" >/dev/null
 }
 
+# Nothing that is installed for tests is to be started by its package.
+readonly POLICY=/usr/sbin/policy-rc.d
+
+forbid_start()
+{
+	[ -e "$POLICY" ] && return 0
+	printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null && as_root chmod 755 "$POLICY" && made_policy=1
+}
+
 main()
 {
-	local list_only= group name names= missing=
+	local made_policy= list_only= group name names= missing=
 	[ "${1:-}" = --list ] && list_only=1 && shift
 	for group in "$@"; do
 		names+=" $(group_packages "$group")" || return 2
@@ -101,8 +112,12 @@ main()
 	case $missing in
 	*postgresql*) forbid_cluster || return 1 ;;
 	esac
+	case $missing in
+	*pgbouncer*) forbid_start || return 1 ;;
+	esac
 	apt_install $missing
 	local status=$?
+	[ -n "$made_policy" ] && as_root rm -f "$POLICY"
 	[ -f "$NO_CLUSTER" ] && as_root rm -f "$NO_CLUSTER"
 	if [ $status != 0 ]; then
 		echo "packages.sh: apt-get could not install$missing (see above)" >&2

@@ -26,6 +26,7 @@
 #include "core/pidfile.h"
 #include "core/str.h"
 #include "core/systemd.h"
+#include "core/version.h"
 #include "daemon.h"
 #include "main_options.h"
 #include "net/sock.h"
@@ -89,14 +90,18 @@ static void main_print_help(const char *exe)
 	printf("\nThe manual pages pgsluice(1) and pgsluice(5) say more.\n");
 }
 
-static void main_print_version(void)
+/* The first line is what SHOW VERSION says: whoever has put this program in PgBouncer's place asks for PgBouncer's. */
+static void main_print_version(const char *exe)
 {
-	printf("%s\n", PACKAGE_STRING);
+	const char *slash = strrchr(exe, '/');
+	bool as_pgbouncer = strncmp(slash == NULL ? exe : slash + 1, "pgbouncer", 9) == 0;
+
+	printf("%s\n", as_pgbouncer ? VERSION_AS_PGBOUNCER : VERSION_OWN);
 	printf("libevent %s\n", event_get_version());
 	printf("adns: evdns\n");
 	printf("tls: %s\n", OpenSSL_version(OPENSSL_VERSION));
 	printf("systemd: yes\n");
-	printf("compatible with: PgBouncer 1.25.2\n");
+	printf("compatible with: PgBouncer %s\n", VERSION_COMPATIBLE);
 }
 
 static NORETURN void main_usage_error(const char *exe, const char *what)
@@ -136,7 +141,7 @@ static void main_parse_options(int argc, char **argv, struct main_options *o)
 			o->diff_file = optarg;
 			break;
 		case 'V':
-			main_print_version();
+			main_print_version(argv[0]);
 			exit(0);
 		case 'h':
 			main_print_help(argv[0]);

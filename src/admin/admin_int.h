@@ -21,8 +21,6 @@ TAILQ_HEAD(console_list, console);
 #define ADMIN_DB_COMPAT "pgbouncer"
 #define ADMIN_DB_OWN    "pgsluice"
 
-/* What `SHOW VERSION` says. */
-#define ADMIN_VERSION   PACKAGE_STRING
 
 struct admin {
 	struct engine *engine;

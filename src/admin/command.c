@@ -99,6 +99,13 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 	return false;
 }
 
+/* Does this session know it? */
+static bool command_is_known(const struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	return command_arg_fits(command, cmd) &&
+	       (command->arg != COMMAND_ARG_SHOW || c->extended != NULL || !show_find(cmd->arg)->needs_extended);
+}
+
 static bool command_sets_fake(const struct command *command, const struct sql_cmd *cmd)
 {
 	return command->arg == COMMAND_ARG_SET && show_is_fake_variable(cmd->arg);
@@ -158,7 +165,7 @@ void command_run(struct console *c, struct slice text)
 		return;
 	}
 	command = err == 0 ? command_find(cmd.cmd) : NULL;
-	if (command == NULL || !command_arg_fits(command, &cmd)) {
+	if (command == NULL || !command_is_known(c, command, &cmd)) {
 		command_refuse(c, text);
 		return;
 	}

@@ -24,6 +24,7 @@
 #include "admin/extended.h"
 #include "core/alloc.h"
 #include "core/log.h"
+#include "core/version.h"
 #include "net/sock.h"
 #include "pool/registry.h"
 #include "pool/report.h"
@@ -472,8 +473,9 @@ static void console_echo_params(struct console *c)
 
 static void console_welcome(struct console *c)
 {
+	bool as_pgbouncer = strcmp(c->admin->db_name, ADMIN_DB_COMPAT) == 0;
 	const char *const params[][2] = {
-		{ "server_version", PACKAGE_VERSION "/bouncer" },
+		{ "server_version", as_pgbouncer ? VERSION_OF_CONSOLE_AS_PGBOUNCER : VERSION_OF_CONSOLE },
 		{ "client_encoding", "UTF8" },
 		{ "server_encoding", "UTF8" },
 		{ "DateStyle", "ISO" },

@@ -101,6 +101,31 @@ struct show_fake_row {
 SHOW_FAKE_TABLE(X)
 #undef X
 
+/* SELECT 1: how drivers and monitors ask whether a session is alive. */
+struct show_one_row {
+	int64_t one;
+};
+
+static const struct show_column show_one_columns[] = {
+	{ "?column?", OID_INT4, SHOW_INT, offsetof(struct show_one_row, one), "always 1" },
+};
+
+static void show_fill_one(struct show *show)
+{
+	((struct show_one_row *)show_add_row(&show->rows))->one = 1;
+}
+
+static const struct show_table show_one = {
+	.name = "1",
+	.help = "SELECT 1 asks whether the session is alive. Only with console_extended.",
+	.right = COMMAND_FOR_STATS,
+	.needs_extended = true,
+	.columns = show_one_columns,
+	.column_count = 1,
+	.row_size = sizeof(struct show_one_row),
+	.fill = show_fill_one,
+};
+
 /* SHOW HELP is a notice, not a table. */
 static const struct show_table show_help = {
 	.name = "HELP",
@@ -115,7 +140,7 @@ static const struct show_table *const show_tables[] = {
 	&show_peers,       &show_peer_pools, &show_sockets,      &show_active_sockets,
 	&show_lists,       &show_mem,        &show_state,        &show_dns_hosts,
 	&show_dns_zones,   &show_stats,      &show_stats_totals, &show_stats_averages,
-	&show_totals,      &show_fds,        &show_handover,
+	&show_totals,      &show_fds,        &show_handover,     &show_one,
 #define X(variable, text) &show_fake_##variable,
 	SHOW_FAKE_TABLE(X)
 #undef X

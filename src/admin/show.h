@@ -63,6 +63,7 @@ struct show_table {
 	const char *help; /* for the manual: what the rows are, in sentences */
 	enum command_right right;
 	bool in_help;
+	bool needs_extended; /* unknown to sessions that speak PgBouncer's dialect of the protocol only */
 	const struct show_column *columns;
 	size_t column_count;
 	size_t row_size;

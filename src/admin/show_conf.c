@@ -5,6 +5,7 @@
 #include "admin/show.h"
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/version.h"
 #include "pool/client.h"
 #include "pool/peer.h"
 #include "pool/registry_walk.h"
@@ -460,7 +461,8 @@ static const struct show_column show_version_columns[] = {
 
 static void show_fill_version(struct show *show)
 {
-	((struct pair_row *)show_add_row(&show->rows))->value = ADMIN_VERSION;
+	((struct pair_row *)show_add_row(&show->rows))->value =
+		show->snap->conf->profile == CONF_PROFILE_PGBOUNCER ? VERSION_AS_PGBOUNCER : VERSION_OWN;
 }
 
 TABLE(show_version, "VERSION", pair_row, show_version_columns, show_fill_version, "The version of pgsluice.");

@@ -12,4 +12,5 @@ libpgsluice_a_SOURCES += \
 	src/core/pidfile.c src/core/pidfile.h \
 	src/core/siphash.c src/core/siphash.h \
 	src/core/str.c src/core/str.h \
-	src/core/systemd.c src/core/systemd.h
+	src/core/systemd.c src/core/systemd.h \
+	src/core/version.h

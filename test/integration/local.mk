@@ -8,6 +8,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/pooler.py \
 	test/integration/harness/procs.py \
 	test/integration/harness/wire.py \
+	test/integration/programs/Console.java \
 	test/integration/pytest.ini \
 	test/integration/test_bad_input.py \
 	test/integration/test_cancel.py \
@@ -19,6 +20,7 @@ INTEGRATION_FILES = \
 	test/integration/test_copy.py \
 	test/integration/test_dns.py \
 	test/integration/test_extended.py \
+	test/integration/test_interop.py \
 	test/integration/test_listen_unix.py \
 	test/integration/test_login.py \
 	test/integration/test_network_settings.py \

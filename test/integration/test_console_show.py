@@ -140,8 +140,29 @@ def test_version_equals_the_command_line(pooler):
     from harness.pooler import binary
     from harness.procs import run
 
-    first = run([binary(), "--version"]).stdout.splitlines()[0]
+    first = run(["bash", "-c", f"exec -a pgbouncer {binary()} --version"]).stdout.splitlines()[0]
+    assert first.startswith("PgBouncer 1.25.2 (pgsluice ")
     assert pooler.show("version") == [{"version": first}]
+    assert pooler.console().conn.params["server_version"] == "1.25.2/bouncer"
+
+
+@pytest.mark.ours
+def test_version_of_its_own_profile(make_pooler):
+    from harness.pooler import binary
+    from harness.procs import run
+
+    pooler = make_pooler(profile="pgsluice")
+    first = run([binary(), "--version"]).stdout.splitlines()[0]
+    assert first.startswith("pgsluice ")
+    assert pooler.show("version") == [{"version": first}]
+
+
+@pytest.mark.ours
+def test_select_1_asks_whether_a_session_is_alive(make_pooler):
+    """Of drivers and monitors; under [pgbouncer] it is no command, as in the reference."""
+    assert make_pooler(profile="pgsluice").console().raw_show("1").rows == [["1"]]
+    result = make_pooler().console().conn.query("SELECT 1")
+    assert result.error.text == "invalid command 'SELECT 1', use SHOW HELP;"
 
 
 @pytest.mark.newer
