@@ -446,12 +446,15 @@ void peers_free(struct peers **peersp)
 {
 	struct peers *peers = *peersp;
 	struct peer *peer;
+	struct peer *next;
 
 	*peersp = NULL;
 	if (peers == NULL)
 		return;
-	while ((peer = TAILQ_FIRST(&peers->list)) != NULL)
+	for (peer = TAILQ_FIRST(&peers->list); peer != NULL; peer = next) {
+		next = TAILQ_NEXT(peer, entry);
 		peer_drop(peer, REASON_FAST_EXIT);
+	}
 	event_free(peers->timer);
 	snapshot_release(&peers->snap);
 	free(peers);

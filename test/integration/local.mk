@@ -12,6 +12,7 @@ INTEGRATION_FILES = \
 	test/integration/pytest.ini \
 	test/integration/test_bad_input.py \
 	test/integration/test_cancel.py \
+	test/integration/test_close_reasons.py \
 	test/integration/test_config_reload.py \
 	test/integration/test_console_commands.py \
 	test/integration/test_console_databases.py \
