@@ -22,6 +22,7 @@
 #include "admin/admin_int.h"
 #include "admin/command.h"
 #include "admin/extended.h"
+#include "admin/show.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/version.h"
@@ -92,6 +93,7 @@ void console_free(struct console *c)
 	stream_close(&c->stream);
 	buf_fini(&c->reply);
 	extended_free(&c->extended);
+	show_drop(&c->show);
 	vars_release(&c->vars);
 	db_release(&c->wait_db);
 	free(c);
@@ -151,8 +153,7 @@ static void console_add_error(struct console *c, const char *severity, const cha
 	snapshot_release(&snap);
 }
 
-/* Sends what has been built; false when the session is closed because of it. */
-static bool console_flush(struct console *c)
+bool console_send(struct console *c)
 {
 	int err;
 
@@ -168,7 +169,7 @@ void console_fail(struct console *c, const char *text)
 	if (c->closed)
 		return;
 	console_add_error(c, "FATAL", "08P01", text, false);
-	if (console_flush(c))
+	if (console_send(c))
 		console_close(c, text);
 }
 
@@ -201,7 +202,7 @@ void console_finish(struct console *c)
 	c->canceled = false;
 	c->wait = CONSOLE_WAIT_NOTHING;
 	db_release(&c->wait_db);
-	if (console_flush(c))
+	if (console_send(c))
 		console_process(c);
 }
 
@@ -449,6 +450,8 @@ static void console_on_drained(void *owner, int err)
 
 	if (err != 0)
 		console_close(c, "unexpected eof");
+	else if (c->show != NULL)
+		show_resume(c->show);
 	else
 		console_process(c);
 }

@@ -13,6 +13,7 @@
 
 struct admin;
 struct extended;
+struct show;
 
 /* What a command waits for before it is answered. */
 enum console_wait {
@@ -39,6 +40,7 @@ struct console {
 	enum console_wait wait;
 	struct db *wait_db;        /* held; NULL: all */
 	unsigned clean_rounds;     /* of asking all workers, in a row, that found no server to be closed */
+	struct show *show;         /* whose rows are being sent; NULL: none */
 	struct extended *extended; /* the extended protocol; NULL where it is refused */
 	bool in_execute;           /* the command that runs came by Execute: it is answered without ReadyForQuery */
 	bool skip_to_sync;         /* after an error in the extended protocol */
@@ -74,6 +76,9 @@ void console_fail(struct console *console, const char *text);
 void console_run(struct console *console, struct slice text);
 
 /* ---- the reply of the command that runs ---- */
+
+/* Sends what the reply has so far; false when the session is closed because of it. */
+bool console_send(struct console *console) MUSTCHECK;
 
 /* Sends the reply and goes on with what has come in the meantime. Ends every command; the session may be closed after.
  */

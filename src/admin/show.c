@@ -6,10 +6,19 @@
 #include "proto/build.h"
 
 /* Room for a number or a time as text. */
-#define SHOW_CELL_SIZE 64
+#define SHOW_CELL_SIZE  64
 
-struct show_text {
-	struct show_text *next;
+/* Texts are kept in pieces of memory at least this large. */
+#define SHOW_TEXTS_SIZE 4096
+
+/* Rows that are sent in one turn of the control loop, and the rest after it. */
+#define SHOW_SLICE      256
+#define SHOW_REST_US    1000
+
+struct show_texts {
+	struct show_texts *next;
+	size_t size;
+	size_t used;
 	char text[];
 };
 
@@ -42,26 +51,33 @@ void show_sort(struct show_rows *rows, int (*compare)(const void *, const void *
 
 const char *show_keep_text(struct show_rows *rows, const char *text)
 {
-	struct show_text *t;
+	struct show_texts *t = rows->texts;
 	size_t n;
 
 	if (text == NULL)
 		return NULL;
 	n = strlen(text) + 1;
-	t = xmalloc(sizeof(*t) + n);
-	memcpy(t->text, text, n);
-	t->next = rows->texts;
-	rows->texts = t;
-	return t->text;
+	if (t == NULL || t->size - t->used < n) {
+		size_t size = n > SHOW_TEXTS_SIZE ? n : SHOW_TEXTS_SIZE;
+
+		t = xmalloc(sizeof(*t) + size);
+		t->size = size;
+		t->used = 0;
+		t->next = rows->texts;
+		rows->texts = t;
+	}
+	memcpy(t->text + t->used, text, n);
+	t->used += n;
+	return t->text + t->used - n;
 }
 
 void show_free_rows(struct show_rows *rows)
 {
-	struct show_text *t;
+	struct show_texts *t;
 
 	while ((t = rows->texts) != NULL) {
 		rows->texts = t->next;
-		mem_wipe(t->text, strlen(t->text)); /* keys are among them */
+		mem_wipe(t->text, t->used); /* keys are among them */
 		free(t);
 	}
 	free(rows->data);
@@ -191,7 +207,47 @@ static void show_answer_help(struct console *c)
 
 /* ---- sending ---- */
 
-/* The value of a column; numbers and times are written into `cell`. */
+/* Writes a number to the end of `cell`: of ten thousand rows most of the work is in their numbers. */
+static struct slice show_number(int64_t number, char cell[SHOW_CELL_SIZE])
+{
+	uint64_t left = number < 0 ? -(uint64_t)number : (uint64_t)number;
+	size_t at = SHOW_CELL_SIZE;
+
+	do {
+		cell[--at] = (char)('0' + left % 10);
+		left /= 10;
+	} while (left > 0);
+	if (number < 0)
+		cell[--at] = '-';
+	return slice_make(cell + at, SHOW_CELL_SIZE - at);
+}
+
+/* Writes a time; rows that follow each other often have the same. Control thread. */
+static struct slice show_time(uint64_t mono_us, char cell[SHOW_CELL_SIZE])
+{
+	static time_t last_when = -1;
+	static char last_text[SHOW_CELL_SIZE];
+	time_t when = clock_mono_to_wall(mono_us);
+
+	if (when != last_when) {
+		clock_format(when, last_text, sizeof(last_text));
+		last_when = when;
+	}
+	str_copy(cell, SHOW_CELL_SIZE, last_text);
+	return slice_of(cell);
+}
+
+static struct slice show_host(const struct show_addr *addr, char cell[SHOW_CELL_SIZE])
+{
+	struct sock_addr full;
+
+	if (addr->is_unix)
+		return slice_of("unix");
+	sock_peer_get(&addr->peer, &full);
+	return full.len == 0 ? slice_of("") : slice_make(cell, sock_addr_host(&full, cell, SHOW_CELL_SIZE));
+}
+
+/* The value of a column; what is no text is written into `cell`. */
 static struct slice show_value(const struct show_column *col, const uint8_t *row, char cell[SHOW_CELL_SIZE])
 {
 	const void *at = row + col->offset;
@@ -206,11 +262,12 @@ static struct slice show_value(const struct show_column *col, const uint8_t *row
 		return slice_of(at);
 	case SHOW_INT:
 		memcpy(&number, at, sizeof(number));
-		return slice_make(cell, str_format(cell, SHOW_CELL_SIZE, "%" PRId64, number));
+		return show_number(number, cell);
+	case SHOW_ADDR:
+		return show_host(at, cell);
 	case SHOW_TIME:
 		memcpy(&when, at, sizeof(when));
-		clock_format_mono(when, cell, SHOW_CELL_SIZE);
-		return slice_of(cell);
+		return show_time(when, cell);
 	case SHOW_PTR:
 		memcpy(&pointer, at, sizeof(pointer));
 		return slice_make(cell, pointer == NULL ? 0 : str_format(cell, SHOW_CELL_SIZE, "%p", pointer));
@@ -307,32 +364,96 @@ void show_send_rows(struct console *c, const struct show_table *table, const str
 	}
 }
 
-/* The last step; the session may be gone. */
+static void show_free(struct show *show)
+{
+	for (unsigned i = 0; i < show->part_count; i++)
+		show_free_rows(&show->parts[i]);
+	show_free_rows(&show->rows);
+	if (show->timer != NULL)
+		event_free(show->timer);
+	snapshot_release(&show->snap);
+	free(show);
+}
+
+void show_drop(struct show **showp)
+{
+	struct show *show = *showp;
+
+	*showp = NULL;
+	if (show != NULL)
+		show_free(show);
+}
+
+static void show_finish(struct show *show)
+{
+	struct console *c = show->console;
+
+	c->show = NULL;
+	show_free(show);
+	console_finish_tag(c, "SHOW");
+}
+
+static void show_timer_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct show *show = arg;
+
+	if (!stream_is_choked(&show->console->stream))
+		show_resume(show);
+}
+
+/* Goes on in a while, unless the socket is full, which goes on when it is empty. False: there is no timer. */
+static bool show_rest(struct show *show)
+{
+	const struct timeval rest = { .tv_usec = SHOW_REST_US };
+
+	if (show->timer == NULL)
+		show->timer = event_new(loop_base(show->engine->control), -1, 0, show_timer_cb, show);
+	return show->timer != NULL && event_add(show->timer, &rest) == 0;
+}
+
+void show_resume(struct show *show)
+{
+	struct console *c = show->console;
+
+	if (c->closed)
+		return;
+	for (size_t n = 0; n < SHOW_SLICE && show->sent < show->rows.count; n++)
+		show_send_row(c, show->table, show_row(&show->rows, show->sent++));
+	if (show->sent == show->rows.count)
+		show_finish(show);
+	else if (console_send(c) && !show_rest(show))
+		console_close(c, "out of memory");
+}
+
+/* All loops have answered; the session may be gone. */
 static void show_complete(void *arg)
 {
 	struct show *show = arg;
 	struct console *c = admin_find_console(show->admin, show->console_id);
 
-	if (c != NULL) {
-		show->table->fill(show);
-		if (!c->in_execute)
-			show_send_columns(c, show->table, NULL);
-		show_send_rows(c, show->table, &show->rows);
-		console_finish_tag(c, "SHOW"); /* does nothing for a session that was closed meanwhile */
+	if (c == NULL) {
+		show_free(show);
+		return;
 	}
-	for (unsigned i = 0; i < show->part_count; i++)
-		show_free_rows(&show->parts[i]);
-	show_free_rows(&show->rows);
-	snapshot_release(&show->snap);
-	free(show);
+	show->table->fill(show);
+	if (!c->in_execute)
+		show_send_columns(c, show->table, NULL);
+	show->console = c;
+	c->show = show;
+	if (show->table->descriptor != NULL) {
+		show_send_rows(c, show->table, &show->rows);
+		show->sent = show->rows.count;
+	}
+	show_resume(show);
 }
 
-static void show_visit(struct worker *worker, void *arg)
+static bool show_visit(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint32_t *at, void *arg)
 {
 	struct show *show = arg;
+	struct show_visit visit = { .ctx = ctx, .worker = worker, .at = at, .rows = &show->parts[index] };
 
-	ASSERT(worker->index < show->part_count);
-	show->table->visit(worker, &show->parts[worker->index]);
+	ASSERT(index < show->part_count);
+	return show->table->visit(&visit);
 }
 
 void show_run(struct console *c, const struct command *command UNUSED, const struct sql_cmd *cmd)
@@ -345,7 +466,7 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 		show_answer_help(c);
 		return;
 	}
-	show = xcalloc(1, sizeof(*show) + engine->worker_count * sizeof(show->parts[0]));
+	show = xcalloc(1, sizeof(*show) + survey_loop_count(engine) * sizeof(show->parts[0]));
 	show->admin = c->admin;
 	show->engine = engine;
 	show->table = table;
@@ -353,7 +474,7 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 	show->now_us = clock_mono_us();
 	show->console_id = c->id;
 	show->rows.row_size = table->row_size;
-	show->part_count = engine->worker_count;
+	show->part_count = survey_loop_count(engine);
 	for (unsigned i = 0; i < show->part_count; i++)
 		show->parts[i].row_size = table->part_row_size;
 	if (table->visit == NULL) {
@@ -361,5 +482,5 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 		return;
 	}
 	admin_wait(c, CONSOLE_WAIT_WORKERS, NULL);
-	engine_visit(engine, show_visit, show_complete, show);
+	survey_start(engine, show_visit, show_complete, show);
 }

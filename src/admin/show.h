@@ -1,19 +1,37 @@
 /*
  * SHOW: result sets as tables of columns. A result is made in up to three
- * steps: each worker describes what it owns in a list of its own, the control
+ * steps: each loop describes what it owns in a list of its own, the control
  * loop joins the lists and adds what it knows itself, and the rows are sent by
  * the columns' descriptions.
+ *
+ * None of this may be felt by those who are served meanwhile. A loop with
+ * thousands of clients describes them in slices (pool/survey.h), and the rows
+ * are sent in slices, with a rest between them, when the socket has taken the
+ * last one: the control loop takes a small part of a core from the workers for
+ * some time, and not all of it at once. So the answer to SHOW
+ * CLIENTS is not a picture of one moment: each row is true for the moment at
+ * which it was made, all of them within the time that the command takes; who
+ * was there during all of that time is in it exactly once.
  */
 #ifndef PGSLUICE_ADMIN_SHOW_H
 #define PGSLUICE_ADMIN_SHOW_H
 
 #include "admin/admin_int.h"
 #include "admin/command.h"
+#include "net/sock.h"
+#include "pool/survey.h"
+
+/* A host as it is shown: its address, or "unix"; empty for none. */
+struct show_addr {
+	struct sock_peer peer;
+	bool is_unix;
+};
 
 /* What a column finds at its offset in the row. */
 enum show_kind {
 	SHOW_TEXT,  /* const char *; NULL is SQL NULL */
 	SHOW_CHARS, /* char[]; never NULL */
+	SHOW_ADDR,  /* struct show_addr */
 	SHOW_INT,   /* int64_t */
 	SHOW_TIME,  /* uint64_t, monotonic microseconds, shown as local time */
 	SHOW_PTR,   /* const void *; empty when NULL */
@@ -36,13 +54,16 @@ struct show_formats {
 	bool is_binary[SHOW_COLUMNS_MAX];
 };
 
-/* Rows of one size, and texts that rows point to. */
+/*
+ * Rows of one size, and texts that rows point to. Rows are sent some time after
+ * they were made: a text that may go before has to be kept with them.
+ */
 struct show_rows {
 	size_t row_size;
 	uint8_t *data;
 	size_t count;
 	size_t capacity;
-	struct show_text *texts;
+	struct show_texts *texts;
 };
 
 /* A result under way. */
@@ -53,9 +74,20 @@ struct show {
 	struct snapshot *snap;
 	uint64_t now_us;
 	uint64_t console_id;
+	struct console *console; /* whose reply the rows are; while they are sent */
+	struct event *timer;     /* for the next slice; NULL: not needed yet */
+	size_t sent;             /* rows */
 	struct show_rows rows;
 	unsigned part_count;
-	struct show_rows parts[]; /* one per worker, in the order of their numbers */
+	struct show_rows parts[]; /* one per loop, in the order of survey_loop_count() */
+};
+
+/* A visit to a loop. */
+struct show_visit {
+	struct loop_ctx *ctx;
+	struct worker *worker;  /* NULL on a login loop */
+	uint32_t *at;           /* 0 on the first call, then the visitor's own */
+	struct show_rows *rows; /* what the loop has said so far */
 };
 
 struct show_table {
@@ -68,12 +100,19 @@ struct show_table {
 	size_t column_count;
 	size_t row_size;
 	size_t part_row_size; /* of what workers give */
-	void (*visit)(struct worker *worker,
-		      struct show_rows *part); /* on the worker's thread; NULL: no worker is asked */
-	void (*fill)(struct show *show);       /* on the control loop; adds the rows */
+	/* Adds what a loop has, on its thread; true: there is more, call again in another turn. NULL: nobody is asked.
+	 */
+	bool (*visit)(struct show_visit *visit);
+	/* On the control loop; adds the rows. */
+	void (*fill)(struct show *show);
 	/* The descriptor to be sent along with a row, or -1; NULL: none ever. */
 	int (*descriptor)(struct console *console, const void *row);
 };
+
+/* Goes on sending rows: the socket has taken the last ones. */
+void show_resume(struct show *show);
+/* The session is gone. Nulls the pointer; NULL inside is fine. */
+void show_drop(struct show **show);
 
 /* The handler of SHOW. */
 void show_run(struct console *console, const struct command *command, const struct sql_cmd *cmd);
@@ -103,7 +142,7 @@ void *show_row(const struct show_rows *rows, size_t i);
 void show_sort(struct show_rows *rows, int (*compare)(const void *, const void *));
 /* Frees the rows and their texts, not the struct. */
 void show_free_rows(struct show_rows *rows);
-/* A copy of the text that lives as long as the rows; NULL gives NULL. */
+/* A copy of the text that lives as long as the rows, and is wiped then; NULL gives NULL. */
 const char *show_keep_text(struct show_rows *rows, const char *text);
 
 struct server;

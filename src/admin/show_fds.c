@@ -191,7 +191,7 @@ static void fds_visit_sessions(struct worker *worker, struct show_rows *out, boo
 	const struct client *client;
 	const struct server *server;
 
-	if (!worker->suspended)
+	if (worker == NULL || !worker->suspended)
 		return; /* nothing can be given away */
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (client, &part->clients, entry)
@@ -205,14 +205,16 @@ static void fds_visit_sessions(struct worker *worker, struct show_rows *out, boo
 	}
 }
 
-static void fds_visit(struct worker *worker, struct show_rows *out)
+static bool fds_visit(struct show_visit *visit)
 {
-	fds_visit_sessions(worker, out, false);
+	fds_visit_sessions(visit->worker, visit->rows, false);
+	return false;
 }
 
-static void handover_visit(struct worker *worker, struct show_rows *out)
+static bool handover_visit(struct show_visit *visit)
 {
-	fds_visit_sessions(worker, out, true);
+	fds_visit_sessions(visit->worker, visit->rows, true);
+	return false;
 }
 
 /* ---- on the control loop ---- */

@@ -63,25 +63,6 @@ static const struct show_column show_pools_columns[] = {
 
 /* ---- on the workers ---- */
 
-/* Under which heading a client counts; COUNT_COUNT: under none. */
-static enum pool_count_id pool_client_column(enum client_state state)
-{
-	switch (state) {
-	case CL_IDLE:
-	case CL_HELD:
-	case CL_ACTIVE:
-		return COUNT_cl_active;
-	case CL_WELCOME:
-	case CL_WAITING:
-		return COUNT_cl_waiting;
-	case CL_NEW:
-	case CL_CLOSED:
-	case CLIENT_STATES:
-		break;
-	}
-	return COUNT_COUNT;
-}
-
 static enum pool_count_id pool_server_column(const struct server *server, uint64_t now_us)
 {
 	switch (server->state) {
@@ -107,16 +88,12 @@ static enum pool_count_id pool_server_column(const struct server *server, uint64
 static void pool_count_part(struct worker *worker, const struct pool_part *part, struct pool_part_row *row)
 {
 	uint64_t now_us = loop_now_us(worker->ctx.loop);
-	const struct client *client;
 	const struct server *server;
 	enum pool_count_id id;
 	struct cancel_counts cancels = cancel_count(worker, part->pool);
 
-	TAILQ_FOREACH (client, &part->clients, entry) {
-		id = pool_client_column(client->state);
-		if (id != COUNT_COUNT)
-			row->count[id]++;
-	}
+	row->count[COUNT_cl_waiting] = part->waiting;
+	row->count[COUNT_cl_active] = part->present - part->waiting;
 	TAILQ_FOREACH (server, &part->servers, entry) {
 		id = pool_server_column(server, now_us);
 		if (id != COUNT_COUNT)
@@ -128,16 +105,19 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 	row->count[COUNT_sv_login] += cancels.opening;
 }
 
-static void show_visit_pools(struct worker *worker, struct show_rows *out)
+static bool show_visit_pools(struct show_visit *visit)
 {
 	const struct pool_part *part;
 
-	TAILQ_FOREACH (part, &worker->parts, entry) {
-		struct pool_part_row *row = show_add_row(out);
+	if (visit->worker == NULL)
+		return false;
+	TAILQ_FOREACH (part, &visit->worker->parts, entry) {
+		struct pool_part_row *row = show_add_row(visit->rows);
 
 		row->pool = part->pool;
-		pool_count_part(worker, part, row);
+		pool_count_part(visit->worker, part, row);
 	}
+	return false;
 }
 
 /* ---- on the control loop ---- */
@@ -156,16 +136,28 @@ static void show_add_counts(const struct show *show, const struct pool *pool, st
 	}
 }
 
+/* Idle servers that were between two workers, where no worker has seen them. */
+static void show_add_travelling(const struct pool_counts *counts, struct pool_row *row)
+{
+	int64_t missing = counts->servers;
+
+	for (size_t id = COUNT_sv_active; id < COUNT_COUNT; id++)
+		missing -= id == COUNT_sv_active_cancel ? 0 : row->count[id];
+	if (missing > 0)
+		row->count[COUNT_sv_idle] += missing < counts->travelling ? missing : counts->travelling;
+}
+
 static void show_add_pool(struct show *show, struct pool *pool)
 {
 	struct pool_conf *conf = registry_pool_conf(pool);
 	struct pool_row *row = show_add_row(&show->rows);
 	struct pool_counts counts;
 
-	row->database = pool->db->name;
-	row->user = pool->account->name;
+	row->database = show_keep_text(&show->rows, pool->db->name);
+	row->user = show_keep_text(&show->rows, pool->account->name);
 	show_add_counts(show, pool, row);
 	pool_count(pool, &counts);
+	show_add_travelling(&counts, row);
 	if (counts.oldest_wait_us > 0 && counts.oldest_wait_us < show->now_us) {
 		row->maxwait = (int64_t)((show->now_us - counts.oldest_wait_us) / USEC_PER_SEC);
 		row->maxwait_us = (int64_t)((show->now_us - counts.oldest_wait_us) % USEC_PER_SEC);

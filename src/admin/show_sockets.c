@@ -1,15 +1,32 @@
 /*
  * SHOW CLIENTS, SERVERS, SOCKETS and ACTIVE_SOCKETS: one row per connection,
- * described by the worker that owns it. Console sessions are added by the
- * control loop.
+ * described by the loop that owns it. Console sessions and cancel requests for
+ * peers are added by the control loop.
+ *
+ * Clients are described in slices, by the slots that each has for its whole
+ * life on a worker: a slice takes up where the last one ended, whatever came or
+ * went between the two. Servers, of which there are few, are described in one
+ * go; one that is between two workers at that moment is not shown.
  */
 #include "admin/show.h"
 #include "net/sock.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/login.h"
 #include "pool/peer.h"
 #include "pool/server.h"
 #include "proto/build.h"
+
+/* In one turn of a worker: rows of clients, and slots that are looked at for them. */
+#define SOCKET_SLICE_ROWS  128
+#define SOCKET_SLICE_SLOTS 1024
+
+/* Where a row stands: with its pool, or behind all pools. */
+enum socket_group {
+	SOCKET_OF_POOL,
+	SOCKET_OF_PEER,
+	SOCKET_OF_LOGIN,
+};
 
 struct socket_row {
 	const char *type; /* C or S */
@@ -18,9 +35,9 @@ struct socket_row {
 	const char *pool_user; /* for the order of rows */
 	const char *replication;
 	const char *state;
-	char addr[SOCK_ADDR_TEXT];
+	struct show_addr addr;
+	struct show_addr local_addr;
 	int64_t port;
-	char local_addr[SOCK_ADDR_TEXT];
 	int64_t local_port;
 	uint64_t connect_us;
 	uint64_t request_us;
@@ -34,11 +51,13 @@ struct socket_row {
 	const char *application_name;
 	int64_t prepared_statements;
 	int64_t id;
-	bool is_peer;  /* of a cancel request for a peer: comes last */
-	int64_t order; /* of states within a pool */
+	enum socket_group group;
+	const void *pool; /* for comparison only */
+	unsigned order;   /* of states within a pool */
 	int64_t zero;
 	int64_t in_bytes;
 	int64_t out_bytes;
+	int64_t body_left; /* of the message that is being handed on */
 };
 
 #define COL(name, oid, kind, field, help)                                 \
@@ -47,53 +66,79 @@ struct socket_row {
 	}
 
 /* The columns that all four tables begin with. */
-#define SOCKET_COLUMNS                                                                                             \
-	COL("type", OID_TEXT, SHOW_TEXT, type, "C for a client, S for a server"),                                  \
-		COL("user", OID_TEXT, SHOW_TEXT, user, "user that logged in"),                                     \
-		COL("database", OID_TEXT, SHOW_TEXT, database, "database as the pooler names it"),                 \
-		COL("replication", OID_TEXT, SHOW_TEXT, replication, "always none"),                               \
-		COL("state", OID_TEXT, SHOW_TEXT, state,                                                           \
-		    "clients: active (linked to a server), idle, waiting; servers: active, idle, used (to be "     \
-		    "checked), tested, new, being_canceled"),                                                      \
-		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end; unix for a Unix socket"),       \
-		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                    \
-		COL("local_addr", OID_TEXT, SHOW_CHARS, local_addr, "address of this end"),                        \
-		COL("local_port", OID_INT4, SHOW_INT, local_port, "port of this end"),                             \
-		COL("connect_time", OID_TEXT, SHOW_TIME, connect_us, "when the connection was made"),              \
-		COL("request_time", OID_TEXT, SHOW_TIME, request_us, "when the last message came"),                \
-		COL("wait", OID_INT4, SHOW_INT, wait,                                                              \
-		    "seconds since the query of the client came, which waits or runs"),                            \
-		COL("wait_us", OID_INT4, SHOW_INT, wait_us, "microseconds beyond these"),                          \
-		COL("close_needed", OID_INT4, SHOW_INT, close_needed,                                              \
-		    "1 for a server that is closed when it is free"),                                              \
-		COL("ptr", OID_TEXT, SHOW_PTR, ptr, "its name in the column link of others"),                      \
-		COL("link", OID_TEXT, SHOW_PTR, link, "what it is linked to; empty: nothing"),                     \
-		COL("remote_pid", OID_INT4, SHOW_INT, remote_pid, "process at the other end, if known"),           \
-		COL("tls", OID_TEXT, SHOW_TEXT, tls, "TLS version and cipher; empty without TLS"),                 \
-		COL("application_name", OID_TEXT, SHOW_TEXT, application_name, "application_name of the session"), \
-		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements, "always 0 in this version"),   \
+#define SOCKET_COLUMNS                                                                                              \
+	COL("type", OID_TEXT, SHOW_TEXT, type, "C for a client, S for a server"),                                   \
+		COL("user", OID_TEXT, SHOW_TEXT, user, "user that logged in"),                                      \
+		COL("database", OID_TEXT, SHOW_TEXT, database, "database as the pooler names it"),                  \
+		COL("replication", OID_TEXT, SHOW_TEXT, replication, "always none"),                                \
+		COL("state", OID_TEXT, SHOW_TEXT, state,                                                            \
+		    "clients: active (linked to a server), idle, waiting; servers: active, idle, used (to be "      \
+		    "checked), tested, new, active_cancel, being_canceled; of cancel requests: active_cancel_req, " \
+		    "waiting_cancel_req"),                                                                          \
+		COL("addr", OID_TEXT, SHOW_ADDR, addr, "address of the other end; unix for a Unix socket"),         \
+		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                     \
+		COL("local_addr", OID_TEXT, SHOW_ADDR, local_addr, "address of this end"),                          \
+		COL("local_port", OID_INT4, SHOW_INT, local_port, "port of this end"),                              \
+		COL("connect_time", OID_TEXT, SHOW_TIME, connect_us, "when the connection was made"),               \
+		COL("request_time", OID_TEXT, SHOW_TIME, request_us, "when the last message came"),                 \
+		COL("wait", OID_INT4, SHOW_INT, wait,                                                               \
+		    "seconds since the query of the client came, which waits or runs"),                             \
+		COL("wait_us", OID_INT4, SHOW_INT, wait_us, "microseconds beyond these"),                           \
+		COL("close_needed", OID_INT4, SHOW_INT, close_needed,                                               \
+		    "1 for a server that is closed when it is free"),                                               \
+		COL("ptr", OID_TEXT, SHOW_PTR, ptr, "its name in the column link of others"),                       \
+		COL("link", OID_TEXT, SHOW_PTR, link, "what it is linked to; empty: nothing"),                      \
+		COL("remote_pid", OID_INT4, SHOW_INT, remote_pid, "process at the other end, if known"),            \
+		COL("tls", OID_TEXT, SHOW_TEXT, tls, "TLS version and cipher; empty without TLS"),                  \
+		COL("application_name", OID_TEXT, SHOW_TEXT, application_name, "application_name of the session"),  \
+		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements, "always 0 in this version"),    \
 		COL("id", OID_INT4, SHOW_INT, id, "number for KILL_CLIENT; never used twice")
 
 static const struct show_column show_clients_columns[] = { SOCKET_COLUMNS };
 
+/* The buffers: what was read and waits to be understood begins at 0, as does what waits to be sent. */
 static const struct show_column show_sockets_columns[] = {
 	SOCKET_COLUMNS,
-	COL("recv_pos", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("recv_pos", OID_INT4, SHOW_INT, in_bytes, "bytes received that wait"),
 	COL("pkt_pos", OID_INT4, SHOW_INT, zero, "always 0"),
-	COL("pkt_remain", OID_INT4, SHOW_INT, zero, "always 0"),
+	COL("pkt_remain", OID_INT4, SHOW_INT, body_left, "bytes of the current message that have not come yet"),
 	COL("send_pos", OID_INT4, SHOW_INT, zero, "always 0"),
 	COL("send_remain", OID_INT4, SHOW_INT, zero, "always 0"),
 	COL("pkt_avail", OID_INT4, SHOW_INT, in_bytes, "bytes received that wait"),
 	COL("send_avail", OID_INT4, SHOW_INT, out_bytes, "bytes to be sent that wait"),
 };
 
-/* ---- on the workers ---- */
+/* ---- on the loops ---- */
+
+/* In the order in which the rows of a pool stand. */
+static const char *const socket_client_states[] = { "active", "waiting", "active_cancel_req", "waiting_cancel_req" };
+static const char *const socket_server_states[] = { "active", "idle",          "used",          "tested",
+						    "new",    "active_cancel", "being_canceled" };
+
+static unsigned socket_order(const char *const *states, size_t n, const char *state)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (strcmp(state, states[i]) == 0)
+			return i;
+	return 0; /* an idle client stands among the active ones */
+}
+
+/* Sets the state that is shown, and the place of the row that goes with it. */
+static void socket_set_state(struct socket_row *row, const char *state)
+{
+	bool is_client = row->type[0] == 'C';
+
+	row->state = state;
+	row->order = is_client ? socket_order(socket_client_states, ARRAY_LEN(socket_client_states), state)
+			       : socket_order(socket_server_states, ARRAY_LEN(socket_server_states), state);
+}
 
 /* Address and port as shown: of a Unix socket, the port that names it. */
-static int64_t socket_show_addr(const struct sock_addr *addr, int64_t unix_port, char *dst, size_t size)
+static int64_t socket_show_addr(const struct sock_addr *addr, int64_t unix_port, struct show_addr *to)
 {
-	sock_addr_host(addr, dst, size);
-	return sock_addr_is_unix(addr) ? unix_port : sock_addr_port(addr);
+	to->is_unix = sock_addr_is_unix(addr);
+	sock_peer_set(&to->peer, addr);
+	return to->is_unix ? unix_port : sock_addr_port(addr);
 }
 
 static void socket_fill_addrs(struct socket_row *row, int fd, int64_t unix_port)
@@ -103,17 +148,17 @@ static void socket_fill_addrs(struct socket_row *row, int fd, int64_t unix_port)
 
 	if (fd < 0)
 		return;
-	if (sock_remote_addr(fd, &addr) == 0) {
-		row->port = socket_show_addr(&addr, unix_port, row->addr, sizeof(row->addr));
-		if (sock_addr_is_unix(&addr) && sock_peer_cred(fd, NULL, &pid) == 0)
-			row->remote_pid = pid;
-	}
+	if (row->addr.peer.family == 0 && sock_remote_addr(fd, &addr) == 0)
+		row->port = socket_show_addr(&addr, unix_port, &row->addr);
+	if (row->addr.is_unix && sock_peer_cred(fd, NULL, &pid) == 0)
+		row->remote_pid = pid;
 	if (sock_local_addr(fd, &addr) == 0)
-		row->local_port = socket_show_addr(&addr, unix_port, row->local_addr, sizeof(row->local_addr));
+		row->local_port = socket_show_addr(&addr, unix_port, &row->local_addr);
 }
 
-/* What all rows have in common. */
-static struct socket_row *socket_add_plain_row(struct show_rows *out, const char *type, int fd, int64_t unix_port)
+/* What all rows have in common. `peer` is the remote address where it is known, which saves a call; or NULL. */
+static struct socket_row *socket_add_plain_row(struct show_rows *out, const char *type, int fd,
+					       const struct sock_peer *peer, int64_t unix_port)
 {
 	struct socket_row *row = show_add_row(out);
 
@@ -121,18 +166,31 @@ static struct socket_row *socket_add_plain_row(struct show_rows *out, const char
 	row->replication = "none";
 	row->tls = "";
 	row->application_name = "";
+	row->pool_user = "";
+	if (peer != NULL) {
+		row->addr.peer = *peer;
+		row->port = peer->port;
+	}
 	socket_fill_addrs(row, fd, unix_port);
 	return row;
 }
 
 static struct socket_row *socket_add_row(struct show_rows *out, const char *type, const struct stream *stream,
-					 int64_t unix_port)
+					 const struct sock_peer *peer, int64_t unix_port)
 {
-	struct socket_row *row = socket_add_plain_row(out, type, stream->fd, unix_port);
+	struct socket_row *row = socket_add_plain_row(out, type, stream->fd, peer, unix_port);
 
 	row->in_bytes = buf_len(&stream->in);
 	row->out_bytes = buf_len(&stream->out);
 	return row;
+}
+
+/* The row is one of this pool. */
+static void socket_set_pool(struct show_rows *out, struct socket_row *row, const struct pool *pool)
+{
+	row->pool = pool;
+	row->database = show_keep_text(out, pool->db->name);
+	row->pool_user = show_keep_text(out, pool->account->name);
 }
 
 static void socket_fill_wait(struct socket_row *row, uint64_t now_us, uint64_t since_us)
@@ -155,14 +213,11 @@ static void socket_add_client(const struct pool_part *part, const struct client 
 	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
 	struct socket_row *row;
 
-	if (client->state == CL_CLOSED)
-		return;
-	row = socket_add_row(out, "C", &client->stream, part->worker->ctx.snap->conf->listen_port);
-	row->user = client->account->name;
-	row->pool_user = part->pool->account->name;
-	row->database = part->pool->db->name;
-	row->state = client_state_name(client->state);
-	row->order = client->state == CL_WAITING || client->state == CL_WELCOME;
+	row = socket_add_row(out, "C", &client->stream, &client->peer, part->worker->ctx.snap->conf->listen_port);
+	socket_set_pool(out, row, part->pool);
+	row->user = show_keep_text(out, client->account->name);
+	row->body_left = (int64_t)client->body_left;
+	socket_set_state(row, client_state_name(client->state));
 	row->connect_us = client->connect_us;
 	row->request_us = client->request_us;
 	socket_fill_wait(row, now_us, client->query_us);
@@ -190,12 +245,11 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
 	struct socket_row *row;
 
-	row = socket_add_row(out, "S", &server->stream, part->conf->db->port);
-	row->user = part->pool->account->name;
-	row->pool_user = row->user;
-	row->database = part->pool->db->name;
-	row->state = show_server_needs_check(server, now_us) ? "used" : server_state_name(server->state);
-	row->order = server->state;
+	row = socket_add_row(out, "S", &server->stream, NULL, part->conf->db->port);
+	socket_set_pool(out, row, part->pool);
+	row->user = row->pool_user;
+	row->body_left = (int64_t)server->body_left;
+	socket_set_state(row, show_server_needs_check(server, now_us) ? "used" : server_state_name(server->state));
 	row->connect_us = server->connect_us;
 	row->request_us = server->request_us;
 	row->close_needed = server->dirty;
@@ -209,27 +263,24 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 
 /* ---- cancel requests; on the thread that owns them ---- */
 
-/* Cancel connections stand behind the others of their pool. */
-#define SOCKET_ORDER_CANCEL 100
-
 struct socket_cancels {
 	struct show_rows *rows;
 	int64_t listen_port;
 };
 
-static void socket_fill_cancel(struct socket_row *row, const struct cancel_view *view)
+static void socket_fill_cancel(struct show_rows *out, struct socket_row *row, const struct cancel_view *view)
 {
 	bool is_sent = view->conn != NULL && view->conn->sent_us > 0;
 
 	row->user = "(nouser)";
-	row->pool_user = view->pool == NULL ? "" : view->pool->account->name;
-	row->database = view->pool == NULL ? "(nodb)" : view->pool->db->name;
-	row->is_peer = view->pool == NULL;
-	row->order = SOCKET_ORDER_CANCEL + is_sent;
+	row->database = "(nodb)";
+	row->group = view->pool == NULL ? SOCKET_OF_PEER : SOCKET_OF_POOL;
+	if (view->pool != NULL)
+		socket_set_pool(out, row, view->pool);
 	if (row->type[0] == 'C')
-		row->state = is_sent ? "active_cancel_req" : "waiting_cancel_req";
+		socket_set_state(row, is_sent ? "active_cancel_req" : "waiting_cancel_req");
 	else
-		row->state = is_sent ? "active_cancel" : "new";
+		socket_set_state(row, is_sent ? "active_cancel" : "new");
 }
 
 /* Who asks. */
@@ -241,8 +292,8 @@ static void socket_add_asker(const struct cancel_view *view, void *arg)
 
 	if (asker == NULL)
 		return;
-	row = socket_add_plain_row(to->rows, "C", asker->fd, to->listen_port);
-	socket_fill_cancel(row, view);
+	row = socket_add_plain_row(to->rows, "C", asker->fd, NULL, to->listen_port);
+	socket_fill_cancel(to->rows, row, view);
 	row->connect_us = asker->connect_us;
 	row->request_us = asker->request_us;
 	row->ptr = asker->ptr;
@@ -259,8 +310,8 @@ static void socket_add_carrier(const struct cancel_view *view, void *arg)
 
 	if (conn == NULL)
 		return;
-	row = socket_add_plain_row(to->rows, "S", conn->stream.fd, conn->port);
-	socket_fill_cancel(row, view);
+	row = socket_add_plain_row(to->rows, "S", conn->stream.fd, NULL, conn->port);
+	socket_fill_cancel(to->rows, row, view);
 	if (view->pool != NULL)
 		row->user = row->pool_user;
 	row->connect_us = conn->connect_us;
@@ -270,44 +321,72 @@ static void socket_add_carrier(const struct cancel_view *view, void *arg)
 	row->id = (int64_t)conn->id;
 }
 
+/* ---- logins ---- */
+
+static void socket_add_login(const struct login_view *view, void *arg)
+{
+	const struct socket_cancels *to = arg;
+	struct socket_row *row = socket_add_row(to->rows, "C", view->stream, NULL, to->listen_port);
+
+	row->group = SOCKET_OF_LOGIN;
+	row->user = view->user[0] == '\0' ? "(nouser)" : show_keep_text(to->rows, view->user);
+	row->database = "(nodb)";
+	row->state = "login";
+	row->connect_us = row->request_us = view->connect_us;
+	row->ptr = view->ptr;
+	row->id = (int64_t)view->id;
+}
+
 /* ---- the visits ---- */
 
-static void socket_visit_clients(struct worker *worker, struct show_rows *out)
+/* The next slice of the worker's clients; true when there are more. */
+static bool socket_visit_clients(struct show_visit *visit)
 {
-	const struct pool_part *part;
-	const struct client *client;
+	const struct worker *worker = visit->worker;
+	size_t rows_max = visit->rows->count + SOCKET_SLICE_ROWS;
+	uint32_t end = *visit->at + SOCKET_SLICE_SLOTS;
 
-	TAILQ_FOREACH (part, &worker->parts, entry)
-		TAILQ_FOREACH (client, &part->clients, entry)
-			socket_add_client(part, client, out);
+	while (*visit->at < worker->slot_count && *visit->at < end && visit->rows->count < rows_max) {
+		const struct client *client = worker->slots[(*visit->at)++].client;
+
+		if (client != NULL)
+			socket_add_client(client->part, client, visit->rows);
+	}
+	return *visit->at < worker->slot_count;
 }
 
 /* All servers, or all but those that only wait for the end of a cancel request. */
-static void socket_visit_servers(struct worker *worker, bool with_canceled, struct show_rows *out)
+static void socket_visit_servers(const struct show_visit *visit, bool with_canceled)
 {
 	const struct pool_part *part;
 	const struct server *server;
 
-	TAILQ_FOREACH (part, &worker->parts, entry)
+	TAILQ_FOREACH (part, &visit->worker->parts, entry)
 		TAILQ_FOREACH (server, &part->servers, entry)
 			if (server->state != SV_CLOSED && (with_canceled || server->state != SV_CANCELED))
-				socket_add_server(part, server, out);
+				socket_add_server(part, server, visit->rows);
 }
 
-static void show_visit_clients(struct worker *worker, struct show_rows *out)
+static bool show_visit_clients(struct show_visit *visit)
 {
-	struct socket_cancels to = { out, worker->ctx.snap->conf->listen_port };
+	struct socket_cancels to = { visit->rows, visit->ctx->snap->conf->listen_port };
 
-	socket_visit_clients(worker, out);
-	cancel_each(worker, socket_add_asker, &to);
+	if (visit->worker == NULL)
+		return false;
+	if (*visit->at == 0)
+		cancel_each(visit->worker, socket_add_asker, &to);
+	return socket_visit_clients(visit);
 }
 
-static void show_visit_servers(struct worker *worker, struct show_rows *out)
+static bool show_visit_servers(struct show_visit *visit)
 {
-	struct socket_cancels to = { out, worker->ctx.snap->conf->listen_port };
+	struct socket_cancels to = { visit->rows, visit->ctx->snap->conf->listen_port };
 
-	socket_visit_servers(worker, true, out);
-	cancel_each(worker, socket_add_carrier, &to);
+	if (visit->worker == NULL)
+		return false;
+	socket_visit_servers(visit, true);
+	cancel_each(visit->worker, socket_add_carrier, &to);
+	return false;
 }
 
 /* In SHOW SOCKETS a state says which side it is about: cl_active, sv_idle. */
@@ -315,24 +394,32 @@ static void socket_prefix_states(struct show_rows *out, size_t from)
 {
 	for (size_t i = from; i < out->count; i++) {
 		struct socket_row *row = show_row(out, i);
+		bool is_client = row->type[0] == 'C';
+		const char *shown = row->state;
 		char state[40];
 
-		if (row->type[0] == 'C')
-			str_format(state, sizeof(state), "cl_%s",
-				   strcmp(row->state, "waiting") == 0 ? "waiting" : "active");
-		else
-			str_format(state, sizeof(state), "sv_%s",
-				   strcmp(row->state, "new") == 0 ? "login" : row->state);
+		if (strcmp(shown, is_client ? "idle" : "new") == 0)
+			shown = is_client ? "active" : "login";
+		str_format(state, sizeof(state), "%s_%s", is_client ? "cl" : "sv", shown);
 		row->state = show_keep_text(out, state);
 	}
 }
 
 /* What has to do with cancel requests is left out here. */
-static void show_visit_sockets(struct worker *worker, struct show_rows *out)
+static bool show_visit_sockets(struct show_visit *visit)
 {
-	socket_visit_clients(worker, out);
-	socket_visit_servers(worker, false, out);
-	socket_prefix_states(out, 0);
+	struct socket_cancels to = { visit->rows, visit->ctx->snap->conf->listen_port };
+	size_t from = visit->rows->count;
+	bool more = false;
+
+	if (*visit->at == 0)
+		login_each(visit->ctx, socket_add_login, &to);
+	if (*visit->at == 0 && visit->worker != NULL)
+		socket_visit_servers(visit, false);
+	if (visit->worker != NULL)
+		more = socket_visit_clients(visit);
+	socket_prefix_states(visit->rows, from);
+	return more;
 }
 
 /* ---- on the control loop ---- */
@@ -341,14 +428,14 @@ static int show_compare_sockets(const void *a, const void *b)
 {
 	const struct socket_row *x = a;
 	const struct socket_row *y = b;
-	int order = x->is_peer - y->is_peer;
+	int order = (int)x->group - (int)y->group;
 
-	if (order == 0)
+	if (order == 0 && x->pool != y->pool)
 		order = strcmp(x->database, y->database);
-	if (order == 0)
+	if (order == 0 && x->pool != y->pool)
 		order = strcmp(x->pool_user, y->pool_user);
 	if (order == 0)
-		order = strcmp(x->type, y->type);
+		order = x->type[0] - y->type[0];
 	if (order == 0 && x->order != y->order)
 		order = x->order < y->order ? -1 : 1;
 	if (order == 0 && x->id != y->id)
@@ -356,22 +443,13 @@ static int show_compare_sockets(const void *a, const void *b)
 	return order;
 }
 
-static bool socket_is_active(const struct socket_row *row)
-{
-	return row->in_bytes > 0 || row->out_bytes > 0;
-}
-
 /* Joins what the workers have found. Texts stay with the workers' lists. */
-static void show_join_sockets(struct show *show, bool only_active)
+static void show_join_sockets(struct show *show)
 {
-	for (unsigned i = 0; i < show->part_count; i++) {
-		for (size_t j = 0; j < show->parts[i].count; j++) {
-			const struct socket_row *row = show_row(&show->parts[i], j);
-
-			if (!only_active || socket_is_active(row))
-				*(struct socket_row *)show_add_row(&show->rows) = *row;
-		}
-	}
+	for (unsigned i = 0; i < show->part_count; i++)
+		for (size_t j = 0; j < show->parts[i].count; j++)
+			*(struct socket_row *)show_add_row(&show->rows) =
+				*(const struct socket_row *)show_row(&show->parts[i], j);
 }
 
 static void show_add_consoles(struct show *show)
@@ -379,12 +457,13 @@ static void show_add_consoles(struct show *show)
 	const struct console *c;
 
 	TAILQ_FOREACH (c, &show->admin->consoles, entry) {
-		struct socket_row *row = socket_add_row(&show->rows, "C", &c->stream, show->snap->conf->listen_port);
+		struct socket_row *row =
+			socket_add_row(&show->rows, "C", &c->stream, NULL, show->snap->conf->listen_port);
 
-		row->user = c->user;
+		row->user = show_keep_text(&show->rows, c->user);
 		row->pool_user = ADMIN_POOL_USER;
 		row->database = show->admin->db_name;
-		row->state = "idle";
+		socket_set_state(row, "idle");
 		row->connect_us = c->connect_us;
 		row->request_us = c->request_us;
 		socket_fill_wait(row, loop_now_us(show->engine->control), c->query_us);
@@ -403,7 +482,7 @@ static void show_add_peers(struct show *show, cancel_view_fn fn)
 
 static void show_fill_clients(struct show *show)
 {
-	show_join_sockets(show, false);
+	show_join_sockets(show);
 	show_add_consoles(show);
 	show_add_peers(show, socket_add_asker);
 	show_sort(&show->rows, show_compare_sockets);
@@ -411,7 +490,7 @@ static void show_fill_clients(struct show *show)
 
 static void show_fill_servers(struct show *show)
 {
-	show_join_sockets(show, false);
+	show_join_sockets(show);
 	show_add_peers(show, socket_add_carrier);
 	show_sort(&show->rows, show_compare_sockets);
 }
@@ -420,17 +499,31 @@ static void show_fill_sockets(struct show *show)
 {
 	size_t from;
 
-	show_join_sockets(show, false);
+	show_join_sockets(show);
 	from = show->rows.count;
 	show_add_consoles(show);
 	socket_prefix_states(&show->rows, from);
 	show_sort(&show->rows, show_compare_sockets);
 }
 
+static bool socket_is_active(const struct socket_row *row)
+{
+	return row->in_bytes > 0 || row->out_bytes > 0;
+}
+
+/* Those with something in a buffer. */
 static void show_fill_active_sockets(struct show *show)
 {
-	show_join_sockets(show, true);
-	show_sort(&show->rows, show_compare_sockets);
+	size_t kept = 0;
+
+	show_fill_sockets(show);
+	for (size_t i = 0; i < show->rows.count; i++) {
+		const struct socket_row *row = show_row(&show->rows, i);
+
+		if (socket_is_active(row))
+			*(struct socket_row *)show_row(&show->rows, kept++) = *row;
+	}
+	show->rows.count = kept;
 }
 
 #define SOCKET_SHOW(variable, text, cols, visitor, filler, about) \

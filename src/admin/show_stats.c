@@ -77,8 +77,12 @@ static void show_fill_stats(struct show *show)
 	struct rollup_row *rows;
 	size_t n = rollup_databases(show->admin->rollup, show->now_us, &rows);
 
-	for (size_t i = 0; i < n; i++)
-		*(struct rollup_row *)show_add_row(&show->rows) = rows[i];
+	for (size_t i = 0; i < n; i++) {
+		struct rollup_row *row = show_add_row(&show->rows);
+
+		*row = rows[i];
+		row->database = show_keep_text(&show->rows, rows[i].database);
+	}
 	free(rows);
 }
 

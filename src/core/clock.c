@@ -1,7 +1,5 @@
 #include "core/clock.h"
 
-#include <time.h>
-
 static uint64_t read_clock(clockid_t id)
 {
 	struct timespec ts;
@@ -21,10 +19,15 @@ uint64_t clock_wall_us(void)
 	return read_clock(CLOCK_REALTIME);
 }
 
-void clock_format_mono(uint64_t mono_us, char *dst, size_t size)
+time_t clock_mono_to_wall(uint64_t mono_us)
 {
 	int64_t age_us = (int64_t)(clock_mono_us() - mono_us);
-	time_t when = (time_t)(((int64_t)clock_wall_us() - age_us) / (int64_t)USEC_PER_SEC);
+
+	return (time_t)(((int64_t)clock_wall_us() - age_us) / (int64_t)USEC_PER_SEC);
+}
+
+void clock_format(time_t when, char *dst, size_t size)
+{
 	struct tm tm;
 
 	if (localtime_r(&when, &tm) == NULL || strftime(dst, size, "%Y-%m-%d %H:%M:%S %Z", &tm) == 0)

@@ -5,6 +5,8 @@
 #ifndef PGSLUICE_CORE_CLOCK_H
 #define PGSLUICE_CORE_CLOCK_H
 
+#include <time.h>
+
 #include "core/base.h"
 
 #define USEC_PER_SEC UINT64_C(1000000)
@@ -15,7 +17,10 @@ uint64_t clock_mono_us(void);
 /* Wall clock, microseconds since the epoch. */
 uint64_t clock_wall_us(void);
 
-/* "YYYY-MM-DD HH:MM:SS TZ" in local time, for the monotonic time given. */
-void clock_format_mono(uint64_t mono_us, char *dst, size_t size);
+/* The wall clock's seconds at a monotonic time. */
+time_t clock_mono_to_wall(uint64_t mono_us);
+
+/* "YYYY-MM-DD HH:MM:SS TZ" in local time. */
+void clock_format(time_t when, char *dst, size_t size);
 
 #endif

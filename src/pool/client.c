@@ -146,6 +146,7 @@ static void client_join(struct client *client, struct pool_part *part)
 	client->part = part;
 	client->slot = worker_slot_take(worker, client, &client->slot_generation);
 	TAILQ_INSERT_TAIL(&part->clients, client, entry);
+	part->present++;
 	client_apply_conf(client);
 	stream_attach(&client->stream, worker->ctx.loop);
 }
@@ -350,6 +351,7 @@ static void client_end(struct client *client, const char *why)
 		cancel_key_drop(engine, client->cancel_key);
 	refresh_skip_client(part->worker, client);
 	TAILQ_REMOVE(&part->clients, client, entry);
+	part->present--;
 	part->timed -= client->idle_timeout_us > 0;
 	atomic_fetch_sub_explicit(&part->client_count, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&client->pool->db->clients, 1, memory_order_relaxed);

@@ -20,6 +20,7 @@
 #include "pool/registry_walk.h"
 #include "pool/route.h"
 #include "pool/server.h"
+#include "pool/survey.h"
 #include "pool/suspend.h"
 
 #define SLOT_NONE             UINT32_MAX
@@ -203,6 +204,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	struct dns_conf dns_conf = engine_dns_conf(conf);
 
 	engine->ops = ops;
+	TAILQ_INIT(&engine->surveys);
 	engine->start_us = clock_mono_us();
 	atomic_store(&engine->next_id, 1);
 	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
@@ -632,6 +634,7 @@ void engine_free(struct engine **enginep)
 		listener_set_disown_paths(engine->listeners);
 	listener_set_free(&engine->listeners);
 	engine_settle(engine);
+	survey_end_all(engine);
 	peers_free(&engine->peers);
 	dns_free(&engine->dns);
 	engine_settle(engine);

@@ -140,6 +140,7 @@ struct engine {
 
 	/* control thread only */
 	struct listener_set *listeners;
+	TAILQ_HEAD(, survey) surveys; /* under way */
 	struct suspend *suspend;
 	bool shutdown_paused;     /* it was a shutdown that paused everything */
 	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */

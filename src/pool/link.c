@@ -429,6 +429,7 @@ static void link_to_client(struct server *server, const uint8_t *p, size_t n)
 
 	if (n == 0 || client == NULL || UNLIKELY(client->send_failed))
 		return;
+	stats_add(&client->part->stats, STAT_bytes_sent, n);
 	err = stream_send(&client->stream, p, n);
 	if (LIKELY(err == 0))
 		return;
@@ -440,6 +441,13 @@ static void link_to_client(struct server *server, const uint8_t *p, size_t n)
 	stream_want_read(&client->stream, false);
 }
 
+/* The n bytes before `at` go nowhere, but the server has sent them. Returns where the next span begins. */
+static size_t link_swallow(struct server *server, size_t at, size_t n)
+{
+	stats_add(&server->part->stats, STAT_bytes_sent, n);
+	return at;
+}
+
 size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 {
 	size_t start = 0; /* of the span that goes to the client */
@@ -449,7 +457,7 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 		at = server->body_left < len ? (size_t)server->body_left : len;
 		server->body_left -= at;
 		if (server->swallow_body)
-			start = at;
+			start = link_swallow(server, at, at);
 	}
 	while (at < len) {
 		enum reason violation = REASON_NONE;
@@ -471,7 +479,6 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 		if (UNLIKELY(!pass)) {
 			link_to_client(server, data + start, at - start);
 			if (violation != REASON_NONE) {
-				stats_add(&server->part->stats, STAT_bytes_sent, at);
 				server_close(server, violation);
 				return len;
 			}
@@ -481,12 +488,11 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 		server->swallow_body = !pass;
 		at += n;
 		if (!pass)
-			start = at;
+			start = link_swallow(server, at, n);
 		else if ((f.type == BE_DATA_ROW || f.type == BE_COPY_DATA) && server->body_left == 0)
 			at += frame_run(data + at, len - at, f.type, server->part->conf->max_packet_size);
 	}
 	link_to_client(server, data + start, at - start);
-	stats_add(&server->part->stats, STAT_bytes_sent, at);
 	return at;
 }
 

@@ -883,3 +883,11 @@ void login_fail_all(struct loop_ctx *ctx, enum reason reason)
 		login_fail_reason(login, reason);
 	}
 }
+
+void login_each(const struct loop_ctx *ctx, login_view_fn fn, void *arg)
+{
+	const struct login *login;
+
+	TAILQ_FOREACH (login, &ctx->logins, entry)
+		fn(&(struct login_view){ &login->stream, login->id, login->connect_us, login->user, login }, arg);
+}

@@ -20,4 +20,17 @@ void login_close_all(struct loop_ctx *ctx);
 /* The same; they are told why. */
 void login_fail_all(struct loop_ctx *ctx, enum reason reason);
 
+/* A login under way as SHOW tells it; valid during the call. */
+struct login_view {
+	const struct stream *stream;
+	uint64_t id;
+	uint64_t connect_us;
+	const char *user; /* empty: not known yet */
+	const void *ptr;
+};
+typedef void (*login_view_fn)(const struct login_view *view, void *arg);
+
+/* Calls fn for each login under way on this loop. Own thread. */
+void login_each(const struct loop_ctx *ctx, login_view_fn fn, void *arg);
+
 #endif

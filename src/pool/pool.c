@@ -894,6 +894,7 @@ void pool_count(struct pool *pool, struct pool_counts *counts)
 		.servers = pool->servers,
 		.logging_in = pool->logging_in,
 		.idle = pool->idle,
+		.travelling = pool->travelling,
 		.oldest_wait_us = oldest == NULL || !oldest->has_query ? 0 : oldest->wait_us,
 	};
 	lock_release(&pool->lock);

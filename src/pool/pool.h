@@ -98,6 +98,7 @@ struct pool_part {
 	struct pool_conf *conf;
 	struct client_list clients;
 	struct server_list servers;
+	unsigned present; /* length of clients */
 	unsigned waiting; /* clients in CL_WAITING and CL_WELCOME */
 	unsigned timed;   /* clients with an idle timeout */
 
@@ -294,6 +295,7 @@ struct pool_counts {
 	unsigned servers;
 	unsigned logging_in;
 	unsigned idle;
+	unsigned travelling;     /* on their way between workers, or about to leave */
 	uint64_t oldest_wait_us; /* since when the query at the head of the queue waits; 0: none, or a login */
 };
 void pool_count(struct pool *pool, struct pool_counts *counts);

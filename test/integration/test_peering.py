@@ -444,13 +444,13 @@ def test_rows_of_requests_under_way(make_pooler, fake_peer):
         ask(p, key_of_peer(2))
     wait_peer_pool(p, 2, active=1, waiting=1)
     clients = p.show("clients")
-    assert [r["state"] for r in clients[-2:]] == ["waiting_cancel_req", "active_cancel_req"]
+    assert [r["state"] for r in clients[-2:]] == ["active_cancel_req", "waiting_cancel_req"]
     server = p.show("servers")[-1]
     assert (server["type"], server["state"], server["port"]) == ("S", "active_cancel", peer.port)
     for row in (*clients[-2:], server):
         assert (row["database"], row["user"], row["wait"], row["tls"]) == ("(nodb)", "(nouser)", 0, "")
-    assert (clients[-1]["link"], server["link"]) == (server["ptr"], clients[-1]["ptr"])
-    assert clients[-2]["link"] == ""
+    assert (clients[-2]["link"], server["link"]) == (server["ptr"], clients[-2]["ptr"])
+    assert clients[-1]["link"] == ""
     ids = [clients[-2]["id"], clients[-1]["id"], server["id"], clients[0]["id"]]
     assert len(set(ids)) == 4
     assert {r["state"] for r in p.show("sockets")} <= {"cl_active", "sv_active"}

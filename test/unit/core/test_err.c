@@ -106,11 +106,11 @@ static void test_clock(void **state UNUSED)
 
 	assert_true(before > 0 && after >= before);
 	assert_true(clock_wall_us() > 1600000000 * USEC_PER_SEC);
-	clock_format_mono(after, now, sizeof(now));
-	clock_format_mono(after + 86400 * USEC_PER_SEC, later, sizeof(later));
+	clock_format(clock_mono_to_wall(after), now, sizeof(now));
+	clock_format(clock_mono_to_wall(after + 86400 * USEC_PER_SEC), later, sizeof(later));
 	assert_true(strlen(now) > strlen("2020-01-01 00:00:00 "));
 	assert_string_not_equal(now, later);
-	clock_format_mono(after, now, 5);
+	clock_format(clock_mono_to_wall(after), now, 5);
 	assert_string_equal(now, "");
 }
 
