@@ -234,7 +234,7 @@ static int conf_value_check_text(enum conf_id id, const char *text, struct conf_
 static int conf_value_store_number(const struct conf *conf, const struct conf_row *row, void *field, const char *text,
 				   struct conf_error *err)
 {
-	long long number;
+	long long number = 0;
 	int rc = conf_value_read_ranged(row, text, &number);
 
 	if (rc == -E_RANGE && (row->flags & CONF_F_CLAMP) != 0 && conf->profile == CONF_PROFILE_PGBOUNCER) {
