@@ -117,10 +117,16 @@ inside()
 booted()
 {
 	[ "$(id -u)" = 0 ] && [ -x /lib/systemd/systemd ] || return
-	timeout -s KILL 120 unshare --mount --net --pid --uts --ipc --fork --kill-child \
+	timeout -s KILL 240 unshare --mount --net --pid --uts --ipc --fork --kill-child \
 		"$top/test/package.sh" --boot "$scratch" "$deb" >"$scratch/systemd.log" 2>&1 </dev/null
 	unshare --mount "$top/test/package.sh" --sweep "$scratch"
-	cat "$scratch/booted.log" 2>/dev/null || tail -n 5 "$scratch/systemd.log"
+	if [ ! -s "$scratch/booted.log" ]; then
+		tail -n 5 "$scratch/systemd.log"
+	elif tail -n 1 "$scratch/booted.log" | grep -q ' skipped$'; then
+		cat "$scratch/booted.log"
+	else
+		printf '%s\nnot ok: systemd: the rest\n0 passed, 1 failed, 0 skipped\n' "$(cat "$scratch/booted.log")"
+	fi
 }
 
 # The control group below ours that is the copy's root, by way of a mount of ours at $1/groups.
@@ -177,11 +183,11 @@ owner_is()
 	[ "$(stat -c '%U:%G %a' "$2")" = "$1" ]
 }
 
-# within_10_s COMMAND...: sooner or later it succeeds.
-within_10_s()
+# in_time COMMAND...: it succeeds sooner or later, within half a minute.
+in_time()
 {
-	local i
-	for ((i = 0; i < 100; i++)); do
+	local end=$((SECONDS + 30))
+	while [ $SECONDS -lt $end ]; do
 		"$@" && return
 		sleep 0.1
 	done
@@ -196,7 +202,7 @@ start_service()
 	command=$(sed -n 's/^ExecStart=//p' "$unit")
 	[ -n "$command" ] || return 1
 	runuser -u pgsluice -- sh -c "exec $command" >/tmp/service.log 2>&1 </dev/null &
-	within_10_s grep -q 'process up' /tmp/service.log
+	in_time grep -q 'process up' /tmp/service.log
 }
 
 service_pid()
@@ -223,7 +229,7 @@ listens_as_sampled()
 
 reloads()
 {
-	kill -HUP "$(service_pid)" && within_10_s grep -q 'got SIGHUP, re-reading config' /tmp/service.log &&
+	kill -HUP "$(service_pid)" && in_time grep -q 'got SIGHUP, re-reading config' /tmp/service.log &&
 		console_answers && ! grep -qE ' (WARNING|ERROR|FATAL) ' /tmp/service.log
 }
 
@@ -231,7 +237,7 @@ reloads()
 stops()
 {
 	kill -s "$(sed -n 's/^KillSignal=//p' "$unit")" "$(service_pid)" || return 1
-	within_10_s test ! -e /run/pgsluice/pgsluice.pid &&
+	in_time test ! -e /run/pgsluice/pgsluice.pid &&
 		grep -q 'server connections dropped, exiting' /tmp/service.log && [ -z "$(ls -A /run/pgsluice)" ]
 }
 
@@ -240,8 +246,8 @@ rotates()
 {
 	local log=/var/log/pgsluice/pgsluice.log
 	sed -i "s|^;logfile =.*|logfile = $log|" /etc/pgsluice/pgsluice.ini && kill -HUP "$(service_pid)" &&
-		within_10_s test -s "$log" && logrotate -f /etc/logrotate.d/pgsluice && [ -s "$log.1" ] &&
-		within_10_s test -s "$log" && owner_is pgsluice:pgsluice\ 640 "$log" && console_answers
+		in_time test -s "$log" && logrotate -f /etc/logrotate.d/pgsluice && [ -s "$log.1" ] &&
+		in_time test -s "$log" && owner_is pgsluice:pgsluice\ 640 "$log" && console_answers
 }
 
 units_are_right()
@@ -308,20 +314,29 @@ journal_has()
 	journalctl --quiet --unit pgsluice.service --boot | grep -qE "$1"
 }
 
+# Messages of the program's own, with a priority and without a second date.
+journal_is_spoken_to()
+{
+	journalctl --quiet --output=cat --priority=info..info --unit pgsluice.service --boot | grep -q '^process up: '
+}
+
 reloads_by_systemd()
 {
-	systemctl reload pgsluice.service && within_10_s journal_has 'got SIGHUP, re-reading config' &&
+	systemctl reload pgsluice.service && in_time journal_has 'got SIGHUP, re-reading config' &&
 		systemctl is-active pgsluice.service && console_answers
 }
 
-# A process that stands still is killed and comes back.
+# A process that stands still is killed, and another one takes its place.
 watchdog_bites()
 {
+	local pid
 	mkdir -p /run/systemd/system/pgsluice.service.d &&
-		printf '[Service]\nWatchdogSec=1\n' >/run/systemd/system/pgsluice.service.d/watchdog.conf &&
-		systemctl daemon-reload && systemctl restart pgsluice.service && sleep 3 &&
-		property_is NRestarts 0 && kill -STOP "$(main_pid)" && within_10_s property_is NRestarts 1 &&
-		within_10_s console_answers
+		printf '[Service]\nWatchdogSec=5\n' >/run/systemd/system/pgsluice.service.d/watchdog.conf &&
+		systemctl daemon-reload && systemctl restart pgsluice.service || return
+	pid=$(main_pid)
+	kill -STOP "$pid" && in_time test ! -d "/proc/$pid" && in_time console_answers &&
+		! property_is NRestarts 0 &&
+		rm -r /run/systemd/system/pgsluice.service.d && systemctl daemon-reload
 }
 
 stops_by_systemd()
@@ -349,14 +364,15 @@ check_booted()
 	expect "systemd: the installation starts the service" dpkg -i /package/pgsluice.deb
 	expect "systemd: it is ready" systemctl is-active pgsluice.service
 	expect "systemd: it is started with the system" systemctl is-enabled pgsluice.service
-	expect "systemd: the console answers" within_10_s console_answers
+	expect "systemd: the console answers" in_time console_answers
+	expect "systemd: its log is the journal's" journal_is_spoken_to
 	expect "systemd: it reloads" reloads_by_systemd
 	expect "systemd: the watchdog restarts what hangs" watchdog_bites
 	expect "systemd: it stops" stops_by_systemd
 	expect "systemd: a client starts it by its socket" starts_by_socket
 	expect "systemd: the socket stays" socket_outlives_it
 	expect "systemd: nothing in the journal is a fault" sh -c \
-		'! journalctl --quiet --unit pgsluice.service --boot | grep -E " (ERROR|FATAL) "'
+		'! journalctl --quiet --priority=err --unit pgsluice.service --boot | grep pgsluice\\['
 	expect "systemd: it goes" dpkg -P pgsluice
 }
 
