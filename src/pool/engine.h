@@ -82,6 +82,7 @@ struct worker {
 	uint32_t free_slot;
 	TAILQ_HEAD(, cancel) cancels; /* cancel requests under way */
 	bool suspended;               /* see suspend.c */
+	bool frozen;                  /* ... and no server is to be opened */
 	uint32_t tick_count;
 };
 

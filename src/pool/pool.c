@@ -316,7 +316,7 @@ static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct po
 {
 	struct pool *pool = part->pool;
 
-	if (atomic_load_explicit(&pool->removed, memory_order_relaxed) ||
+	if (atomic_load_explicit(&pool->removed, memory_order_relaxed) || part->worker->frozen ||
 	    pool->logging_in >= pool_login_limit_locked(pool))
 		return false;
 	if (pool->login_failed && now < pool->retry_us)

@@ -75,18 +75,22 @@ static uint32_t suspend_missing(const struct stream *s, uint64_t body_left)
 	return f.size - held < LOOP_SCRATCH_SIZE ? (uint32_t)(f.size - held) : LOOP_SCRATCH_SIZE;
 }
 
-/* Reads what is missing through the usual callback; nothing at a boundary. */
-static void suspend_read(struct stream *s, uint64_t body_left, const struct stream_ops *ops)
+/*
+ * Reads what is missing through the usual callback. At a boundary it reads
+ * nothing and returns false: the connection is parked.
+ */
+static bool suspend_read(struct stream *s, uint64_t body_left, const struct stream_ops *ops)
 {
 	uint32_t missing = suspend_missing(s, body_left);
 
 	if (missing == 0) {
 		stream_want_read(s, false);
-		return;
+		return false;
 	}
 	s->fill_max = missing;
 	ops->on_readable(s->owner);
 	s->fill_max = LOOP_SCRATCH_SIZE;
+	return true;
 }
 
 static void suspend_client_on_readable(void *owner)
@@ -95,8 +99,8 @@ static void suspend_client_on_readable(void *owner)
 
 	if (client->parked)
 		stream_want_read(&client->stream, false);
-	else
-		suspend_read(&client->stream, client->body_left, &client_stream_ops);
+	else if (!suspend_read(&client->stream, client->body_left, &client_stream_ops))
+		client->parked = true;
 }
 
 static void suspend_client_on_drained(void *owner, int err)
@@ -119,7 +123,8 @@ static void suspend_server_on_readable(void *owner)
 {
 	struct server *server = owner;
 
-	suspend_read(&server->stream, server->body_left, &server_stream_ops);
+	if (!suspend_read(&server->stream, server->body_left, &server_stream_ops))
+		server->parked = true;
 }
 
 static void suspend_server_on_drained(void *owner, int err)
@@ -245,6 +250,7 @@ static void suspend_visit_servers(struct worker *worker, void *arg)
 	struct pool_part *part;
 	unsigned active = 0;
 
+	worker->frozen = true; /* or one would be opened in the place of each that is closed here */
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		active += suspend_park_servers(part, s->force);
 		active += suspend_park_clients(part, s->force); /* one may have got a server since */
@@ -258,7 +264,7 @@ static void suspend_visit_end(struct worker *worker, void *arg UNUSED)
 	struct client *client;
 	struct server *server;
 
-	worker->suspended = false;
+	worker->suspended = worker->frozen = false;
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (server, &part->servers, entry) {
 			if (server->stream.ops == &suspend_server_ops)

@@ -25,6 +25,7 @@
 #define STORM_SEEDS      200
 #define STORM_EVENTS     4000
 #define STORM_END_ROUNDS 120
+#define STORM_SECONDS    120 /* of real time, after which a loop must be turning for ever */
 
 void storm_fail(const struct storm *s, const char *fmt, ...)
 {
@@ -625,6 +626,24 @@ static void storm_leave(struct storm *s)
 	}
 }
 
+/* Somebody has not got all that was asked for: says how it stands. */
+NORETURN static void storm_fail_hanging(const struct storm *s, const struct storm_client *c)
+{
+	const struct client *client = world_find_client(s->world, c->actor);
+	const struct server *server = client == NULL ? NULL : client->server;
+
+	if (client != NULL)
+		printf("# c%u is %s, %s, in %u, out %u, body %" PRIu64 ", blocked %d, parked %d\n", c->id,
+		       client_state_name(client->state), client->stream.want_read ? "read" : "not read",
+		       buf_len(&client->stream.in), buf_len(&client->stream.out), client->body_left, client->blocked,
+		       client->parked);
+	if (server != NULL)
+		printf("# its server owes %u, is in '%c', %s, in %u, out %u, body %" PRIu64 ", parked %d\n",
+		       server->track.count, server->track.status, server->stream.want_read ? "read" : "not read",
+		       buf_len(&server->stream.in), buf_len(&server->stream.out), server->body_left, server->parked);
+	storm_fail(s, "c%u hangs: %s, sent %u, got %u", c->id, c->greeted ? "greeted" : "not greeted", c->sent, c->got);
+}
+
 /* Nothing fails any more; whoever still asks is answered. */
 static void storm_calm_down(struct storm *s)
 {
@@ -650,9 +669,8 @@ static void storm_calm_down(struct storm *s)
 		storm_leave(s);
 		fake_advance(50000);
 	}
-	for (unsigned i = 0; i < s->client_count; i++)
-		storm_fail(s, "c%u hangs: %s, sent %u, got %u", s->clients[i].id,
-			   s->clients[i].greeted ? "greeted" : "not greeted", s->clients[i].sent, s->clients[i].got);
+	if (s->client_count > 0)
+		storm_fail_hanging(s, &s->clients[0]);
 }
 
 static void storm_end(struct storm *s)
@@ -689,6 +707,7 @@ static int storm_run(uint64_t seed, unsigned events)
 {
 	struct storm s = { .seed = seed, .world = world_new(seed), .trace = getenv("REPLAY_TRACE") != NULL };
 
+	alarm(STORM_SECONDS);
 	s.world->auto_login = false;
 	storm_configure(&s);
 	world_start(s.world);

@@ -32,6 +32,7 @@ enum storm_verb {
 	STORM_RELOAD,
 	STORM_SET,
 	STORM_WAIT_CLOSE,
+	STORM_SUSPEND,
 	STORM_SHOW,
 };
 
@@ -66,6 +67,8 @@ static const struct storm_command storm_commands[] = {
 	{ "RELOAD", STORM_RELOAD, ARG_NONE, 10, "" },
 	{ "SET", STORM_SET, ARG_SET, 8, "" },
 	{ "WAIT_CLOSE", STORM_WAIT_CLOSE, ARG_DB, 6, "@(no such database: *|canceled by the user)" },
+	{ "SUSPEND", STORM_SUSPEND, ARG_NONE, 5,
+	  "@(already suspended/paused|cannot suspend with paused databases|SUSPEND was undone*|canceled by the user)" },
 	{ "SHOW", STORM_SHOW, ARG_SHOW, 10, "" },
 };
 
