@@ -23,8 +23,9 @@
 #define CONSOLE_STEP_US    2000
 #define CONSOLE_ANSWER_US  (30 * 1000000LL)
 #define CONSOLE_CONNECT_US (30 * 1000000LL)
-#define CONSOLE_DROP_PPM   8000 /* steps of a session that waits, in which it is dropped */
-#define CONSOLE_CANCEL_PPM 4000 /* ... or canceled */
+#define CONSOLE_AFTER_US   2000000 /* so long after a restart sessions to the old process may still be lost */
+#define CONSOLE_DROP_PPM   8000    /* steps of a session that waits, in which it is dropped */
+#define CONSOLE_CANCEL_PPM 4000    /* ... or canceled */
 
 static const struct console_action console_actions[] = {
 #define ACTION(sql, kind, per_db, weight, window, stays, undo, undo_ms, errors) \
@@ -59,9 +60,7 @@ void console_log(struct console *c, const char *fmt, ...)
 	fputc('\n', c->log);
 }
 
-static void console_wrong(struct console *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void console_wrong(struct console *c, const char *fmt, ...)
+void console_wrong(struct console *c, const char *fmt, ...)
 {
 	char why[CONSOLE_SQL_BYTES + 2 * CONSOLE_TEXT_BYTES];
 	va_list ap;
@@ -80,23 +79,23 @@ static bool console_covers(unsigned scope, unsigned db)
 	return scope == SCOPE_ALL || scope == db;
 }
 
-static void console_open_window(struct console *c, const struct console_action *a, unsigned scope)
+void console_open_window(struct console *c, int window, unsigned scope)
 {
-	for (unsigned db = 0; a->window >= 0 && db < N_DBS; db++) {
-		if (!console_covers(a->window == WINDOW_REMOVE ? 1 : scope, db) || c->sabotage == CSAB_KILL)
+	for (unsigned db = 0; window >= 0 && db < N_DBS; db++) {
+		if (!console_covers(window == WINDOW_REMOVE ? 1 : scope, db) || c->sabotage == CSAB_KILL)
 			continue;
-		c->open[a->window][db]++;
-		excuse_open((enum excuse_window)a->window, db);
+		c->open[window][db]++;
+		excuse_open((enum excuse_window)window, db);
 	}
 }
 
-static void console_close_window(struct console *c, const struct console_action *a, unsigned scope)
+void console_close_window(struct console *c, int window, unsigned scope)
 {
-	for (unsigned db = 0; a->window >= 0 && db < N_DBS; db++) {
-		if (!console_covers(a->window == WINDOW_REMOVE ? 1 : scope, db) || !c->open[a->window][db])
+	for (unsigned db = 0; window >= 0 && db < N_DBS; db++) {
+		if (!console_covers(window == WINDOW_REMOVE ? 1 : scope, db) || !c->open[window][db])
 			continue;
-		if (--c->open[a->window][db] == 0)
-			excuse_close((enum excuse_window)a->window, db);
+		if (--c->open[window][db] == 0)
+			excuse_close((enum excuse_window)window, db);
 	}
 }
 
@@ -111,8 +110,7 @@ static void console_tell_paused(struct console *c)
 	}
 }
 
-/* Something is about to be sent that may end pauses: nothing is sure about them from here on. */
-static void console_doubt_pauses(struct console *c)
+void console_doubt_pauses(struct console *c)
 {
 	memset(c->paused_us, 0, sizeof(c->paused_us));
 	console_tell_paused(c);
@@ -265,6 +263,22 @@ static void session_drop(struct session *s)
 	*s = (struct session){ .state = SESSION_DOWN };
 }
 
+/* The session is lost: wrong, unless the process has just been replaced. */
+static void session_lost(struct console *c, struct session *s)
+{
+	char why[CONSOLE_TEXT_BYTES];
+
+	snprintf(why, sizeof(why), "%s", PQerrorMessage(s->conn));
+	console_log(c, "%d lost: %s", (int)(s - c->sessions), why);
+	if (!c->open[WINDOW_RESTART][0] && now_us() - c->restart.since_us > CONSOLE_AFTER_US)
+		console_wrong(c, "console: \"%s\": %s", s->sql, why);
+	if (s->state == SESSION_BUSY && s->is_undo)
+		console_add_undo(c, s->action, s->scope);
+	else if (s->state == SESSION_BUSY && !s->action->window_stays)
+		console_close_window(c, s->action->window, s->scope);
+	session_drop(s);
+}
+
 static void session_start(struct console *c, struct session *s)
 {
 	char info[256];
@@ -289,8 +303,7 @@ static void session_connecting(struct console *c, struct session *s)
 		s->state = SESSION_IDLE;
 		break;
 	case PGRES_POLLING_FAILED:
-		console_wrong(c, "console: %s", PQerrorMessage(s->conn));
-		session_drop(s);
+		session_lost(c, s);
 		usleep(100000);
 		break;
 	default:
@@ -347,7 +360,7 @@ static void session_issue(struct console *c, struct session *s, const struct con
 		c->vanished += a->kind == KIND_VANISH;
 		console_write_ini(c, true, c->vanished == 0);
 	}
-	console_open_window(c, a, s->scope);
+	console_open_window(c, a->window, s->scope);
 	console_plan_undo(c, a, s->scope);
 	session_send(c, s);
 }
@@ -416,7 +429,7 @@ static void session_answered(struct console *c, struct session *s)
 	if (s->is_undo && console_permits(NO_DB, s->error))
 		console_add_undo(c, a, s->scope); /* the database comes back as it went */
 	else if (a->window_stays == s->is_undo)
-		console_close_window(c, a, s->scope);
+		console_close_window(c, a->window, s->scope);
 }
 
 /* Reads what has come for a session that waits. */
@@ -427,8 +440,7 @@ static void session_read(struct console *c, struct session *s)
 
 	PQflush(s->conn);
 	if (!PQconsumeInput(s->conn)) {
-		console_wrong(c, "console: \"%s\": %s", s->sql, PQerrorMessage(s->conn));
-		session_drop(s);
+		session_lost(c, s);
 		return;
 	}
 	while (!PQisBusy(s->conn)) {
@@ -539,8 +551,9 @@ static bool console_step(struct console *c, bool stop, int64_t *next_us)
 {
 	struct session *last = &c->sessions[CONSOLE_SESSIONS - 1];
 	struct console_undo undo;
-	bool quiet = c->n_undos == 0;
+	bool quiet = c->n_undos == 0 && !c->restart.old;
 
+	console_restart_step(c, stop);
 	for (int i = 0; i < CONSOLE_SESSIONS; i++) {
 		struct session *s = &c->sessions[i];
 
@@ -654,6 +667,8 @@ void console_settle(struct console *c)
 void console_print(const struct console *c)
 {
 	printf("commands of the administrator: %u, %u of them refused\n", c->total, c->refused);
+	if (c->opt->restart)
+		printf("  %10u  restarts, and %u that were refused\n", c->restart.done, c->restart.refused);
 	for (size_t i = 0; i < N_ACTIONS; i++)
 		printf("  %10u  %s%s\n", c->issued[i], console_actions[i].sql,
 		       console_actions[i].kind == KIND_VANISH ? " without the extra database" : "");

@@ -78,6 +78,14 @@ enum console_sabotage {
 	N_CSABS
 };
 
+/* Online restarts. */
+struct console_restart {
+	pid_t old; /* the process before; 0: no restart is under way */
+	pid_t pid; /* the one that takes over */
+	int64_t next_us, since_us;
+	unsigned done, refused;
+};
+
 struct console {
 	const struct options *opt;
 	pthread_t thread;
@@ -94,6 +102,7 @@ struct console {
 	unsigned vanished;               /* how often the extra database has to return */
 	char *ini;                       /* the file as it was at the start */
 	enum console_sabotage sabotage;
+	struct console_restart restart;
 	unsigned issued[CONSOLE_ACTIONS_MAX]; /* per row of the table */
 	unsigned total;
 	unsigned refused; /* commands answered with an error that they may have */
@@ -107,6 +116,18 @@ void console_write_ini(struct console *c, bool sizes, bool extra);
 
 /* Some setting of a size with some value: "default_pool_size", "7". Returns the name. */
 const char *console_pick_size(struct console *c, unsigned *value);
+
+/* One step of restarts: begins one when it is time, unless stop, and looks after the one under way. */
+void console_restart_step(struct console *c, bool stop);
+
+/* Counts one more and tells clients; closes one. */
+void console_open_window(struct console *c, int window, unsigned scope);
+void console_close_window(struct console *c, int window, unsigned scope);
+
+/* Something is about to happen that may end pauses: nothing is sure about them from here on. */
+void console_doubt_pauses(struct console *c);
+
+void console_wrong(struct console *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Opens a session and waits for it; NULL, after a report, when that fails. */
 PGconn *console_open(struct console *c);

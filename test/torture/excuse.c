@@ -36,7 +36,7 @@ static const char *const excuse_faults[] = {
 };
 
 /* Windows in which connections may end without a word, because an error would stand in the middle of a message. */
-#define EXCUSE_SILENT (WINDOW_BIT(KILL) | WINDOW_BIT(REMOVE) | WINDOW_BIT(SUSPEND) | WINDOW_BIT(RESTART))
+#define EXCUSE_SILENT (WINDOW_BIT(KILL) | WINDOW_BIT(REMOVE) | WINDOW_BIT(SUSPEND))
 
 /* When each window was open last: INT64_MAX while it is, 0 when it never was. */
 static _Atomic int64_t excuse_until[N_WINDOWS][N_DBS];
@@ -93,7 +93,8 @@ enum excuse_verdict excuse_error(const struct excuse_case *ec, const char *text)
 
 bool excuse_silence(const struct excuse_case *ec)
 {
-	return excuse_was_killed(ec) || excuse_any(ec, EXCUSE_SILENT);
+	return excuse_was_killed(ec) || excuse_any(ec, EXCUSE_SILENT) ||
+	       (ec->login && excuse_any(ec, WINDOW_BIT(RESTART)));
 }
 
 void excuse_set_paused(unsigned db, int64_t since_us)

@@ -9,7 +9,7 @@ test_torture_torture_SOURCES = \
 	test/torture/check.c test/torture/check.h \
 	test/torture/client.c test/torture/client.h \
 	test/torture/console.c test/torture/console.h test/torture/console_int.h test/torture/console_tbl.h \
-	test/torture/console_account.c \
+	test/torture/console_account.c test/torture/console_restart.c \
 	test/torture/direct.c test/torture/direct.h \
 	test/torture/excuse.c test/torture/excuse.h \
 	test/torture/ledger.c test/torture/ledger.h \

@@ -29,6 +29,8 @@ struct options {
 	const char *console_ini;      /* the pooler's file */
 	const char *console_log;      /* where to write what was done when */
 	const char *console_sabotage; /* or NULL */
+	const char *restart;          /* command that starts the pooler again with -R, or NULL: no restarts */
+	const char *pidfile;          /* of the pooler, for that */
 	unsigned console_ms;          /* milliseconds between commands, on average */
 };
 

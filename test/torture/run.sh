@@ -5,7 +5,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes named= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
-stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1 console=
+stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1 console= restarts=
 
 usage()
 {
@@ -18,6 +18,7 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --seed S          seed of all chance (the process id)
   --no-chaos        the relay is transparent, no session may be lost
   --console         an administrator is at work: PAUSE, KILL, RELOAD and the like at random
+  --restarts        ... and starts the pooler anew with -R every few seconds
   --level N         multiplies all rates of the relay (1)
   --named           named prepared statements, too
   --only A,B        only these shapes, or with -A,-B all others
@@ -40,6 +41,7 @@ while [ $# -gt 0 ]; do
 	--no-chaos) chaos=no ;;
 	--named) named=--named ;;
 	--console) console=yes ;;
+	--restarts) console=yes restarts=yes ;;
 	--keep) keep=yes ;;
 	--help) usage 0 ;;
 	--pooler | --seconds | --clients | --pool-size | --threads | --seed | --level | --only | --gen | --gen-threads | \
@@ -193,7 +195,7 @@ ${console:+extra = host=127.0.0.1 port=$chaos_port dbname=tt}
 [$profile]
 listen_addr = 127.0.0.1
 listen_port = $port
-unix_socket_dir =
+unix_socket_dir = ${restarts:+$work}
 auth_type = trust
 auth_file = $work/userlist.txt
 admin_users = boss
@@ -232,11 +234,13 @@ no_chaos=
 	--clients "$clients" --threads "$gen_threads" --duration "$seconds" --seed "$seed" --stall "$stall" \
 	${console:+--console "$work/pooler.ini" --console-log "$work/console.log"} \
 	${console:+${sabotage:+--console-sabotage "$sabotage"}} \
+	${restarts:+--pidfile "$work/pooler.pid" --restart "cd /; exec $as $pooler -R $work/pooler.ini >>$work/pooler.out 2>&1"} \
 	$no_chaos $named ${only:+--only "$only"} $gen >"$work/torture.log" 2>&1 &
 torture_pid=$!
 tail -f --pid=$torture_pid -n +1 "$work/torture.log" &
 wait $torture_pid || status=$?
 wait $! 2>/dev/null || true
+[ -z "$restarts" ] || pooler_pid=$(cat "$work/pooler.pid" || echo "$pooler_pid")
 if [ -n "$pooler_pid" ] && ! kill -0 $pooler_pid 2>/dev/null; then
 	echo "run.sh: the pooler has ended by itself"
 	tail -n 30 "$work/pooler.out"

@@ -89,6 +89,8 @@ static const struct option torture_options[] = {
 	{ "console-log", required_argument, NULL, 'L' },
 	{ "console-ms", required_argument, NULL, 'M' },
 	{ "console-sabotage", required_argument, NULL, 'S' },
+	{ "restart", required_argument, NULL, 'R' },
+	{ "pidfile", required_argument, NULL, 'F' },
 	{ "help", no_argument, NULL, '?' },
 	{ NULL, 0, NULL, 0 },
 };
@@ -117,6 +119,8 @@ static void __attribute__((noreturn)) torture_usage(int status)
 	       "                           in which the database \"extra\" is the same as that of --dbname\n"
 	       "  --console-log FILE       what was done when\n"
 	       "  --console-ms N           milliseconds between commands, on average (60)\n"
+	       "  --restart COMMAND        every few seconds the pooler is started anew with -R by this shell command\n"
+	       "  --pidfile FILE           of the pooler, for that\n"
 	       "  --console-sabotage KIND  the administrator does not do what he says: pause resume kill leak lose\n"
 	       "shapes:\n");
 	for (int i = 0; i < N_SHAPES; i++)
@@ -200,6 +204,12 @@ static void torture_parse(int argc, char **argv)
 		case 'M':
 			opt.console_ms = (unsigned)n;
 			break;
+		case 'R':
+			opt.restart = optarg;
+			break;
+		case 'F':
+			opt.pidfile = optarg;
+			break;
 		case 'S':
 			opt.console_sabotage = optarg;
 			break;
@@ -213,6 +223,8 @@ static void torture_parse(int argc, char **argv)
 		fprintf(stderr, "no such shape: %s\n", bad);
 		exit(2);
 	}
+	if (opt.restart && (!opt.pidfile || !opt.console))
+		torture_usage(2);
 	if (opt.console_sabotage && !console_knows_sabotage(opt.console_sabotage)) {
 		fprintf(stderr, "no such sabotage: %s\n", opt.console_sabotage);
 		exit(2);
