@@ -87,6 +87,7 @@ static void control_hup(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
 	struct control *c = arg;
 	struct conf_diff *diff = NULL;
+	const char *before = log_set_action("reload");
 	struct conf_error err;
 
 	conf_error_init(&err);
@@ -97,6 +98,7 @@ static void control_hup(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 		log_warning("the configuration in force was kept");
 	conf_diff_free(&diff);
 	conf_error_fini(&err);
+	log_set_action(before);
 	systemd_notify("READY=1");
 }
 

@@ -248,8 +248,13 @@ static void main_start_threads(struct engine *engine)
 
 static int main_reload(void *ctx, struct conf_diff **diff, struct conf_error *err)
 {
+	const char *before = log_set_action("reload");
+	int rc;
+
 	reload_reopen_log(control_engine(ctx));
-	return reload_run(control_engine(ctx), diff, err);
+	rc = reload_run(control_engine(ctx), diff, err);
+	log_set_action(before);
+	return rc;
 }
 
 static int main_reload_try(void *ctx, struct conf_diff **diff, struct conf_error *err)
@@ -293,7 +298,9 @@ static int main_run(struct snapshot *snap, struct takeover *takeover)
 	log_info("process up: %s, libevent %s (%s), adns: evdns, tls: %s", PACKAGE_STRING, event_get_version(),
 		 event_base_get_method(loop_base(engine->control)), OpenSSL_version(OPENSSL_VERSION));
 	systemd_notify("READY=1");
+	log_set_action(NULL);
 	loop_run(engine->control);
+	log_set_action("stop");
 	status = control_status(control);
 	main_engine = NULL;
 	watchdog_stop(watchdog);
@@ -342,6 +349,7 @@ int main(int argc, char **argv)
 	main_parse_options(argc, argv, &o);
 	tzset();
 	signal(SIGPIPE, SIG_IGN);
+	log_set_action("start");
 	reload_set_cli(o.quiet, o.verbose);
 	snap = reload_first(o.file);
 	if (snap == NULL)

@@ -21,6 +21,10 @@
 /* How often commands that wait are looked at. */
 #define ADMIN_WAIT_PERIOD_US 50000
 
+/* A period of the statistics is looked at each second, so that a new length of it counts at once. */
+#define ADMIN_STATS_LOOK_S   1
+#define ADMIN_STATS_SLACK_US 100000
+
 /* The engine hands sessions over without saying to whom: there is one console in a process. */
 static struct admin *admin_instance;
 
@@ -220,16 +224,6 @@ static void admin_wait_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 
 /* ---- statistics ---- */
 
-static void admin_arm_stats(struct admin *a)
-{
-	struct snapshot *snap = engine_snapshot(a->engine);
-	const struct timeval period = { .tv_sec = snap->conf->stats_period };
-
-	snapshot_release(&snap);
-	if (event_add(a->stats_timer, &period) != 0)
-		log_error("could not set the timer of the statistics");
-}
-
 /* The line of totals, with microseconds written as `unit`. */
 static void admin_format_stats(char *dst, size_t size, const struct stats_sum *avg, const char *unit)
 {
@@ -260,12 +254,18 @@ static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 {
 	struct admin *a = arg;
 	struct snapshot *snap = engine_snapshot(a->engine);
+	uint64_t now = loop_now_us(a->engine->control);
+	uint64_t period_us = (uint64_t)snap->conf->stats_period * USEC_PER_SEC;
 	struct rollup_row last;
 
+	if (now - a->stats_us + ADMIN_STATS_SLACK_US < period_us) {
+		snapshot_release(&snap);
+		return;
+	}
+	a->stats_us = now;
 	rollup_tick(a->rollup, loop_now_us(a->engine->control), &last);
 	admin_report_stats(&last.avg, snap->conf->log_stats != 0);
 	snapshot_release(&snap);
-	admin_arm_stats(a);
 }
 
 /* ---- sessions ---- */
@@ -336,6 +336,7 @@ const struct engine_ops admin_engine_ops = {
 
 struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void *ctx)
 {
+	const struct timeval stats_look = { .tv_sec = ADMIN_STATS_LOOK_S };
 	struct snapshot *snap = engine_snapshot(engine);
 	struct admin *a = xcalloc(1, sizeof(*a));
 
@@ -348,10 +349,12 @@ struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void
 	TAILQ_INIT(&a->consoles);
 	a->rollup = rollup_new(engine, a->db_name, &a->stats, clock_mono_us());
 	a->wait_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_wait_cb, a);
-	a->stats_timer = event_new(loop_base(engine->control), -1, 0, admin_stats_cb, a);
+	a->stats_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_stats_cb, a);
 	if (a->wait_timer == NULL || a->stats_timer == NULL)
 		log_fatal("could not set up the timers of the console");
-	admin_arm_stats(a);
+	a->stats_us = clock_mono_us();
+	if (event_add(a->stats_timer, &stats_look) != 0)
+		log_fatal("could not set the timer of the statistics");
 	suspend_on_complete(engine->suspend, admin_on_suspended, a);
 	snapshot_release(&snap);
 	return a;

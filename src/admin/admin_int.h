@@ -33,6 +33,7 @@ struct admin {
 	const char *db_name;      /* of the console's row in SHOW DATABASES and others */
 	struct event *wait_timer; /* runs only while a command waits */
 	struct event *stats_timer;
+	uint64_t stats_us; /* when the statistics were rolled up last */
 	bool stopped;
 	bool dirty_visit; /* workers are being asked for servers that have to be closed */
 };

@@ -61,26 +61,11 @@ static struct loop *console_loop(const struct console *c)
 	return c->admin->engine->control;
 }
 
-void console_describe(const struct console *c, char *dst, size_t size)
+void console_describe(const struct console *c, const struct conf *conf, struct log_about *about)
 {
-	char host[SOCK_ADDR_TEXT] = "?";
-	struct sock_addr addr;
-	unsigned port = 0;
-	pid_t pid = 0;
-
-	if (c->is_unix) {
-		struct snapshot *snap = engine_snapshot(c->admin->engine);
-
-		if (sock_peer_cred(c->stream.fd, NULL, &pid) != 0)
-			pid = 0;
-		str_format(host, sizeof(host), "unix(%d)", (int)pid);
-		port = (unsigned)snap->conf->listen_port;
-		snapshot_release(&snap);
-	} else if (sock_remote_addr(c->stream.fd, &addr) == 0) {
-		sock_addr_log_host(&addr, 0, host, sizeof(host));
-		port = sock_addr_port(&addr);
-	}
-	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)c, c->database, c->user, host, port);
+	report_about(about, c, c->id, c->database, c->user);
+	report_about_peer(about, &c->peer, conf->listen_port);
+	about->action = "console";
 }
 
 /* ---- the end ---- */
@@ -107,15 +92,11 @@ static void console_free_task(struct loop *loop UNUSED, struct loop_task *task)
 static void console_log_close(const struct console *c, const char *why)
 {
 	struct snapshot *snap = engine_snapshot(c->admin->engine);
-	bool wanted = snap->conf->log_disconnections != 0;
-	char who[320];
+	struct log_about about;
 
+	console_describe(c, snap->conf, &about);
+	report_close(snap->conf, &about, why, loop_now_us(console_loop(c)) - c->connect_us);
 	snapshot_release(&snap);
-	if (!wanted)
-		return;
-	console_describe(c, who, sizeof(who));
-	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
-		 (loop_now_us(console_loop(c)) - c->connect_us) / USEC_PER_SEC);
 }
 
 void console_close(struct console *c, const char *why)
@@ -136,21 +117,50 @@ void console_close(struct console *c, const char *why)
 	loop_defer(console_loop(c), &c->free_task);
 }
 
-/* Adds an ErrorResponse to the reply, and the text to the log: the failure of a command, and what the client was told.
+/* What there is to say about an error of the console, by its state: X(sqlstate, hint) */
+#define CONSOLE_HINTS(X)                                                   \
+	X("22023", "The log says why; SHOW CONFIG lists the settings.")    \
+	X("22P02", "SHOW CLIENTS lists the clients.")                      \
+	X("3D000", "SHOW DATABASES lists the databases.")                  \
+	X("42501", "The setting admin_users names those who may do this.") \
+	X("42704", "SHOW CLIENTS lists the clients.")                      \
+	X("55000", "SHOW STATE tells whether everything is paused, SHOW DATABASES which database is.")
+
+static const char *console_hint(const char *sqlstate)
+{
+#define X(state, hint)                    \
+	if (strcmp(sqlstate, state) == 0) \
+		return hint;
+	CONSOLE_HINTS(X)
+#undef X
+	return NULL;
+}
+
+/*
+ * Adds an ErrorResponse to the reply, and the text to the log: the failure of a
+ * command, and what the client was told.
  */
-static void console_add_error(struct console *c, const char *severity, const char *sqlstate, const char *text,
-			      bool is_fixed)
+static void console_add_report(struct console *c, const char *severity, const struct report *report)
 {
 	struct snapshot *snap = engine_snapshot(c->admin->engine);
-	char who[320];
+	struct log_about about;
 
-	console_describe(c, who, sizeof(who));
-	if (strcmp(severity, "ERROR") == 0)
-		log_error("%s", text);
-	if (snap->conf->log_pooler_errors != 0)
-		log_warning("%s pooler error: %s", who, text);
-	console_note(c, report_error(&c->reply, snap->conf, severity, text, sqlstate, is_fixed));
+	console_describe(c, snap->conf, &about);
+	if (strcmp(severity, "ERROR") == 0) {
+		about.is_bare = true;
+		log_error_about(&about, "%s", report->text);
+		about.is_bare = false;
+	}
+	console_note(c, report_error(&c->reply, snap->conf, &about, severity, report));
 	snapshot_release(&snap);
+}
+
+static void console_add_error(struct console *c, const char *severity, const char *sqlstate, const char *text)
+{
+	struct report report;
+
+	report_text(&report, NULL, text, sqlstate, console_hint(sqlstate));
+	console_add_report(c, severity, &report);
 }
 
 bool console_send(struct console *c)
@@ -168,7 +178,7 @@ void console_fail(struct console *c, const char *text)
 {
 	if (c->closed)
 		return;
-	console_add_error(c, "FATAL", "08P01", text, false);
+	console_add_error(c, "FATAL", "08P01", text);
 	if (console_send(c))
 		console_close(c, text);
 }
@@ -188,7 +198,7 @@ void console_finish(struct console *c)
 	if (c->reply_err != 0) {
 		c->reply_err = 0;
 		buf_clear(&c->reply);
-		console_add_error(c, "ERROR", "53200", "result prepare failed", false);
+		console_add_error(c, "ERROR", "53200", "result prepare failed");
 		c->skip_to_sync = c->in_execute;
 	}
 	if (!c->in_execute)
@@ -220,7 +230,7 @@ void console_finish_error(struct console *c, const char *sqlstate, const char *f
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	console_add_error(c, "ERROR", sqlstate, text, false);
+	console_add_error(c, "ERROR", sqlstate, text);
 	c->skip_to_sync = c->in_execute;
 	console_finish(c);
 }
@@ -228,36 +238,22 @@ void console_finish_error(struct console *c, const char *sqlstate, const char *f
 void console_finish_error_as(struct console *c, const char *sqlstate, const char *text, const char *detail,
 			     const char *hint)
 {
-	struct snapshot *snap = engine_snapshot(c->admin->engine);
-	const struct build_report report = {
-		.severity = slice_of("ERROR"),
-		.sqlstate = slice_of(sqlstate),
-		.message = slice_of(text),
-		.detail = slice_of(detail),
-		.hint = slice_of(hint),
-		.full_fields = snap->conf->error_style == CONF_ERROR_POSTGRES,
-	};
-	char who[320];
+	struct report report;
 
-	console_describe(c, who, sizeof(who));
-	log_error("%s %s", who, text);
-	console_note(c, build_error(&c->reply, &report));
-	snapshot_release(&snap);
+	report_server(&report, text, sqlstate);
+	str_copy(report.detail, sizeof(report.detail), detail == NULL ? "" : detail);
+	report.hint = hint;
+	console_add_report(c, "ERROR", &report);
 	c->skip_to_sync = c->in_execute;
 	console_finish(c);
 }
 
 void console_notice(struct console *c, const char *text, const char *detail)
 {
-	const struct build_report report = {
-		.severity = slice_of("NOTICE"),
-		.sqlstate = slice_of("00000"),
-		.message = slice_of(text),
-		.detail = slice_of(detail),
-		.full_fields = detail != NULL,
-	};
+	struct snapshot *snap = engine_snapshot(c->admin->engine);
 
-	console_note(c, build_notice(&c->reply, &report));
+	console_note(c, report_notice(&c->reply, snap->conf, text, detail));
+	snapshot_release(&snap);
 }
 
 /* Waits until the socket takes more; false when that takes too long. */
@@ -347,7 +343,7 @@ static void console_query(struct console *c, struct slice body)
 /* A message that the console does not know: an error that a driver can read, then the end. */
 static void console_refuse(struct console *c, const char *text)
 {
-	console_add_error(c, "ERROR", "0A000", text, false);
+	console_add_error(c, "ERROR", "0A000", text);
 	console_note(c, build_ready(&c->reply, TX_IDLE));
 	console_fail(c, "bad packet");
 }
@@ -486,6 +482,7 @@ static void console_welcome(struct console *c)
 		{ "standard_conforming_strings", "on" },
 		{ "is_superuser", "on" },
 	};
+	struct snapshot *snap = engine_snapshot(c->admin->engine);
 
 	console_note(c, build_auth_ok(&c->reply));
 	for (size_t i = 0; i < ARRAY_LEN(params); i++)
@@ -493,6 +490,8 @@ static void console_welcome(struct console *c)
 	console_echo_params(c);
 	console_note(c, build_backend_key(&c->reply, frame_be32(c->cancel_key),
 					  slice_make(c->cancel_key + 4, sizeof(c->cancel_key) - 4)));
+	console_note(c, report_login_notice(&c->reply, snap->conf));
+	snapshot_release(&snap);
 	stats_add(&c->admin->stats, STAT_client_login_count, 1);
 	console_finish(c);
 }
@@ -515,7 +514,7 @@ struct console *console_new(struct admin *admin, const struct console_handover *
 	c->connect_us = h->connect_us;
 	c->request_us = h->connect_us;
 	c->is_admin = h->is_admin;
-	c->is_unix = h->is_unix;
+	c->peer = h->peer;
 	memcpy(c->cancel_key, h->cancel_key, sizeof(c->cancel_key));
 	str_copy(c->user, sizeof(c->user), h->user);
 	str_copy(c->database, sizeof(c->database), h->database);

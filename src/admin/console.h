@@ -7,6 +7,7 @@
 
 #include "core/buf.h"
 #include "core/reason_tbl.h"
+#include "net/sock.h"
 #include "net/stream.h"
 #include "pool/engine.h"
 #include "pool/rollup.h"
@@ -49,7 +50,7 @@ struct console {
 	bool processing;           /* console_process() is on the stack */
 	bool closed;
 	bool is_admin;
-	bool is_unix;
+	struct sock_peer peer;
 	uint8_t cancel_key[8];
 	char user[128];
 	char database[64];
@@ -110,7 +111,7 @@ void console_send_descriptor(struct console *console, int fd);
 /* Adds a notice to the reply; detail may be NULL. */
 void console_notice(struct console *console, const char *text, const char *detail);
 
-/* Writes "C-0x...: db/user@host:port". */
-void console_describe(const struct console *console, char *dst, size_t size);
+/* Whom a log line is about. */
+void console_describe(const struct console *console, const struct conf *conf, struct log_about *about);
 
 #endif

@@ -124,7 +124,7 @@ static struct db *ctl_find_db(struct console *c, const char *name, const char *v
 		console_finish_error(c, "42501", "cannot %s admin db: %s", verb, name);
 		return NULL;
 	}
-	db = registry_get_db(engine, name, create ? REGISTRY_ANY : REGISTRY_CONFIGURED);
+	db = registry_get_db(engine, name, create ? REGISTRY_ANY : REGISTRY_CONFIGURED, NULL);
 	if (db == NULL)
 		console_finish_error(c, "3D000", "no such database: %s", name);
 	return db;
@@ -383,7 +383,7 @@ void ctl_kill_client(struct console *c, const struct command *command UNUSED, co
 	errno = 0;
 	id = strtoull(cmd->arg, &end, 10);
 	if (!isdigit((unsigned char)cmd->arg[0]) || *end != '\0' || errno != 0) {
-		console_finish_error(c, "22023", "invalid client pointer supplied");
+		console_finish_error(c, "22P02", "invalid client pointer supplied");
 		return;
 	}
 	v = xcalloc(1, sizeof(*v));

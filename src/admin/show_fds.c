@@ -247,7 +247,7 @@ static int fds_descriptor(struct console *console, const void *row)
 	struct engine *engine = console->admin->engine;
 	uid_t uid;
 
-	if (!console->is_unix || atomic_load(&engine->mode) != ENGINE_SUSPENDED ||
+	if (console->peer.family != AF_UNIX || atomic_load(&engine->mode) != ENGINE_SUSPENDED ||
 	    sock_peer_cred(console->stream.fd, &uid, NULL) != 0 || uid != geteuid())
 		return -1;
 	atomic_store(&engine->handed_over, true);

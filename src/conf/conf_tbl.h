@@ -289,7 +289,7 @@
 	  "Start-up parameters to drop silently; options drops what is unknown inside options.") \
 	X(CLIENT, FLAG, application_name_add_host, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Add the address of the client to its application_name at login.") \
-	X(CLIENT, STR, login_notify_message, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(CLIENT, STR, login_notify_message, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Notice to send to each client at the end of its login.") \
 	X(CLIENT, FLAG, disable_pqexec, "0", "0", 0, 0, "", NONE, CONF_S, \
 	  "Refuse the simple query protocol; the console takes it all the same.") \

@@ -35,6 +35,7 @@ struct log_setup {
 
 /* Room for each name in struct log_about, with its NUL. */
 #define LOG_NAME_MAX 128
+#define LOG_POOL_MAX 200
 
 /*
  * Whom a line is about and what it was doing: the prefix "C-0x...:
@@ -42,7 +43,9 @@ struct log_setup {
  */
 struct log_about {
 	char kind;                   /* 'C' a client, 'S' a server; 0: nobody */
-	bool is_unnamed;             /* the text shows (nodb)/(nouser), no pool being known yet */
+	bool is_bare;                /* the text has no prefix */
+	bool no_database;            /* the text shows (nodb): no pool is known yet */
+	bool no_user;                /* the text shows (nouser) */
 	const void *object;          /* its address stands in the text */
 	uint64_t id;                 /* as SHOW tells it; 0: none */
 	const char *action;          /* what was going on: a constant, or NULL */
@@ -50,6 +53,7 @@ struct log_about {
 	char database[LOG_NAME_MAX]; /* "": none */
 	char user[LOG_NAME_MAX];     /* "": none */
 	char peer[LOG_NAME_MAX];     /* host:port */
+	char pool[LOG_POOL_MAX];     /* shown in the text instead of database/user; "": those */
 };
 
 /* A place in the code that logs; counts what is held back there. All zero, or burst and interval given. */

@@ -56,9 +56,13 @@ static void log_line_stamp(uint64_t wall_us)
 
 static size_t log_line_prefix(const struct log_about *about, char *dst, size_t size)
 {
-	const char *database = about->is_unnamed || about->database[0] == '\0' ? "(nodb)" : about->database;
-	const char *user = about->is_unnamed || about->user[0] == '\0' ? "(nouser)" : about->user;
+	const char *database = about->no_database || about->database[0] == '\0' ? "(nodb)" : about->database;
+	const char *user = about->no_user || about->user[0] == '\0' ? "(nouser)" : about->user;
 
+	if (about->is_bare)
+		return 0;
+	if (about->pool[0] != '\0')
+		return str_format(dst, size, "%c-%p: %s@%s ", about->kind, about->object, about->pool, about->peer);
 	return str_format(dst, size, "%c-%p: %s/%s@%s ", about->kind, about->object, database, user, about->peer);
 }
 
@@ -206,6 +210,7 @@ static void log_json_about(struct log_json *j, const struct log_about *about)
 		log_json_put(j, text,
 			     str_format(text, sizeof(text), ",\"%s\":%" PRIu64,
 					about->kind == 'S' ? "server" : "client", about->id));
+	log_json_member(j, "pool", about->pool);
 	log_json_member(j, "database", about->database);
 	log_json_member(j, "user", about->user);
 	log_json_member(j, "peer", about->peer);

@@ -635,6 +635,26 @@ void sock_peer_set(struct sock_peer *peer, const struct sock_addr *addr)
 	peer->port = sock_addr_port(addr);
 }
 
+void sock_peer_set_fd(struct sock_peer *peer, int fd)
+{
+	pid_t pid;
+
+	memset(peer, 0, sizeof(*peer));
+	if (sock_peer_cred(fd, NULL, &pid) != 0)
+		pid = 0;
+	peer->family = AF_UNIX;
+	memcpy(peer->ip, &pid, sizeof(pid));
+}
+
+pid_t sock_peer_pid(const struct sock_peer *peer)
+{
+	pid_t pid = 0;
+
+	if (peer->family == AF_UNIX)
+		memcpy(&pid, peer->ip, sizeof(pid));
+	return pid;
+}
+
 void sock_peer_get(const struct sock_peer *peer, struct sock_addr *addr)
 {
 	memset(addr, 0, sizeof(*addr));

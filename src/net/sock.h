@@ -82,7 +82,10 @@ size_t sock_addr_format(const struct sock_addr *addr, char *dst, size_t size);
 /* The path of a Unix socket, with '@' for the abstract name space; empty for others and for unnamed ones. */
 size_t sock_addr_path(const struct sock_addr *addr, char *dst, size_t size);
 
-/* The address of a TCP peer in as few bytes as it needs, for objects of which there are many. All zero: none. */
+/*
+ * Who a client is in as few bytes as it needs, for objects of which there are many: the address of a TCP peer, or the
+ * process behind a Unix socket. All zero: unknown.
+ */
 struct sock_peer {
 	uint8_t ip[16]; /* IPv4 in the first four */
 	uint16_t port;  /* host order */
@@ -91,6 +94,10 @@ struct sock_peer {
 
 /* Keeps a TCP address; any other leaves none. */
 void sock_peer_set(struct sock_peer *peer, const struct sock_addr *addr);
+/* Keeps the process at the other end of a Unix socket, as far as it is known; sock_peer_get() then gives no address. */
+void sock_peer_set_fd(struct sock_peer *peer, int fd);
+/* The process id, or 0. */
+pid_t sock_peer_pid(const struct sock_peer *peer);
 /* Gives it back; len is 0 when there is none. */
 void sock_peer_get(const struct sock_peer *peer, struct sock_addr *addr);
 

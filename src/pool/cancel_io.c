@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/report.h"
 #include "proto/build.h"
 
 #define CANCEL_PACKET_MAX 512
@@ -20,46 +21,43 @@
 void cancel_asker_end(struct cancel_asker *asker, struct engine *engine, const struct conf *conf, const char *where,
 		      enum reason reason, uint64_t now_us)
 {
-	if (conf->log_disconnections != 0)
-		log_info("C-%p: %s@%s:%u closing because: %s (age=%" PRIu64 "s)", asker->ptr, where, asker->host,
-			 asker->port, reason_text(reason), (now_us - asker->connect_us) / USEC_PER_SEC);
+	struct log_about about;
+
+	report_about(&about, asker->ptr, asker->id, NULL, NULL);
+	str_copy(about.pool, sizeof(about.pool), where);
+	str_copy(about.peer, sizeof(about.peer), asker->peer);
+	about.action = "cancel";
+	report_close(conf, &about, reason_text(reason), now_us - asker->connect_us);
 	close(asker->fd);
 	asker->fd = -1;
 	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
 }
 
-static void conn_describe(const struct cancel_conn *conn, char *dst, size_t size)
+static void conn_describe(const struct cancel_conn *conn, struct log_about *about)
 {
-	char host[SOCK_ADDR_TEXT] = "?";
-
-	if (conn->addr.len > 0)
-		sock_addr_log_host(&conn->addr, 0, host, sizeof(host));
-	str_format(dst, size, "S-%p: %s@%s:%u", (const void *)conn, conn->where, host, conn->port);
+	report_about(about, conn, conn->id, NULL, NULL);
+	report_about_addr(about, &conn->addr, (int)conn->port);
+	str_copy(about->pool, sizeof(about->pool), conn->where);
+	about->kind = 'S';
+	about->action = "cancel";
 }
 
 static void conn_log_failure(const struct cancel_conn *conn, int error)
 {
-	char who[CANCEL_WHERE_MAX + 2 * SOCK_ADDR_TEXT];
+	struct log_about about;
 
-	conn_describe(conn, who, sizeof(who));
-	log_warning("%s could not connect to deliver a cancel request: %s", who, strerror(error));
+	conn_describe(conn, &about);
+	log_warning_about(&about, "could not connect to deliver a cancel request: %s", strerror(error));
 }
 
 static void conn_log_open(const struct cancel_conn *conn)
 {
-	char who[CANCEL_WHERE_MAX + 2 * SOCK_ADDR_TEXT];
-	char local[SOCK_ADDR_TEXT];
-	struct sock_addr addr;
+	struct log_about about;
 
 	if ((*conn->snap)->conf->log_connections == 0)
 		return;
-	conn_describe(conn, who, sizeof(who));
-	if (sock_addr_is_unix(&conn->addr) || sock_local_addr(conn->stream.fd, &addr) != 0) {
-		log_info("%s new connection to server", who);
-	} else {
-		sock_addr_format(&addr, local, sizeof(local));
-		log_info("%s new connection to server (from %s)", who, local);
-	}
+	conn_describe(conn, &about);
+	report_connected(&about, &conn->addr, conn->stream.fd);
 }
 
 /* ---- callbacks of the stream ---- */
@@ -156,13 +154,10 @@ int cancel_conn_send(struct cancel_conn *conn, uint32_t pid, const uint8_t *key,
 
 void cancel_conn_close(struct cancel_conn *conn, enum reason reason)
 {
-	char who[CANCEL_WHERE_MAX + 2 * SOCK_ADDR_TEXT];
+	struct log_about about;
 
-	if ((*conn->snap)->conf->log_disconnections != 0) {
-		conn_describe(conn, who, sizeof(who));
-		log_info("%s closing because: %s (age=%" PRIu64 "s)", who, reason_text(reason),
-			 (loop_now_us(conn->loop) - conn->connect_us) / USEC_PER_SEC);
-	}
+	conn_describe(conn, &about);
+	report_close((*conn->snap)->conf, &about, reason_text(reason), loop_now_us(conn->loop) - conn->connect_us);
 	stream_close(&conn->stream);
 	atomic_fetch_sub_explicit(&conn->engine->cancel_conns, 1, memory_order_relaxed);
 }

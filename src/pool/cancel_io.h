@@ -5,6 +5,7 @@
 #ifndef PGSLUICE_POOL_CANCEL_IO_H
 #define PGSLUICE_POOL_CANCEL_IO_H
 
+#include "core/log.h"
 #include "core/reason_tbl.h"
 #include "net/sock.h"
 #include "net/stream.h"
@@ -16,10 +17,9 @@ struct cancel_asker {
 	bool is_unix;
 	uint64_t id;
 	uint64_t connect_us;
-	uint64_t request_us;       /* the request was read */
-	const void *ptr;           /* the object that holds this; its name in the log and in SHOW */
-	char host[SOCK_ADDR_TEXT]; /* for the log */
-	unsigned port;
+	uint64_t request_us;     /* the request was read */
+	const void *ptr;         /* the object that holds this; its name in the log and in SHOW */
+	char peer[LOG_NAME_MAX]; /* host and port, for the log */
 };
 
 /*

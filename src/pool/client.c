@@ -34,7 +34,13 @@
 #define CLIENT_ERROR_MAX    4096
 
 static const char *const state_names[CLIENT_STATES] = {
-#define X(id, name) name,
+#define X(id, name, action) name,
+	CLIENT_STATE_TABLE(X)
+#undef X
+};
+
+static const char *const state_actions[CLIENT_STATES] = {
+#define X(id, name, action) action,
 	CLIENT_STATE_TABLE(X)
 #undef X
 };
@@ -78,25 +84,13 @@ static const struct conf *client_conf(const struct client *client)
 	return client->part->worker->ctx.snap->conf;
 }
 
-void client_describe(const struct client *client, char *dst, size_t size)
+void client_describe(const struct client *client, struct log_about *about)
 {
-	char host[SOCK_ADDR_TEXT] = "?";
-	struct sock_addr addr;
-	unsigned port = 0;
-	pid_t pid = 0;
-
-	if (client->is_unix) {
-		if (sock_peer_cred(client->stream.fd, NULL, &pid) != 0)
-			pid = 0;
-		str_format(host, sizeof(host), "unix(%d)", (int)pid);
-		port = (unsigned)client_conf(client)->listen_port;
-	} else {
-		sock_peer_get(&client->peer, &addr);
-		sock_addr_log_host(&addr, 0, host, sizeof(host));
-		port = sock_addr_port(&addr);
-	}
-	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)client, client->pool->db->name, client->account->name,
-		   host, port);
+	report_about(about, client, client->id, client->pool->db->name, client->account->name);
+	report_about_peer(about, &client->peer, client_conf(client)->listen_port);
+	about->action = state_actions[client->state];
+	if (client->state == CL_ACTIVE && client->query_us == 0)
+		about->action = client->xact_us == 0 ? "idle" : "idle in transaction";
 }
 
 /* ---- the way to the worker ---- */
@@ -181,6 +175,8 @@ static struct client *client_new(const struct client_birth *birth)
 	client->connect_us = birth->connect_us;
 	client->is_unix = birth->is_unix;
 	client->peer = birth->peer;
+	if (client->is_unix && client->peer.family == 0)
+		sock_peer_set_fd(&client->peer, birth->fd);
 	stream_init(&client->stream, birth->fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
 	err = stream_hold(&client->stream, birth->pending, birth->pending_len);
 	ASSERT(err == 0);
@@ -249,6 +245,8 @@ static int client_build_greeting(struct client *client, const struct welcome *we
 	}
 	if (err == 0)
 		err = build_backend_key(b, frame_be32(client->cancel_key), slice_make(client->cancel_key + 4, 4));
+	if (err == 0)
+		err = report_login_notice(b, client_conf(client));
 	return err == 0 ? build_ready(b, TX_IDLE) : err;
 }
 
@@ -314,16 +312,11 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	free(client);
 }
 
-static void client_log_close(const struct client *client, const char *why)
+static void client_log_close(const struct client *client, const struct log_about *about, const char *why)
 {
-	char who[320];
-
-	if (client_conf(client)->log_disconnections == 0 ||
-	    (client->parked && atomic_load(&client->pool->engine->handed_over)))
+	if (client->parked && atomic_load(&client->pool->engine->handed_over))
 		return; /* it goes on in another process */
-	client_describe(client, who, sizeof(who));
-	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
-		 (loop_now_us(client_loop(client)) - client->connect_us) / USEC_PER_SEC);
+	report_close(client_conf(client), about, why, loop_now_us(client_loop(client)) - client->connect_us);
 }
 
 /* True when bytes of our own would be taken for the rest of a message of the server. */
@@ -335,13 +328,12 @@ static bool client_is_inside_message(const struct client *client)
 }
 
 /* Takes the client out of everything; it is freed at the end of the turn. */
-static void client_end(struct client *client, const char *why)
+static void client_end(struct client *client)
 {
 	struct pool_part *part = client->part;
 	struct engine *engine = client->pool->engine;
 
 	ASSERT(client->state != CL_CLOSED);
-	client_log_close(client, why);
 	pool_dequeue(part, client);
 	client_set_state(client, CL_CLOSED);
 	if (client->server != NULL)
@@ -365,45 +357,65 @@ static void client_end(struct client *client, const char *why)
 
 void client_drop(struct client *client, enum reason reason)
 {
-	if (client->state != CL_CLOSED)
-		client_end(client, reason_text(reason));
+	struct log_about about;
+
+	if (client->state == CL_CLOSED)
+		return;
+	if (client_conf(client)->log_disconnections != 0) {
+		client_describe(client, &about);
+		client_log_close(client, &about, reason_text(reason));
+	}
+	client_end(client);
 }
 
-void client_close_with(struct client *client, enum reason reason, const char *text, const char *sqlstate)
+void client_close_report(struct client *client, const struct report *report)
 {
-	bool is_backend = sqlstate != NULL;
-	char who[320];
+	struct log_about about;
 	struct buf b;
 	int err UNUSED;
 
 	if (client->state == CL_CLOSED)
 		return;
-	if (client_conf(client)->log_pooler_errors != 0) {
-		client_describe(client, who, sizeof(who));
-		log_warning("%s pooler error: %s", who, text);
-	}
+	client_describe(client, &about);
+	str_copy(about.sqlstate, sizeof(about.sqlstate), report->sqlstate);
+	client_log_close(client, &about, report->text);
 	buf_init(&b, CLIENT_ERROR_MAX);
-	err = report_error(&b, client_conf(client), "FATAL", text, is_backend ? sqlstate : reason_sqlstate(reason),
-			   is_backend);
+	err = report_error(&b, client_conf(client), &about, "FATAL", report);
 	if (err == 0 && !client_is_inside_message(client))
 		err = stream_send_buf(&client->stream, &b); /* closing flushes nothing: what does not fit is lost */
 	buf_fini(&b);
-	client_end(client, text);
+	client_end(client);
+}
+
+void client_report(const struct client *client, enum reason reason, struct report *report)
+{
+	struct report_facts facts;
+
+	report_client_facts(&facts, client, reason);
+	report_reason(report, client_conf(client), reason, &facts.known);
 }
 
 void client_close(struct client *client, enum reason reason)
 {
-	client_close_with(client, reason, reason_text(reason), NULL);
+	struct report report;
+
+	if (client->state == CL_CLOSED)
+		return;
+	client_report(client, reason, &report);
+	client_close_report(client, &report);
 }
 
 void client_close_header(struct client *client, const uint8_t *p, size_t n)
 {
-	char text[64] = "bad packet header: '";
+	struct reason_facts facts = { .bytes = "" };
+	struct report report;
+	char bytes[20] = "";
 
 	for (size_t i = 0; i < n && i < 8; i++)
-		str_append(text, sizeof(text), "%02x", p[i]);
-	str_append(text, sizeof(text), "'");
-	client_close_with(client, REASON_BAD_HEADER, text, NULL);
+		str_append(bytes, sizeof(bytes), "%02x", p[i]);
+	facts.bytes = bytes;
+	report_reason(&report, client_conf(client), REASON_BAD_HEADER, &facts);
+	client_close_report(client, &report);
 }
 
 /* ---- bytes ---- */
@@ -596,6 +608,8 @@ static void client_drop_request(struct client *client)
 
 bool client_cancel_wait(struct client *client)
 {
+	struct log_about about;
+	struct report report;
 	struct buf b;
 	int err;
 
@@ -603,7 +617,9 @@ bool client_cancel_wait(struct client *client)
 		return false;
 	client_count_wait(client);
 	buf_init(&b, CLIENT_ERROR_MAX);
-	err = report_error(&b, client_conf(client), "ERROR", "canceling statement due to user request", "57014", true);
+	client_describe(client, &about);
+	report_server(&report, "canceling statement due to user request", "57014");
+	err = report_error(&b, client_conf(client), &about, "ERROR", &report);
 	if (err == 0)
 		err = stream_send_buf(&client->stream, &b);
 	buf_fini(&b);

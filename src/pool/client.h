@@ -8,19 +8,20 @@
 #include "net/sock.h"
 #include "net/stream.h"
 #include "pool/pool.h"
+#include "pool/report.h"
 
-/* id, name in SHOW CLIENTS */
-#define CLIENT_STATE_TABLE(X)                                                     \
-	X(CL_NEW, "login")       /* on its way from the login loop */             \
-	X(CL_WELCOME, "waiting") /* queued; its greeting needs a first server */  \
-	X(CL_IDLE, "idle")       /* no server, nothing asked */                   \
-	X(CL_WAITING, "waiting") /* queued for a server */                        \
-	X(CL_HELD, "active")     /* has a server that is being prepared for it */ \
-	X(CL_ACTIVE, "active")   /* has a server */                               \
-	X(CL_CLOSED, "closed")   /* freed at the end of this turn */
+/* id, name in SHOW CLIENTS, what it is doing as the log tells it */
+#define CLIENT_STATE_TABLE(X)                                                                          \
+	X(CL_NEW, "login", "login")                   /* on its way from the login loop */             \
+	X(CL_WELCOME, "waiting", "login")             /* queued; its greeting needs a first server */  \
+	X(CL_IDLE, "idle", "idle")                    /* no server, nothing asked */                   \
+	X(CL_WAITING, "waiting", "wait for a server") /* queued for a server */                        \
+	X(CL_HELD, "active", "prepare a server")      /* has a server that is being prepared for it */ \
+	X(CL_ACTIVE, "active", "query")               /* has a server */                               \
+	X(CL_CLOSED, "closed", NULL)                  /* freed at the end of this turn */
 
 enum client_state {
-#define X(id, name) id,
+#define X(id, name, action) id,
 	CLIENT_STATE_TABLE(X)
 #undef X
 		CLIENT_STATES
@@ -130,8 +131,11 @@ void client_greet(struct client *client);
  * the turn. */
 void client_close(struct client *client, enum reason reason);
 
-/* The same with another text and SQLSTATE, such as a server's own. */
-void client_close_with(struct client *client, enum reason reason, const char *text, const char *sqlstate);
+/* The same with an error made before; see report.h. */
+void client_close_report(struct client *client, const struct report *report);
+
+/* Makes the error that client_close() would tell now. */
+void client_report(const struct client *client, enum reason reason, struct report *report);
 
 /* Closes because of a message head that cannot be: tells its first bytes. */
 void client_close_header(struct client *client, const uint8_t *p, size_t n);
@@ -153,7 +157,7 @@ bool client_cancel_wait(struct client *client);
 
 extern const struct stream_ops client_stream_ops;
 
-/* Writes "C-0x...: db/user@host:port" for a log line. */
-void client_describe(const struct client *client, char *dst, size_t size);
+/* Whom a log line is about. */
+void client_describe(const struct client *client, struct log_about *about);
 
 #endif

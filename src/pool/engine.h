@@ -108,7 +108,7 @@ struct console_handover {
 	uint64_t id;
 	uint64_t connect_us;
 	bool is_admin; /* else: only SHOW */
-	bool is_unix;
+	struct sock_peer peer;
 	uint8_t cancel_key[8];
 	char user[128];
 	char database[64]; /* the name that was asked for */

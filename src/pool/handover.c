@@ -357,7 +357,7 @@ static struct handover_session *handover_partner(const struct handover *h, const
 /* The pool of a session, held; NULL when its database or user is not there any more. */
 static struct pool *handover_pool(struct handover *h, const struct handover_session *session)
 {
-	struct db *db = registry_get_db(h->engine, session->database, REGISTRY_ANY);
+	struct db *db = registry_get_db(h->engine, session->database, REGISTRY_ANY, NULL);
 	char forced[STARTUP_USER_MAX + 1];
 	const char *user = session->user;
 	struct pool *pool = NULL;

@@ -31,7 +31,7 @@ static void janitor_notify(struct client *client, uint64_t now_us)
 		return;
 	client->notified = true;
 	buf_init(&b, 1024);
-	err = report_notice(&b, conf, "No server connection available in postgres backend, client being queued");
+	err = report_notice(&b, conf, "No server connection available in postgres backend, client being queued", NULL);
 	if (err == 0)
 		err = stream_send_buf(&client->stream, &b);
 	buf_fini(&b);

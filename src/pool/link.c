@@ -149,6 +149,18 @@ static void link_query_opened(struct client *client)
 	}
 }
 
+/* No server is to be had: the client is told why the last attempt failed. */
+static void link_refuse_failed(struct client *client, const char *failure)
+{
+	struct report_facts facts;
+	struct report report;
+
+	report_client_facts(&facts, client, REASON_CACHED_ERROR);
+	facts.known.error = failure;
+	report_reason(&report, client->part->worker->ctx.snap->conf, REASON_CACHED_ERROR, &facts.known);
+	client_close_report(client, &report);
+}
+
 /* Gets a server for the client, now or later. */
 static enum admit link_acquire(struct client *client)
 {
@@ -166,11 +178,7 @@ static enum admit link_acquire(struct client *client)
 		return client->state == CL_ACTIVE ? ADMIT_SEND : ADMIT_STOP;
 	}
 	if (failure[0] != '\0') {
-		char text[256];
-
-		str_format(text, sizeof(text), "server login has been failing, cached error: %s (server_login_retry)",
-			   failure);
-		client_close_with(client, REASON_LOGIN_FAILED, text, NULL);
+		link_refuse_failed(client, failure);
 		return ADMIT_CLOSED;
 	}
 	/* A server may have been granted while the queue was joined: then the state is no longer CL_WAITING. */
@@ -367,12 +375,17 @@ static bool link_parameter_status(struct server *server, const uint8_t *body, si
 static void link_own_error(struct server *server, const uint8_t *body, size_t len)
 {
 	struct parse_report report;
+	struct log_about about;
 
 	server->ours_failed = true;
 	if (parse_report(slice_make(body, len), &report) != 0)
 		return;
-	log_error("%s: error in our own query (%s): %.*s", server->pool->name,
-		  server->setting_vars ? "SET" : "reset or check", (int)report.message.n, report.message.p);
+	server_describe(server, &about);
+	str_copy_slice(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
+	about.is_bare = server->setting_vars;
+	log_error_about(&about, "%s failed: %.*s: %.*s",
+			server->setting_vars ? "varcache_apply" : "reset or check query", (int)report.severity.n,
+			report.severity.p, (int)report.message.n, report.message.p);
 }
 
 /* True for a message that is looked at as a whole. */
@@ -380,6 +393,15 @@ static bool link_is_gathered(const struct server *server, uint8_t type)
 {
 	return type == BE_READY || type == BE_PARAMETER_STATUS ||
 	       (type == BE_ERROR && track_head_is_ours(&server->track));
+}
+
+/* A message for nobody. */
+static void link_log_unlinked(const struct server *server, uint8_t type)
+{
+	struct log_about about;
+
+	server_describe(server, &about);
+	log_warning_about(&about, "got packet '%c' from server when not linked", type);
 }
 
 /*
@@ -395,6 +417,7 @@ static bool link_judge(struct server *server, const uint8_t *p, const struct fra
 	switch (track_server(&server->track, f->type, status)) {
 	case TRACK_PASS:
 		if (UNLIKELY(server->client == NULL)) {
+			link_log_unlinked(server, f->type);
 			*violation = REASON_IDLE_DIRTY;
 			return false;
 		}
@@ -411,10 +434,12 @@ static bool link_judge(struct server *server, const uint8_t *p, const struct fra
 			*violation = REASON_BROKEN_PARAMETER;
 		else if (server->state == SV_IDLE && f->type != BE_NOTIFICATION)
 			*violation = REASON_IDLE_DIRTY;
-		else if (server->client == NULL && f->type == BE_NOTIFICATION)
-			log_warning("%s: got packet 'A' from server when not linked", server->pool->name);
+		if (server->client == NULL && !is_ours)
+			link_log_unlinked(server, f->type);
 		return server->client != NULL && !is_ours && *violation == REASON_NONE;
 	default:
+		if (server->client == NULL)
+			link_log_unlinked(server, f->type);
 		*violation = REASON_UNKNOWN_PKT;
 		return false;
 	}

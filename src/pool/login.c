@@ -59,6 +59,7 @@ struct login {
 	enum login_stage stage;
 	enum console_rights console;
 	bool is_unix;
+	bool is_named; /* the log shows who it is: the limits on the way there are behind it */
 	struct sock_peer peer;
 	uint64_t id;
 	uint64_t connect_us;
@@ -70,31 +71,25 @@ struct login {
 	char database[64];
 };
 
-/* Where the client comes from, as the log tells it; returns the port. */
-static unsigned login_host(const struct login *login, char *dst, size_t size)
+static bool login_is_console_name(const char *database)
 {
-	struct sock_addr addr;
-	pid_t pid = 0;
-
-	if (login->is_unix) {
-		if (sock_peer_cred(login->stream.fd, NULL, &pid) != 0)
-			pid = 0;
-		str_format(dst, size, "unix(%d)", (int)pid);
-		return (unsigned)login->ctx->snap->conf->listen_port;
-	}
-	sock_peer_get(&login->peer, &addr);
-	sock_addr_log_host(&addr, 0, dst, size);
-	return sock_addr_port(&addr);
+	return strcmp(database, "pgbouncer") == 0 || strcmp(database, "pgsluice") == 0;
 }
 
-static void login_describe(const struct login *login, char *dst, size_t size)
+/* True once it is clear which pool the client will have. */
+static bool login_has_pool(const struct login *login)
 {
-	const char *db = login->database[0] != '\0' ? login->database : "(nodb)";
-	const char *user = login->user[0] != '\0' ? login->user : "(nouser)";
-	char host[SOCK_ADDR_TEXT] = "?";
-	unsigned port = login_host(login, host, sizeof(host));
+	return login->is_named &&
+	       (login_is_console_name(login->database) || (login->db != NULL && login->account != NULL));
+}
 
-	str_format(dst, size, "C-%p: %s/%s@%s:%u", (const void *)login, db, user, host, port);
+static void login_describe(const struct login *login, struct log_about *about)
+{
+	report_about(about, login, login->id, login->database, login->user);
+	report_about_peer(about, &login->peer, login->ctx->snap->conf->listen_port);
+	about->action = "login";
+	about->no_user = !login->is_named;
+	about->no_database = !login_has_pool(login);
 }
 
 /* ---- the end of a login ---- */
@@ -134,39 +129,51 @@ static void login_drop(struct login *login)
 	login_over(login);
 }
 
+/* Ends the exchange with a reason that only the log is told. */
 static void login_log_close(const struct login *login, const char *text)
 {
-	char who[320];
+	struct log_about about;
 
-	if (login->ctx->snap->conf->log_disconnections == 0)
-		return;
-	login_describe(login, who, sizeof(who));
-	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, text,
-		 (loop_now_us(login->ctx->loop) - login->connect_us) / USEC_PER_SEC);
+	login_describe(login, &about);
+	report_close(login->ctx->snap->conf, &about, text, loop_now_us(login->ctx->loop) - login->connect_us);
 }
 
-static void login_fail(struct login *login, const char *text, const char *sqlstate)
+static void login_fail(struct login *login, const struct report *report)
 {
 	const struct conf *conf = login->ctx->snap->conf;
-	char who[320];
+	struct log_about about;
 	struct buf b;
 	int err UNUSED;
 
-	login_log_close(login, text);
-	login_describe(login, who, sizeof(who));
-	if (conf->log_pooler_errors != 0)
-		log_warning("%s pooler error: %s", who, text);
+	login_describe(login, &about);
+	str_copy(about.sqlstate, sizeof(about.sqlstate), report->sqlstate);
+	report_close(conf, &about, report->text, loop_now_us(login->ctx->loop) - login->connect_us);
 	buf_init(&b, LOGIN_OUT_MAX);
-	err = report_error(&b, conf, "FATAL", text, sqlstate, false);
+	err = report_error(&b, conf, &about, "FATAL", report);
 	if (err == 0)
 		err = stream_send_buf(&login->stream, &b);
 	buf_fini(&b);
 	login_drop(login);
 }
 
+/* `limit`: the one that is exceeded, or 0. */
+static void login_fail_limit(struct login *login, enum reason reason, unsigned limit)
+{
+	const struct conf *conf = login->ctx->snap->conf;
+	struct report_facts facts = { .known = { .database = login->database, .user = login->user } };
+	struct report report;
+
+	if (limit > 0)
+		report_fact_limit(&facts, limit);
+	if (reason == REASON_LOGIN_TIMEOUT)
+		report_fact_timeout(&facts, conf->client_login_timeout_us);
+	report_reason(&report, conf, reason, &facts.known);
+	login_fail(login, &report);
+}
+
 static void login_fail_reason(struct login *login, enum reason reason)
 {
-	login_fail(login, reason_text(reason), reason_sqlstate(reason));
+	login_fail_limit(login, reason, 0);
 }
 
 /* Closes without a word to the client. */
@@ -178,13 +185,15 @@ static void login_leave(struct login *login, enum reason reason)
 
 static void login_fail_startup(struct login *login, enum startup_err err, struct slice arg)
 {
+	struct report report;
 	char text[256];
 
-	if (startup_err_text(err, arg, text, sizeof(text))) {
-		login_fail(login, text, "08P01");
+	if (!startup_err_text(err, arg, text, sizeof(text))) {
+		login_leave(login, REASON_CANCEL_BAD);
 		return;
 	}
-	login_leave(login, REASON_CANCEL_BAD);
+	report_text(&report, login->ctx->snap->conf, text, startup_err_sqlstate(err), startup_err_hint(err));
+	login_fail(login, &report);
 }
 
 /* Sends a message of the exchange; false when the login has ended. */
@@ -216,7 +225,7 @@ static bool login_count_db(struct login *login)
 
 	if (login_count(&login->db->clients, max))
 		return true;
-	login_fail_reason(login, REASON_MAX_DB_CLIENTS);
+	login_fail_limit(login, REASON_MAX_DB_CLIENTS, max);
 	return false;
 }
 
@@ -234,7 +243,7 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 	handover->id = login->id;
 	handover->connect_us = login->connect_us;
 	handover->is_admin = login->console == CONSOLE_ADMIN;
-	handover->is_unix = login->is_unix;
+	handover->peer = login->peer;
 	cancel_key_make(engine->cancel_secret, (unsigned)login->snap->conf->peer_id, &place, handover->cancel_key);
 	str_copy(handover->user, sizeof(handover->user), login->user);
 	str_copy(handover->database, sizeof(handover->database), login->database);
@@ -249,12 +258,16 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 	login_over(login);
 }
 
+/* A database that is not there. */
 static void login_fail_no_db(struct login *login)
 {
-	char text[128];
+	struct log_about about;
 
-	str_format(text, sizeof(text), "no such database: %s", login->database);
-	login_fail(login, text, "3D000");
+	if (login->snap->conf->log_connections != 0) {
+		login_describe(login, &about);
+		log_info_about(&about, "login failed: db=%s user=%s", login->database, login->user);
+	}
+	login_fail_reason(login, REASON_NO_DATABASE);
 }
 
 static void login_to_worker(struct login *login, const uint8_t *pending, size_t pending_len)
@@ -262,6 +275,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 	struct engine *engine = login->ctx->engine;
 	const struct conf *conf = login->snap->conf;
 	char pool_user[STARTUP_USER_MAX + 1];
+	struct log_about about;
 	struct client_birth birth = {
 		.id = login->id,
 		.connect_us = login->connect_us,
@@ -275,7 +289,9 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 
 	if (!route_forced_user(engine, login->snap, login->db, pool_user, sizeof(pool_user))) {
 		if (conf->auth_type == CONF_AUTH_ANY) {
-			log_error("auth_type=any requires forced user");
+			login_describe(login, &about);
+			about.is_bare = true;
+			log_error_about(&about, "auth_type=any requires forced user");
 			login_fail_reason(login, REASON_CONFIG);
 			return;
 		}
@@ -296,9 +312,9 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 /* The client is who it says; `pending` is what it sent behind its last message. */
 static void login_done(struct login *login, const uint8_t *pending, size_t pending_len)
 {
+	struct log_about about;
 	struct engine *engine = login->ctx->engine;
 	const struct scram_keys *keys = login->auth == NULL ? NULL : auth_scram_keys(login->auth);
-	char text[128];
 
 	if (stream_is_choked(&login->stream)) {
 		login_drop(login); /* does not read what a login consists of */
@@ -312,15 +328,15 @@ static void login_done(struct login *login, const uint8_t *pending, size_t pendi
 	}
 	if (login->db == NULL) {
 		/* One that the * entry makes: only now, so that strangers register nothing. */
-		login->db = registry_get_db(engine, login->database, REGISTRY_ANY);
+		login_describe(login, &about);
+		login->db = registry_get_db(engine, login->database, REGISTRY_ANY, &about);
 		if (login->db != NULL && !login_count_db(login))
 			return;
 	}
 	if (login->db == NULL || atomic_load(&login->db->removed)) {
 		login_fail_no_db(login);
 	} else if (atomic_load(&login->db->disabled)) {
-		str_format(text, sizeof(text), "database \"%s\" is disabled", login->database);
-		login_fail(login, text, "3D000");
+		login_fail_reason(login, REASON_DB_DISABLED);
 	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
 		login_fail_reason(login, REASON_SHUTDOWN);
 	} else {
@@ -360,8 +376,9 @@ static bool login_send_request(struct login *login, const struct auth_out *out)
 static void login_step(struct login *login, const uint8_t *payload, size_t n, const uint8_t *pending,
 		       size_t pending_len)
 {
+	struct log_about about;
+	struct report report;
 	struct auth_out out;
-	char who[320];
 
 	switch (auth_step(login->auth, payload, n, &out)) {
 	case AUTH_MORE:
@@ -375,10 +392,12 @@ static void login_step(struct login *login, const uint8_t *payload, size_t n, co
 		break;
 	case AUTH_FAIL:
 		if (out.detail != NULL && out.detail[0] != '\0' && login->ctx->snap->conf->log_connections != 0) {
-			login_describe(login, who, sizeof(who));
-			log_info("%s %s: %s", who, auth_reason_text(out.reason), out.detail);
+			login_describe(login, &about);
+			log_info_about(&about, "%s: %s", auth_reason_text(out.reason), out.detail);
 		}
-		login_fail(login, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason));
+		report_text(&report, login->snap->conf, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason),
+			    NULL);
+		login_fail(login, &report);
 		break;
 	}
 }
@@ -422,11 +441,6 @@ static void login_begin_auth(struct login *login, const struct user *user, const
 }
 
 /* ---- the startup packet ---- */
-
-static bool login_is_console_name(const char *database)
-{
-	return strcmp(database, "pgbouncer") == 0 || strcmp(database, "pgsluice") == 0;
-}
 
 /* A setting from the packet or from its options: 0 when it was dealt with. */
 static int login_set_param(struct login *login, struct slice name, struct slice value, struct slice *values)
@@ -501,6 +515,7 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 {
 	struct slice values[VARS_MAX] = { { NULL, 0 } };
 	char app[APPLICATION_NAME_MAX];
+	struct log_about about;
 	struct slice name;
 	struct slice value;
 	char *words = NULL;
@@ -509,8 +524,9 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 
 	while (ok && startup_params_next(startup, &at, &name, &value)) {
 		if (login_set_param(login, name, value, values) != 0) {
-			log_warning("unsupported startup parameter: %.*s=%.*s", (int)name.n, name.p, (int)value.n,
-				    value.p);
+			login_describe(login, &about);
+			log_warning_about(&about, "unsupported startup parameter: %.*s=%.*s", (int)name.n, name.p,
+					  (int)value.n, value.p);
 			login_fail_startup(login, STARTUP_E_PARAM, name);
 			ok = false;
 		}
@@ -558,18 +574,19 @@ static bool login_find(struct login *login, const struct user *user)
 	const struct conf *conf = login->snap->conf;
 	const struct conf_user *conf_user = conf_find_user(conf, login->user);
 	bool is_admin = conf_list_has(&conf->admin_users, login->user);
+	unsigned max;
 
 	if (!login_is_console_name(login->database)) {
-		login->db = registry_get_db(engine, login->database, REGISTRY_CONFIGURED);
+		login->db = registry_get_db(engine, login->database, REGISTRY_CONFIGURED, NULL);
 		if (login->db != NULL && !login_count_db(login))
 			return false;
 	}
 	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
 		return true;
 	login->account = registry_get_account(engine, login->user);
-	if (!login_count(&login->account->clients,
-			 is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user))) {
-		login_fail_reason(login, REASON_MAX_USER_CLIENTS);
+	max = is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user);
+	if (!login_count(&login->account->clients, max)) {
+		login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
 		return false;
 	}
 	return true;
@@ -589,14 +606,14 @@ static bool login_check_console(struct login *login, const struct user *user, co
 				size_t pending_len)
 {
 	const struct conf *conf = login->snap->conf;
-	char who[320];
+	struct log_about about;
 
 	login->console = CONSOLE_STATS;
 	if (login_is_owner(login)) {
 		login->console = CONSOLE_ADMIN;
 		if (conf->log_connections != 0) {
-			login_describe(login, who, sizeof(who));
-			log_info("%s pgbouncer access from unix socket", who);
+			login_describe(login, &about);
+			log_info_about(&about, "pgbouncer access from unix socket");
 		}
 		login_done(login, pending, pending_len);
 		return false;
@@ -611,14 +628,23 @@ static bool login_check_console(struct login *login, const struct user *user, co
 	return true;
 }
 
+/* A name that nobody knows; it goes through the same exchange as any other. */
+static void login_log_stranger(const struct login *login)
+{
+	struct log_about about;
+
+	login_describe(login, &about);
+	log_info_about(&about, "no such user: %s", login->user);
+}
+
 static void login_log_attempt(const struct login *login)
 {
-	char who[320];
+	struct log_about about;
 
 	if (login->snap->conf->log_connections == 0)
 		return;
-	login_describe(login, who, sizeof(who));
-	log_info("%s login attempt: db=%s user=%s tls=no replication=no", who, login->database, login->user);
+	login_describe(login, &about);
+	log_info_about(&about, "login attempt: db=%s user=%s tls=no replication=no", login->database, login->user);
 }
 
 /* A whole startup packet; `pending` is what follows it. */
@@ -648,7 +674,7 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 	max_clients = (unsigned)login->snap->conf->max_client_conn;
 	if (atomic_load_explicit(&engine->client_count, memory_order_relaxed) > max_clients &&
 	    !login_is_console_name(login->database)) {
-		login_fail_reason(login, REASON_MAX_CLIENT_CONN);
+		login_fail_limit(login, REASON_MAX_CLIENT_CONN, max_clients);
 		return;
 	}
 	if (!login_negotiate(login, &startup))
@@ -656,6 +682,9 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 	user = users_find(login->snap->users, login->user);
 	if (!login_find(login, user))
 		return;
+	if (login->account == NULL)
+		login_log_stranger(login);
+	login->is_named = true;
 	login_log_attempt(login);
 	if (login_is_console_name(login->database) && !login_check_console(login, user, pending, pending_len))
 		return;
@@ -682,6 +711,7 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 {
 	struct slice key = startup_cancel_key(packet, head);
 	uint8_t copy[CANCEL_KEY_LEN];
+	struct log_about about;
 	struct cancel_asker asker = {
 		.is_unix = login->is_unix,
 		.id = login->id,
@@ -691,7 +721,8 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 
 	ASSERT(key.n == CANCEL_KEY_LEN);
 	memcpy(copy, key.p, sizeof(copy));
-	asker.port = login_host(login, asker.host, sizeof(asker.host));
+	login_describe(login, &about);
+	str_copy(asker.peer, sizeof(asker.peer), about.peer);
 	asker.fd = stream_take_fd(&login->stream);
 	cancel_request(login->ctx, &asker, copy);
 	login_over(login);
@@ -844,7 +875,10 @@ void login_on_accept(struct loop *loop, int fd, const struct listener *from, con
 	login->id = engine_next_id(ctx->engine);
 	login->connect_us = loop_now_us(loop);
 	login->is_unix = sock_addr_is_unix(&from->addr);
-	sock_peer_set(&login->peer, peer);
+	if (login->is_unix)
+		sock_peer_set_fd(&login->peer, fd);
+	else
+		sock_peer_set(&login->peer, peer);
 	TAILQ_INSERT_TAIL(&ctx->logins, login, entry);
 	atomic_fetch_add_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&ctx->engine->client_count, 1, memory_order_relaxed);

@@ -40,6 +40,7 @@
 #include "pool/client.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
+#include "pool/report.h"
 #include "pool/route.h"
 #include "pool/server.h"
 
@@ -285,6 +286,16 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
 
 /* ---- decisions, under the lock ---- */
 
+/* For whom the reserve is touched, as the log tells it: kept under the lock, told without it. */
+static _Thread_local struct log_about pool_asker;
+
+static void pool_note_asker_locked(const struct client *client, const struct conf *conf)
+{
+	report_about(&pool_asker, client, client->id, client->pool->db->name, client->account->name);
+	report_about_peer(&pool_asker, &client->peer, conf->listen_port);
+	pool_asker.action = "wait for a server";
+}
+
 /* True when a limit of the pool itself allows one server more. */
 static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
 {
@@ -302,6 +313,7 @@ static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_pl
 		return false;
 	if (pool->servers >= conf->size + conf->reserve_size || oldest->wait_us + conf->reserve_timeout_us > now)
 		return false;
+	pool_note_asker_locked(oldest, worker_current()->ctx.snap->conf);
 	plan->reserve = true;
 	return true;
 }
@@ -487,7 +499,7 @@ static void pool_execute(struct pool_part *part, struct pool_plan *plan)
 		pool_offer(part, plan->take);
 	if (plan->open) {
 		if (plan->reserve)
-			log_warning("%s: taking connection from reserve_pool", pool->name);
+			log_warning_about(&pool_asker, "taking connection from reserve_pool");
 		server_open(part, &plan->permit);
 	}
 	if (plan->full_db != NULL || plan->full_account != NULL)

@@ -147,7 +147,8 @@ static struct db *registry_new_db(const struct snapshot *snap, const char *name,
 	return db;
 }
 
-struct db *registry_get_db(struct engine *engine, const char *name, enum registry_scope scope)
+struct db *registry_get_db(struct engine *engine, const char *name, enum registry_scope scope,
+			   const struct log_about *about)
 {
 	struct snapshot *snap = NULL; /* under which `fresh` was made */
 	struct db *fresh = NULL;
@@ -180,7 +181,7 @@ struct db *registry_get_db(struct engine *engine, const char *name, enum registr
 	if (!is_new)
 		registry_free_db(fresh);
 	else if (db->auto_conf != NULL)
-		log_info("registered new auto-database: %s", name);
+		log_info_about(about, "registered new auto-database: %s", name);
 	return db;
 }
 

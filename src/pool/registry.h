@@ -9,6 +9,7 @@
 #ifndef PGSLUICE_POOL_REGISTRY_H
 #define PGSLUICE_POOL_REGISTRY_H
 
+#include "core/log.h"
 #include "pool/pool.h"
 
 /* Which databases a look-up may register. */
@@ -17,8 +18,12 @@ enum registry_scope {
 	REGISTRY_ANY,        /* those that the * entry makes, too */
 };
 
-/* The database of that name, registered on first use; NULL when there is none. Any thread. */
-struct db *registry_get_db(struct engine *engine, const char *name, enum registry_scope scope) MUSTCHECK;
+/*
+ * The database of that name, registered on first use; NULL when there is none.
+ * `about` is who asks, for the log, or NULL. Any thread.
+ */
+struct db *registry_get_db(struct engine *engine, const char *name, enum registry_scope scope,
+			   const struct log_about *about) MUSTCHECK;
 
 /* The counts of a user, registered on first use. Only for users that exist. Any thread. */
 struct account *registry_get_account(struct engine *engine, const char *name) MUSTCHECK;

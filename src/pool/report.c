@@ -1,33 +1,243 @@
 #include "pool/report.h"
 
 #include "core/str.h"
+#include "pool/client.h"
+#include "pool/server.h"
 #include "proto/build.h"
 
-/* The state of every error of PgBouncer's own. */
+/* The state of every error of PgBouncer's own, and where it cuts a text. */
 #define REPORT_PLAIN_STATE "08P01"
+#define REPORT_PLAIN_TEXT  127
 
-int report_error(struct buf *b, const struct conf *conf, const char *severity, const char *text, const char *sqlstate,
-		 bool is_backend)
+static bool report_is_strict(const struct conf *conf)
 {
-	bool strict = conf->error_style == CONF_ERROR_POSTGRES;
-	struct build_report report = {
-		.severity = slice_of(severity),
-		.sqlstate = slice_of(strict || is_backend ? sqlstate : REPORT_PLAIN_STATE),
-		.message = slice_of(text),
-		.full_fields = strict,
-	};
-
-	return build_error(b, &report);
+	return conf->error_style == CONF_ERROR_POSTGRES;
 }
 
-int report_notice(struct buf *b, const struct conf *conf, const char *text)
+/* ---- facts ---- */
+
+void report_fact_limit(struct report_facts *facts, uint64_t limit)
 {
-	struct build_report report = {
+	str_format(facts->limit, sizeof(facts->limit), "%" PRIu64, limit);
+	facts->known.limit = facts->limit;
+}
+
+static void report_format_time(char *dst, size_t size, uint64_t us)
+{
+	if (us < USEC_PER_SEC)
+		str_format(dst, size, "%" PRIu64 " ms", us / 1000);
+	else if (us % USEC_PER_SEC == 0 || us > 100 * USEC_PER_SEC)
+		str_format(dst, size, "%" PRIu64 " s", us / USEC_PER_SEC);
+	else
+		str_format(dst, size, "%.1f s", (double)us / USEC_PER_SEC);
+}
+
+void report_fact_timeout(struct report_facts *facts, uint64_t us)
+{
+	report_format_time(facts->timeout, sizeof(facts->timeout), us);
+	facts->known.timeout = facts->timeout;
+}
+
+void report_fact_time(struct report_facts *facts, uint64_t us)
+{
+	report_format_time(facts->time, sizeof(facts->time), us);
+	facts->known.time = facts->time;
+}
+
+/* Sets a timeout and what has passed of it. */
+static void report_fact_times(struct report_facts *facts, uint64_t timeout_us, uint64_t since_us, uint64_t now_us)
+{
+	report_fact_timeout(facts, timeout_us);
+	if (since_us > 0 && now_us >= since_us)
+		report_fact_time(facts, now_us - since_us);
+}
+
+static void report_fact_failure(struct report_facts *facts, struct pool *pool)
+{
+	lock_acquire(&pool->lock);
+	if (pool->login_failed)
+		str_copy(facts->error, sizeof(facts->error), pool->failure);
+	lock_release(&pool->lock);
+	facts->known.error = facts->error;
+}
+
+void report_client_facts(struct report_facts *facts, const struct client *client, enum reason reason)
+{
+	const struct pool_conf *pc = client->part->conf;
+	const struct conf *conf = client->part->worker->ctx.snap->conf;
+	const struct server *server = client->server;
+	uint64_t now = loop_now_us(client->part->worker->ctx.loop);
+
+	*facts =
+		(struct report_facts){ .known = { .database = client->pool->db->name, .user = client->account->name } };
+	report_fact_failure(facts, client->pool);
+	if (server != NULL && server->addr.len > 0) {
+		sock_addr_format(&server->addr, facts->server, sizeof(facts->server));
+		facts->known.server = facts->server;
+	}
+	switch (reason) {
+	case REASON_LOGIN_TIMEOUT_DOWN:
+		report_fact_timeout(facts, conf->client_login_timeout_us);
+		break;
+	case REASON_QUERY_WAIT_TIMEOUT:
+		report_fact_times(facts, client->query_wait_timeout_us, client->wait_us, now);
+		break;
+	case REASON_QUERY_TIMEOUT_QUEUE:
+		report_fact_times(facts, pc->query_timeout_us, client->wait_us, now);
+		break;
+	case REASON_CACHED_ERROR:
+		report_fact_timeout(facts, pc->server_login_retry_us);
+		break;
+	case REASON_CLIENT_IDLE_TIMEOUT:
+		report_fact_times(facts, client->idle_timeout_us, client->request_us, now);
+		break;
+	case REASON_SUSPEND_TIMEOUT:
+		report_fact_timeout(facts, conf->suspend_timeout_us);
+		break;
+	case REASON_QUERY_TIMEOUT:
+		report_fact_times(facts, pc->query_timeout_us, client->query_us, now);
+		break;
+	case REASON_IDLE_TX_TIMEOUT:
+		report_fact_times(facts, pc->idle_transaction_timeout_us, server == NULL ? 0 : server->active_us, now);
+		break;
+	case REASON_TX_TIMEOUT:
+		report_fact_times(facts, pc->transaction_timeout_us, client->xact_us, now);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- errors ---- */
+
+/* PgBouncer's length, but no half of a character at the end. */
+static void report_cut(const struct conf *conf, char *text)
+{
+	size_t n = strlen(text);
+
+	if (conf == NULL || report_is_strict(conf) || n <= REPORT_PLAIN_TEXT)
+		return;
+	n = REPORT_PLAIN_TEXT;
+	while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
+		n--;
+	text[n] = '\0';
+}
+
+void report_reason(struct report *r, const struct conf *conf, enum reason reason, const struct reason_facts *facts)
+{
+	reason_write_text(reason, facts, r->text, sizeof(r->text));
+	report_cut(conf, r->text);
+	str_copy(r->sqlstate, sizeof(r->sqlstate), reason_sqlstate(reason));
+	(void)reason_write_detail(reason, facts, r->detail, sizeof(r->detail));
+	r->hint = reason_hint(reason);
+	r->is_server = false;
+}
+
+void report_text(struct report *r, const struct conf *conf, const char *text, const char *sqlstate, const char *hint)
+{
+	str_copy(r->text, sizeof(r->text), text);
+	report_cut(conf, r->text);
+	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
+	r->detail[0] = '\0';
+	r->hint = hint;
+	r->is_server = false;
+}
+
+void report_server(struct report *r, const char *text, const char *sqlstate)
+{
+	str_copy(r->text, sizeof(r->text), text);
+	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
+	r->detail[0] = '\0';
+	r->hint = NULL;
+	r->is_server = true;
+}
+
+int report_error(struct buf *b, const struct conf *conf, struct log_about *about, const char *severity,
+		 const struct report *r)
+{
+	bool strict = report_is_strict(conf);
+	struct build_report message = {
+		.severity = slice_of(severity),
+		.sqlstate = slice_of(strict || r->is_server ? r->sqlstate : REPORT_PLAIN_STATE),
+		.message = slice_of(r->text),
+		.detail = slice_of(strict ? r->detail : ""),
+		.hint = slice_of(strict && r->hint != NULL ? r->hint : ""),
+		.with_plain_severity = strict,
+	};
+
+	if (conf->log_pooler_errors != 0) {
+		str_copy(about->sqlstate, sizeof(about->sqlstate), r->sqlstate);
+		log_warning_about(about, "pooler error: %s", r->text);
+	}
+	return build_error(b, &message);
+}
+
+int report_notice(struct buf *b, const struct conf *conf, const char *text, const char *detail)
+{
+	struct build_report message = {
 		.severity = slice_of("NOTICE"),
 		.sqlstate = slice_of("00000"),
 		.message = slice_of(text),
-		.full_fields = conf->error_style == CONF_ERROR_POSTGRES,
+		.detail = slice_of(detail == NULL ? "" : detail),
+		.with_plain_severity = report_is_strict(conf),
 	};
 
-	return build_notice(b, &report);
+	return build_notice(b, &message);
+}
+
+int report_login_notice(struct buf *b, const struct conf *conf)
+{
+	const char *text = conf->login_notify_message;
+
+	return text == NULL || text[0] == '\0' ? 0 : report_notice(b, conf, text, NULL);
+}
+
+/* ---- the log ---- */
+
+void report_close(const struct conf *conf, const struct log_about *about, const char *why, uint64_t age_us)
+{
+	if (conf->log_disconnections != 0)
+		log_info_about(about, "closing because: %s (age=%" PRIu64 "s)", why, age_us / USEC_PER_SEC);
+}
+
+void report_connected(const struct log_about *about, const struct sock_addr *addr, int fd)
+{
+	char text[SOCK_ADDR_TEXT];
+	struct sock_addr local;
+
+	if (sock_addr_is_unix(addr) || sock_local_addr(fd, &local) != 0) {
+		log_info_about(about, "new connection to server");
+		return;
+	}
+	sock_addr_format(&local, text, sizeof(text));
+	log_info_about(about, "new connection to server (from %s)", text);
+}
+
+void report_about(struct log_about *about, const void *object, uint64_t id, const char *database, const char *user)
+{
+	*about = (struct log_about){ .kind = 'C', .object = object, .id = id };
+	str_copy(about->database, sizeof(about->database), database == NULL ? "" : database);
+	str_copy(about->user, sizeof(about->user), user == NULL ? "" : user);
+}
+
+void report_about_addr(struct log_about *about, const struct sock_addr *addr, int unix_port)
+{
+	char host[SOCK_ADDR_TEXT] = "?";
+	unsigned port = sock_addr_port(addr);
+
+	if (addr->len > 0)
+		sock_addr_log_host(addr, 0, host, sizeof(host));
+	str_format(about->peer, sizeof(about->peer), "%s:%u", host, port == 0 ? (unsigned)unix_port : port);
+}
+
+void report_about_peer(struct log_about *about, const struct sock_peer *peer, int unix_port)
+{
+	struct sock_addr addr;
+
+	if (peer->family == AF_UNIX) {
+		str_format(about->peer, sizeof(about->peer), "unix(%d):%d", (int)sock_peer_pid(peer), unix_port);
+		return;
+	}
+	sock_peer_get(peer, &addr);
+	report_about_addr(about, &addr, unix_port);
 }

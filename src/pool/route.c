@@ -80,15 +80,20 @@ struct tell_msg {
 /* Ends every client of this part that waits. */
 static void route_fail_waiters(struct pool_part *part, const char *text, const char *sqlstate)
 {
+	struct report report;
 	struct client *client;
 	struct client *next;
 
+	if (sqlstate != NULL)
+		report_server(&report, text, sqlstate);
+	else
+		report_text(&report, part->worker->ctx.snap->conf, text, reason_sqlstate(REASON_AUTHREQ), NULL);
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
 		if (client->state != CL_WAITING && client->state != CL_WELCOME)
 			continue;
 		if (pool_dequeue(part, client))
-			client_close_with(client, REASON_LOGIN_FAILED, text, sqlstate);
+			client_close_report(client, &report);
 	}
 }
 
@@ -211,7 +216,7 @@ void route_kick(struct engine *engine, struct db *db, struct account *account)
 /* One whose parts are in use looks after itself. */
 static void route_prepare_pool(struct engine *engine, const struct conf_db *cdb)
 {
-	struct db *db = registry_get_db(engine, cdb->name, REGISTRY_CONFIGURED);
+	struct db *db = registry_get_db(engine, cdb->name, REGISTRY_CONFIGURED, NULL);
 	struct pool *pool = db == NULL ? NULL : registry_get_pool(engine, db, cdb->user);
 
 	if (pool != NULL && atomic_load(&pool->refs) == 1)

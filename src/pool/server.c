@@ -24,6 +24,7 @@
 #include "pool/link.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
+#include "pool/report.h"
 #include "pool/server_login.h"
 #include "proto/build.h"
 #include "proto/msg.h"
@@ -31,7 +32,13 @@
 #define SERVER_QUERY_MAX (64 * 1024)
 
 static const char *const state_names[SERVER_STATES] = {
-#define X(id, name) name,
+#define X(id, name, action) name,
+	SERVER_STATE_TABLE(X)
+#undef X
+};
+
+static const char *const state_actions[SERVER_STATES] = {
+#define X(id, name, action) action,
 	SERVER_STATE_TABLE(X)
 #undef X
 };
@@ -63,17 +70,12 @@ static struct loop *server_loop(const struct server *server)
 	return server->part->worker->ctx.loop;
 }
 
-void server_describe(const struct server *server, char *dst, size_t size)
+void server_describe(const struct server *server, struct log_about *about)
 {
-	char host[SOCK_ADDR_TEXT] = "?";
-	unsigned port = sock_addr_port(&server->addr);
-
-	if (server->addr.len > 0)
-		sock_addr_log_host(&server->addr, 0, host, sizeof(host));
-	if (port == 0)
-		port = (unsigned)server->conf->db->port;
-	str_format(dst, size, "S-%p: %s/%s@%s:%u", (const void *)server, server->pool->db->name,
-		   server->pool->account->name, host, port);
+	report_about(about, server, server->id, server->pool->db->name, server->pool->account->name);
+	report_about_addr(about, &server->addr, server->conf->db->port);
+	about->kind = 'S';
+	about->action = state_actions[server->state];
 }
 
 /* ---- the end ---- */
@@ -92,16 +94,15 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	free(server);
 }
 
-static void server_log_close(const struct server *server, const char *why)
+static void server_log_close(const struct server *server, enum reason reason)
 {
-	char who[320];
+	const struct conf *conf = server->part->worker->ctx.snap->conf;
+	struct log_about about;
 
-	if (server->part->worker->ctx.snap->conf->log_disconnections == 0 ||
-	    (server->parked && atomic_load(&server->pool->engine->handed_over)))
+	if (conf->log_disconnections == 0 || (server->parked && atomic_load(&server->pool->engine->handed_over)))
 		return; /* it goes on in another process */
-	server_describe(server, who, sizeof(who));
-	log_info("%s closing because: %s (age=%" PRIu64 "s)", who, why,
-		 (loop_now_us(server_loop(server)) - server->connect_us) / USEC_PER_SEC);
+	server_describe(server, &about);
+	report_close(conf, &about, reason_text(reason), loop_now_us(server_loop(server)) - server->connect_us);
 }
 
 /* A polite end, where PostgreSQL would otherwise log an unexpected one. */
@@ -135,8 +136,9 @@ static void server_report_failure(struct server *server, struct permit *permit, 
 	pool_login_failed(server->part, permit, &failure);
 }
 
-void server_close_with(struct server *server, enum reason reason, const char *text, const char *sqlstate)
+void server_close_login(struct server *server, enum reason reason, const char *text)
 {
+	struct report report;
 	struct pool_part *part = server->part;
 	struct client *client = server->client;
 	struct permit permit = server->permit;
@@ -150,7 +152,9 @@ void server_close_with(struct server *server, enum reason reason, const char *te
 		stream_want_read(&server->stream, false);
 		return;
 	}
-	server_log_close(server, text);
+	server_log_close(server, reason);
+	if (client != NULL)
+		client_report(client, reason, &report);
 	if (client != NULL)
 		link_detach(client, server); /* says whether the client has left a message half sent */
 	server_send_terminate(server);
@@ -168,12 +172,12 @@ void server_close_with(struct server *server, enum reason reason, const char *te
 	else
 		pool_permit_give(part, &permit);
 	if (client != NULL)
-		client_close_with(client, reason, text, sqlstate);
+		client_close_report(client, &report);
 }
 
 void server_close(struct server *server, enum reason reason)
 {
-	server_close_with(server, reason, reason_text(reason), NULL);
+	server_close_login(server, reason, reason_text(reason));
 }
 
 /* ---- our own queries ---- */

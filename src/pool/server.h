@@ -4,24 +4,25 @@
 #ifndef PGSLUICE_POOL_SERVER_H
 #define PGSLUICE_POOL_SERVER_H
 
+#include "core/log.h"
 #include "core/reason_tbl.h"
 #include "net/sock.h"
 #include "net/stream.h"
 #include "pool/pool.h"
 #include "proto/track.h"
 
-/* id, name in SHOW SERVERS */
-#define SERVER_STATE_TABLE(X)                                                                 \
-	X(SV_LOGIN, "new")               /* connecting, logging in, connect_query */          \
-	X(SV_IDLE, "idle")               /* in the idle list, or reserved by a borrower */    \
-	X(SV_ACTIVE, "active")           /* linked to a client */                             \
-	X(SV_TESTED, "tested")           /* reset or check query under way */                 \
-	X(SV_CANCELED, "being_canceled") /* free, but a cancel request for it is under way */ \
-	X(SV_TRAVEL, "idle")             /* on its way to another worker */                   \
-	X(SV_CLOSED, "closed")           /* freed at the end of this turn */
+/* id, name in SHOW SERVERS, what it is doing as the log tells it */
+#define SERVER_STATE_TABLE(X)                                                                           \
+	X(SV_LOGIN, "new", "login")                /* connecting, logging in, connect_query */          \
+	X(SV_IDLE, "idle", "idle")                 /* in the idle list, or reserved by a borrower */    \
+	X(SV_ACTIVE, "active", "query")            /* linked to a client */                             \
+	X(SV_TESTED, "tested", "reset or check")   /* reset or check query under way */                 \
+	X(SV_CANCELED, "being_canceled", "cancel") /* free, but a cancel request for it is under way */ \
+	X(SV_TRAVEL, "idle", "change worker")      /* on its way to another worker */                   \
+	X(SV_CLOSED, "closed", NULL)               /* freed at the end of this turn */
 
 enum server_state {
-#define X(id, name) id,
+#define X(id, name, action) id,
 	SERVER_STATE_TABLE(X)
 #undef X
 		SERVER_STATES
@@ -110,8 +111,8 @@ void server_carried(struct server *server, struct pool_part *part);
 /* Closes it, gives the permit back, and tells a linked client. The object lives on until the end of the turn. */
 void server_close(struct server *server, enum reason reason);
 
-/* The same; the linked client gets this text and SQLSTATE. */
-void server_close_with(struct server *server, enum reason reason, const char *text, const char *sqlstate);
+/* The same for a login that failed; `text` is what clients that come now are told. */
+void server_close_login(struct server *server, enum reason reason, const char *text);
 
 /* The login is done: the connection becomes one of the pool. Called by server_login.c. */
 void server_logged_in(struct server *server);
@@ -151,7 +152,7 @@ void server_on_readable(void *owner);
 
 extern const struct stream_ops server_stream_ops;
 
-/* Writes "S-0x...: db/user@host:port" for a log line. */
-void server_describe(const struct server *server, char *dst, size_t size);
+/* Whom a log line is about. */
+void server_describe(const struct server *server, struct log_about *about);
 
 #endif

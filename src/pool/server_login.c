@@ -15,6 +15,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/report.h"
 #include "pool/route.h"
 #include "proto/build.h"
 #include "proto/frame.h"
@@ -47,12 +48,30 @@ static struct loop *login_loop(const struct server *server)
 
 /* ---- address and connect ---- */
 
+/* Describes the server for a line that PgBouncer writes without a prefix. */
+static void login_describe_bare(const struct server *server, struct log_about *about)
+{
+	server_describe(server, about);
+	about->is_bare = true;
+}
+
+static void login_log_connect(const struct server *server, int error)
+{
+	char text[SOCK_ADDR_TEXT];
+	struct log_about about;
+
+	login_describe_bare(server, &about);
+	about.action = "connect";
+	sock_addr_format(&server->addr, text, sizeof(text));
+	log_warning_about(&about, "sbuf_connect failed to connect to %s: %s", text, strerror(error));
+}
+
 static void login_connect(struct server *server)
 {
 	int fd = sock_connect_start(&server->addr, &server->conf->tuning);
 
 	if (fd < 0) {
-		log_warning("%s: could not connect to server: %s", server->pool->name, strerror(errno));
+		login_log_connect(server, errno);
 		server_close(server, REASON_CONNECT_FAILED);
 		return;
 	}
@@ -73,8 +92,6 @@ static void login_on_dns(struct dns_request *req)
 	server->login->dns = NULL;
 	if (req->err == 0)
 		server->addr = req->addrs[0];
-	else
-		log_warning("%s: could not resolve host name \"%s\"", server->pool->name, req->name);
 	if (req->err == 0)
 		login_connect(server);
 	else
@@ -200,9 +217,7 @@ static struct auth_server *login_new_auth(struct server *server)
 
 void server_login_on_connected(struct server *server)
 {
-	char who[320];
-	char local[SOCK_ADDR_TEXT];
-	struct sock_addr addr;
+	struct log_about about;
 	int err = sock_connect_result(server->stream.fd);
 
 	if (err == -E_AGAIN) {
@@ -211,19 +226,13 @@ void server_login_on_connected(struct server *server)
 		return;
 	}
 	if (err != 0) {
-		sock_addr_format(&server->addr, local, sizeof(local));
-		log_warning("%s: could not connect to server at %s: %s", server->pool->name, local, strerror(errno));
+		login_log_connect(server, errno);
 		server_close(server, REASON_CONNECT_FAILED);
 		return;
 	}
 	if (server->part->worker->ctx.snap->conf->log_connections != 0) {
-		server_describe(server, who, sizeof(who));
-		if (sock_addr_is_unix(&server->addr) || sock_local_addr(server->stream.fd, &addr) != 0) {
-			log_info("%s new connection to server", who);
-		} else {
-			sock_addr_format(&addr, local, sizeof(local));
-			log_info("%s new connection to server (from %s)", who, local);
-		}
+		server_describe(server, &about);
+		report_connected(&about, &server->addr, server->stream.fd);
 	}
 	server->login->stage = LOGIN_AUTH;
 	server->login->auth = login_new_auth(server);
@@ -235,6 +244,7 @@ void server_login_on_connected(struct server *server)
 
 static bool login_on_auth(struct server *server, struct slice body)
 {
+	struct log_about about;
 	struct server_login *login = server->login;
 	struct auth_server_out out;
 	struct parse_auth auth;
@@ -248,9 +258,10 @@ static bool login_on_auth(struct server *server, struct slice body)
 	if (auth_server_step(login->auth, auth.code, (const uint8_t *)auth.data.p, auth.data.n, &out) != 0) {
 		const char *text = auth_server_error_text(out.error);
 
-		log_warning("%s: %s%s%s", server->pool->name, text, out.detail[0] != '\0' ? ": " : "", out.detail);
+		server_describe(server, &about);
+		log_error_about(&about, "%s%s%s", text, out.detail[0] != '\0' ? ": " : "", out.detail);
 		route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, NULL);
-		server_close_with(server, REASON_AUTHREQ, text, NULL);
+		server_close_login(server, REASON_AUTHREQ, text);
 		return false;
 	}
 	login->authenticated = out.done;
@@ -306,36 +317,47 @@ static bool login_on_key(struct server *server, struct slice body)
 	return true;
 }
 
+/* The text and state of an error of the server, and its severity; something in their place where they are missing. */
+static void login_read_error(struct slice body, struct report *report, char *severity, size_t severity_size)
+{
+	struct parse_report parsed = { .severity = { NULL, 0 } };
+	bool is_whole = parse_report(body, &parsed) == 0;
+	char text[REPORT_TEXT_MAX];
+	char sqlstate[6];
+
+	str_copy_slice(severity, severity_size, parsed.severity.n > 0 ? parsed.severity : slice_of("FATAL"));
+	str_copy_slice(text, sizeof(text), parsed.message);
+	str_copy_slice(sqlstate, sizeof(sqlstate), parsed.sqlstate);
+	if (!is_whole || text[0] == '\0')
+		str_copy(text, sizeof(text), "server refused the login without a reason");
+	report_server(report, text, is_whole && strlen(sqlstate) == 5 ? sqlstate : "08P01");
+}
+
 /* The server refuses: clients that wait for a first server are told why, in the server's words. */
 static bool login_on_error(struct server *server, struct slice body)
 {
-	struct parse_report report;
+	char severity[16];
 	struct pool_counts counts;
-	char text[512] = "server refused the login without a reason";
-	char sqlstate[6] = "08P01";
 	struct welcome *welcome;
+	struct log_about about;
+	struct report report;
 	bool fail;
 
-	if (parse_report(body, &report) == 0) {
-		if (report.message.n > 0)
-			str_copy_slice(text, sizeof(text), report.message);
-		if (report.sqlstate.n == 5)
-			str_copy_slice(sqlstate, sizeof(sqlstate), report.sqlstate);
-		log_warning("server login failed: %.*s %s", (int)report.severity.n, report.severity.p, text);
-	} else {
-		log_warning("server login failed: %s", text);
-	}
+	login_describe_bare(server, &about);
+	login_read_error(body, &report, severity, sizeof(severity));
+	str_copy(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
 	if (server->login->stage == LOGIN_QUERY) {
-		log_error("S: error while executing exec_on_query: %s", text);
+		log_error_about(&about, "S: error while executing exec_on_query: %s: %s", severity, report.text);
 		return true;
 	}
+	log_warning_about(&about, "server login failed: %s %s", severity, report.text);
 	pool_count(server->pool, &counts);
 	welcome = pool_welcome(server->pool);
-	fail = strcmp(sqlstate, "57P03") != 0 && (welcome == NULL || counts.servers == counts.logging_in);
+	fail = strcmp(report.sqlstate, "57P03") != 0 && (welcome == NULL || counts.servers == counts.logging_in);
 	welcome_release(&welcome);
 	if (fail)
-		route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, sqlstate);
-	server_close_with(server, REASON_LOGIN_FAILED, text, sqlstate);
+		route_tell_parts(server->pool, ROUTE_TELL_FAIL, report.text, report.sqlstate);
+	server_close_login(server, REASON_LOGIN_FAILED, report.text);
 	return false;
 }
 

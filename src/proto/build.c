@@ -62,13 +62,13 @@ static int build_report(struct buf *b, uint8_t type, const struct build_report *
 
 	wr_begin(&w, b, type);
 	build_report_field(&w, 'S', r->severity);
-	if (r->full_fields)
+	if (r->with_plain_severity)
 		build_report_field(&w, 'V', r->severity);
 	build_report_field(&w, 'C', r->sqlstate);
 	build_report_field(&w, 'M', r->message);
-	if (r->full_fields && r->detail.n > 0)
+	if (r->detail.n > 0)
 		build_report_field(&w, 'D', r->detail);
-	if (r->full_fields && r->hint.n > 0)
+	if (r->hint.n > 0)
 		build_report_field(&w, 'H', r->hint);
 	wr_u8(&w, 0);
 	return wr_end(&w);

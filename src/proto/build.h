@@ -28,7 +28,7 @@ struct build_report {
 	struct slice message;
 	struct slice detail;
 	struct slice hint;
-	bool full_fields; /* S V C M D H; false: only S C M, as PgBouncer sends */
+	bool with_plain_severity; /* the field V, which PgBouncer does not send */
 };
 
 int build_error(struct buf *b, const struct build_report *r) MUSTCHECK;

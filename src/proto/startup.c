@@ -26,26 +26,43 @@ static void startup_append_hex(struct slice bytes, char *dst, size_t size)
 		(void)str_append(dst, size, "%02x", (unsigned)(uint8_t)bytes.p[i]);
 }
 
+static const struct startup_err_row {
+	const char *text, *after, *sqlstate, *hint;
+} startup_errs[] = { [STARTUP_OK] = { NULL, "", "00000", NULL },
+#define X(id, text, after, sqlstate, hint) [id] = { text, after, sqlstate, hint },
+		     STARTUP_ERR_TABLE(X)
+#undef X
+};
+
+static const struct startup_err_row *startup_err_row(enum startup_err err)
+{
+	ASSERT((size_t)err < ARRAY_LEN(startup_errs));
+	return &startup_errs[err];
+}
+
 bool startup_err_text(enum startup_err err, struct slice arg, char *dst, size_t size)
 {
-	static const struct {
-		const char *text, *after;
-	} table[] = { [STARTUP_OK] = { NULL, "" },
-#define X(id, text, after) [id] = { text, after },
-		      STARTUP_ERR_TABLE(X)
-#undef X
-	};
+	const struct startup_err_row *row = startup_err_row(err);
 
-	ASSERT((size_t)err < ARRAY_LEN(table));
-	if (table[err].text == NULL)
+	if (row->text == NULL)
 		return false;
-	(void)str_copy(dst, size, table[err].text);
+	(void)str_copy(dst, size, row->text);
 	if (err == STARTUP_E_HEADER)
 		startup_append_hex(arg, dst, size);
 	else if (err == STARTUP_E_PARAM || err == STARTUP_E_OPTION)
 		(void)str_append(dst, size, "%.*s", arg.n > INT32_MAX ? INT32_MAX : (int)arg.n, arg.n > 0 ? arg.p : "");
-	(void)str_append(dst, size, "%s", table[err].after);
+	(void)str_append(dst, size, "%s", row->after);
 	return true;
+}
+
+const char *startup_err_sqlstate(enum startup_err err)
+{
+	return startup_err_row(err)->sqlstate;
+}
+
+const char *startup_err_hint(enum startup_err err)
+{
+	return startup_err_row(err)->hint;
 }
 
 /* What a code in the place of the version asks for; also checks fixed lengths. */

@@ -21,29 +21,38 @@
 
 /*
  * What can be wrong, with the text for the client: constant, text, text after
- * the argument. An error whose text is NULL closes without a word.
+ * the argument, SQLSTATE that PostgreSQL would use, hint or NULL. An error
+ * whose text is NULL closes without a word.
  */
-#define STARTUP_ERR_TABLE(X)                                                                       \
-	X(STARTUP_E_HEADER, "bad packet header: '", "'")                                           \
-	X(STARTUP_E_CANCEL, NULL, "")                                                              \
-	X(STARTUP_E_SSL_EXTRA, "received unencrypted data after SSL request", "")                  \
-	X(STARTUP_E_GSS_EXTRA, "received unencrypted data after GSSAPI encryption request", "")    \
-	X(STARTUP_E_V2, "old V2 protocol not supported", "")                                       \
-	X(STARTUP_E_SSL_REQUIRED, "SSL required", "")                                              \
-	X(STARTUP_E_RESENT, "client re-sent startup pkt", "")                                      \
-	X(STARTUP_E_PASSWORD_FIRST, "client password pkt before startup packet", "")               \
-	X(STARTUP_E_LAYOUT, "invalid startup packet layout: expected terminator as last byte", "") \
-	X(STARTUP_E_TOO_MANY, "too many startup parameters", "")                                   \
-	X(STARTUP_E_NO_USER, "no username supplied", "")                                           \
-	X(STARTUP_E_USER_LONG, "username too long", "")                                            \
-	X(STARTUP_E_PARAM, "unsupported startup parameter: ", "")                                  \
-	X(STARTUP_E_OPTION, "unsupported startup parameter in options: ", "")                      \
-	X(STARTUP_E_OPTION_SYNTAX,                                                                 \
-	  "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed", "")
+/* clang-format off */
+
+#define STARTUP_ERR_TABLE(X) \
+	X(STARTUP_E_HEADER, "bad packet header: '", "'", "08P01", NULL) \
+	X(STARTUP_E_CANCEL, NULL, "", "08P01", NULL) \
+	X(STARTUP_E_SSL_EXTRA, "received unencrypted data after SSL request", "", "08P01", \
+	  "It is a fault of the client, or somebody in between adds to what it sends.") \
+	X(STARTUP_E_GSS_EXTRA, "received unencrypted data after GSSAPI encryption request", "", "08P01", \
+	  "It is a fault of the client, or somebody in between adds to what it sends.") \
+	X(STARTUP_E_V2, "old V2 protocol not supported", "", "0A000", NULL) \
+	X(STARTUP_E_SSL_REQUIRED, "SSL required", "", "28000", "Set sslmode=require.") \
+	X(STARTUP_E_RESENT, "client re-sent startup pkt", "", "08P01", NULL) \
+	X(STARTUP_E_PASSWORD_FIRST, "client password pkt before startup packet", "", "08P01", NULL) \
+	X(STARTUP_E_LAYOUT, "invalid startup packet layout: expected terminator as last byte", "", "08P01", NULL) \
+	X(STARTUP_E_TOO_MANY, "too many startup parameters", "", "54000", NULL) \
+	X(STARTUP_E_NO_USER, "no username supplied", "", "28000", NULL) \
+	X(STARTUP_E_USER_LONG, "username too long", "", "28000", NULL) \
+	X(STARTUP_E_PARAM, "unsupported startup parameter: ", "", "0A000", \
+	  "The setting ignore_startup_parameters of the pooler names what it shall overlook.") \
+	X(STARTUP_E_OPTION, "unsupported startup parameter in options: ", "", "0A000", \
+	  "The setting ignore_startup_parameters of the pooler names what it shall overlook.") \
+	X(STARTUP_E_OPTION_SYNTAX, \
+	  "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed", "", "0A000", NULL)
+
+/* clang-format on */
 
 enum startup_err {
 	STARTUP_OK = 0,
-#define X(id, text, after) id,
+#define X(id, text, after, sqlstate, hint) id,
 	STARTUP_ERR_TABLE(X)
 #undef X
 };
@@ -56,6 +65,10 @@ enum startup_err {
  * and without meaning for the rest.
  */
 bool startup_err_text(enum startup_err err, struct slice arg, char *dst, size_t size);
+
+/* SQLSTATE and hint of an error that is told; the hint may be NULL. */
+const char *startup_err_sqlstate(enum startup_err err);
+const char *startup_err_hint(enum startup_err err);
 
 enum startup_kind {
 	STARTUP_SESSION, /* protocol 3, any minor version */

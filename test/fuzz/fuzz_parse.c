@@ -16,7 +16,7 @@
 static void fuzz_report(struct slice body)
 {
 	struct parse_report r, again;
-	struct build_report out = { .full_fields = true };
+	struct build_report out = { .with_plain_severity = true };
 	struct buf b;
 
 	if (parse_report(body, &r) != 0)

@@ -20,9 +20,11 @@ INTEGRATION_FILES = \
 	test/integration/test_console_show.py \
 	test/integration/test_copy.py \
 	test/integration/test_dns.py \
+	test/integration/test_errors.py \
 	test/integration/test_extended.py \
 	test/integration/test_interop.py \
 	test/integration/test_listen_unix.py \
+	test/integration/test_logging.py \
 	test/integration/test_login.py \
 	test/integration/test_network_settings.py \
 	test/integration/test_parameters.py \

@@ -249,7 +249,7 @@ def test_failed_check_query_does_not_fail_the_next_set(make_pooler):
         assert clients[name].value("show application_name") == name
         pids.add(clients[name].value("select pg_backend_pid()"))
     assert len(pids) == 1
-    assert p.log_count("error in our own query") > 0
+    assert p.log_count("reset or check query failed") > 0
 
 
 @pytest.mark.parametrize("user, password", [("nobody", "x"), ("app", "wrong")], ids=["unknown user", "wrong password"])

@@ -228,7 +228,7 @@ static void script_pause(struct script *s, struct args *a, bool on)
 		engine_set_mode(engine, on ? ENGINE_PAUSED : ENGINE_ACTIVE);
 		return;
 	}
-	db = registry_get_db(engine, a->word[0], REGISTRY_ANY);
+	db = registry_get_db(engine, a->word[0], REGISTRY_ANY, NULL);
 	if (db == NULL)
 		script_fail(s, "there is no database \"%s\"", a->word[0]);
 	atomic_store(&db->paused, on);
@@ -258,12 +258,12 @@ static void cmd_shutdown(struct script *s, struct args *a)
 static const char *script_state(struct script *s, const struct actor *actor)
 {
 	static const char *const clients[] = {
-#define X(id, name) #id,
+#define X(id, name, action) #id,
 		CLIENT_STATE_TABLE(X)
 #undef X
 	};
 	static const char *const servers[] = {
-#define X(id, name) #id,
+#define X(id, name, action) #id,
 		SERVER_STATE_TABLE(X)
 #undef X
 	};

@@ -208,7 +208,7 @@ static struct session open_session_with(bool is_admin, const void *pending, size
 	h->id = engine_next_id(engine);
 	h->connect_us = 1;
 	h->is_admin = is_admin;
-	h->is_unix = true;
+	h->peer.family = AF_UNIX;
 	cancel_key_make(engine->cancel_secret, 0, &(struct cancel_place){ CANCEL_WORKER_CONSOLE, (uint32_t)h->id, 7 },
 			h->cancel_key);
 	memcpy(s.key, h->cancel_key, sizeof(s.key));

@@ -28,3 +28,7 @@ test_unit_core_test_systemd_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/core/test_syslog
 test_unit_core_test_syslog_SOURCES = test/unit/core/test_syslog.c
 test_unit_core_test_syslog_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/core/test_reason
+test_unit_core_test_reason_SOURCES = test/unit/core/test_reason.c
+test_unit_core_test_reason_LDADD = $(UNIT_LIBS)

@@ -381,13 +381,19 @@ static void test_about(void **state UNUSED)
 	log_configure(&(struct log_setup){ .verbose = 0 });
 	log_info_about(&test_client, "hello %d", 1);
 	log_warning_about(&nobody, "hello %d", 2);
-	unnamed.is_unnamed = true;
+	unnamed.no_database = unnamed.no_user = true;
 	log_error_about(&unnamed, "hello %d", 3);
+	unnamed.is_bare = true;
+	log_error_about(&unnamed, "hello %d", 4);
+	str_copy(nobody.pool, sizeof(nobody.pool), "peer-3");
+	log_error_about(&nobody, "hello %d", 5);
 	test_release();
 	assert_non_null(strstr(test_read(test_stderr), "] LOG C-(nil): app/joe@[::1]:5432 hello 1\n"));
 	str_format(want, sizeof(want), "] WARNING S-%p: (nodb)/(nouser)@unix(7):6432 hello 2\n", (void *)&nobody);
 	assert_non_null(strstr(test_read(test_stderr), want));
 	assert_non_null(strstr(test_read(test_stderr), "] ERROR C-(nil): (nodb)/(nouser)@[::1]:5432 hello 3\n"));
+	assert_non_null(strstr(test_read(test_stderr), "] ERROR hello 4\n"));
+	assert_non_null(strstr(test_read(test_stderr), ": peer-3@unix(7):6432 hello 5\n"));
 }
 
 /* The line behind its time. */

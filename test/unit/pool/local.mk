@@ -10,3 +10,7 @@ test_unit_pool_test_cancel_key_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_stats
 test_unit_pool_test_stats_SOURCES = test/unit/pool/test_stats.c
 test_unit_pool_test_stats_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/pool/test_report
+test_unit_pool_test_report_SOURCES = test/unit/pool/test_report.c
+test_unit_pool_test_report_LDADD = $(UNIT_LIBS)

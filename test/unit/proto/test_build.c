@@ -28,7 +28,7 @@ static const struct build_report report = {
 	.message = { "no such user", 12 },
 	.detail = { "why", 3 },
 	.hint = { "do", 2 },
-	.full_fields = true,
+	.with_plain_severity = true,
 };
 
 static void reports_have_two_styles(void **state)
@@ -46,11 +46,11 @@ static void reports_have_two_styles(void **state)
 	assert_slice(p.detail, "why");
 	assert_slice(p.hint, "do");
 	buf_clear(&b);
-	r.full_fields = false;
+	r.with_plain_severity = false;
 	assert_int_equal(build_notice(&b, &r), 0);
-	assert_slice(only_body(&b, BE_NOTICE), "SFATAL\0C08P01\0Mno such user\0\0");
+	assert_slice(only_body(&b, BE_NOTICE), "SFATAL\0C08P01\0Mno such user\0Dwhy\0Hdo\0\0");
 	buf_clear(&b);
-	r.full_fields = true;
+	r.with_plain_severity = true;
 	r.hint = r.detail = slice_of("");
 	assert_int_equal(build_notice(&b, &r), 0);
 	assert_slice(only_body(&b, BE_NOTICE), "SFATAL\0VFATAL\0C08P01\0Mno such user\0\0");
