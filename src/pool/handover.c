@@ -463,7 +463,7 @@ static struct server *handover_make_server(struct handover *h, struct handover_s
 		handover_state_fini(&state);
 		return NULL;
 	}
-	server = server_carry(part, session->fd, handover_load_vars(session->parameters));
+	server = server_carry(part, session->fd, handover_load_vars(session->parameters), session->link > 0);
 	handover_fill_server(h, server, session, &state);
 	handover_state_fini(&state);
 	session->fd = -1;

@@ -107,15 +107,14 @@ static bool permit_take_locked(struct pool_part *part, struct pool_plan *plan)
 	return true;
 }
 
-void pool_permit_carry(struct pool_part *part, struct permit *permit)
+void pool_permit_carry(struct pool *pool, struct permit *permit, bool is_linked)
 {
-	struct pool *pool = part->pool;
-
 	atomic_fetch_add_explicit(&pool->db->servers, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&pool->account->servers, 1, memory_order_relaxed);
 	lock_acquire(&pool->lock);
 	pool->servers++;
-	part->held++;
+	pool->travelling++;
+	pool->borrowed += !is_linked;
 	lock_release(&pool->lock);
 	*permit = (struct permit){ .pool = pool };
 }

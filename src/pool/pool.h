@@ -252,8 +252,11 @@ bool pool_claim_surplus(struct pool *pool, struct server *server);
  */
 bool pool_claim_lifetime(struct pool *pool, const struct pool_conf *conf, uint64_t age_us, uint64_t now_us);
 
-/* A permit for a connection that exists already, whatever the limits. */
-void pool_permit_carry(struct pool_part *part, struct permit *permit);
+/*
+ * A permit for a connection that exists already, whatever the limits. Until
+ * pool_travel_ended() it is on its way: unless it is linked, to whoever waits.
+ */
+void pool_permit_carry(struct pool *pool, struct permit *permit, bool is_linked);
 
 /* A server is gone: gives its permit back and serves whom that helps. */
 void pool_permit_give(struct pool_part *part, struct permit *permit);

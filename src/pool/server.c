@@ -461,11 +461,12 @@ static struct server *server_new(struct pool_part *part, struct pool_conf *conf)
 	return server;
 }
 
-struct server *server_carry(struct pool_part *part, int fd, struct varset *vars)
+struct server *server_carry(struct pool_part *part, int fd, struct varset *vars, bool is_linked)
 {
 	struct server *server = server_new(part, registry_pool_conf(part->pool));
 
-	pool_permit_carry(part, &server->permit);
+	pool_permit_carry(part->pool, &server->permit, is_linked);
+	server->travel_slot = is_linked ? 0 : SERVER_TRAVEL_NOBODY;
 	server->vars = vars;
 	if (sock_remote_addr(fd, &server->addr) != 0)
 		server->dirty = true;
@@ -478,6 +479,7 @@ void server_carried(struct server *server, struct pool_part *part)
 	ASSERT(server->part == part);
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
 	stream_attach(&server->stream, part->worker->ctx.loop);
+	pool_travel_ended(part, server);
 	server_set_state(server, SV_IDLE);
 }
 

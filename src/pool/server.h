@@ -100,10 +100,10 @@ void server_open(struct pool_part *part, struct permit *permit);
 
 /*
  * A connection that another process has opened and logged in; descriptor and
- * parameters are taken over, limits do not count. The caller fills in what it
+ * parameters are taken over, limits do not count. `is_linked`: a client comes with it. The caller fills in what it
  * knows of it and sends it to the part's worker. Control thread.
  */
-struct server *server_carry(struct pool_part *part, int fd, struct varset *vars) MUSTCHECK;
+struct server *server_carry(struct pool_part *part, int fd, struct varset *vars, bool is_linked) MUSTCHECK;
 
 /* It has arrived there, and is idle, but in no list. Own thread. */
 void server_carried(struct server *server, struct pool_part *part);
