@@ -18,6 +18,7 @@ INTEGRATION_FILES = \
 	test/integration/test_console_databases.py \
 	test/integration/test_console_rights.py \
 	test/integration/test_console_show.py \
+	test/integration/test_console_sockets.py \
 	test/integration/test_copy.py \
 	test/integration/test_dns.py \
 	test/integration/test_errors.py \

@@ -14,3 +14,6 @@ test_unit_pool_test_stats_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_report
 test_unit_pool_test_report_SOURCES = test/unit/pool/test_report.c
 test_unit_pool_test_report_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_survey
+test_unit_pool_test_survey_SOURCES = test/unit/pool/test_survey.c
+test_unit_pool_test_survey_LDADD = $(UNIT_LIBS)
