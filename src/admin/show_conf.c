@@ -406,13 +406,15 @@ static void show_add_mem(struct show *show, const char *name, size_t size, size_
 static void show_fill_mem(struct show *show)
 {
 	size_t worker_part = show->engine->worker_count * sizeof(struct pool_part);
+	struct registry_counts counts;
 
-	show_add_mem(show, "user_cache", sizeof(struct account), show_count_rows(show, &show_users));
+	registry_count(show->engine, &counts);
+	show_add_mem(show, "user_cache", sizeof(struct account), counts.accounts);
 	show_add_mem(show, "credentials_cache", sizeof(struct user), users_count(show->snap->users));
-	show_add_mem(show, "db_cache", sizeof(struct db), show_count_rows(show, &show_databases));
+	show_add_mem(show, "db_cache", sizeof(struct db), counts.dbs);
 	show_add_mem(show, "peer_cache", sizeof(struct conf_peer), show->snap->conf->peer_count);
 	show_add_mem(show, "peer_pool_cache", 0, 0);
-	show_add_mem(show, "pool_cache", sizeof(struct pool) + worker_part, show_count_rows(show, &show_pools));
+	show_add_mem(show, "pool_cache", sizeof(struct pool) + worker_part, counts.pools);
 	show_add_mem(show, "outstanding_request_cache", 0, 0);
 	show_add_mem(show, "server_cache", sizeof(struct server), engine_server_count(show->engine));
 	show_add_mem(show, "client_cache", sizeof(struct client), atomic_load(&show->engine->client_count));
@@ -587,3 +589,50 @@ static void show_fill_dns_zones(struct show *show)
 
 TABLE(show_dns_zones, "DNS_ZONES", dns_zone_shown, show_dns_zones_columns, show_fill_dns_zones,
       "Zones of host names that are watched; see dns_zone_check_period.");
+
+/* ---- SHOW LOOPS ---- */
+
+struct loop_row {
+	const char *loop;
+	int64_t longest_us;
+	int64_t recent_us;
+};
+
+static const struct show_column show_loops_columns[] = {
+	TEXT(loop_row, loop, "name of the thread"),
+	{ "longest_us", OID_INT8, SHOW_INT, offsetof(struct loop_row, longest_us), "since the start" },
+	{ "recent_us", OID_INT8, SHOW_INT, offsetof(struct loop_row, recent_us), "since the last SHOW LOOPS" },
+};
+
+static void show_add_loop(struct show *show, struct loop *loop)
+{
+	struct loop_row *row = show_add_row(&show->rows);
+	struct loop_load load;
+
+	loop_load(loop, &load);
+	row->loop = loop_name(loop);
+	row->longest_us = (int64_t)load.longest_us;
+	row->recent_us = (int64_t)load.recent_us;
+}
+
+static void show_fill_loops(struct show *show)
+{
+	struct engine *engine = show->engine;
+
+	show_add_loop(show, engine->control);
+	for (unsigned i = 0; i < engine->login_count; i++)
+		show_add_loop(show, engine->logins[i]->loop);
+	for (unsigned i = 0; i < engine->worker_count; i++)
+		show_add_loop(show, engine->workers[i]->ctx.loop);
+}
+
+/* PgBouncer has only one loop and no such table: it is there, but not in SHOW HELP. */
+const struct show_table show_loops = {
+	.name = "LOOPS",
+	.help = "How long, in microseconds, the longest turn of each thread was: what others had to wait for.",
+	.right = COMMAND_FOR_STATS,
+	.columns = show_loops_columns,
+	.column_count = ARRAY_LEN(show_loops_columns),
+	.row_size = sizeof(struct loop_row),
+	.fill = show_fill_loops,
+};

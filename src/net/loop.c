@@ -9,7 +9,13 @@
  * The mailbox is a list under a lock, plus an eventfd. A sender writes to the
  * eventfd only when it finds the list empty; the loop takes the whole list at
  * once. So a burst of messages costs one wake-up, and a message that a loop
- * sends to itself costs none: it is taken before the loop waits again.
+ * sends to itself costs none: it is taken before the loop waits again. What was
+ * taken is worked off with a budget, too: a thousand messages are no reason to
+ * leave the sockets alone.
+ *
+ * How long the others have to wait for a loop is how long its turns are, from
+ * the first callback that asks for the time to the last task. The longest is
+ * kept (loop_load), which costs a second look at the clock in each turn.
  *
  * The base is made without locks (EVENT_BASE_FLAG_NOLOCK): no other thread
  * ever calls libevent for this base.
@@ -29,7 +35,9 @@ STAILQ_HEAD(msg_list, loop_msg);
 TAILQ_HEAD(task_list, loop_task);
 
 /* Tasks run in one turn before the sockets get their chance again. */
-#define TASK_BUDGET 1024
+#define TASK_BUDGET    1024
+/* Messages worked off in one turn, likewise. */
+#define MAILBOX_BUDGET 64
 
 struct loop {
 	/* written by the own thread only */
@@ -43,13 +51,19 @@ struct loop {
 	void *alarm_arg;
 	bool alarm_is_set;
 	struct task_list tasks;
-	uint64_t now_us; /* 0: not read in this turn yet */
-	bool has_own;    /* the mailbox has messages for which nobody was woken */
+	uint64_t now_us;       /* 0: not read in this turn yet */
+	bool has_own;          /* the mailbox may have messages for which nobody was woken */
+	struct msg_list batch; /* taken out of the mailbox, not worked off yet */
+	int mail_left;         /* messages that may still be worked off in this turn */
 	uint8_t *scratch;
 	void *owner;
 	pthread_t thread;
 	bool has_thread;
 	char name[24];
+
+	/* written by the own thread, but for the reset to 0; read by any */
+	_Atomic uint64_t longest_us;
+	_Atomic uint64_t recent_us;
 
 	/* shared */
 	_Atomic bool stopping;
@@ -60,18 +74,34 @@ struct loop {
 
 static _Thread_local struct loop *current_loop;
 
+/* Works off some messages: those that were taken before, else those that are in the mailbox now. */
 static void loop_drain_mailbox(struct loop *loop)
 {
-	struct msg_list batch = STAILQ_HEAD_INITIALIZER(batch);
+	bool was_taken = !STAILQ_EMPTY(&loop->batch);
 	struct loop_msg *msg;
 
-	lock_acquire(&loop->lock);
-	STAILQ_CONCAT(&batch, &loop->inbox);
-	lock_release(&loop->lock);
-	while ((msg = STAILQ_FIRST(&batch)) != NULL) {
-		STAILQ_REMOVE_HEAD(&batch, next);
+	if (!was_taken) {
+		lock_acquire(&loop->lock);
+		STAILQ_CONCAT(&loop->batch, &loop->inbox);
+		lock_release(&loop->lock);
+	}
+	for (; loop->mail_left > 0 && (msg = STAILQ_FIRST(&loop->batch)) != NULL; loop->mail_left--) {
+		STAILQ_REMOVE_HEAD(&loop->batch, next);
 		msg->fn(loop, msg);
 	}
+	/* Whoever has posted meanwhile may have woken us for what we did not take. */
+	if (was_taken || !STAILQ_EMPTY(&loop->batch))
+		loop->has_own = true;
+}
+
+/* Works off all that is there, and what follows from it. */
+static void loop_empty_mailbox(struct loop *loop)
+{
+	do {
+		loop->has_own = false;
+		loop->mail_left = MAILBOX_BUDGET;
+		loop_drain_mailbox(loop);
+	} while (loop->has_own);
 }
 
 static void loop_wake_cb(evutil_socket_t fd, short what UNUSED, void *arg)
@@ -79,6 +109,7 @@ static void loop_wake_cb(evutil_socket_t fd, short what UNUSED, void *arg)
 	uint64_t count;
 	ssize_t n UNUSED = read(fd, &count, sizeof(count));
 
+	loop_now_us(arg);
 	loop_drain_mailbox(arg);
 }
 
@@ -86,6 +117,7 @@ static void loop_tick_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg
 {
 	struct loop *loop = arg;
 
+	loop_now_us(loop);
 	loop->tick_fn(loop, loop->tick_arg);
 }
 
@@ -105,6 +137,7 @@ struct loop *loop_new(const char *name, void *owner)
 		log_fatal("could not create an eventfd: %s", strerror(errno));
 	lock_init(&loop->lock, LOCK_RANK_MSGQ);
 	STAILQ_INIT(&loop->inbox);
+	STAILQ_INIT(&loop->batch);
 	TAILQ_INIT(&loop->tasks);
 	loop->owner = owner;
 	loop->scratch = xmalloc(LOOP_SCRATCH_SIZE);
@@ -123,7 +156,7 @@ void loop_free(struct loop **loopp)
 	if (loop == NULL)
 		return;
 	ASSERT(!loop->has_thread);
-	loop_drain_mailbox(loop);
+	loop_empty_mailbox(loop);
 	if (loop->tick_event != NULL)
 		event_free(loop->tick_event);
 	if (loop->alarm_event != NULL)
@@ -152,12 +185,31 @@ static bool loop_run_tasks(struct loop *loop)
 	return !TAILQ_EMPTY(&loop->tasks);
 }
 
+static void loop_note_longest(_Atomic uint64_t *longest_us, uint64_t us)
+{
+	if (UNLIKELY(us > atomic_load_explicit(longest_us, memory_order_relaxed)))
+		atomic_store_explicit(longest_us, us, memory_order_relaxed);
+}
+
+/* Notes how long the turn was that ends now. */
+static void loop_measure(struct loop *loop)
+{
+	uint64_t us;
+
+	if (loop->now_us == 0)
+		return; /* nobody has asked for the time */
+	us = clock_mono_us() - loop->now_us;
+	loop_note_longest(&loop->longest_us, us);
+	loop_note_longest(&loop->recent_us, us);
+}
+
 /* One turn. Returns true when something is left that must not wait for the sockets. */
 static bool loop_turn(struct loop *loop, int flags)
 {
 	bool more;
 
 	loop->now_us = 0;
+	loop->mail_left = MAILBOX_BUDGET;
 	event_base_loop(loop->base, flags);
 	more = loop_run_tasks(loop);
 	if (loop->has_own) {
@@ -165,6 +217,7 @@ static bool loop_turn(struct loop *loop, int flags)
 		loop_drain_mailbox(loop);
 		more = loop_run_tasks(loop) || loop->has_own;
 	}
+	loop_measure(loop);
 	return more;
 }
 
@@ -220,7 +273,7 @@ void loop_run_left(struct loop *loop)
 	ASSERT(!loop->has_thread);
 	current_loop = loop;
 	loop->now_us = 0;
-	loop_drain_mailbox(loop);
+	loop_empty_mailbox(loop);
 	while (loop_run_tasks(loop))
 		;
 	current_loop = before;
@@ -294,6 +347,7 @@ static void loop_alarm_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 {
 	struct loop *loop = arg;
 
+	loop_now_us(loop);
 	loop->alarm_is_set = false;
 	loop->alarm_fn(loop, loop->alarm_arg);
 }
@@ -325,6 +379,12 @@ uint64_t loop_now_us(struct loop *loop)
 	if (loop->now_us == 0)
 		loop->now_us = clock_mono_us();
 	return loop->now_us;
+}
+
+void loop_load(struct loop *loop, struct loop_load *load)
+{
+	load->longest_us = atomic_load_explicit(&loop->longest_us, memory_order_relaxed);
+	load->recent_us = atomic_exchange_explicit(&loop->recent_us, 0, memory_order_relaxed);
 }
 
 struct event_base *loop_base(struct loop *loop)

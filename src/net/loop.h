@@ -87,6 +87,15 @@ void loop_alarm(struct loop *loop, uint64_t delay_us);
 /* Monotonic microseconds, read at most once a turn. Own thread. */
 uint64_t loop_now_us(struct loop *loop);
 
+/* How long turns of a loop took. */
+struct loop_load {
+	uint64_t longest_us; /* since the start */
+	uint64_t recent_us;  /* since the last call */
+};
+
+/* Any thread. */
+void loop_load(struct loop *loop, struct loop_load *load);
+
 struct event_base *loop_base(struct loop *loop);
 void *loop_owner(const struct loop *loop);
 const char *loop_name(const struct loop *loop);

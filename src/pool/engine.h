@@ -71,12 +71,19 @@ struct refresh {
 	unsigned slices;        /* likewise */
 };
 
+/* How far the janitor of a worker has got. */
+struct janitor {
+	struct loop_msg slice;  /* in the worker's own mailbox while next is not NULL */
+	struct pool_part *next; /* NULL: it has been everywhere */
+};
+
 /* A worker: a loop that forwards. Touched by its thread only, but for what says otherwise. */
 struct worker {
 	struct loop_ctx ctx; /* logins of its own, and at login_threads = 0 everybody's */
 	unsigned index;
 	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here */
 	struct refresh refresh;        /* a reload that is being worked off */
+	struct janitor janitor;
 	struct client_slot *slots;
 	uint32_t slot_count;
 	uint32_t free_slot;

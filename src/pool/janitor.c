@@ -1,7 +1,10 @@
 /*
  * The janitor: what time brings about. Each worker looks through its own
  * clients and servers at each tick; nothing on the path of a query arms or
- * cancels a timer.
+ * cancels a timer. A worker with thousands of pools does so in slices, with its
+ * sockets served in between: the message `slice` goes on where the last turn
+ * has left off. Only the janitor puts parts out of use, so the next one stays
+ * where it is.
  */
 #include "pool/janitor.h"
 
@@ -12,6 +15,9 @@
 #include "pool/login.h"
 #include "pool/report.h"
 #include "pool/server.h"
+
+/* Parts, servers and waiting clients that are looked at in one turn, about. */
+#define JANITOR_SLICE 128
 
 /* True when something that began at `since_us` has taken longer than the limit; 0 is no limit. */
 static bool janitor_is_over(uint64_t now_us, uint64_t since_us, uint64_t limit_us)
@@ -61,13 +67,15 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 		client_close(client, reason);
 }
 
-static void janitor_clients(struct pool_part *part, uint64_t now_us)
+/* Returns how many were looked at. */
+static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 {
 	struct client *client;
 	struct client *next;
+	unsigned n = 0;
 
 	if (part->waiting == 0 && part->timed == 0)
-		return; /* ten thousand idle clients are not looked at ten times a second */
+		return 0; /* ten thousand idle clients are not looked at ten times a second */
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
 		if (client->state == CL_WAITING || client->state == CL_WELCOME)
@@ -75,7 +83,9 @@ static void janitor_clients(struct pool_part *part, uint64_t now_us)
 		else if (client->state == CL_IDLE &&
 			 janitor_is_over(now_us, client->request_us, client->idle_timeout_us))
 			client_close(client, REASON_CLIENT_IDLE_TIMEOUT);
+		n++;
 	}
+	return n;
 }
 
 /* A linked server. */
@@ -143,10 +153,12 @@ static enum reason janitor_server(struct server *server, uint64_t now_us)
 	}
 }
 
-static void janitor_servers(struct pool_part *part, uint64_t now_us)
+/* Returns how many were looked at. */
+static unsigned janitor_servers(struct pool_part *part, uint64_t now_us)
 {
 	struct server *server;
 	struct server *next;
+	unsigned n = 0;
 
 	for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
 		enum reason reason = janitor_server(server, now_us);
@@ -154,7 +166,9 @@ static void janitor_servers(struct pool_part *part, uint64_t now_us)
 		next = TAILQ_NEXT(server, entry);
 		if (reason != REASON_NONE)
 			server_close(server, reason);
+		n++;
 	}
+	return n;
 }
 
 void janitor_apply_mode(struct worker *worker)
@@ -187,23 +201,56 @@ void janitor_apply_epoch(struct worker *worker, const struct db *db)
 	}
 }
 
+/* Returns about how much there was to do. */
+static unsigned janitor_part(struct pool_part *part, uint64_t now_us)
+{
+	unsigned cost = 1 + janitor_clients(part, now_us) + janitor_servers(part, now_us);
+
+	pool_run(part);
+	if (pool_part_is_empty(part))
+		pool_part_leave(part);
+	return cost;
+}
+
+/* Looks through some parts; the rest is for the next turn. */
+static void janitor_slice(struct worker *worker)
+{
+	struct janitor *janitor = &worker->janitor;
+	struct loop *loop = worker->ctx.loop;
+	uint64_t now_us = loop_now_us(loop);
+	unsigned done = 0;
+
+	while (janitor->next != NULL && done < JANITOR_SLICE) {
+		struct pool_part *part = janitor->next;
+
+		janitor->next = TAILQ_NEXT(part, entry);
+		done += janitor_part(part, now_us);
+	}
+	if (janitor->next != NULL)
+		loop_post(loop, &janitor->slice);
+}
+
+static void janitor_on_slice(struct loop *loop UNUSED, struct loop_msg *msg UNUSED)
+{
+	struct worker *worker = worker_current();
+
+	if (worker->suspended)
+		worker->janitor.next = NULL;
+	else
+		janitor_slice(worker);
+}
+
 void janitor_tick(struct loop *loop, void *arg)
 {
 	struct worker *worker = arg;
 	uint64_t now_us = loop_now_us(loop);
-	struct pool_part *part;
-	struct pool_part *next;
 
-	log_tell_held(false);
 	if (worker->suspended)
 		return;
-	for (part = TAILQ_FIRST(&worker->parts); part != NULL; part = next) {
-		janitor_clients(part, now_us);
-		janitor_servers(part, now_us);
-		pool_run(part);
-		next = TAILQ_NEXT(part, entry);
-		if (pool_part_is_empty(part))
-			pool_part_leave(part);
+	if (worker->janitor.next == NULL) {
+		worker->janitor.slice.fn = janitor_on_slice;
+		worker->janitor.next = TAILQ_FIRST(&worker->parts);
+		janitor_slice(worker);
 	}
 	cancel_sweep(worker, now_us);
 	login_sweep(&worker->ctx, now_us);

@@ -124,6 +124,21 @@ struct account *registry_find_account(struct engine *engine, const char *name)
 	return account;
 }
 
+void registry_count(struct engine *engine, struct registry_counts *counts)
+{
+	struct pool **pools;
+	const struct db *db;
+
+	counts->pools = registry_all_pools(engine, &pools);
+	free(pools);
+	lock_acquire(&engine->lock);
+	counts->dbs = HASH_COUNT(engine->dbs);
+	counts->accounts = HASH_COUNT(engine->accounts);
+	lock_release(&engine->lock);
+	TAILQ_FOREACH (db, &engine->removed_dbs, entry)
+		counts->dbs++;
+}
+
 struct pool_conf *registry_pool_conf(struct pool *pool)
 {
 	struct pool_conf *conf;

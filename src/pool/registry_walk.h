@@ -34,6 +34,16 @@ typedef void (*registry_touch_fn)(void *ctx, const char *database, unsigned serv
 void registry_touched_by(struct engine *engine, const struct conf *old, const struct conf *fresh, registry_touch_fn fn,
 			 void *ctx);
 
+/* How many objects there are, those out of the tables included as long as something of them is left. */
+struct registry_counts {
+	size_t dbs;
+	size_t accounts;
+	size_t pools;
+};
+
+/* Control thread. */
+void registry_count(struct engine *engine, struct registry_counts *counts);
+
 /* The settings in effect for a pool, held for the caller. Any thread. */
 struct pool_conf *registry_pool_conf(struct pool *pool) MUSTCHECK;
 

@@ -136,6 +136,55 @@ static void test_post_to_own_loop(void **state UNUSED)
 }
 
 /* What nobody has taken runs when the loop is freed. */
+/* However many messages there are, other work gets its turn; none is lost, none overtakes another. */
+static void test_messages_in_slices(void **state UNUSED)
+{
+	enum { MANY = 1000 };
+	unsigned before = 0;
+	unsigned turns = 0;
+
+	memset(seen, 0, sizeof(seen));
+	for (unsigned i = 0; i < MANY; i++) {
+		notes[0][i] = (struct note){ .msg.fn = note_fn, .number = i };
+		loop_post(test_loop, &notes[0][i].msg);
+	}
+	while (seen[0] < MANY) {
+		loop_step(test_loop);
+		assert_in_range(seen[0] - before, 1, MANY / 10);
+		before = seen[0];
+		turns++;
+		/* one more from outside, in the middle of it: its wake-up may be spent on those before */
+		if (turns == 2) {
+			notes[0][MANY] = (struct note){ .msg.fn = note_fn, .number = MANY };
+			loop_post(test_loop, &notes[0][MANY].msg);
+		}
+	}
+	loop_step(test_loop);
+	assert_int_equal(seen[0], MANY + 1);
+}
+
+static void nap_fn(struct loop *loop UNUSED, struct loop_msg *msg UNUSED)
+{
+	test_sleep_ms(5);
+}
+
+static void test_longest_turn(void **state UNUSED)
+{
+	struct loop_msg nap = { .fn = nap_fn };
+	struct loop_load load;
+
+	loop_load(test_loop, &load);
+	assert_int_equal(load.longest_us, 0);
+	loop_post(test_loop, &nap);
+	loop_step(test_loop);
+	loop_load(test_loop, &load);
+	assert_in_range(load.recent_us, 5000, 60 * USEC_PER_SEC);
+	assert_int_equal(load.longest_us, load.recent_us);
+	loop_load(test_loop, &load);
+	assert_int_equal(load.recent_us, 0); /* since the last look */
+	assert_true(load.longest_us >= 5000);
+}
+
 static void test_free_runs_what_is_left(void **state UNUSED)
 {
 	struct loop *loop = loop_new("left", NULL);
@@ -340,6 +389,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wakes_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_post_to_own_loop, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_messages_in_slices, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_longest_turn, setup, teardown),
 		cmocka_unit_test(test_free_runs_what_is_left),
 		cmocka_unit_test_setup_teardown(test_stop_before_run, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tasks_in_order, setup, teardown),
