@@ -15,6 +15,7 @@
 #include "fake.h"
 #include "pool/cancel.h"
 #include "pool/registry.h"
+#include "pool/registry_walk.h"
 
 #define WORDS_MAX 64
 #define LINE_MAX_ 4096
@@ -327,6 +328,26 @@ static bool script_count(struct script *s, const struct pool *pool, const char *
 	return false;
 }
 
+/* Checks how many objects the registry has; false when that is not what is asked. */
+static bool script_expect_registry(struct script *s, const char *key, unsigned n)
+{
+	struct registry_counts counts;
+	size_t is;
+
+	registry_count(s->world->engine, &counts);
+	if (strcmp(key, "pools") == 0)
+		is = counts.pools;
+	else if (strcmp(key, "dbs") == 0)
+		is = counts.dbs;
+	else if (strcmp(key, "users") == 0)
+		is = counts.accounts;
+	else
+		return false;
+	if (is != n)
+		script_fail(s, "there are %zu %s, not %u", is, key, n);
+	return true;
+}
+
 static void script_expect(struct script *s, char *what)
 {
 	char *eq = strchr(what, '=');
@@ -346,6 +367,8 @@ static void script_expect(struct script *s, char *what)
 			script_fail(s, "%s is %s, not %s", what, state, eq + 1);
 		return;
 	}
+	if (script_expect_registry(s, what, (unsigned)atoi(eq + 1)))
+		return;
 	if (colon != NULL) {
 		*colon = '\0';
 		pool_name = what;

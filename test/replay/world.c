@@ -471,10 +471,12 @@ struct server *world_find_server(const struct world *world, const struct actor *
 
 struct pool *world_pool(const struct world *world, const char *name)
 {
+	struct pool *found = NULL;
 	struct pool *pool;
 
+	/* one that was removed may still be there beside its successor, which comes later */
 	TAILQ_FOREACH (pool, world->engine->pools, entry)
 		if (strcmp(pool->name, name) == 0)
-			return pool;
-	return NULL;
+			found = pool;
+	return found;
 }
