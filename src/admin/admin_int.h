@@ -21,7 +21,6 @@ TAILQ_HEAD(console_list, console);
 #define ADMIN_DB_COMPAT "pgbouncer"
 #define ADMIN_DB_OWN    "pgsluice"
 
-
 struct admin {
 	struct engine *engine;
 	const struct admin_ops *ops;

@@ -238,13 +238,13 @@ static struct slice show_time(uint64_t mono_us, char cell[SHOW_CELL_SIZE])
 	return slice_of(cell);
 }
 
-static struct slice show_host(const struct show_addr *addr, char cell[SHOW_CELL_SIZE])
+static struct slice show_host(const struct sock_peer *peer, char cell[SHOW_CELL_SIZE])
 {
 	struct sock_addr full;
 
-	if (addr->is_unix)
+	if (peer->family == AF_UNIX)
 		return slice_of("unix");
-	sock_peer_get(&addr->peer, &full);
+	sock_peer_get(peer, &full);
 	return full.len == 0 ? slice_of("") : slice_make(cell, sock_addr_host(&full, cell, SHOW_CELL_SIZE));
 }
 

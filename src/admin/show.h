@@ -21,17 +21,11 @@
 #include "net/sock.h"
 #include "pool/survey.h"
 
-/* A host as it is shown: its address, or "unix"; empty for none. */
-struct show_addr {
-	struct sock_peer peer;
-	bool is_unix;
-};
-
 /* What a column finds at its offset in the row. */
 enum show_kind {
 	SHOW_TEXT,  /* const char *; NULL is SQL NULL */
 	SHOW_CHARS, /* char[]; never NULL */
-	SHOW_ADDR,  /* struct show_addr */
+	SHOW_ADDR,  /* struct sock_peer: the address, or "unix"; empty for none */
 	SHOW_INT,   /* int64_t */
 	SHOW_TIME,  /* uint64_t, monotonic microseconds, shown as local time */
 	SHOW_PTR,   /* const void *; empty when NULL */

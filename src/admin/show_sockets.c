@@ -35,8 +35,8 @@ struct socket_row {
 	const char *pool_user; /* for the order of rows */
 	const char *replication;
 	const char *state;
-	struct show_addr addr;
-	struct show_addr local_addr;
+	struct sock_peer addr;
+	struct sock_peer local_addr;
 	int64_t port;
 	int64_t local_port;
 	uint64_t connect_us;
@@ -133,27 +133,34 @@ static void socket_set_state(struct socket_row *row, const char *state)
 			       : socket_order(socket_server_states, ARRAY_LEN(socket_server_states), state);
 }
 
-/* Address and port as shown: of a Unix socket, the port that names it. */
-static int64_t socket_show_addr(const struct sock_addr *addr, int64_t unix_port, struct show_addr *to)
+/* A port as shown: of a Unix socket, the one that names it. */
+static int64_t socket_port(const struct sock_peer *end, int64_t unix_port)
 {
-	to->is_unix = sock_addr_is_unix(addr);
-	sock_peer_set(&to->peer, addr);
-	return to->is_unix ? unix_port : sock_addr_port(addr);
+	return end->family == AF_UNIX ? unix_port : end->port;
+}
+
+/* Asks the system for an end of the connection. */
+static void socket_ask_end(struct sock_peer *end, int fd, int (*ask)(int fd, struct sock_addr *addr))
+{
+	struct sock_addr addr;
+
+	if (ask(fd, &addr) != 0)
+		return;
+	sock_peer_set(end, &addr);
+	if (sock_addr_is_unix(&addr))
+		sock_peer_set_fd(end, fd);
 }
 
 static void socket_fill_addrs(struct socket_row *row, int fd, int64_t unix_port)
 {
-	struct sock_addr addr;
-	pid_t pid;
-
 	if (fd < 0)
 		return;
-	if (row->addr.peer.family == 0 && sock_remote_addr(fd, &addr) == 0)
-		row->port = socket_show_addr(&addr, unix_port, &row->addr);
-	if (row->addr.is_unix && sock_peer_cred(fd, NULL, &pid) == 0)
-		row->remote_pid = pid;
-	if (sock_local_addr(fd, &addr) == 0)
-		row->local_port = socket_show_addr(&addr, unix_port, &row->local_addr);
+	if (row->addr.family == 0)
+		socket_ask_end(&row->addr, fd, sock_remote_addr);
+	socket_ask_end(&row->local_addr, fd, sock_local_addr);
+	row->port = socket_port(&row->addr, unix_port);
+	row->local_port = socket_port(&row->local_addr, unix_port);
+	row->remote_pid = sock_peer_pid(&row->addr);
 }
 
 /* What all rows have in common. `peer` is the remote address where it is known, which saves a call; or NULL. */
@@ -167,10 +174,8 @@ static struct socket_row *socket_add_plain_row(struct show_rows *out, const char
 	row->tls = "";
 	row->application_name = "";
 	row->pool_user = "";
-	if (peer != NULL) {
-		row->addr.peer = *peer;
-		row->port = peer->port;
-	}
+	if (peer != NULL)
+		row->addr = *peer;
 	socket_fill_addrs(row, fd, unix_port);
 	return row;
 }
