@@ -269,6 +269,7 @@ check_installed()
 	expect "owner of the log directory" owner_is pgsluice:pgsluice\ 2750 /var/log/pgsluice
 	systemd-tmpfiles --create pgsluice.conf 2>/dev/null || install -d -o pgsluice -g pgsluice /run/pgsluice
 	expect "owner of the run directory" owner_is pgsluice:pgsluice\ 755 /run/pgsluice
+	expect "the unit leaves what its user shares in memory" sh -c "! grep -q ^RemoveIPC= $unit"
 	if command -v systemd-analyze >/dev/null; then
 		expect "systemd finds nothing wrong" units_are_right
 	else
