@@ -7,6 +7,8 @@
  */
 #include "doc/manpage.h"
 
+#include <ctype.h>
+
 #include "admin/command.h"
 #include "admin/show.h"
 #include "conf/conf_int.h"
@@ -164,6 +166,12 @@ static size_t manpage_same_columns(const struct show_table *table, const struct 
 	return n;
 }
 
+/* Keeps a mark at the end of a name from being taken for the end of a sentence. */
+static const char *manpage_guard(const char *name)
+{
+	return ispunct((unsigned char)name[strlen(name) - 1]) ? "\\&" : "";
+}
+
 static void manpage_put_columns(FILE *out, const struct show_table *table, size_t from)
 {
 	size_t width = 0;
@@ -177,7 +185,7 @@ static void manpage_put_columns(FILE *out, const struct show_table *table, size_
 		width = MANPAGE_TAG_MAX;
 	fprintf(out, ".Pp\n.Bl -tag -width %zun -compact\n", width);
 	for (size_t i = from; i < table->column_count; i++) {
-		fprintf(out, ".It Va %s\n", table->columns[i].name);
+		fprintf(out, ".It Va %s%s\n", table->columns[i].name, manpage_guard(table->columns[i].name));
 		manpage_put_text(out, table->columns[i].help);
 	}
 	fputs(".El\n", out);
@@ -225,7 +233,7 @@ static void manpage_print_show(FILE *out)
 	for (size_t i = 0; show_at(i) != NULL; i++) {
 		if (show_is_fake_variable(show_at(i)->name))
 			continue;
-		fprintf(out, ".It Ic SHOW %s\n", show_at(i)->name);
+		fprintf(out, ".It Ic %s %s\n", show_at(i)->needs_extended ? "SELECT" : "SHOW", show_at(i)->name);
 		manpage_put_table(out, show_at(i));
 	}
 	manpage_put_fakes(out);

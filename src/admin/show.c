@@ -133,7 +133,7 @@ static void show_fill_one(struct show *show)
 
 static const struct show_table show_one = {
 	.name = "1",
-	.help = "SELECT 1 asks whether the session is alive. Only with console_extended.",
+	.help = "How programs ask whether the session is alive. Only with console_extended.",
 	.right = COMMAND_FOR_STATS,
 	.needs_extended = true,
 	.columns = show_one_columns,

@@ -458,7 +458,8 @@ TABLE(show_state, "STATE", pair_row, show_state_columns, show_fill_state,
       "DATABASES.");
 
 static const struct show_column show_version_columns[] = {
-	{ "version", OID_TEXT, SHOW_TEXT, offsetof(struct pair_row, value), "as the first line of --version" },
+	{ "version", OID_TEXT, SHOW_TEXT, offsetof(struct pair_row, value),
+	  "under [pgbouncer] PgBouncer's first, ours in brackets: tools know from it which columns to expect" },
 };
 
 static void show_fill_version(struct show *show)
@@ -467,7 +468,7 @@ static void show_fill_version(struct show *show)
 		show->snap->conf->profile == CONF_PROFILE_PGBOUNCER ? VERSION_AS_PGBOUNCER : VERSION_OWN;
 }
 
-TABLE(show_version, "VERSION", pair_row, show_version_columns, show_fill_version, "The version of pgsluice.");
+TABLE(show_version, "VERSION", pair_row, show_version_columns, show_fill_version, "Which version this is.");
 
 /* ---- SHOW PEERS, SHOW PEER_POOLS ---- */
 

@@ -550,6 +550,6 @@ SOCKET_SHOW(show_clients, "CLIENTS", show_clients_columns, show_visit_clients, s
 SOCKET_SHOW(show_servers, "SERVERS", show_clients_columns, show_visit_servers, show_fill_servers,
 	    "The connections to servers.");
 SOCKET_SHOW(show_sockets, "SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_sockets,
-	    "Clients and servers, with the state of their buffers.");
+	    "Clients and servers, those that log in included, with the state of their buffers.");
 SOCKET_SHOW(show_active_sockets, "ACTIVE_SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_active_sockets,
 	    "Those among them that have something in a buffer.");
