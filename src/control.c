@@ -6,15 +6,18 @@
  *     USR2  resume                    QUIT  end now
  *
  * A second INT or TERM, in any order, ends the process at once, and so does the
- * first one while everything is suspended, with status 1. libevent turns signals
- * into callbacks of the control loop, so nothing here runs in a signal handler.
+ * first one while everything is suspended, with status 1. The signals are blocked
+ * in every thread, and the control loop reads them from a descriptor: so nothing
+ * here runs in a signal handler, and none can come at a bad moment.
  *
  * A shutdown that waits is watched by a timer that runs only then: it looks
  * whether the sockets it waits for are gone.
  */
 #include "control.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -25,25 +28,10 @@
 /* How often a shutdown that waits looks whether it may end. */
 #define CONTROL_WATCH_US 50000
 
-/* signal, handler */
-#define CONTROL_SIGNALS(X)       \
-	X(SIGHUP, control_hup)   \
-	X(SIGINT, control_int)   \
-	X(SIGTERM, control_term) \
-	X(SIGQUIT, control_quit) \
-	X(SIGUSR1, control_usr1) \
-	X(SIGUSR2, control_usr2)
-
-enum {
-#define X(number, handler) CONTROL_INDEX_##number,
-	CONTROL_SIGNALS(X)
-#undef X
-		CONTROL_SIGNAL_COUNT
-};
-
 struct control {
 	struct engine *engine;
-	struct event *signals[CONTROL_SIGNAL_COUNT];
+	int signal_fd;
+	struct event *signals; /* something is there to be read from signal_fd */
 	struct event *watch;
 	int status; /* of the process, when it ends */
 };
@@ -83,9 +71,8 @@ static void control_watch(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 	engine_shutdown(c->engine, SHUTDOWN_NOW);
 }
 
-static void control_hup(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_hup(struct control *c)
 {
-	struct control *c = arg;
 	struct conf_diff *diff = NULL;
 	const char *before = log_set_action("reload");
 	struct conf_error err;
@@ -121,28 +108,24 @@ static void control_stop(struct control *c, const char *name, const char *text, 
 	control_shutdown(c, how);
 }
 
-static void control_int(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_int(struct control *c)
 {
-	control_stop(arg, "SIGINT", "waiting for all servers connections to be released", SHUTDOWN_WAIT_FOR_SERVERS);
+	control_stop(c, "SIGINT", "waiting for all servers connections to be released", SHUTDOWN_WAIT_FOR_SERVERS);
 }
 
-static void control_term(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_term(struct control *c)
 {
-	control_stop(arg, "SIGTERM", "waiting for all clients disconnect", SHUTDOWN_WAIT_FOR_CLIENTS);
+	control_stop(c, "SIGTERM", "waiting for all clients disconnect", SHUTDOWN_WAIT_FOR_CLIENTS);
 }
 
-static void control_quit(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_quit(struct control *c)
 {
-	struct control *c = arg;
-
 	log_info("got SIGQUIT, fast exit");
 	engine_shutdown(c->engine, SHUTDOWN_NOW);
 }
 
-static void control_usr1(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_usr1(struct control *c)
 {
-	struct control *c = arg;
-
 	if (atomic_load(&c->engine->mode) != ENGINE_ACTIVE) {
 		log_info("got SIGUSR1, but already paused/suspended");
 		return;
@@ -151,10 +134,8 @@ static void control_usr1(evutil_socket_t fd UNUSED, short what UNUSED, void *arg
 	engine_set_mode(c->engine, ENGINE_PAUSED);
 }
 
-static void control_usr2(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_usr2(struct control *c)
 {
-	struct control *c = arg;
-
 	if (control_is_stopping(c)) {
 		log_info("got SIGUSR2 while shutting down, ignoring");
 		return;
@@ -173,19 +154,40 @@ static void control_usr2(evutil_socket_t fd UNUSED, short what UNUSED, void *arg
 	engine_set_mode(c->engine, ENGINE_ACTIVE);
 }
 
-/*
- * libevent puts back what was there before when an event is removed: so a
- * signal that comes while everything is being freed is ignored, and the exit
- * status stays 0.
- */
-static struct event *control_add_signal(struct control *c, int number, event_callback_fn fn)
-{
-	struct event *ev = evsignal_new(loop_base(c->engine->control), number, fn, c);
+static const struct {
+	int number;
+	void (*fn)(struct control *control);
+} control_signals[] = {
+	{ SIGHUP, control_hup },   { SIGINT, control_int },   { SIGTERM, control_term },
+	{ SIGQUIT, control_quit }, { SIGUSR1, control_usr1 }, { SIGUSR2, control_usr2 },
+};
 
-	signal(number, SIG_IGN);
-	if (ev == NULL || event_add(ev, NULL) != 0)
-		log_fatal("could not set up signal %d", number);
-	return ev;
+static void control_on_signals(evutil_socket_t fd, short what UNUSED, void *arg)
+{
+	struct signalfd_siginfo info;
+
+	while (read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		for (size_t i = 0; i < ARRAY_LEN(control_signals); i++)
+			if ((uint32_t)control_signals[i].number == info.ssi_signo)
+				control_signals[i].fn(arg);
+}
+
+/* They stay blocked for good: one that comes while everything is being freed must not change the exit status. */
+static void control_take_signals(struct control *c)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_LEN(control_signals); i++)
+		sigaddset(&set, control_signals[i].number);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	c->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (c->signal_fd < 0)
+		log_fatal("could not set up the signals: %s", strerror(errno));
+	c->signals =
+		event_new(loop_base(c->engine->control), c->signal_fd, EV_READ | EV_PERSIST, control_on_signals, c);
+	if (c->signals == NULL || event_add(c->signals, NULL) != 0)
+		log_fatal("could not set up the signals");
 }
 
 struct control *control_new(struct engine *engine)
@@ -193,9 +195,7 @@ struct control *control_new(struct engine *engine)
 	struct control *c = xcalloc(1, sizeof(*c));
 
 	c->engine = engine;
-#define X(number, handler) c->signals[CONTROL_INDEX_##number] = control_add_signal(c, number, handler);
-	CONTROL_SIGNALS(X)
-#undef X
+	control_take_signals(c);
 	c->watch = event_new(loop_base(engine->control), -1, EV_PERSIST, control_watch, c);
 	if (c->watch == NULL)
 		log_fatal("could not set up the control timer");
@@ -209,8 +209,8 @@ void control_free(struct control **control)
 	*control = NULL;
 	if (c == NULL)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(c->signals); i++)
-		event_free(c->signals[i]);
+	event_free(c->signals);
 	event_free(c->watch);
+	close(c->signal_fd);
 	free(c);
 }

@@ -289,7 +289,10 @@ def test_sockets_of_the_service_manager(handed):
 
 def is_listening(pid, fd):
     """True for a socket that listens, by its inode in the kernel's tables."""
-    link = os.readlink(f"/proc/{pid}/fd/{fd}")
+    try:
+        link = os.readlink(f"/proc/{pid}/fd/{fd}")
+    except FileNotFoundError:
+        return False  # closed meanwhile
     inode = link[8:-1] if link.startswith("socket:") else None
     with open(f"/proc/{pid}/net/tcp") as tcp, open(f"/proc/{pid}/net/unix") as unix:
         listeners = {f.split()[9] for f in tcp if f.split()[3] == "0A"}
