@@ -314,7 +314,7 @@ static const char conf_doc_sample_users[] =
 	"\n"
 	"[peers]\n"
 	"\n"
-	";; id = another process that gets the cancel requests for its own clients. Accepted, not yet effective.\n";
+	";; id = another process that gets the cancel requests for its own clients.\n";
 
 static const char conf_doc_sample_peers[] =
 	"\n"
