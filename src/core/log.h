@@ -127,6 +127,8 @@ void log_write_at(struct log_site *site, enum log_level level, const struct log_
 			log_write(LOG_LVL_NOISE, __VA_ARGS__); \
 	} while (0)
 
+#define log_debug_about(about, ...) log_write_at(NULL, LOG_LVL_DEBUG, about, __VA_ARGS__)
+
 /* Logs at FATAL and ends the process with status 1. */
 NORETURN void log_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

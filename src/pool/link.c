@@ -46,6 +46,30 @@ static struct loop *link_loop(const struct client *client)
 
 /* ---- attach and detach ---- */
 
+static void link_log_sql(const struct server *server, const struct buf *sql)
+{
+	struct log_about about;
+
+	server_describe(server, &about);
+	log_debug_about(&about, "varcache_apply: %.*s", (int)buf_len(sql), (const char *)buf_ptr(sql));
+}
+
+/* The server spells values in another way than the client does. */
+static void link_log_canonical(const struct client *client, const struct varset *server_vars)
+{
+	struct log_about about;
+
+	client_describe(client, &about);
+	for (int i = 0; i < vars_count(); i++) {
+		const char *have = vars_get(client->vars, i);
+		const char *canonical = vars_get(server_vars, i);
+
+		if (have != NULL && canonical != NULL && strcmp(have, canonical) != 0)
+			log_debug_about(&about, "varcache_set_canonical: setting %s to its canonical version %s -> %s",
+					vars_name(i), have, canonical);
+	}
+}
+
 /* Brings the server's parameters to what the client has; true when the client must wait for that. */
 static bool link_set_vars(struct client *client, struct server *server)
 {
@@ -58,7 +82,8 @@ static bool link_set_vars(struct client *client, struct server *server)
 	buf_init(&packet, LINK_SET_MAX + 16);
 	count = vars_diff(server->vars, client->vars, &sql);
 	if (count > 0) {
-		log_debug("varcache_apply: %.*s", (int)buf_len(&sql), (const char *)buf_ptr(&sql));
+		if (log_is_on(LOG_LVL_DEBUG))
+			link_log_sql(server, &sql);
 		err = build_query(&packet, slice_make(buf_ptr(&sql), buf_len(&sql)));
 		ASSERT(err == 0);
 		server->ours_failed = false;
@@ -78,6 +103,8 @@ static void link_adopt_vars(struct client *client, struct server *server)
 {
 	struct varset *set = vars_hold(server->vars);
 
+	if (log_is_on(LOG_LVL_DEBUG))
+		link_log_canonical(client, server->vars);
 	vars_fill(&set, client->vars);
 	vars_release(&client->vars);
 	client->vars = set;

@@ -412,7 +412,7 @@ void peers_reload(struct peers *peers, const struct snapshot *snap)
 		struct peer *next = peer == NULL ? NULL : TAILQ_NEXT(peer, entry);
 
 		if (i == conf->peer_count || (peer != NULL && peer->id < conf->peers[i].id)) {
-			log_info("dropping peer %d as it does not exist anymore", peer->id);
+			log_warning("dropping peer %d as it does not exist anymore", peer->id);
 			peer_drop(peer, REASON_PEER_REMOVED);
 			peer = next;
 		} else if (peer == NULL || peer->id > conf->peers[i].id) {

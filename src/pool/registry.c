@@ -401,7 +401,7 @@ void registry_remove_pools(struct engine *engine, struct db *db)
 
 void registry_log_dropped(const char *name)
 {
-	log_info("dropping database '%s' as it does not exist anymore or inactive auto-database", name);
+	log_warning("dropping database '%s' as it does not exist anymore or inactive auto-database", name);
 }
 
 static void registry_remove_db_locked(struct engine *engine, struct db *db)

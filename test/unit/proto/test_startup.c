@@ -450,6 +450,24 @@ static void errors_have_texts(void **state)
 	assert_string_equal(text, "no user");
 }
 
+static void every_error_has_a_state(void **state)
+{
+	static const enum startup_err errs[] = {
+#define X(id, text, after, sqlstate, hint) id,
+		STARTUP_ERR_TABLE(X)
+#undef X
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(errs); i++) {
+		const char *hint = startup_err_hint(errs[i]);
+
+		assert_int_equal(strspn(startup_err_sqlstate(errs[i]), "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"), 5);
+		assert_int_equal(strlen(startup_err_sqlstate(errs[i])), 5);
+		assert_true(hint == NULL || (isupper((unsigned char)hint[0]) && hint[strlen(hint) - 1] == '.'));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -470,6 +488,7 @@ int main(void)
 		cmocka_unit_test(replication_has_three_values),
 		cmocka_unit_test(options_are_walked),
 		cmocka_unit_test(other_options_are_refused),
+		cmocka_unit_test(every_error_has_a_state),
 		cmocka_unit_test(errors_have_texts),
 	};
 
