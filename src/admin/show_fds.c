@@ -14,6 +14,7 @@
 #include "pool/handover.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
+#include "pool/suspend.h"
 #include "proto/build.h"
 
 /* Longest text of a set of parameters, or of a state. */
@@ -247,7 +248,7 @@ static int fds_descriptor(struct console *console, const void *row)
 	struct engine *engine = console->admin->engine;
 	uid_t uid;
 
-	if (console->peer.family != AF_UNIX || atomic_load(&engine->mode) != ENGINE_SUSPENDED ||
+	if (console->peer.family != AF_UNIX || !suspend_is_complete(engine->suspend) ||
 	    sock_peer_cred(console->stream.fd, &uid, NULL) != 0 || uid != geteuid())
 		return -1;
 	atomic_store(&engine->handed_over, true);

@@ -435,8 +435,12 @@ void cancel_close_all(struct worker *worker)
 {
 	struct cancel *cancel;
 
-	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL)
+	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL) {
+		/* as in cancel_give_up(): its signal may still come */
+		if (cancel->state == CANCEL_SENT)
+			cancel->server->dirty = true;
 		cancel_end(cancel, REASON_FAST_EXIT);
+	}
 }
 
 void cancel_end_pool(struct worker *worker, const struct pool *pool)

@@ -89,7 +89,7 @@ struct worker {
 	uint32_t free_slot;
 	TAILQ_HEAD(, cancel) cancels; /* cancel requests under way */
 	bool suspended;               /* see suspend.c */
-	bool frozen;                  /* ... and no server is to be opened */
+	bool frozen;                  /* ... and nobody in a queue gets a server */
 	uint32_t tick_count;
 };
 

@@ -107,9 +107,10 @@ int handover_save_server(const struct server *server, struct buf *b)
 		str_append(secret, sizeof(secret), "%02x", server->backend_key[i]);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
-		       " pid=%" PRIu32 " key=%s track=",
+		       " dirty=%d pid=%" PRIu32 " key=%s track=",
 		       server->id, server->connect_us, server->request_us, server->active_us,
-		       handover_server_print(server->conf->db), server->backend_pid, secret[0] == '\0' ? "-" : secret);
+		       handover_server_print(server->conf->db), server->dirty || server_is_stale(server),
+		       server->backend_pid, secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
 	return err == 0 ? track_save(&server->track, b) : err;
@@ -184,6 +185,7 @@ struct handover_state {
 	uint64_t skip;
 	uint64_t active;
 	uint64_t conf;
+	uint64_t dirty;
 	uint64_t pid;
 	uint8_t key[SERVER_KEY_MAX];
 	uint8_t key_len;
@@ -203,6 +205,7 @@ struct handover_state {
 	X(skip, 10)         \
 	X(active, 10)       \
 	X(conf, 16)         \
+	X(dirty, 10)        \
 	X(pid, 10)
 
 /* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
@@ -445,8 +448,8 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		server->track.status = 'T';
 		server->track.doubt = true;
 	}
-	/* It was opened under another definition of the database. */
-	if (state->conf != 0 && state->conf != handover_server_print(db))
+	/* It was not to be used again, or was opened under another definition of the database. */
+	if (state->dirty != 0 || (state->conf != 0 && state->conf != handover_server_print(db)))
 		server->dirty = true;
 	if (server->id > h->last_id)
 		h->last_id = server->id;

@@ -452,7 +452,7 @@ static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_p
 	struct pool *pool = part->pool;
 	const struct client *own = pool_first_own_locked(part);
 
-	if (pool_is_paused(pool))
+	if (pool_is_paused(pool) || part->worker->frozen)
 		return;
 	if (own != NULL && !TAILQ_EMPTY(&part->idle)) {
 		plan->take = pool_take_idle_locked(part);
@@ -679,7 +679,7 @@ static struct client *pool_next_waiter_locked(struct pool_part *part, uint64_t n
 	struct client *oldest = pool_first_waiter_locked(part->pool);
 	struct client *own = pool_first_own_locked(part);
 
-	if (oldest == NULL)
+	if (oldest == NULL || part->worker->frozen)
 		return NULL;
 	if (own != NULL && own->wait_us <= oldest->wait_us + POOL_SLACK_US)
 		oldest = own;

@@ -2,7 +2,8 @@
  * SUSPEND.
  *
  * It goes in steps, each of them looked after by rounds over all workers until
- * a round finds nothing left to do:
+ * a round finds nothing left to do. Before the first, every loop has heard that
+ * nobody is accepted any more, so the logins under way are all there will be.
  *
  *   1. No client is read beyond the message it is in the middle of, and none
  *      in the queue at all. Whoever is promised a server gets it, logins go on,
@@ -30,6 +31,7 @@
 #include "pool/client.h"
 #include "pool/login.h"
 #include "pool/server.h"
+#include "pool/survey.h"
 #include "proto/frame.h"
 
 /* Between two rounds. */
@@ -37,6 +39,7 @@
 
 enum suspend_step {
 	SUSPEND_OFF,
+	SUSPEND_DOORS,
 	SUSPEND_CLIENTS,
 	SUSPEND_SERVERS,
 	SUSPEND_ONCE_MORE,
@@ -51,6 +54,7 @@ struct suspend {
 	void (*complete)(void *arg);
 	void *complete_arg;
 	bool in_round;
+	bool is_stale; /* the round under way is one of a suspension that was ended */
 	/* of the round; written before it by the control thread, active by all workers */
 	bool force;
 	atomic_uint active;
@@ -123,7 +127,9 @@ static void suspend_server_on_readable(void *owner)
 {
 	struct server *server = owner;
 
-	if (!suspend_read(&server->stream, server->body_left, &server_stream_ops))
+	if (server->setting_vars)
+		server_stream_ops.on_readable(server); /* its client cannot come to rest before; nothing else is owed */
+	else if (!suspend_read(&server->stream, server->body_left, &server_stream_ops))
 		server->parked = true;
 }
 
@@ -250,7 +256,7 @@ static void suspend_visit_servers(struct worker *worker, void *arg)
 	struct pool_part *part;
 	unsigned active = 0;
 
-	worker->frozen = true; /* or one would be opened in the place of each that is closed here */
+	worker->frozen = true; /* nothing begins any more; or one would be opened for each that is closed here */
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		active += suspend_park_servers(part, s->force);
 		active += suspend_park_clients(part, s->force); /* one may have got a server since */
@@ -275,11 +281,11 @@ static void suspend_visit_end(struct worker *worker, void *arg UNUSED)
 		}
 		TAILQ_FOREACH (client, &part->clients, entry) {
 			client->stream.ops = &client_stream_ops;
-			if (client->parked && client->state == CL_WAITING)
-				stream_want_read(&client->stream, true);
-			else if (client->parked)
-				client_resume(client);
 			client->parked = false;
+			if (client->state == CL_IDLE || client->state == CL_ACTIVE)
+				client_resume(client);
+			else
+				stream_want_read(&client->stream, true);
 		}
 	}
 }
@@ -355,11 +361,17 @@ static void suspend_round_done(void *arg)
 	bool is_busy = atomic_load(&s->active) > 0 || suspend_count_travelling(s->engine) > 0;
 
 	s->in_round = false;
+	if (s->is_stale) {
+		s->is_stale = false;
+		suspend_round(s); /* of the next suspension, if there is one */
+		return;
+	}
 	if (is_busy && s->step == SUSPEND_ONCE_MORE)
 		s->step = SUSPEND_SERVERS;
 	if (is_busy)
 		return; /* the next round comes with the timer */
 	switch (s->step) {
+	case SUSPEND_DOORS:
 	case SUSPEND_CLIENTS:
 	case SUSPEND_SERVERS:
 		s->step++;
@@ -372,6 +384,13 @@ static void suspend_round_done(void *arg)
 	case SUSPEND_COMPLETE:
 		break;
 	}
+}
+
+/* The order to accept nobody came before. */
+static bool suspend_on_door(struct loop_ctx *ctx UNUSED, struct worker *worker UNUSED, unsigned index UNUSED,
+			    uint32_t *at UNUSED, void *arg UNUSED)
+{
+	return false;
 }
 
 static bool suspend_is_over_time(const struct suspend *s)
@@ -397,8 +416,11 @@ static void suspend_round(struct suspend *s)
 	if (logins > 0 && s->force)
 		suspend_close_logins(s->engine);
 	atomic_store(&s->active, logins);
-	engine_visit(s->engine, s->step == SUSPEND_CLIENTS ? suspend_visit_clients : suspend_visit_servers,
-		     suspend_round_done, s);
+	if (s->step == SUSPEND_DOORS)
+		survey_start(s->engine, suspend_on_door, suspend_round_done, s);
+	else
+		engine_visit(s->engine, s->step == SUSPEND_CLIENTS ? suspend_visit_clients : suspend_visit_servers,
+			     suspend_round_done, s);
 }
 
 static void suspend_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
@@ -435,7 +457,7 @@ void suspend_begin(struct suspend *s)
 	const struct timeval period = { .tv_usec = SUSPEND_ROUND_US };
 
 	ASSERT(s->step == SUSPEND_OFF);
-	s->step = SUSPEND_CLIENTS;
+	s->step = SUSPEND_DOORS;
 	s->since_us = loop_now_us(s->engine->control);
 	if (s->engine->listeners != NULL)
 		listener_set_pause(s->engine->listeners);
@@ -449,6 +471,7 @@ void suspend_end(struct suspend *s)
 	if (s->step == SUSPEND_OFF)
 		return;
 	s->step = SUSPEND_OFF;
+	s->is_stale = s->in_round;
 	atomic_store(&s->engine->handed_over, false);
 	event_del(s->timer);
 	engine_visit(s->engine, suspend_visit_end, NULL, NULL);

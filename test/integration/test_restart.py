@@ -226,6 +226,19 @@ def test_servers_of_another_definition_are_not_kept(make_pooler, cluster):
     assert c.value("select pg_backend_pid()") != pid
 
 
+def test_a_server_that_is_to_go_is_not_kept(make_pooler):
+    """RECONNECT holds for servers that were linked when the process changed."""
+    p = make_pooler(settings=TRANSACTION)
+    c = p.login()
+    c.query("begin")
+    pid = c.value("select pg_backend_pid()")
+    p.admin("RECONNECT")
+    restart(p)
+    assert c.value("select pg_backend_pid()") == pid
+    assert c.query("commit").tag == "COMMIT"
+    assert c.value("select pg_backend_pid()") != pid
+
+
 def test_a_database_that_is_gone_ends_its_sessions(make_pooler, cluster):
     p = make_pooler({"app": cluster.dsn(), "other": cluster.dsn(dbname="app")}, settings=TRANSACTION)
     stays, goes = p.login(), p.login(database="other")

@@ -4,6 +4,7 @@ import time
 
 from harness import wire
 from harness.procs import wait_until
+from harness.wire import answer, serve_queries
 
 
 def state(console):
@@ -174,3 +175,72 @@ def test_suspend_closes_no_idle_server(make_pooler):
 
 def p_servers(console):
     return len(console.show("servers"))
+
+
+def suspend_in_background(console):
+    result = []
+    thread = threading.Thread(target=lambda: result.append(console.conn.query("SUSPEND")))
+    thread.start()
+    return thread, result
+
+
+def test_suspend_begins_nothing_for_the_queue(make_pooler, fake_server):
+    """A server that comes free while everything is brought to rest is not given to whoever waits."""
+    halves, rest, asked = threading.Event(), threading.Event(), []
+
+    def reply(conn, sql):
+        asked.append(sql)
+        if sql != "slow":
+            return answer("quick")
+        whole = answer("slow")
+        conn.send(whole[:-3])  # in the middle of ReadyForQuery
+        halves.set()
+        rest.wait(30)
+        return whole[-3:]
+
+    server = fake_server(lambda conn, params: serve_queries(conn, lambda sql: reply(conn, sql)))
+    p = make_pooler({"app": server.dsn()}, settings={"pool_mode": "transaction", "default_pool_size": 1})
+    first, second = p.login(params=[("application_name", "one")]), p.login(params=[("application_name", "two")])
+    first.send(wire.query("slow"))
+    assert halves.wait(30)
+    second.send(wire.query("quick"))
+    wait_until(lambda: p.pool()["cl_waiting"] == 1, "a waiting client")
+    console, other = p.console(), p.console()
+    thread, result = suspend_in_background(console)
+    wait_until(lambda: state(other)["suspended"] == "yes", "the suspension")
+    assert not result
+    rest.set()
+    thread.join(30)
+    assert result[0].tag == "SUSPEND"
+    assert asked == ["slow"] and second.is_silent()
+    assert other.run("RESUME") == "RESUME"
+    assert first.read_ready().value() == "slow"
+    assert second.read_ready().value() == "quick"
+
+
+def test_a_client_without_greeting_is_read_after_resume(make_pooler, fake_server):
+    """What it has sent too early during the suspension is worked on when it was greeted."""
+    may_greet = threading.Event()
+
+    def serve(conn, params):
+        may_greet.wait(30)
+        serve_queries(conn)
+
+    p = make_pooler({"app": fake_server(serve).dsn()}, settings={"pool_mode": "transaction"})
+    c = p.raw()
+    c.start()
+    wait_until(lambda: p.pool()["sv_login"] == 1, "a login to the server")
+    console, other = p.console(), p.console()
+    thread, result = suspend_in_background(console)
+    wait_until(lambda: state(other)["suspended"] == "yes", "the suspension")
+    c.send(wire.query("early"))
+    for _ in range(20):
+        other.show("clients")  # the worker has had its turns, and has seen the query
+        time.sleep(0.005)
+    assert other.run("RESUME") == "RESUME"
+    thread.join(30)
+    assert result[0].error.text == "SUSPEND was undone before it was complete"
+    may_greet.set()
+    c.finish_login("app", None)
+    assert c.read_ready().value() == "ok"
+    assert c.value("again") == "ok"
