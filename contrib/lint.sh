@@ -57,7 +57,7 @@ run_cppcheck()
 }
 
 mapfile -t scripts < <(find contrib test .ci -name '*.sh' -o -path .ci/run | sort)
-mapfile -t formatted < <(find src test contrib -name '*.[ch]' -not -path '*/build/*' | sort)
+mapfile -t formatted < <(find src test contrib doc -name '*.[ch]' -not -path '*/build/*' | sort)
 if [ $# = 0 ]; then
 	mapfile -t sources < <(find src test/bench -name '*.c' | sort)
 	set -- "${sources[@]}"
