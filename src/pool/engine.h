@@ -75,6 +75,8 @@ struct refresh {
 struct janitor {
 	struct loop_msg slice;  /* in the worker's own mailbox while next is not NULL */
 	struct pool_part *next; /* NULL: it has been everywhere */
+	uint32_t passes;        /* begun */
+	bool is_auditing;       /* this one looks whether counts and lists agree */
 };
 
 /* A worker: a loop that forwards. Touched by its thread only, but for what says otherwise. */
@@ -90,7 +92,6 @@ struct worker {
 	TAILQ_HEAD(, cancel) cancels; /* cancel requests under way */
 	bool suspended;               /* see suspend.c */
 	bool frozen;                  /* ... and nobody in a queue gets a server */
-	uint32_t tick_count;
 };
 
 #define ENGINE_WORKERS_MAX 256

@@ -9,6 +9,7 @@
 #include "pool/janitor.h"
 
 #include "core/log.h"
+#include "pool/audit.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/link.h"
@@ -17,7 +18,10 @@
 #include "pool/server.h"
 
 /* Parts, servers and waiting clients that are looked at in one turn, about. */
-#define JANITOR_SLICE 128
+#define JANITOR_SLICE        128
+
+/* Passes from one audit to the next: about a second. */
+#define JANITOR_AUDIT_PASSES 10
 
 /* True when something that began at `since_us` has taken longer than the limit; 0 is no limit. */
 static bool janitor_is_over(uint64_t now_us, uint64_t since_us, uint64_t limit_us)
@@ -207,6 +211,8 @@ static unsigned janitor_part(struct pool_part *part, uint64_t now_us)
 	unsigned cost = 1 + janitor_clients(part, now_us) + janitor_servers(part, now_us);
 
 	pool_run(part);
+	if (part->worker->janitor.is_auditing)
+		audit_part(part);
 	if (pool_part_is_empty(part))
 		pool_part_leave(part);
 	return cost;
@@ -249,6 +255,7 @@ void janitor_tick(struct loop *loop, void *arg)
 		return;
 	if (worker->janitor.next == NULL) {
 		worker->janitor.slice.fn = janitor_on_slice;
+		worker->janitor.is_auditing = ++worker->janitor.passes % JANITOR_AUDIT_PASSES == 0;
 		worker->janitor.next = TAILQ_FIRST(&worker->parts);
 		janitor_slice(worker);
 	}

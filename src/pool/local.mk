@@ -1,4 +1,5 @@
 libpgsluice_a_SOURCES += \
+	src/pool/audit.c src/pool/audit.h \
 	src/pool/cancel.c src/pool/cancel.h \
 	src/pool/cancel_io.c src/pool/cancel_io.h \
 	src/pool/cancel_key.c src/pool/cancel_key.h \
