@@ -300,7 +300,6 @@ struct handover_msg {
 
 struct handover {
 	struct engine *engine;
-	struct snapshot *snap;
 	size_t count;
 	struct handover_session **by_fd; /* sorted by old_fd */
 	uint64_t last_id;
@@ -366,7 +365,7 @@ static struct pool *handover_pool(struct handover *h, const struct handover_sess
 	struct pool *pool = NULL;
 	bool has_place = db != NULL && !atomic_load(&db->disabled);
 
-	if (has_place && route_forced_user(h->engine, h->snap, db, forced, sizeof(forced))) {
+	if (has_place && route_forced_user(h->engine, db, forced, sizeof(forced))) {
 		has_place = !session->is_server || strcmp(user, forced) == 0;
 		user = forced;
 	}
@@ -514,7 +513,6 @@ void handover_take(struct engine *engine, struct handover_session *sessions, siz
 {
 	struct handover h = {
 		.engine = engine,
-		.snap = engine_snapshot(engine),
 		.count = count,
 	};
 
@@ -542,5 +540,4 @@ void handover_take(struct engine *engine, struct handover_session *sessions, siz
 		atomic_store(&engine->next_id, h.last_id + 1);
 	log_info("took over %u clients and %u servers", h.clients, h.servers);
 	free(h.by_fd);
-	snapshot_release(&h.snap);
 }

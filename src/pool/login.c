@@ -221,7 +221,7 @@ static bool login_count(atomic_uint *count, unsigned max)
 static bool login_count_db(struct login *login)
 {
 	bool is_admin = conf_list_has(&login->snap->conf->admin_users, login->user);
-	unsigned max = is_admin ? 0 : route_max_db_clients(login->ctx->engine, login->snap, login->db);
+	unsigned max = is_admin ? 0 : route_max_db_clients(login->ctx->engine, login->db);
 
 	if (login_count(&login->db->clients, max))
 		return true;
@@ -287,7 +287,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		.pending_len = pending_len,
 	};
 
-	if (!route_forced_user(engine, login->snap, login->db, pool_user, sizeof(pool_user))) {
+	if (!route_forced_user(engine, login->db, pool_user, sizeof(pool_user))) {
 		if (conf->auth_type == CONF_AUTH_ANY) {
 			login_describe(login, &about);
 			about.is_bare = true;

@@ -206,6 +206,30 @@ static void refresh_db(struct refresh_run *run, struct db *db)
 		route_kick(run->engine, db, NULL);
 }
 
+/*
+ * Databases whose line is gone, and which the * entry makes from now on, are
+ * given that definition before the snapshot is the one in force: a login looks
+ * at the line first, and must find one or the other at any time.
+ */
+static void refresh_make_autos(struct refresh_run *run)
+{
+	const struct conf *conf = run->snap->conf;
+	struct db **dbs;
+	size_t n = registry_dbs(run->engine, &dbs);
+
+	for (size_t i = 0; i < n; i++) {
+		struct conf_db *made = NULL;
+
+		if (dbs[i]->auto_conf != NULL || conf_find_db(conf, dbs[i]->name) != NULL ||
+		    conf_autodb(conf, dbs[i]->name, &made) != 0)
+			continue;
+		lock_acquire(&run->engine->lock);
+		dbs[i]->auto_conf = made;
+		lock_release(&run->engine->lock);
+	}
+	free(dbs);
+}
+
 static bool refresh_has_db(const struct conf *conf, const char *name)
 {
 	struct conf_db *made = NULL;
@@ -324,6 +348,7 @@ void refresh_run(struct engine *engine, struct snapshot *snap)
 	uint64_t start_us = clock_mono_us();
 
 	snap->template_version = run.old->template_version + !conf_same_autodb(run.old->conf, snap->conf);
+	refresh_make_autos(&run);
 	lock_acquire(&engine->lock);
 	engine->snap = snap;
 	lock_release(&engine->lock);

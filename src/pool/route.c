@@ -15,21 +15,24 @@
 
 /* ---- settings for logins ---- */
 
-/* The definition of a database under a snapshot, or NULL. Under the registry lock. */
-static const struct conf_db *route_db_conf_locked(const struct snapshot *snap, struct db *db)
+/*
+ * The definition of a database that is in force, or NULL. Under the registry
+ * lock. A login that began under the last snapshot gets the new one's, too.
+ */
+static const struct conf_db *route_db_conf_locked(const struct engine *engine, const struct db *db)
 {
-	const struct conf_db *conf = conf_find_db(snap->conf, db->name);
+	const struct conf_db *conf = conf_find_db(engine->snap->conf, db->name);
 
 	return conf != NULL ? conf : db->auto_conf;
 }
 
-bool route_forced_user(struct engine *engine, const struct snapshot *snap, struct db *db, char *dst, size_t size)
+bool route_forced_user(struct engine *engine, const struct db *db, char *dst, size_t size)
 {
 	const struct conf_db *conf;
 	bool forced;
 
 	lock_acquire(&engine->lock);
-	conf = route_db_conf_locked(snap, db);
+	conf = route_db_conf_locked(engine, db);
 	forced = conf != NULL && conf->user != NULL;
 	if (forced)
 		str_copy(dst, size, conf->user);
@@ -37,12 +40,12 @@ bool route_forced_user(struct engine *engine, const struct snapshot *snap, struc
 	return forced;
 }
 
-unsigned route_max_db_clients(struct engine *engine, const struct snapshot *snap, struct db *db)
+unsigned route_max_db_clients(struct engine *engine, const struct db *db)
 {
 	unsigned max;
 
 	lock_acquire(&engine->lock);
-	max = (unsigned)conf_max_db_client_connections(snap->conf, route_db_conf_locked(snap, db));
+	max = (unsigned)conf_max_db_client_connections(engine->snap->conf, route_db_conf_locked(engine, db));
 	lock_release(&engine->lock);
 	return max;
 }

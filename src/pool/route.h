@@ -8,10 +8,10 @@
 #include "pool/pool.h"
 
 /* The forced user of a database, copied into dst; false when it has none. Any thread. */
-bool route_forced_user(struct engine *engine, const struct snapshot *snap, struct db *db, char *dst, size_t size);
+bool route_forced_user(struct engine *engine, const struct db *db, char *dst, size_t size);
 
 /* Effective max_db_client_connections, 0: none. Any thread. */
-unsigned route_max_db_clients(struct engine *engine, const struct snapshot *snap, struct db *db);
+unsigned route_max_db_clients(struct engine *engine, const struct db *db);
 
 /* Remembers the keys of a SCRAM login, for logins to servers under the same name. Any thread. */
 void route_store_keys(struct engine *engine, struct account *account, const struct scram_keys *keys);

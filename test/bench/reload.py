@@ -105,14 +105,16 @@ class Session:
 
     def read_ready(self):
         """Rows up to ReadyForQuery."""
-        rows = []
+        rows, error = [], None
         while True:
             kind, size = struct.unpack(">cI", self.read_exact(5))
             body = self.read_exact(size - 4)
             if kind == b"E":
-                raise RuntimeError(body.decode(errors="replace"))
+                error = body.decode(errors="replace")
             if kind == b"D":
                 rows.append(self.cells(body))
+            if error and (kind == b"Z" or error.startswith("SFATAL")):
+                raise RuntimeError(error)
             if kind == b"Z":
                 return rows
 

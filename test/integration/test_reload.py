@@ -278,6 +278,7 @@ def test_servers_survive_changes_that_do_not_concern_them(make_pooler, cluster, 
     c = p.login()
     pid = c.value("select pg_backend_pid()")
     c.terminate()
+    p.wait_pool(sv_idle=1)
     p.databases["app"] = cluster.dsn(user="app") + " " + extra
     p.write_files()
     p.admin("RELOAD")
