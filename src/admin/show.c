@@ -12,7 +12,7 @@
 #define SHOW_TEXTS_SIZE 4096
 
 /* Rows that are sent in one turn of the control loop, and the rest after it. */
-#define SHOW_SLICE      256
+#define SHOW_SLICE      128
 #define SHOW_REST_US    1000
 
 struct show_texts {

@@ -18,7 +18,7 @@
 #include "proto/build.h"
 
 /* In one turn of a worker: rows of clients, and slots that are looked at for them. */
-#define SOCKET_SLICE_ROWS  128
+#define SOCKET_SLICE_ROWS  64
 #define SOCKET_SLICE_SLOTS 1024
 
 /* Where a row stands: with its pool, or behind all pools. */
