@@ -148,6 +148,10 @@ static void control_usr2(struct control *c)
 		log_info("got SIGUSR2, continuing from PAUSE");
 		break;
 	case ENGINE_SUSPENDED:
+		if (atomic_load(&c->engine->handed_over)) {
+			log_info("got SIGUSR2, but another process is taking over");
+			return;
+		}
 		log_info("got SIGUSR2, continuing from SUSPEND");
 		break;
 	}

@@ -189,9 +189,16 @@ static void admin_on_suspended(void *arg)
 	}
 }
 
-void admin_session_gone(struct admin *a)
+bool admin_is_taken(const struct console *c)
 {
-	if (a->console_count > 0 || atomic_load(&a->engine->mode) != ENGINE_SUSPENDED)
+	return atomic_load(&c->admin->engine->handed_over) && c->admin->taker_id != c->id;
+}
+
+void admin_session_gone(struct admin *a, uint64_t id)
+{
+	bool is_taker = atomic_load(&a->engine->handed_over) && a->taker_id == id;
+
+	if ((a->console_count > 0 && !is_taker) || atomic_load(&a->engine->mode) != ENGINE_SUSPENDED)
 		return;
 	log_info("admin disappeared when suspended, doing RESUME");
 	engine_set_mode(a->engine, ENGINE_ACTIVE);
@@ -303,7 +310,8 @@ static void admin_cancel_wait(struct console *c)
 {
 	struct engine *engine = c->admin->engine;
 
-	if (atomic_load(&engine->mode) != ENGINE_ACTIVE && atomic_load(&engine->shutdown) == SHUTDOWN_NONE)
+	if (atomic_load(&engine->mode) != ENGINE_ACTIVE && atomic_load(&engine->shutdown) == SHUTDOWN_NONE &&
+	    !admin_is_taken(c))
 		engine_set_mode(engine, ENGINE_ACTIVE);
 	if (c->wait == CONSOLE_WAIT_WORKERS)
 		c->canceled = true; /* the wait that follows is over before it begins */

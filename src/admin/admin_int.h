@@ -32,6 +32,7 @@ struct admin {
 	const char *db_name;      /* of the console's row in SHOW DATABASES and others */
 	struct event *wait_timer; /* runs only while a command waits */
 	struct event *stats_timer;
+	uint64_t taker_id; /* while engine->handed_over: the session whose process has our sockets */
 	uint64_t stats_us; /* when the statistics were rolled up last */
 	bool stopped;
 	bool dirty_visit; /* workers are being asked for servers that have to be closed */
@@ -41,7 +42,14 @@ struct admin {
 struct console *admin_find_console(struct admin *admin, uint64_t id);
 
 /* A session has ended: nothing stays suspended without anybody who could end that. */
-void admin_session_gone(struct admin *admin);
+void admin_session_gone(struct admin *admin, uint64_t id);
+
+/*
+ * True when another session's process has our sockets: from then on only that
+ * session, or its end, may take SUSPEND back, or two processes would read the
+ * same sockets.
+ */
+bool admin_is_taken(const struct console *console);
 
 /* True for a name of the console's database. */
 bool admin_is_own_db(const char *name);

@@ -110,7 +110,7 @@ void console_close(struct console *c, const char *why)
 	c->closed = true;
 	TAILQ_REMOVE(&admin->consoles, c, entry);
 	admin->console_count--;
-	admin_session_gone(admin);
+	admin_session_gone(admin, c->id);
 	atomic_fetch_sub_explicit(&admin->engine->client_count, 1, memory_order_relaxed);
 	stream_close(&c->stream);
 	c->free_task.fn = console_free_task;

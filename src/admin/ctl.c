@@ -235,6 +235,8 @@ void ctl_resume(struct console *c, const struct command *command, const struct s
 		console_finish_error(c, "57P01", "pooler is shutting down");
 	} else if (atomic_load(&engine->mode) == ENGINE_ACTIVE) {
 		console_finish_error(c, "55000", "pooler is not paused/suspended");
+	} else if (admin_is_taken(c)) {
+		console_finish_error(c, "55000", "another process is taking over");
 	} else {
 		engine_set_mode(engine, ENGINE_ACTIVE);
 		ctl_answer_after_all_loops(c, command->name);

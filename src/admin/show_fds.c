@@ -252,6 +252,7 @@ static int fds_descriptor(struct console *console, const void *row)
 	    sock_peer_cred(console->stream.fd, &uid, NULL) != 0 || uid != geteuid())
 		return -1;
 	atomic_store(&engine->handed_over, true);
+	console->admin->taker_id = console->id;
 	return (int)((const struct fds_row *)row)->fd;
 }
 

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
 import threading
 
 import pytest
@@ -205,6 +206,30 @@ def test_a_successor_that_fails_leaves_the_old_one_running(make_pooler):
     p.signal(signal.SIGINT)
     assert p.wait_exit() == 0
     assert not os.path.exists(p.socket_path)
+
+
+def test_nobody_else_resumes_while_a_successor_has_the_sockets(make_pooler):
+    """Two processes would read the same sockets. When the successor goes, the pooler goes on, whoever else is there."""
+    p = make_pooler(settings=TRANSACTION)
+    c = p.login()
+    assert c.value("select 1") == "1"
+    other = p.console()
+    psql = [f"{bindir()}/psql", "-X", "-h", p.dir, "-p", str(p.port), "-U", "pgbouncer", "pgbouncer"]
+    successor = procs.spawn(psql, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    successor.stdin.write(b"SUSPEND;\nSHOW FDS;\n")
+    successor.stdin.flush()
+    while b"rows)" not in successor.stdout.readline():
+        pass
+    with pytest.raises(wire.PgError, match="another process is taking over"):
+        other.run("RESUME")
+    p.signal(signal.SIGUSR2)
+    p.wait_for_log("got SIGUSR2, but another process is taking over")
+    c.send(wire.query("select 2"))
+    assert c.is_silent()
+    successor.stdin.close()
+    successor.wait()
+    assert c.read_ready().value() == "2"
+    assert p.login().value("select 3") == "3"
 
 
 @pytest.mark.parametrize("directory", ["", "@abstract"])
