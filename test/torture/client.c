@@ -424,6 +424,14 @@ static void client_make_ready(struct client *c)
 		c->wake_us = now_us() + (int64_t)rng_below(r, rng_one_in(r, 10) ? 50000 : 3000);
 }
 
+/* True when the session was begun with another process than the one that has worked on this operation. */
+static bool client_is_carried(const struct client *c)
+{
+	int64_t at = excuse_restarted();
+
+	return at && c->login_us < at && c->op_us > at;
+}
+
 /* No operation may be worked on that was begun after the answer to a PAUSE which still lasts. */
 static void client_check_pause(struct client *c)
 {
@@ -439,6 +447,8 @@ static void client_finish_op(struct client *c)
 	char why[CHECK_WHY_BYTES];
 
 	report_shape(c->script.shape);
+	if (client_is_carried(c))
+		report_add(carried, 1);
 	for (int i = 0; c->state == CL_BUSY && i < N_PARAMS; i++) {
 		if (strcmp(c->reported[i], c->actor.param[i]) == 0)
 			continue;
@@ -459,6 +469,19 @@ static void client_finish_op(struct client *c)
 	client_make_ready(c);
 }
 
+/* A sleeping query is to be cancelled, or was hit. */
+static void client_count_sleep(const struct client *c, bool hit)
+{
+	if (hit)
+		report_add(sleeps_hit, 1);
+	else
+		report_add(sleeps, 1);
+	if (client_is_carried(c) && hit)
+		report_add(carried_hits, 1);
+	else if (client_is_carried(c))
+		report_add(carried_sleeps, 1);
+}
+
 /* Plays the script as far as it goes now. */
 static void client_advance(struct client *c)
 {
@@ -476,7 +499,7 @@ static void client_advance(struct client *c)
 		if (st->kind == STEP_PAUSE) {
 			c->wake_us = now_us() + (int64_t)st->value + 1;
 		} else if (st->kind == STEP_CANCEL) {
-			report_add(sleeps, 1);
+			client_count_sleep(c, false);
 			client_cancel(c, false);
 		}
 	}
@@ -560,7 +583,7 @@ static void client_derail(struct client *c)
 	c->state = CL_RESYNC;
 	report_add(derailed, 1);
 	if (strcmp(s->shape, "sleep") == 0)
-		report_add(sleeps_hit, 1);
+		client_count_sleep(c, true);
 	client_add_resync(c);
 }
 

@@ -23,9 +23,8 @@
 #define CONSOLE_STEP_US    2000
 #define CONSOLE_ANSWER_US  (30 * 1000000LL)
 #define CONSOLE_CONNECT_US (30 * 1000000LL)
-#define CONSOLE_AFTER_US   2000000 /* so long after a restart sessions to the old process may still be lost */
-#define CONSOLE_DROP_PPM   8000    /* steps of a session that waits, in which it is dropped */
-#define CONSOLE_CANCEL_PPM 4000    /* ... or canceled */
+#define CONSOLE_DROP_PPM   8000 /* steps of a session that waits, in which it is dropped */
+#define CONSOLE_CANCEL_PPM 4000 /* ... or canceled */
 
 static const struct console_action console_actions[] = {
 #define ACTION(sql, kind, per_db, weight, window, stays, undo, undo_ms, errors) \
@@ -37,7 +36,9 @@ static const struct console_action console_actions[] = {
 #define N_ACTIONS           (sizeof(console_actions) / sizeof(console_actions[0]))
 
 /* What the answers to what takes something back may be. */
-#define CONSOLE_UNDO_ERRORS "pooler is not paused/suspended|database * is not paused|" NO_DB
+#define CONSOLE_UNDO_ERRORS "pooler is not paused/suspended|database * is not paused|" CONSOLE_AGAIN
+/* ... after which it has to be tried again: the database is not there just now, or another process is about to be. */
+#define CONSOLE_AGAIN       NO_DB "|another process is taking over"
 
 static const char *const console_sabotages[N_CSABS] = { "", "pause", "resume", "kill", "leak", "lose" };
 
@@ -139,6 +140,22 @@ static void console_add_undo(struct console *c, const struct console_action *a, 
 		.action = a,
 		.scope = scope,
 	};
+}
+
+bool console_pauses(const struct console_action *a)
+{
+	return a->undo && strncmp(a->undo, "RESUME", 6) == 0;
+}
+
+bool console_is_paused(const struct console *c)
+{
+	for (unsigned i = 0; i < c->n_undos; i++)
+		if (console_pauses(c->undos[i].action))
+			return true;
+	for (int i = 0; i < CONSOLE_SESSIONS; i++)
+		if (c->sessions[i].state == SESSION_BUSY && console_pauses(c->sessions[i].action))
+			return true;
+	return false;
 }
 
 /* A command has been sent that has to be taken back. */
@@ -270,12 +287,14 @@ static void session_lost(struct console *c, struct session *s)
 
 	snprintf(why, sizeof(why), "%s", PQerrorMessage(s->conn));
 	console_log(c, "%d lost: %s", (int)(s - c->sessions), why);
-	if (!c->open[WINDOW_RESTART][0] && now_us() - c->restart.since_us > CONSOLE_AFTER_US)
+	if (!c->open[WINDOW_RESTART][0] && s->opened_us > c->restart.since_us)
 		console_wrong(c, "console: \"%s\": %s", s->sql, why);
-	if (s->state == SESSION_BUSY && s->is_undo)
+	if (s->state == SESSION_BUSY && s->is_undo) {
+		c->vanished += s->action->kind == KIND_VANISH;
 		console_add_undo(c, s->action, s->scope);
-	else if (s->state == SESSION_BUSY && !s->action->window_stays)
+	} else if (s->state == SESSION_BUSY && !s->action->window_stays) {
 		console_close_window(c, s->action->window, s->scope);
+	}
 	session_drop(s);
 }
 
@@ -286,7 +305,7 @@ static void session_start(struct console *c, struct session *s)
 	session_conninfo(c, info, sizeof(info));
 	s->conn = PQconnectStart(info);
 	s->state = SESSION_CONNECTING;
-	s->sent_us = now_us();
+	s->sent_us = s->opened_us = now_us();
 	if (!s->conn || PQstatus(s->conn) == CONNECTION_BAD)
 		session_drop(s);
 }
@@ -426,8 +445,8 @@ static void session_answered(struct console *c, struct session *s)
 		c->paused_us[s->scope] = now_us();
 		console_tell_paused(c);
 	}
-	if (s->is_undo && console_permits(NO_DB, s->error))
-		console_add_undo(c, a, s->scope); /* the database comes back as it went */
+	if (s->is_undo && console_permits(CONSOLE_AGAIN, s->error))
+		console_add_undo(c, a, s->scope);
 	else if (a->window_stays == s->is_undo)
 		console_close_window(c, a->window, s->scope);
 }
@@ -517,15 +536,18 @@ static void session_step(struct console *c, struct session *s)
 
 static const struct console_action *console_pick(struct console *c)
 {
+	bool must_not_pause = c->opt->restart && c->restart.clean && now_us() >= c->restart.next_us;
 	unsigned sum = 0;
 	unsigned dice;
-	size_t i = 0;
+	size_t i;
 
 	for (size_t k = 0; k < N_ACTIONS; k++)
 		sum += console_actions[k].weight;
-	dice = (unsigned)rng_below(&c->rng, sum);
-	while (dice >= console_actions[i].weight)
-		dice -= console_actions[i++].weight;
+	do {
+		dice = (unsigned)rng_below(&c->rng, sum);
+		for (i = 0; dice >= console_actions[i].weight; i++)
+			dice -= console_actions[i].weight;
+	} while (must_not_pause && console_pauses(&console_actions[i]));
 	return &console_actions[i];
 }
 

@@ -56,6 +56,7 @@ struct session {
 	bool resumes; /* the command may end a pause */
 	bool undone;  /* meanwhile something was sent that may end what the command does */
 	int64_t sent_us;
+	int64_t opened_us;
 	char sql[CONSOLE_SQL_BYTES];
 	char error[CONSOLE_TEXT_BYTES]; /* "": none */
 	char tag[64];
@@ -83,6 +84,7 @@ struct console_restart {
 	pid_t old; /* the process before; 0: no restart is under way */
 	pid_t pid; /* the one that takes over */
 	int64_t next_us, since_us;
+	bool clean; /* the next one waits until nothing is paused, and until then nothing is */
 	unsigned done, refused;
 };
 
@@ -123,6 +125,12 @@ void console_restart_step(struct console *c, bool stop);
 /* Counts one more and tells clients; closes one. */
 void console_open_window(struct console *c, int window, unsigned scope);
 void console_close_window(struct console *c, int window, unsigned scope);
+
+/* True when a command of this row has to be followed by RESUME. */
+bool console_pauses(const struct console_action *a);
+
+/* True while something is paused, or may be. */
+bool console_is_paused(const struct console *c);
 
 /* Something is about to happen that may end pauses: nothing is sure about them from here on. */
 void console_doubt_pauses(struct console *c);

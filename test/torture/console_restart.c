@@ -74,6 +74,7 @@ static void restart_end(struct console *c)
 	console_doubt_pauses(c);
 	r->since_us = now_us();
 	r->next_us = r->since_us + (int64_t)rng_range(&c->rng, RESTART_MIN_US, RESTART_MAX_US);
+	r->clean = !rng_one_in(&c->rng, 4);
 	r->old = 0;
 }
 
@@ -92,6 +93,7 @@ static void restart_look(struct console *c)
 	} else if (restart_read_pidfile(c) == r->pid && restart_is_gone(r->old)) {
 		console_log(c, "restart: %d has taken over", (int)r->pid);
 		r->done++;
+		excuse_set_restarted(now_us());
 		restart_end(c);
 	} else if (now_us() - r->since_us > RESTART_LIMIT_US) {
 		console_wrong(c, "a restart takes too long");
@@ -103,6 +105,7 @@ void console_restart_step(struct console *c, bool stop)
 {
 	if (c->restart.old)
 		restart_look(c);
-	else if (c->opt->restart && !stop && now_us() >= c->restart.next_us)
+	else if (c->opt->restart && !stop && now_us() >= c->restart.next_us &&
+		 !(c->restart.clean && console_is_paused(c)))
 		restart_begin(c);
 }

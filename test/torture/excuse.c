@@ -42,6 +42,7 @@ static const char *const excuse_faults[] = {
 static _Atomic int64_t excuse_until[N_WINDOWS][N_DBS];
 static _Atomic int64_t excuse_ports[EXCUSE_PORTS];
 static _Atomic int64_t excuse_paused[N_DBS];
+static _Atomic int64_t excuse_restart;
 
 void excuse_open(enum excuse_window w, unsigned db)
 {
@@ -95,6 +96,16 @@ bool excuse_silence(const struct excuse_case *ec)
 {
 	return excuse_was_killed(ec) || excuse_any(ec, EXCUSE_SILENT) ||
 	       (ec->login && excuse_any(ec, WINDOW_BIT(RESTART)));
+}
+
+void excuse_set_restarted(int64_t at_us)
+{
+	atomic_store(&excuse_restart, at_us);
+}
+
+int64_t excuse_restarted(void)
+{
+	return atomic_load(&excuse_restart);
 }
 
 void excuse_set_paused(unsigned db, int64_t since_us)

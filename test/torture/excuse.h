@@ -51,6 +51,10 @@ enum excuse_verdict excuse_error(const struct excuse_case *ec, const char *text)
 /* True when a command explains that the connection was closed without a word. */
 bool excuse_silence(const struct excuse_case *ec);
 
+/* When another process took over last; 0: never. */
+void excuse_set_restarted(int64_t at_us);
+int64_t excuse_restarted(void);
+
 /*
  * The time from which on no server is handed out to clients of a database, because PAUSE was answered; 0: none such.
  * Set by the console, and taken back before it sends what ends the pause.

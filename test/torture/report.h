@@ -10,21 +10,24 @@
 #include "shape.h"
 
 /* Plain counters: COUNT(name, what it counts), printed in this order. */
-#define REPORT_COUNTS(COUNT)                                          \
-	COUNT(ops, "operations finished")                             \
-	COUNT(rows, "rows and copy data messages received")           \
-	COUNT(bytes_in, "bytes received")                             \
-	COUNT(bytes_out, "bytes sent")                                \
-	COUNT(logins, "logins")                                       \
-	COUNT(disconnects, "disconnects by the client in the middle") \
-	COUNT(faults, "sessions lost by faults")                      \
-	COUNT(excused, "sessions ended by the administrator")         \
-	COUNT(derailed, "operations cut short by a cancel")           \
-	COUNT(cancels, "cancel requests sent")                        \
-	COUNT(cancels_stale, "cancel requests sent with an old key")  \
-	COUNT(sleeps, "sleeping queries that were to be cancelled")   \
-	COUNT(sleeps_hit, "sleeping queries that were cancelled")     \
-	COUNT(suicides, "sessions that killed their own server")      \
+#define REPORT_COUNTS(COUNT)                                                                        \
+	COUNT(ops, "operations finished")                                                           \
+	COUNT(rows, "rows and copy data messages received")                                         \
+	COUNT(bytes_in, "bytes received")                                                           \
+	COUNT(bytes_out, "bytes sent")                                                              \
+	COUNT(logins, "logins")                                                                     \
+	COUNT(disconnects, "disconnects by the client in the middle")                               \
+	COUNT(faults, "sessions lost by faults")                                                    \
+	COUNT(excused, "sessions ended by the administrator")                                       \
+	COUNT(derailed, "operations cut short by a cancel")                                         \
+	COUNT(cancels, "cancel requests sent")                                                      \
+	COUNT(cancels_stale, "cancel requests sent with an old key")                                \
+	COUNT(sleeps, "sleeping queries that were to be cancelled")                                 \
+	COUNT(sleeps_hit, "sleeping queries that were cancelled")                                   \
+	COUNT(carried, "operations begun and finished in sessions that a restart has carried over") \
+	COUNT(carried_sleeps, "of these, sleeping queries that were to be cancelled")               \
+	COUNT(carried_hits, "of these, that were cancelled")                                        \
+	COUNT(suicides, "sessions that killed their own server")                                    \
 	COUNT(unanswered, "cancel requests cut off")
 
 struct report {

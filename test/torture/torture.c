@@ -390,6 +390,8 @@ int main(int argc, char **argv)
 	report_final((double)(now_us() - start) / 1e6);
 	if (report.sleeps >= TORTURE_MIN_SLEEPS && report.sleeps_hit == 0)
 		report_wrong_plain("no cancel request ever had an effect");
+	if (report.carried_sleeps >= TORTURE_MIN_SLEEPS && report.carried_hits == 0)
+		report_wrong_plain("no cancel key has outlived a restart");
 	for (unsigned i = 0; i < opt.clients; i++)
 		free(ledgers[i].entries);
 	free(ledgers);
