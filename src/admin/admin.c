@@ -265,6 +265,7 @@ static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 	uint64_t period_us = (uint64_t)snap->conf->stats_period * USEC_PER_SEC;
 	struct rollup_row last;
 
+	log_tell_held(false);
 	if (now - a->stats_us + ADMIN_STATS_SLACK_US < period_us) {
 		snapshot_release(&snap);
 		return;
