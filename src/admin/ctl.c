@@ -11,8 +11,10 @@
 #include "admin/command.h"
 #include "admin/show.h"
 #include "core/alloc.h"
+#include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/janitor.h"
+#include "pool/peer.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
@@ -347,6 +349,10 @@ static void ctl_find_and_kill(struct worker *worker, void *arg)
 	struct pool_part *part;
 	struct client *client;
 
+	if (cancel_kill(worker, v->client_id)) {
+		atomic_store(&v->found, true);
+		return;
+	}
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (client, &part->clients, entry) {
 			if (client->id != v->client_id || client->state == CL_CLOSED)
@@ -367,6 +373,8 @@ static void ctl_kill_done(void *arg)
 	if (victim != NULL && v->client_id != 0) {
 		atomic_store(&v->found, true);
 		console_fail(victim, reason_text(REASON_KILLED));
+	} else if (peers_kill(v->admin->engine->peers, v->client_id)) {
+		atomic_store(&v->found, true);
 	}
 	c = admin_find_console(v->admin, v->console_id);
 	if (c != NULL && atomic_load(&v->found))

@@ -431,16 +431,36 @@ void cancel_sweep(struct worker *worker, uint64_t now_us)
 	}
 }
 
+/* Ends a request that PostgreSQL may have: as in cancel_give_up(), its signal may still come. */
+static void cancel_cut(struct cancel *cancel, enum reason reason)
+{
+	if (cancel->state == CANCEL_SENT)
+		cancel->server->dirty = true;
+	cancel_end(cancel, reason);
+}
+
 void cancel_close_all(struct worker *worker)
 {
 	struct cancel *cancel;
 
-	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL) {
-		/* as in cancel_give_up(): its signal may still come */
-		if (cancel->state == CANCEL_SENT)
-			cancel->server->dirty = true;
-		cancel_end(cancel, REASON_FAST_EXIT);
-	}
+	while ((cancel = TAILQ_FIRST(&worker->cancels)) != NULL)
+		cancel_cut(cancel, REASON_FAST_EXIT);
+}
+
+bool cancel_kill(struct worker *worker, uint64_t asker_id)
+{
+	struct cancel *cancel;
+	struct pool *pool;
+
+	TAILQ_FOREACH (cancel, &worker->cancels, entry)
+		if (cancel->asker.id == asker_id)
+			break;
+	if (cancel == NULL)
+		return false;
+	pool = cancel->pool;
+	cancel_cut(cancel, REASON_KILLED);
+	cancel_run(worker, pool);
+	return true;
 }
 
 void cancel_end_pool(struct worker *worker, const struct pool *pool)

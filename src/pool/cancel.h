@@ -46,6 +46,9 @@ void cancel_end_pool(struct worker *worker, const struct pool *pool);
 /* Ends all requests. Own thread. */
 void cancel_close_all(struct worker *worker);
 
+/* Ends the request of this asker; false when it is not here. Own thread. */
+bool cancel_kill(struct worker *worker, uint64_t asker_id);
+
 /* The target of requests is gone or has changed hands: those not sent yet are dropped. Own thread. */
 void cancel_detach(struct worker *worker, struct server *server);
 

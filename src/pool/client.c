@@ -312,11 +312,16 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	free(client);
 }
 
+/* True when it goes on in another process: nothing may be said on its socket here, and it has not ended. */
+static bool client_is_given_away(const struct client *client)
+{
+	return client->parked && atomic_load(&client->pool->engine->handed_over);
+}
+
 static void client_log_close(const struct client *client, const struct log_about *about, const char *why)
 {
-	if (client->parked && atomic_load(&client->pool->engine->handed_over))
-		return; /* it goes on in another process */
-	report_close(client_conf(client), about, why, loop_now_us(client_loop(client)) - client->connect_us);
+	if (!client_is_given_away(client))
+		report_close(client_conf(client), about, why, loop_now_us(client_loop(client)) - client->connect_us);
 }
 
 /* True when bytes of our own would be taken for the rest of a message of the server. */
@@ -381,7 +386,7 @@ void client_close_report(struct client *client, const struct report *report)
 	client_log_close(client, &about, report->text);
 	buf_init(&b, CLIENT_ERROR_MAX);
 	err = report_error(&b, client_conf(client), &about, "FATAL", report);
-	if (err == 0 && !client_is_inside_message(client))
+	if (err == 0 && !client_is_inside_message(client) && !client_is_given_away(client))
 		err = stream_send_buf(&client->stream, &b); /* closing flushes nothing: what does not fit is lost */
 	buf_fini(&b);
 	client_end(client);

@@ -305,6 +305,40 @@ void peer_forward(struct engine *engine, const struct cancel_asker *asker, const
 	loop_post(engine->control, &request->msg);
 }
 
+/* Ends the request of this asker at one peer; false when it is not there. */
+static bool peer_kill(struct peer *peer, uint64_t asker_id)
+{
+	struct peer_request *request;
+	struct peer_conn *pc;
+
+	TAILQ_FOREACH (request, &peer->waiting, entry)
+		if (request->asker.id == asker_id)
+			break;
+	if (request != NULL) {
+		TAILQ_REMOVE(&peer->waiting, request, entry);
+		peer_end(peer, request, REASON_KILLED);
+		return true;
+	}
+	TAILQ_FOREACH (pc, &peer->conns, entry)
+		if (pc->request != NULL && pc->request->asker.id == asker_id)
+			break;
+	if (pc == NULL)
+		return false;
+	peer_close(pc, REASON_CANCEL_GIVEN_UP, REASON_KILLED);
+	peer_run(peer);
+	return true;
+}
+
+bool peers_kill(struct peers *peers, uint64_t asker_id)
+{
+	struct peer *peer;
+
+	TAILQ_FOREACH (peer, &peers->list, entry)
+		if (peer_kill(peer, asker_id))
+			return true;
+	return false;
+}
+
 /* ---- time ---- */
 
 static bool peer_is_over(uint64_t since_us, uint64_t limit_us, uint64_t now_us)

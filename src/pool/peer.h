@@ -27,6 +27,9 @@ void peers_reload(struct peers *peers, const struct snapshot *snap);
  */
 void peer_forward(struct engine *engine, const struct cancel_asker *asker, const uint8_t key[CANCEL_KEY_LEN]);
 
+/* Ends the request of this asker; false when there is none. Control thread. */
+bool peers_kill(struct peers *peers, uint64_t asker_id);
+
 /* A peer and what is under way to it. */
 struct peer_info {
 	int id;

@@ -94,13 +94,19 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	free(server);
 }
 
+/* True when it goes on in another process: nothing may be said on its socket here, and it has not ended. */
+static bool server_is_given_away(const struct server *server)
+{
+	return server->parked && atomic_load(&server->pool->engine->handed_over);
+}
+
 static void server_log_close(const struct server *server, enum reason reason)
 {
 	const struct conf *conf = server->part->worker->ctx.snap->conf;
 	struct log_about about;
 
-	if (conf->log_disconnections == 0 || (server->parked && atomic_load(&server->pool->engine->handed_over)))
-		return; /* it goes on in another process */
+	if (conf->log_disconnections == 0 || server_is_given_away(server))
+		return;
 	server_describe(server, &about);
 	report_close(conf, &about, reason_text(reason), loop_now_us(server_loop(server)) - server->connect_us);
 }
@@ -112,7 +118,8 @@ static void server_send_terminate(struct server *server)
 	ssize_t n UNUSED;
 
 	/* Behind a part of a message it would be taken for the rest. */
-	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !server->cut && !stream_is_choked(&server->stream))
+	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !server->cut && !stream_is_choked(&server->stream) &&
+	    !server_is_given_away(server))
 		n = send(server->stream.fd, terminate, sizeof(terminate), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 

@@ -230,6 +230,27 @@ def test_rows_of_a_request_under_way(make_pooler, slow_server):
     p.wait_pool(cl_active_cancel_req=0, sv_active_cancel=0, sv_being_canceled=0, sv_idle=1)
 
 
+@pytest.mark.newer
+def test_requests_can_be_killed(make_pooler, slow_server):
+    """KILL_CLIENT finds them as it does clients; a server whose request was cut short serves nobody else."""
+    p = slow_server.pooler(make_pooler)
+    c = p.login()
+    c.send(wire.query("slow"))
+    p.wait_pool(sv_active=1)
+    asking = [ask(p, c.key), ask(p, c.key)]
+    p.wait_pool(cl_active_cancel_req=1, cl_waiting_cancel_req=1)
+    ids = {r["state"]: r["id"] for r in p.show("clients")}
+    for state, conn in (("waiting_cancel_req", asking[1]), ("active_cancel_req", asking[0])):
+        assert p.admin(f"KILL_CLIENT {ids[state]}") == "KILL_CLIENT"
+        assert conn.expect_close().messages == []
+    p.wait_pool(cl_active_cancel_req=0, cl_waiting_cancel_req=0, sv_active_cancel=0)
+    assert p.log_count(r"\(nouser\)@.* closing because: admin forced disconnect") == 2
+    slow_server.done.set()
+    assert c.read_ready().rows == [["slow"]]
+    assert c.value("next") == "next"
+    assert slow_server.server.logins == 1 + len(slow_server.cancels) + 1
+
+
 def test_log_lines_of_a_delivered_request(make_pooler, slow_server):
     p = slow_server.pooler(make_pooler)
     c = p.login()

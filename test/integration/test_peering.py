@@ -462,6 +462,26 @@ def test_rows_of_requests_under_way(make_pooler, fake_peer):
     wait_peer_pool(p, 2)
 
 
+def test_requests_can_be_killed(make_pooler, fake_peer):
+    """Those that wait for a connection to the peer, and those that were sent."""
+    peer = fake_peer(hold=True)
+    p = make_pooler(settings={"peer_id": 1}, peers={2: peer.line(pool_size=1)})
+    asking = [ask(p, key_of_peer(2)) for _ in range(3)]
+    wait_peer_pool(p, 2, active=1, waiting=2)
+    rows = {r["id"]: r["state"] for r in p.show("clients") if "cancel_req" in r["state"]}
+    waits = [id for id, state in rows.items() if state == "waiting_cancel_req"]
+    sent = [id for id, state in rows.items() if state == "active_cancel_req"]
+    assert (len(waits), len(sent)) == (2, 1)
+    assert p.admin(f"KILL_CLIENT {waits[0]}") == "KILL_CLIENT"
+    wait_peer_pool(p, 2, active=1, waiting=1)
+    assert p.admin(f"KILL_CLIENT {sent[0]}") == "KILL_CLIENT"
+    assert len(peer.wait(2)) == 2, "the one that waited takes the place"
+    peer.go.set()
+    for conn in asking:
+        assert conn.expect_close().messages == []
+    assert p.log_count(r"C-.* peer-2@.* closing because: admin forced disconnect") == 2
+
+
 def test_end_with_requests_under_way(make_pooler, fake_peer, hanging_peer):
     peer = fake_peer(hold=True)
     p = make_pooler(
