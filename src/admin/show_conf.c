@@ -407,6 +407,8 @@ static void show_fill_mem(struct show *show)
 {
 	size_t worker_part = show->engine->worker_count * sizeof(struct pool_part);
 	struct registry_counts counts;
+	size_t set_size;
+	size_t sets = vars_set_count(&set_size);
 
 	registry_count(show->engine, &counts);
 	show_add_mem(show, "user_cache", sizeof(struct account), counts.accounts);
@@ -420,7 +422,7 @@ static void show_fill_mem(struct show *show)
 	show_add_mem(show, "client_cache", sizeof(struct client), atomic_load(&show->engine->client_count));
 	show_add_mem(show, "iobuf_cache", LOOP_SCRATCH_SIZE,
 		     show->engine->worker_count + show->engine->login_count + 1);
-	show_add_mem(show, "var_list_cache", 0, 0);
+	show_add_mem(show, "var_list_cache", set_size, sets);
 	show_add_mem(show, "server_prepared_statement_cache", 0, 0);
 }
 

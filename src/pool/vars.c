@@ -184,6 +184,17 @@ void vars_fill(struct varset **set, const struct varset *defaults)
 	vars_release(&old);
 }
 
+size_t vars_set_count(size_t *set_size)
+{
+	size_t n;
+
+	lock_acquire(&table_lock);
+	n = HASH_COUNT(table);
+	lock_release(&table_lock);
+	*set_size = sizeof(struct varset);
+	return n;
+}
+
 struct varset *vars_hold(struct varset *set)
 {
 	lock_acquire(&table_lock);

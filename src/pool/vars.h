@@ -54,6 +54,9 @@ void vars_change(struct varset **set, int i, struct slice value);
 /* Replaces *set by one where its unset values are taken from `defaults`. */
 void vars_fill(struct varset **set, const struct varset *defaults);
 
+/* How many sets there are, and the size of one without its values. Any thread. */
+size_t vars_set_count(size_t *set_size);
+
 struct varset *vars_hold(struct varset *set) MUSTCHECK;
 /* Gives a reference back and nulls the pointer; NULL inside is fine. */
 void vars_release(struct varset **set);
