@@ -67,10 +67,10 @@ def test_suspend_in_the_middle_of_a_large_result(make_pooler):
     c = p.login(timeout=60)
     c.send(wire.query("select repeat(chr(65 + i % 26), 5000 + i) from generate_series(1, 20000) i"))
     c.read_through("T")
-    console = suspended_console(p)
     got = threading.Thread(target=lambda: result.append(c.read_ready()))
     result = []
-    got.start()
+    got.start()  # one that does not read would keep everything from coming to rest
+    console = suspended_console(p)
     assert console.run("RESUME") == "RESUME"
     got.join(60)
     rows = result[0].rows
