@@ -21,6 +21,7 @@
 #include "takeover.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "core/alloc.h"
@@ -39,6 +40,8 @@
 #define TAKEOVER_MESSAGE_MAX (4 * 1024 * 1024)
 #define TAKEOVER_SEND_MAX    4096
 #define TAKEOVER_COLUMNS_MAX 64
+/* Beyond suspend_timeout, for an answer of the other process. */
+#define TAKEOVER_ANSWER_S    15
 /* Waits for the pidfile to vanish this long, looking this often. */
 #define TAKEOVER_WAIT_US     10000000
 #define TAKEOVER_LOOK_US     10000
@@ -78,6 +81,7 @@ struct takeover {
 	size_t session_count;
 	int *listeners;
 	size_t listener_count;
+	bool timed_out;  /* receiving has taken too long */
 	char error[512]; /* the last one the other side has told */
 };
 
@@ -150,6 +154,7 @@ static bool takeover_receive(struct takeover *t)
 	do {
 		n = recvmsg(t->fd, &msg, MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
+	t->timed_out = n < 0 && errno == EAGAIN;
 	if (n <= 0)
 		return false;
 	takeover_keep_fds(t, &msg);
@@ -363,7 +368,7 @@ static bool takeover_answer(struct takeover *t)
 		takeover_consume(t, body);
 	}
 	if (!ready && t->error[0] == '\0')
-		str_copy(t->error, sizeof(t->error), "the connection was closed");
+		str_copy(t->error, sizeof(t->error), t->timed_out ? "it does not answer" : "the connection was closed");
 	return ready && t->error[0] == '\0';
 }
 
@@ -406,6 +411,15 @@ static int takeover_connect(const struct conf *conf)
 	return -1;
 }
 
+/* How long recv() waits; 0 is for ever. */
+static void takeover_set_patience(int fd, uint64_t seconds)
+{
+	struct timeval patience = { .tv_sec = (time_t)seconds };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0)
+		log_warning("could not set a time limit for the running instance: %s", strerror(errno));
+}
+
 struct takeover *takeover_begin(const struct conf *conf)
 {
 	int fd = takeover_connect(conf);
@@ -415,6 +429,8 @@ struct takeover *takeover_begin(const struct conf *conf)
 		return NULL;
 	t = xcalloc(1, sizeof(*t));
 	t->fd = fd;
+	if (conf->suspend_timeout_us > 0) /* else SUSPEND may take for ever */
+		takeover_set_patience(fd, conf->suspend_timeout_us / USEC_PER_SEC + TAKEOVER_ANSWER_S);
 	buf_init(&t->in, TAKEOVER_MESSAGE_MAX);
 	takeover_login(t);
 	log_info("suspending the running instance");
@@ -451,11 +467,22 @@ static void takeover_wait_pidfile(const struct conf *conf)
 	log_warning("the pidfile '%s' of the former instance is still there", conf->pidfile);
 }
 
+/* It has been told to end, so nobody goes on with the sessions but us; it must not come back to life with them. */
+static void takeover_kill_other(const struct takeover *t)
+{
+	pid_t pid;
+
+	if (sock_peer_cred(t->fd, NULL, &pid) != 0 || pid <= 0 || kill(pid, SIGKILL) != 0)
+		log_fatal("the running instance does not end, and cannot be killed");
+	log_warning("the running instance did not end, it was killed");
+}
+
 void takeover_end_other(struct takeover *t, const struct conf *conf)
 {
 	struct slice body;
 	uint8_t type;
 
+	takeover_set_patience(t->fd, TAKEOVER_ANSWER_S);
 	takeover_query(t, "SHUTDOWN;");
 	while (takeover_next(t, &type, &body)) {
 		if (type == BE_ERROR) {
@@ -464,6 +491,8 @@ void takeover_end_other(struct takeover *t, const struct conf *conf)
 		}
 		takeover_consume(t, body);
 	}
+	if (t->timed_out)
+		takeover_kill_other(t);
 	close(t->fd);
 	t->fd = -1;
 	takeover_wait_pidfile(conf);

@@ -173,6 +173,11 @@ void command_run(struct console *c, struct slice text)
 		console_finish_error(c, "42501", "admin access needed");
 		return;
 	}
+	if (command->right == COMMAND_FOR_ADMIN && command->run != ctl_resume && command->run != ctl_shutdown &&
+	    admin_is_taken(c)) {
+		console_finish_error(c, "55000", "another process is taking over");
+		return;
+	}
 	command_log(command, &cmd);
 	command->run(c, command, &cmd);
 }

@@ -92,12 +92,14 @@ void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], 
 	free(carried); /* two clients with one key: only the first can be canceled */
 }
 
-void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN])
+void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place)
 {
 	struct carried_key *carried;
 
 	lock_acquire(&engine->lock);
 	carried = cancel_find_carried_locked(engine, key);
+	if (carried != NULL && (carried->place.worker != place->worker || carried->place.slot != place->slot))
+		carried = NULL; /* somebody else's, who has the same key */
 	if (carried != NULL)
 		HASH_DEL(engine->carried_keys, carried);
 	lock_release(&engine->lock);

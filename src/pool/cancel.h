@@ -26,8 +26,8 @@ struct console_cancel {
  * client of that place has it as its cancel_key. Any thread.
  */
 void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place);
-/* The client of such a key is gone. Any thread. */
-void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN]);
+/* The client of such a key, which was at this place, is gone. Any thread. */
+void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place);
 
 /*
  * A cancel request was read. The connection of `asker` is taken over and closed

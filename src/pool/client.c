@@ -27,8 +27,6 @@
 #include "proto/frame.h"
 #include "proto/msg.h"
 
-/* Kept of what a client has sent: a read of the scratch buffer and what came while it waited. */
-#define CLIENT_IN_MAX       (LOOP_SCRATCH_SIZE + CLIENT_WAIT_MAX)
 #define CLIENT_OUT_MAX      (256 * 1024)
 #define CLIENT_GREETING_MAX (64 * 1024)
 #define CLIENT_ERROR_MAX    4096
@@ -344,8 +342,11 @@ static void client_end(struct client *client)
 	if (client->server != NULL)
 		link_client_gone(client);
 	worker_slot_give(part->worker, client->slot);
-	if (client->has_carried_key)
-		cancel_key_drop(engine, client->cancel_key);
+	if (client->has_carried_key) {
+		struct cancel_place place = client_place(client);
+
+		cancel_key_drop(engine, client->cancel_key, &place);
+	}
 	refresh_skip_client(part->worker, client);
 	TAILQ_REMOVE(&part->clients, client, entry);
 	part->present--;

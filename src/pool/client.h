@@ -33,6 +33,8 @@ const char *client_state_name(enum client_state state);
 
 /* A client that waits for a server is not read any further once this much of its messages is kept. */
 #define CLIENT_WAIT_MAX (16 * 1024)
+/* Kept of what a client has sent: a read of the scratch buffer and what came while it waited. */
+#define CLIENT_IN_MAX   (LOOP_SCRATCH_SIZE + CLIENT_WAIT_MAX)
 
 struct client {
 	uint32_t magic;

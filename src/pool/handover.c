@@ -221,13 +221,16 @@ static size_t handover_read_hex(uint8_t *dst, size_t max, const char *hex)
 	return n;
 }
 
-static void handover_read_pending(struct handover_state *s, const char *hex)
+static int handover_read_pending(struct handover_state *s, const char *hex)
 {
 	size_t size = strlen(hex) / 2;
 
+	if (size > CLIENT_IN_MAX)
+		return -E_TOOBIG;
 	free(s->pending);
 	s->pending = xmalloc(size + 1);
 	s->pending_len = handover_read_hex(s->pending, size, hex);
+	return s->pending_len == size ? 0 : -E_SYNTAX;
 }
 
 static int handover_read_item(struct handover_state *s, struct slice key, const char *value)
@@ -240,7 +243,7 @@ static int handover_read_item(struct handover_state *s, struct slice key, const 
 	if (slice_eq_str(key, "key"))
 		s->key_len = (uint8_t)handover_read_hex(s->key, sizeof(s->key), value);
 	if (slice_eq_str(key, "pending"))
-		handover_read_pending(s, value);
+		return handover_read_pending(s, value);
 	if (!slice_eq_str(key, "track"))
 		return 0; /* what a later version says besides is not for us */
 	s->has_track = true;
@@ -388,7 +391,8 @@ static void handover_take_addr(int fd, bool *is_unix, struct sock_peer *peer)
 		sock_peer_set(peer, &addr);
 }
 
-static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part)
+static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
+					   const struct handover_state *state)
 {
 	struct account *account = registry_get_account(h->engine, session->user);
 	struct client_birth birth = {
@@ -396,25 +400,21 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 		.pool = pool_hold(part->pool),
 		.account = account,
 		.vars = handover_load_vars(session->parameters),
+		.id = state->id != 0 ? state->id : engine_next_id(h->engine),
+		.connect_us = state->connect != 0 ? state->connect : loop_now_us(h->engine->control),
+		.pending = state->pending,
+		.pending_len = state->pending_len,
 	};
-	struct handover_state state;
 	struct client *client;
 
-	if (handover_read_state(&state, session->state) != 0)
-		log_warning("the state of a client of %s/%s cannot be read", session->database, session->user);
-	birth.pending = state.pending;
-	birth.pending_len = state.pending_len;
 	handover_take_addr(session->fd, &birth.is_unix, &birth.peer);
-	birth.id = state.id != 0 ? state.id : engine_next_id(h->engine);
-	birth.connect_us = state.connect != 0 ? state.connect : loop_now_us(h->engine->control);
 	if (session->has_keys)
 		route_store_keys(h->engine, account, &session->keys);
 	client = client_carry(&birth, part, session->key);
-	client->request_us = state.request != 0 ? state.request : loop_now_us(h->engine->control);
-	client->query_us = state.query;
-	client->xact_us = state.xact;
-	client->skip_to_sync = state.skip != 0;
-	handover_state_fini(&state);
+	client->request_us = state->request != 0 ? state->request : loop_now_us(h->engine->control);
+	client->query_us = state->query;
+	client->xact_us = state->xact;
+	client->skip_to_sync = state->skip != 0;
 	if (birth.id > h->last_id)
 		h->last_id = birth.id;
 	session->fd = -1;
@@ -485,12 +485,20 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 {
 	struct handover_session *one = client != NULL ? client : server;
 	struct pool *pool = handover_pool(h, one);
+	struct handover_state state = { .id = 0 };
 	struct pool_part *part;
 	struct handover_msg *msg;
 
 	if (pool == NULL) {
 		log_info("not taking over a %s of %s/%s: the configuration has no place for it",
 			 client != NULL ? "client" : "server", one->database, one->user);
+		return;
+	}
+	if (client != NULL && handover_read_state(&state, client->state) != 0) {
+		log_warning("not taking over a client of %s/%s: its state cannot be read", client->database,
+			    client->user);
+		handover_state_fini(&state);
+		pool_release(&pool);
 		return;
 	}
 	part = client != NULL ? client_home(pool) : handover_next_home(h, pool);
@@ -500,7 +508,8 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	if (server != NULL)
 		msg->server = handover_make_server(h, server, part);
 	if (client != NULL && (server == NULL || msg->server != NULL))
-		msg->client = handover_make_client(h, client, part);
+		msg->client = handover_make_client(h, client, part, &state);
+	handover_state_fini(&state);
 	if (msg->client == NULL && msg->server == NULL) {
 		pool_release(&msg->pool);
 		free(msg);
