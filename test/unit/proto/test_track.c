@@ -36,6 +36,8 @@ static void reload(void)
 {
 	struct buf b;
 
+	if (t.count > 100 && t.count % 4096 != 0)
+		return; /* long pipelines would take long */
 	buf_init(&b, 2 * TRACK_MAX + 64);
 	assert_int_equal(track_save(&t, &b), 0);
 	track_fini(&t);
