@@ -231,7 +231,7 @@ for i, fd in enumerate(fds):
 os.closerange(3, 100)
 for i in range(len(fds)):
     os.dup2(100 + i, 3 + i)
-os.closerange(100, 100 + len(fds))
+os.closerange(100, 65536)
 os.environ.update(LISTEN_PID=os.environ.get("FAKE_PID") or str(os.getpid()), LISTEN_FDS=str(len(fds)))
 os.environ.update(LISTEN_FDNAMES=":".join(f"name{i}" for i in range(len(fds))))
 os.execv(sys.argv[2], sys.argv[2:])

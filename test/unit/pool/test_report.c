@@ -44,7 +44,7 @@ static int teardown(void **state UNUSED)
 /* The body of the only message in the buffer. */
 static struct slice test_body(uint8_t type)
 {
-	struct frame f;
+	struct frame f = { .size = 0 };
 
 	assert_int_equal(frame_read(buf_ptr(&test_buf), buf_len(&test_buf), UINT64_MAX, &f), 0);
 	assert_int_equal(f.type, type);
