@@ -478,6 +478,8 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 	show->part_count = survey_loop_count(engine);
 	for (unsigned i = 0; i < show->part_count; i++)
 		show->parts[i].row_size = table->part_row_size;
+	if (table->begin != NULL)
+		table->begin(c);
 	if (table->visit == NULL) {
 		show_complete(show);
 		return;

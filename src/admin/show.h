@@ -99,6 +99,8 @@ struct show_table {
 	bool (*visit)(struct show_visit *visit);
 	/* On the control loop; adds the rows. */
 	void (*fill)(struct show *show);
+	/* Called before any loop is asked; may be NULL. */
+	void (*begin)(struct console *console);
 	/* The descriptor to be sent along with a row, or -1; NULL: none ever. */
 	int (*descriptor)(struct console *console, const void *row);
 };

@@ -242,17 +242,30 @@ static void fds_fill(struct show *show)
 			memcpy(show_add_row(&show->rows), show_row(&show->parts[i], j), sizeof(struct fds_row));
 }
 
-/* The descriptor that goes with a row; -1 for sessions that must not have it. */
-static int fds_descriptor(struct console *console, const void *row)
+/*
+ * The session becomes the one that takes over, if it may. Already here, not
+ * with the first row: what other sessions do to a connection after a loop has
+ * told of it would meet a socket that is on its way to another process.
+ */
+static void fds_begin(struct console *console)
 {
 	struct engine *engine = console->admin->engine;
 	uid_t uid;
 
-	if (console->peer.family != AF_UNIX || !suspend_is_complete(engine->suspend) ||
+	if (console->peer.family != AF_UNIX || !suspend_is_complete(engine->suspend) || admin_is_taken(console) ||
 	    sock_peer_cred(console->stream.fd, &uid, NULL) != 0 || uid != geteuid())
-		return -1;
+		return;
 	atomic_store(&engine->handed_over, true);
 	console->admin->taker_id = console->id;
+}
+
+/* The descriptor that goes with a row; -1 for sessions that must not have it. */
+static int fds_descriptor(struct console *console, const void *row)
+{
+	const struct admin *admin = console->admin;
+
+	if (!atomic_load(&admin->engine->handed_over) || admin->taker_id != console->id)
+		return -1;
 	return (int)((const struct fds_row *)row)->fd;
 }
 
@@ -269,6 +282,7 @@ const struct show_table show_fds = {
 	.part_row_size = sizeof(struct fds_row),
 	.visit = fds_visit,
 	.fill = fds_fill,
+	.begin = fds_begin,
 	.descriptor = fds_descriptor,
 };
 
@@ -282,5 +296,6 @@ const struct show_table show_handover = {
 	.part_row_size = sizeof(struct fds_row),
 	.visit = handover_visit,
 	.fill = fds_fill,
+	.begin = fds_begin,
 	.descriptor = fds_descriptor,
 };
