@@ -178,6 +178,10 @@ static void client_settle(struct client *c)
 			state = LEDGER_DONE;
 		else if (w->fate == WRITE_COMMITS && c->sent >= w->commit_at)
 			state = LEDGER_UNKNOWN;
+		else if (w->fate == WRITE_VANISHES && c->doubt && c->sent >= w->sent_at &&
+			 c->check.next < c->script.n_expects)
+			state = LEDGER_UNKNOWN; /* a cancel may have hit the BEGIN, and the answer was not read any more
+						 */
 		c->actor.ledger->entries[w->op].state = (uint8_t)state;
 	}
 	c->script.n_writes = 0;

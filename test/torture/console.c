@@ -38,7 +38,8 @@ static const struct console_action console_actions[] = {
 /* What the answers to what takes something back may be. */
 #define CONSOLE_UNDO_ERRORS "pooler is not paused/suspended|database * is not paused|" CONSOLE_AGAIN
 /* ... after which it has to be tried again: the database is not there just now, or another process is about to be. */
-#define CONSOLE_AGAIN       NO_DB "|another process is taking over"
+#define CONSOLE_TAKEN       "another process is taking over"
+#define CONSOLE_AGAIN       NO_DB "|" CONSOLE_TAKEN
 
 static const char *const console_sabotages[N_CSABS] = { "", "pause", "resume", "kill", "leak", "lose" };
 
@@ -156,6 +157,15 @@ bool console_is_paused(const struct console *c)
 		if (c->sessions[i].state == SESSION_BUSY && console_pauses(c->sessions[i].action))
 			return true;
 	return false;
+}
+
+void console_reload_later(struct console *c)
+{
+	for (size_t i = 0; i < N_ACTIONS; i++)
+		if (console_actions[i].kind == KIND_VANISH) {
+			c->vanished++;
+			console_add_undo(c, &console_actions[i], SCOPE_ALL);
+		}
 }
 
 /* A command has been sent that has to be taken back. */
@@ -280,6 +290,13 @@ static void session_drop(struct session *s)
 	*s = (struct session){ .state = SESSION_DOWN };
 }
 
+/* What the session was to take back is still to be taken back. */
+static void session_undo_again(struct console *c, const struct session *s)
+{
+	c->vanished += s->action->kind == KIND_VANISH;
+	console_add_undo(c, s->action, s->scope);
+}
+
 /* The session is lost: wrong, unless the process has just been replaced. */
 static void session_lost(struct console *c, struct session *s)
 {
@@ -290,8 +307,7 @@ static void session_lost(struct console *c, struct session *s)
 	if (!c->open[WINDOW_RESTART][0] && s->opened_us > c->restart.since_us)
 		console_wrong(c, "console: \"%s\": %s", s->sql, why);
 	if (s->state == SESSION_BUSY && s->is_undo) {
-		c->vanished += s->action->kind == KIND_VANISH;
-		console_add_undo(c, s->action, s->scope);
+		session_undo_again(c, s);
 	} else if (s->state == SESSION_BUSY && !s->action->window_stays) {
 		console_close_window(c, s->action->window, s->scope);
 	}
@@ -437,7 +453,8 @@ static void session_answered(struct console *c, struct session *s)
 	console_log(c, "%d < %s%s", (int)(s - c->sessions), s->error[0] ? "error: " : s->tag, s->error);
 	if (s->error[0]) {
 		c->refused++;
-		if (!console_permits(is_kill ? "client not found" : permitted, s->error))
+		if (!console_permits(is_kill ? "client not found" : permitted, s->error) &&
+		    !(c->opt->restart && console_permits(CONSOLE_TAKEN, s->error)))
 			console_wrong(c, "\"%s\" was answered with \"%s\"", s->sql, s->error);
 	} else if (strncmp(s->tag, s->sql, strcspn(s->sql, " ")) != 0 && c->sabotage != CSAB_PAUSE) {
 		console_wrong(c, "\"%s\" was answered with \"%s\"", s->sql, s->tag);
@@ -446,7 +463,7 @@ static void session_answered(struct console *c, struct session *s)
 		console_tell_paused(c);
 	}
 	if (s->is_undo && console_permits(CONSOLE_AGAIN, s->error))
-		console_add_undo(c, a, s->scope);
+		session_undo_again(c, s);
 	else if (a->window_stays == s->is_undo)
 		console_close_window(c, a->window, s->scope);
 }
@@ -528,6 +545,8 @@ static void session_step(struct console *c, struct session *s)
 			session_disturb(c, s);
 		break;
 	case SESSION_IDLE:
+		if (!c->restart.old && s->opened_us < c->restart.since_us)
+			session_drop(s); /* of the process before */
 		break;
 	}
 }
@@ -568,6 +587,18 @@ static bool console_next_undo(struct console *c, struct console_undo *undo, bool
 	return true;
 }
 
+/*
+ * Issues some command. SUSPEND only when the session that ends it is there: nobody is let in meanwhile, not even to the
+ * console.
+ */
+static void console_issue(struct console *c, struct session *s, const struct session *last)
+{
+	const struct console_action *a = console_pick(c);
+
+	if (a->window != WINDOW_SUSPEND || (last->state == SESSION_IDLE && !c->restart.old))
+		session_issue(c, s, a);
+}
+
 /* One step of all sessions; with stop, nothing new is issued. True when all is quiet. */
 static bool console_step(struct console *c, bool stop, int64_t *next_us)
 {
@@ -582,7 +613,7 @@ static bool console_step(struct console *c, bool stop, int64_t *next_us)
 		session_step(c, s);
 		if (s != last && s->state == SESSION_IDLE && !stop && now_us() >= *next_us) {
 			*next_us = now_us() + (int64_t)rng_below(&c->rng, 2000ull * c->opt->console_ms);
-			session_issue(c, s, console_pick(c));
+			console_issue(c, s, last);
 		}
 		quiet = quiet && (s->state == SESSION_IDLE || (s != last && s->state == SESSION_DOWN));
 	}

@@ -126,6 +126,12 @@ void console_restart_step(struct console *c, bool stop);
 void console_open_window(struct console *c, int window, unsigned scope);
 void console_close_window(struct console *c, int window, unsigned scope);
 
+/*
+ * Has the file loaded again, and then closes WINDOW_REMOVE: a new process may have read the file before it was changed
+ * for the last time.
+ */
+void console_reload_later(struct console *c);
+
 /* True when a command of this row has to be followed by RESUME. */
 bool console_pauses(const struct console_action *a);
 

@@ -56,6 +56,7 @@ static void restart_begin(struct console *c)
 		return;
 	}
 	console_open_window(c, WINDOW_RESTART, SCOPE_ALL);
+	console_open_window(c, WINDOW_REMOVE, SCOPE_ALL);
 	console_doubt_pauses(c);
 	r->since_us = now_us();
 	r->pid = fork();
@@ -71,6 +72,7 @@ static void restart_end(struct console *c)
 	struct console_restart *r = &c->restart;
 
 	console_close_window(c, WINDOW_RESTART, SCOPE_ALL);
+	console_reload_later(c);
 	console_doubt_pauses(c);
 	r->since_us = now_us();
 	r->next_us = r->since_us + (int64_t)rng_range(&c->rng, RESTART_MIN_US, RESTART_MAX_US);
