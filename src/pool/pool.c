@@ -295,6 +295,17 @@ static void pool_note_asker_locked(const struct client *client, const struct con
 	pool_asker.action = "wait for a server";
 }
 
+/* True when anybody waits for the pool's greeting. */
+static bool pool_is_greeting_awaited_locked(const struct pool *pool)
+{
+	const struct client *client;
+
+	TAILQ_FOREACH (client, &pool->waiters, wait_all)
+		if (!client->has_query)
+			return true;
+	return false;
+}
+
 /* True when a limit of the pool itself allows one server more. */
 static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
 {
@@ -304,7 +315,8 @@ static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_pl
 	if (conf->size == 0 || pool->servers < conf->size)
 		return true;
 	/* Without a greeting nobody can log in, and only a new server brings one. */
-	if (pool->welcome == NULL && pool->servers <= conf->size + conf->reserve_size) {
+	if (pool->welcome == NULL && (atomic_load(&pool->epoch) > 0 || pool_is_greeting_awaited_locked(pool)) &&
+	    pool->servers <= conf->size + conf->reserve_size) {
 		plan->overdraft = atomic_load(&pool->epoch) > 0;
 		return true;
 	}

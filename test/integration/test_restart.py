@@ -82,8 +82,9 @@ def test_the_queue_goes_on(make_pooler):
     packet = wire.query(f"select length('{text}')")
     half.send(packet[:5000])
     wait_until(lambda: p.pool()["cl_waiting"] == 2, "two waiting clients")
-    restart(p)
+    mark = restart(p)
     wait_until(lambda: p.pool()["cl_waiting"] == 2, "two waiting clients")
+    assert p.log_count("new connection to server", mark) == 0, "the pool is full, and nobody waits for a greeting"
     assert inside.query("commit").tag == "COMMIT"
     assert waiting.read_ready().value() == text
     half.send(packet[5000:])
