@@ -64,6 +64,12 @@ bool log_site_pass(struct log_site *site, enum log_level level, const char *fmt,
 	return false;
 }
 
+/* What the lines of the site have in common. */
+static const char *log_site_title(const struct log_site *site)
+{
+	return strcmp(site->fmt, "%s") == 0 ? "lines like the last one of this level" : site->fmt;
+}
+
 void log_tell_held(bool at_end)
 {
 	struct log_site *site = site_list;
@@ -76,6 +82,6 @@ void log_tell_held(bool at_end)
 			continue;
 		held = atomic_exchange(&site->held, 0);
 		if (held > 0)
-			log_write((enum log_level)site->level, LOG_HELD_FORMAT, site->fmt, held);
+			log_write((enum log_level)site->level, LOG_HELD_FORMAT, log_site_title(site), held);
 	}
 }

@@ -351,6 +351,7 @@ static void session_send(struct console *c, struct session *s)
 	s->state = SESSION_BUSY;
 	s->sent_us = now_us();
 	s->error[0] = s->tag[0] = 0;
+	s->again = false;
 	s->resumes = strncmp(s->sql, "RESUME", 6) == 0 || strncmp(s->sql, "RELOAD", 6) == 0;
 	if (s->resumes)
 		console_doubt_pauses(c);
@@ -471,7 +472,6 @@ static void session_answered(struct console *c, struct session *s)
 /* Reads what has come for a session that waits. */
 static void session_read(struct console *c, struct session *s)
 {
-	bool again = false;
 	PGresult *res;
 
 	PQflush(s->conn);
@@ -482,7 +482,7 @@ static void session_read(struct console *c, struct session *s)
 	while (!PQisBusy(s->conn)) {
 		res = PQgetResult(s->conn);
 		if (!res) {
-			if (again)
+			if (s->again)
 				session_send(c, s);
 			else
 				session_answered(c, s);
@@ -493,7 +493,7 @@ static void session_read(struct console *c, struct session *s)
 
 			snprintf(s->error, sizeof(s->error), "%s", text ? text : PQerrorMessage(s->conn));
 		} else if (s->action->kind == KIND_VICTIM && PQnfields(res) > 0) {
-			again = session_pick_victim(c, s, res);
+			s->again = session_pick_victim(c, s, res);
 		}
 		snprintf(s->tag, sizeof(s->tag), "%s", PQcmdStatus(res));
 		PQclear(res);

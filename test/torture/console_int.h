@@ -54,6 +54,7 @@ struct session {
 	unsigned scope;
 	bool is_undo; /* the command takes back what `action` did */
 	bool resumes; /* the command may end a pause */
+	bool again;   /* the answer brought what the next command is about: it is to be sent */
 	bool undone;  /* meanwhile something was sent that may end what the command does */
 	int64_t sent_us;
 	int64_t opened_us;
