@@ -9,6 +9,7 @@ void script_reset(struct script *s, const char *shape)
 	s->shape = shape;
 	s->tx = 'I';
 	s->dies = false;
+	s->commits_at = 0;
 	s->retire = false;
 	bytes_clear(&s->out, SCRIPT_KEEP_BYTES);
 	bytes_clear(&s->pool, SCRIPT_KEEP_BYTES);
@@ -232,15 +233,21 @@ void script_write(struct script *s, uint32_t op)
 	s->writes[s->n_writes++] = (struct script_write){ .fate = WRITE_OPEN, .op = op, .sent_at = s->out.len };
 }
 
+void script_commit_executed(struct script *s)
+{
+	s->commits_at = s->out.len;
+}
+
 void script_commit(struct script *s)
 {
 	for (size_t i = 0; i < s->n_writes; i++) {
 		if (s->writes[i].fate != WRITE_OPEN)
 			continue;
 		s->writes[i].fate = WRITE_COMMITS;
-		s->writes[i].commit_at = s->out.len;
+		s->writes[i].commit_at = s->commits_at ? s->commits_at : s->out.len;
 		s->writes[i].ack = s->n_expects - 1;
 	}
+	s->commits_at = 0;
 }
 
 void script_rollback(struct script *s)

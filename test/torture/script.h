@@ -68,6 +68,7 @@ struct script {
 	const char *shape;  /* name of the shape, for reports */
 	char tx;            /* transaction status at this point of the writing */
 	bool dies;          /* the session is killed on the server by the script itself */
+	size_t commits_at;  /* up to here must be sent for the next commit, if not to its end; 0: to its end */
 	bool retire;        /* the session's state is unknown when the script is cut short */
 	size_t heavy_bytes; /* what it holds of the budget for large messages */
 	struct bytes out;   /* what to send */
@@ -123,6 +124,11 @@ void script_cancel(struct script *s);
 
 /* Notes that the last message writes operation op. */
 void script_write(struct script *s, uint32_t op);
+/*
+ * The last message, an Execute, commits already: what follows up to
+ * script_commit(), its Sync, is not needed for that.
+ */
+void script_commit_executed(struct script *s);
 /* All writes still open are committed by the last message, as the last expectation says; or they vanish. */
 void script_commit(struct script *s);
 void script_rollback(struct script *s);

@@ -137,6 +137,7 @@ void shape_build_pipeline(struct script *s, struct actor *a)
 		if (!good)
 			script_rollback(s);
 		shape_ext(s, a, &p, &failed);
+		script_commit_executed(s);
 		shape_sync(s, false);
 	}
 	piece_free(&p);

@@ -90,6 +90,7 @@ static void shape_end_tx(struct script *s, struct actor *a)
 		bool failed = false;
 
 		shape_ext(s, a, &p, &failed);
+		script_commit_executed(s);
 		shape_sync(s, false);
 	} else {
 		shape_query(s, &p);
