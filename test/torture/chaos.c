@@ -280,6 +280,7 @@ static void chaos_on_event(const struct chaos_end *end, unsigned events, int64_t
 	if ((events & (EPOLLHUP | EPOLLERR)) && p->way[end->side].eof && !p->way[end->side].deaf) {
 		p->way[!end->side].buf.len = 0;
 		p->way[!end->side].eof = true;
+		p->way[!end->side].deaf = true; /* the other end may have to write before it reads what it is sent */
 		if (!chaos_forward(p, !end->side, now))
 			return;
 	}
