@@ -31,10 +31,10 @@ struct stream {
 	void *owner;
 	struct loop *loop; /* NULL while detached */
 	struct event ev;
-	struct buf in;  /* read, but not consumed yet */
-	struct buf out; /* to be sent when the socket takes it */
-	int fd;         /* -1 when closed */
-	short armed;    /* what the event is registered for */
+	struct buf in;     /* read, but not consumed yet */
+	struct buf out;    /* to be sent when the socket takes it */
+	int fd;            /* -1 when closed */
+	short armed;       /* what the event is registered for */
 	uint32_t fill_max; /* bytes that one stream_fill() reads at most */
 	bool want_read;
 	bool watching;   /* for the other side to close, while not reading */

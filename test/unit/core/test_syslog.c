@@ -44,7 +44,7 @@ void syslog(int priority, const char *format, ...)
 }
 
 /* What the macro of a hardened build calls instead. */
-void __syslog_chk(int priority, int flag, const char *format, ...);
+void __syslog_chk(int priority, int flag, const char *format, ...) PRINTF_LIKE(3, 4);
 void __syslog_chk(int priority, int flag UNUSED, const char *format, ...)
 {
 	va_list ap;
