@@ -28,6 +28,11 @@
  * Query that stands first in the queue, as long as nothing else has come for
  * that (`begun`).
  *
+ * Replication. After CopyBothResponse both sides send COPY data until both
+ * have said CopyDone. What the client may send meanwhile is what it may send
+ * in any COPY. A backend that shuts down completes the command without
+ * waiting for the client's CopyDone, and goes.
+ *
  * Flush. Answers may have come for everything that was sent while the backend
  * is still inside the implicit transaction of a batch without Sync; `unsynced`
  * keeps such a session with its client.
@@ -80,7 +85,7 @@ enum server_action {
 	SV_DONE,    /* the end of one statement: pops an Execute, may end COPY */
 	SV_READY,   /* ReadyForQuery */
 	SV_COPY_IN, /* CopyInResponse */
-	SV_BOTH,    /* CopyBothResponse: replication; never for another client */
+	SV_BOTH,    /* CopyBothResponse: the same, and data comes, too */
 	SV_ERROR,   /* ErrorResponse */
 	SV_ASYNC,   /* may come at any time */
 };
@@ -307,7 +312,7 @@ static void track_begin_copy(struct track *t, enum track_kind head)
 
 	t->copy_in = true;
 	t->copy_open = true;
-	t->copy_sync = false;
+	t->copy_sync = t->copy_both = false;
 	while (i < t->count && t->copy_open) {
 		enum track_kind kind = track_kind_at(t, i);
 
@@ -324,13 +329,23 @@ static void track_begin_copy(struct track *t, enum track_kind head)
 		t->unsynced = true;
 }
 
+static void track_leave_copy(struct track *t)
+{
+	t->copy_in = t->copy_open = t->copy_sync = t->copy_both = false;
+}
+
 /* The statement of the oldest entry is complete, and with it its COPY. */
 static bool track_end_copy(struct track *t)
 {
+	if (t->copy_open && t->copy_both) {
+		t->broken = true; /* the backend shuts down */
+		track_leave_copy(t);
+		return true;
+	}
 	if (t->copy_open || t->count < 2 || track_kind_at(t, 1) != TRACK_COPY_END)
 		return false; /* complete without CopyDone: not PostgreSQL */
 	track_remove(t, 1);
-	t->copy_in = t->copy_open = t->copy_sync = false;
+	track_leave_copy(t);
 	return true;
 }
 
@@ -339,7 +354,7 @@ static void track_error(struct track *t, enum track_kind head)
 	if (t->copy_in) {
 		t->doubt |= t->copy_sync;
 		t->begun = t->doubt;
-		t->copy_in = t->copy_open = t->copy_sync = false;
+		track_leave_copy(t);
 	}
 	if (head == TRACK_NONE || head == TRACK_QUERY || head == TRACK_FUNCTION || head == TRACK_SYNC)
 		return;
@@ -393,12 +408,11 @@ static enum track_verdict track_answer(struct track *t, uint8_t type, uint8_t st
 			return track_violation(t);
 		break;
 	case SV_COPY_IN:
+	case SV_BOTH:
 		if (t->copy_in)
 			return track_violation(t);
 		track_begin_copy(t, head);
-		return verdict;
-	case SV_BOTH:
-		t->broken = true;
+		t->copy_both = type == BE_COPY_BOTH;
 		return verdict;
 	case SV_ERROR:
 		if (head == TRACK_NONE && !t->skip)
@@ -453,6 +467,7 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	X('i', copy_in)   \
 	X('o', copy_open) \
 	X('y', copy_sync) \
+	X('w', copy_both) \
 	X('k', skip)      \
 	X('u', unsynced)  \
 	X('d', doubt)     \

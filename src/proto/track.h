@@ -41,6 +41,7 @@ struct track {
 	bool copy_in;   /* the server has asked for COPY data */
 	bool copy_open; /* ... and no CopyDone or CopyFail was sent yet */
 	bool copy_sync; /* ... and a Sync was sent that it may or may not have swallowed */
+	bool copy_both; /* ... and it sends data itself: replication */
 	bool skip;      /* an error was answered; the server discards everything up to a Sync that was not sent yet */
 	bool unsynced;  /* extended messages were sent with no Sync behind them */
 	bool doubt;     /* more answers may come than the model knows of */

@@ -9,8 +9,8 @@
  *
  * The backend's own rules are few: after an error in an extended message it
  * ignores everything up to a Sync; while it reads COPY data it swallows Sync
- * and Flush and dies of anything else; COPY messages outside of COPY are
- * ignored. The tracker sees none of that, only types passing by, and must
+ * and Flush and dies of anything else; in a COPY in both directions it dies of
+ * those, too; COPY messages outside of COPY are ignored. The tracker sees none of that, only types passing by, and must
  *
  *  - never call an answer of this backend illegal,
  *  - never say "idle" while the backend is not, or an answer is on its way,
@@ -43,6 +43,7 @@ enum copy_state {
 	COPY_NONE,
 	COPY_IN_QUERY,
 	COPY_IN_EXECUTE,
+	COPY_BOTH, /* in a Query */
 };
 
 struct backend {
@@ -123,7 +124,7 @@ static void backend_begin_copy(struct backend *be, enum copy_state copy, bool ou
 	be->copy = copy;
 	be->copy_ours = ours;
 	be->copy_at = be->to_backend.head;
-	backend_say(be, BE_COPY_IN, ours);
+	backend_say(be, copy == COPY_BOTH ? BE_COPY_BOTH : BE_COPY_IN, ours);
 }
 
 /* The statements of a simple Query, until it ends or begins to read COPY data. */
@@ -154,6 +155,9 @@ static void backend_statements(struct backend *be, struct slice *script, bool ou
 		case 5:
 			backend_say(be, BE_COMMAND_COMPLETE, ours);
 			break;
+		case 6:
+			backend_begin_copy(be, COPY_BOTH, ours);
+			return;
 		default:
 			backend_say(be, BE_ROW_DESCRIPTION, ours);
 			backend_say(be, BE_DATA_ROW, ours);
@@ -189,6 +193,31 @@ static void backend_execute(struct backend *be, uint8_t fate, bool ours)
 		backend_say(be, BE_DATA_ROW, ours);
 		backend_say(be, BE_COMMAND_COMPLETE, ours);
 		break;
+	}
+}
+
+/* A message while COPY data goes both ways. */
+static void backend_in_both(struct backend *be, struct message m, struct slice *script)
+{
+	uint8_t fate = fuzz_take_u8(script);
+
+	switch (m.type) {
+	case FE_COPY_DATA:
+		if ((fate & 3) == 3)
+			backend_fail(be, false, fate >> 4, be->copy_ours);
+		else
+			backend_say(be, BE_COPY_DATA, be->copy_ours);
+		return;
+	case FE_COPY_DONE:
+		be->copy = COPY_NONE;
+		backend_say(be, BE_COPY_DONE, be->copy_ours);
+		backend_say(be, BE_COMMAND_COMPLETE, be->copy_ours);
+		backend_statements(be, script, be->copy_ours);
+		return;
+	default:
+		backend_say(be, BE_ERROR, be->copy_ours);
+		be->dead = true;
+		return;
 	}
 }
 
@@ -269,7 +298,7 @@ static void backend_process(struct backend *be, struct slice *script)
 		return;
 	m = be->to_backend.m[be->to_backend.head++];
 	if (be->copy != COPY_NONE) {
-		backend_in_copy(be, m, script);
+		(be->copy == COPY_BOTH ? backend_in_both : backend_in_copy)(be, m, script);
 		return;
 	}
 	if (m.type == FE_SYNC) {
@@ -302,6 +331,13 @@ static void backend_process(struct backend *be, struct slice *script)
 	}
 }
 
+/* It completes what it streams and goes. */
+static void backend_shut_down(struct backend *be)
+{
+	backend_say(be, BE_COMMAND_COMPLETE, be->copy_ours);
+	be->dead = be->may_be_broken = true;
+}
+
 /* Something that nobody asked for. */
 static void backend_spontaneous(struct backend *be, uint8_t what)
 {
@@ -309,6 +345,8 @@ static void backend_spontaneous(struct backend *be, uint8_t what)
 
 	if (what % 4 < ARRAY_LEN(types))
 		backend_say(be, types[what % 4], false);
+	else if (be->copy == COPY_BOTH && (what & 4) != 0)
+		backend_shut_down(be);
 	else if (be->copy != COPY_NONE)
 		backend_fail(be, be->copy == COPY_IN_EXECUTE, what >> 4, be->copy_ours); /* statement_timeout */
 }

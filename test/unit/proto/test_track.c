@@ -142,12 +142,14 @@ static const struct state_row states[] = {
 	{ "skip", ">P <E", "", "S", "", false },
 	{ "in transaction", ">Q <C <ZT", "", REQUESTS, "", false },
 	{ "failed transaction", ">Q <E <ZE", "", REQUESTS, "", false },
-	{ "copy in query", ">Q <G", "TDIHdcW", "cf", "QFPBDEC", false },
-	{ "copy in execute", ">B >E <2 <G", "DIsHdcW", "cf", "QFPBDEC", false },
-	{ "copy in query, done sent", ">Q <G >c", "TDCIHdcW", REQUESTS "cf", "", false },
-	{ "copy in execute, done sent", ">E <G >c", "DCIsHdcW", REQUESTS "cf", "", false },
+	{ "copy in query", ">Q <G", "TDIHdc", "cf", "QFPBDEC", false },
+	{ "copy in execute", ">B >E <2 <G", "DIsHdc", "cf", "QFPBDEC", false },
+	{ "copy in query, done sent", ">Q <G >c", "TDCIHdc", REQUESTS "cf", "", false },
+	{ "copy in execute, done sent", ">E <G >c", "DCIsHdc", REQUESTS "cf", "", false },
 	{ "copy failed in query", ">Q <G <E", "ZTDCIGHWdc", REQUESTS "cf", "", false },
 	{ "copy failed in execute", ">E <G <E", "", "S", "", false },
+	{ "copy both", ">Q <W", "TDCIHdc", "cf", "QFPBDEC", false },
+	{ "copy both, done sent", ">Q <W >c", "TDCIHdc", REQUESTS "cf", "", false },
 	{ "doubt", ">E >S <G <E", "ZTDCIGHWdcV12n3ts", "S", "", true },
 	{ "broken", "!1", "", REQUESTS, "", true },
 };
@@ -590,12 +592,49 @@ static void other_messages_in_copy_break_the_session(void **state)
 	}
 }
 
-static void copy_both_is_never_reused(void **state)
+/* Replication: data both ways until both have said CopyDone, then commands again. */
+static void copy_both_ways(void **state)
+{
+	static const char *const good[] = {
+		">Q <W <d >d <d >c <c <C <ZI",
+		">Q <W <d >c <d <d <c <C <ZI",    /* what was under way still comes */
+		">Q <W <c >d >c <T <D <C <C <ZI", /* the end of a timeline: the server is first, and tells the next one
+						   */
+		">Q <W <c >c <T <D <C <C <ZI >Q <W <d >c <c <C <ZI",
+		">Q <W <E <ZI",
+		">Q <W >d <E >d >c <ZI",
+		">Q <W <c >c <E <ZI",
+		">Q <W >c >Q <c <C <ZI <T <D <C <ZI", /* the next command does not wait */
+		">Q <W ~N ~S <d >c ~A <c <C <ZI",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		replay(good[i]);
+		assert_idle();
+	}
+}
+
+static void copy_both_keeps_its_client(void **state)
 {
 	(void)state;
-	play(">Q <W <d >d <d >c <c <C");
-	assert_false(track_is_idle(&t));
+	play(">Q <W");
+	assert_busy();
+	play("<d >d <c");
+	assert_busy();
+	play(">c <C");
+	assert_busy();
 	play("<ZI");
+	assert_idle();
+}
+
+/* A backend that shuts down does not wait for the client's CopyDone. */
+static void a_stream_that_a_shutdown_ends_is_lost(void **state)
+{
+	(void)state;
+	play(">Q <W <d <C");
+	assert_true(track_is_lost(&t));
+	play(">d >c");
 	assert_true(track_is_lost(&t));
 	assert_false(track_is_idle(&t));
 }
@@ -696,7 +735,9 @@ int main(void)
 		TEST(a_batch_behind_a_copy_keeps_its_client),
 		TEST(a_copy_that_fails_near_a_sync_is_in_doubt),
 		TEST(other_messages_in_copy_break_the_session),
-		TEST(copy_both_is_never_reused),
+		TEST(copy_both_ways),
+		TEST(copy_both_keeps_its_client),
+		TEST(a_stream_that_a_shutdown_ends_is_lost),
 		TEST(our_answers_are_swallowed),
 		TEST(our_requests_stand_between_those_of_the_client),
 		TEST(notices_of_our_requests_are_ours),
