@@ -1,6 +1,9 @@
 libpgsluice_a_SOURCES += \
 	src/proto/build.c \
 	src/proto/build.h \
+	src/proto/classify.c \
+	src/proto/classify.h \
+	src/proto/classify_tbl.h \
 	src/proto/frame.h \
 	src/proto/msg.c \
 	src/proto/msg.h \

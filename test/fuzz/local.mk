@@ -20,6 +20,11 @@ FUZZ_SOURCES = test/fuzz/replay_main.c test/fuzz/fuzz.h
 FUZZ_LINK = $(AM_LDFLAGS)
 endif
 
+FUZZ_TARGETS += test/fuzz/fuzz_classify
+test_fuzz_fuzz_classify_SOURCES = test/fuzz/fuzz_classify.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_classify_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_classify_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_connstr
 test_fuzz_fuzz_connstr_SOURCES = test/fuzz/fuzz_connstr.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_connstr_LDFLAGS = $(FUZZ_LINK)

@@ -25,3 +25,7 @@ test_unit_proto_test_wire_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/proto/test_track
 test_unit_proto_test_track_SOURCES = test/unit/proto/test_track.c test/unit/proto/proto_test.h
 test_unit_proto_test_track_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/proto/test_classify
+test_unit_proto_test_classify_SOURCES = test/unit/proto/test_classify.c test/unit/proto/proto_test.h
+test_unit_proto_test_classify_LDADD = $(UNIT_LIBS)

@@ -1,0 +1,245 @@
+/*
+ * The words by which statements are told apart, and what follows from which:
+ * a machine whose states are places in a statement. classify.c runs it over
+ * the tokens outside of strings and comments.
+ */
+#ifndef PGSLUICE_PROTO_CLASSIFY_TBL_H
+#define PGSLUICE_PROTO_CLASSIFY_TBL_H
+
+#include "proto/classify.h"
+
+/* Words that mean something at some place: X(id, text). */
+#define CLASSIFY_WORDS(X)             \
+	X(ABORT, "abort")             \
+	X(ALL, "all")                 \
+	X(ALTER, "alter")             \
+	X(ANALYSE, "analyse")         \
+	X(ANALYZE, "analyze")         \
+	X(AS, "as")                   \
+	X(ATOMIC, "atomic")           \
+	X(BEGIN, "begin")             \
+	X(COMMIT, "commit")           \
+	X(CONSTRAINTS, "constraints") \
+	X(COPY, "copy")               \
+	X(CREATE, "create")           \
+	X(CURSOR, "cursor")           \
+	X(DEALLOCATE, "deallocate")   \
+	X(DECLARE, "declare")         \
+	X(DISCARD, "discard")         \
+	X(DROP, "drop")               \
+	X(END, "end")                 \
+	X(EXECUTE, "execute")         \
+	X(EXPLAIN, "explain")         \
+	X(FOR, "for")                 \
+	X(FUNCTION, "function")       \
+	X(GLOBAL, "global")           \
+	X(HOLD, "hold")               \
+	X(INSERT, "insert")           \
+	X(INTO, "into")               \
+	X(LISTEN, "listen")           \
+	X(LOAD, "load")               \
+	X(LOCAL, "local")             \
+	X(MERGE, "merge")             \
+	X(OR, "or")                   \
+	X(PG_TEMP, "pg_temp")         \
+	X(PREPARE, "prepare")         \
+	X(PROCEDURE, "procedure")     \
+	X(RELEASE, "release")         \
+	X(REPLACE, "replace")         \
+	X(RESET, "reset")             \
+	X(ROLLBACK, "rollback")       \
+	X(SAVEPOINT, "savepoint")     \
+	X(SELECT, "select")           \
+	X(SET, "set")                 \
+	X(START, "start")             \
+	X(TABLE, "table")             \
+	X(TEMP, "temp")               \
+	X(TEMPORARY, "temporary")     \
+	X(TO, "to")                   \
+	X(TRANSACTION, "transaction") \
+	X(UNLISTEN, "unlisten")       \
+	X(UNLOGGED, "unlogged")       \
+	X(VERBOSE, "verbose")         \
+	X(WITH, "with")
+
+/* A token: one of the words, or of what class it is. */
+enum classify_token {
+	TK_OTHER, /* numbers, operators, commas, ... */
+	TK_OPEN,
+	TK_CLOSE,
+	TK_DOT,
+	TK_EQUAL,
+	TK_STRING, /* any constant in single quotes or dollars */
+	TK_ANY,    /* in the table only: whatever has no row */
+	TK_NAME,   /* an identifier that is none of the words; from here on all are identifiers */
+#define CLASSIFY_WORD_ID(id, text) TK_##id,
+	CLASSIFY_WORDS(CLASSIFY_WORD_ID)
+#undef CLASSIFY_WORD_ID
+};
+
+/* Places in a statement. */
+enum classify_at {
+	AT_START, /* before the first token */
+	AT_REST,  /* nothing more to be learnt before the next semicolon */
+	AT_PREPARE,
+	AT_PREPARE_TRANSACTION,
+	AT_DEALLOCATE,
+	AT_DEALLOCATE_PREPARE, /* a noise word, or the name itself */
+	AT_DEALLOCATE_END,
+	AT_DISCARD,
+	AT_DECLARE,
+	AT_DECLARE_CURSOR,
+	AT_DECLARE_WITH,
+	AT_SET,
+	AT_SET_LOCAL, /* SET LOCAL, TRANSACTION, CONSTRAINTS, unless that is a parameter's name */
+	AT_EXPLAIN,
+	AT_EXPLAIN_OPTIONS,
+	AT_SELECT,
+	AT_SELECT_INSERT,
+	AT_SELECT_INTO,
+	AT_CREATE,
+	AT_CREATE_TABLE,
+	AT_CREATE_TABLE_AS,
+	AT_CREATE_TEMP,
+	AT_CREATE_TEMP_AS,
+	AT_CREATE_OBJECT,
+	AT_ROUTINE,
+	AT_ROUTINE_BEGIN,
+	AT_BODY, /* BEGIN ATOMIC is complete; never stays so */
+};
+
+/*
+ * X(from, token, to, kinds): the kinds of the statement become those of the
+ * row; KEEP leaves them. A state's row for TK_ANY is its last.
+ */
+#define KIND(id) CLASSIFY_BIT(CLASSIFY_##id)
+#define KEEP     0
+
+/* clang-format off */
+
+#define CLASSIFY_ROWS(X) \
+	X(AT_START, TK_ABORT, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_ALTER, AT_REST, KIND(DDL)) \
+	X(AT_START, TK_BEGIN, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_COMMIT, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_COPY, AT_REST, KIND(COPY)) \
+	X(AT_START, TK_CREATE, AT_CREATE, KIND(DDL)) \
+	X(AT_START, TK_DEALLOCATE, AT_DEALLOCATE, KIND(DEALLOCATE)) \
+	X(AT_START, TK_DECLARE, AT_DECLARE, KIND(OTHER)) \
+	X(AT_START, TK_DISCARD, AT_DISCARD, KIND(DISCARD)) \
+	X(AT_START, TK_DROP, AT_REST, KIND(DDL)) \
+	X(AT_START, TK_END, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_EXECUTE, AT_REST, KIND(EXECUTE)) \
+	X(AT_START, TK_EXPLAIN, AT_EXPLAIN, KIND(OTHER)) \
+	X(AT_START, TK_LISTEN, AT_REST, KIND(LISTEN)) \
+	X(AT_START, TK_LOAD, AT_REST, KIND(LOAD)) \
+	X(AT_START, TK_PREPARE, AT_PREPARE, KIND(PREPARE)) \
+	X(AT_START, TK_RELEASE, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_RESET, AT_REST, KIND(SET)) \
+	X(AT_START, TK_ROLLBACK, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_SAVEPOINT, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_SELECT, AT_SELECT, KIND(OTHER)) \
+	X(AT_START, TK_SET, AT_SET, KIND(SET)) \
+	X(AT_START, TK_START, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_UNLISTEN, AT_REST, KIND(UNLISTEN)) \
+	X(AT_START, TK_WITH, AT_SELECT, KIND(OTHER)) \
+	X(AT_START, TK_OPEN, AT_SELECT, KIND(OTHER)) \
+	X(AT_START, TK_ANY, AT_REST, KIND(OTHER)) \
+	\
+	X(AT_PREPARE, TK_TRANSACTION, AT_PREPARE_TRANSACTION, KEEP) \
+	X(AT_PREPARE, TK_ANY, AT_REST, KEEP) \
+	X(AT_PREPARE_TRANSACTION, TK_STRING, AT_REST, KIND(PREPARE_TRANSACTION)) \
+	X(AT_PREPARE_TRANSACTION, TK_ANY, AT_REST, KEEP) \
+	\
+	X(AT_DEALLOCATE, TK_ALL, AT_DEALLOCATE_END, KIND(DEALLOCATE_ALL)) \
+	X(AT_DEALLOCATE, TK_PREPARE, AT_DEALLOCATE_PREPARE, KEEP) \
+	X(AT_DEALLOCATE, TK_ANY, AT_DEALLOCATE_END, KEEP) \
+	X(AT_DEALLOCATE_PREPARE, TK_ALL, AT_DEALLOCATE_END, KIND(DEALLOCATE_ALL)) \
+	X(AT_DEALLOCATE_PREPARE, TK_ANY, AT_DEALLOCATE_END, KEEP) \
+	X(AT_DEALLOCATE_END, TK_ANY, AT_REST, KIND(OTHER)) \
+	\
+	X(AT_DISCARD, TK_ALL, AT_REST, KIND(DISCARD_ALL)) \
+	X(AT_DISCARD, TK_ANY, AT_REST, KEEP) \
+	\
+	X(AT_DECLARE, TK_CURSOR, AT_DECLARE_CURSOR, KEEP) \
+	X(AT_DECLARE, TK_FOR, AT_REST, KEEP) \
+	X(AT_DECLARE, TK_ANY, AT_DECLARE, KEEP) \
+	X(AT_DECLARE_CURSOR, TK_CURSOR, AT_DECLARE_CURSOR, KEEP) \
+	X(AT_DECLARE_CURSOR, TK_WITH, AT_DECLARE_WITH, KEEP) \
+	X(AT_DECLARE_CURSOR, TK_FOR, AT_REST, KEEP) \
+	X(AT_DECLARE_CURSOR, TK_ANY, AT_DECLARE, KEEP) \
+	X(AT_DECLARE_WITH, TK_HOLD, AT_REST, KIND(HOLD)) \
+	X(AT_DECLARE_WITH, TK_ANY, AT_REST, KEEP) \
+	\
+	X(AT_SET, TK_LOCAL, AT_SET_LOCAL, KEEP) \
+	X(AT_SET, TK_TRANSACTION, AT_SET_LOCAL, KEEP) \
+	X(AT_SET, TK_CONSTRAINTS, AT_SET_LOCAL, KEEP) \
+	X(AT_SET, TK_ANY, AT_REST, KEEP) \
+	X(AT_SET_LOCAL, TK_TO, AT_REST, KEEP) \
+	X(AT_SET_LOCAL, TK_EQUAL, AT_REST, KEEP) \
+	X(AT_SET_LOCAL, TK_DOT, AT_REST, KEEP) \
+	X(AT_SET_LOCAL, TK_ANY, AT_REST, KIND(OTHER)) \
+	\
+	X(AT_EXPLAIN, TK_ANALYZE, AT_EXPLAIN, KEEP) \
+	X(AT_EXPLAIN, TK_ANALYSE, AT_EXPLAIN, KEEP) \
+	X(AT_EXPLAIN, TK_VERBOSE, AT_EXPLAIN, KEEP) \
+	X(AT_EXPLAIN, TK_OPEN, AT_EXPLAIN_OPTIONS, KEEP) \
+	X(AT_EXPLAIN, TK_EXECUTE, AT_REST, KIND(EXECUTE)) \
+	X(AT_EXPLAIN, TK_CREATE, AT_CREATE, KIND(DDL)) \
+	X(AT_EXPLAIN, TK_SELECT, AT_SELECT, KEEP) \
+	X(AT_EXPLAIN, TK_WITH, AT_SELECT, KEEP) \
+	X(AT_EXPLAIN, TK_ANY, AT_REST, KEEP) \
+	X(AT_EXPLAIN_OPTIONS, TK_CLOSE, AT_EXPLAIN, KEEP) \
+	X(AT_EXPLAIN_OPTIONS, TK_SELECT, AT_SELECT, KEEP) \
+	X(AT_EXPLAIN_OPTIONS, TK_WITH, AT_SELECT, KEEP) \
+	X(AT_EXPLAIN_OPTIONS, TK_OPEN, AT_SELECT, KEEP) \
+	X(AT_EXPLAIN_OPTIONS, TK_ANY, AT_EXPLAIN_OPTIONS, KEEP) \
+	\
+	X(AT_SELECT, TK_INTO, AT_SELECT_INTO, KEEP) \
+	X(AT_SELECT, TK_INSERT, AT_SELECT_INSERT, KEEP) \
+	X(AT_SELECT, TK_MERGE, AT_SELECT_INSERT, KEEP) \
+	X(AT_SELECT, TK_ANY, AT_SELECT, KEEP) \
+	X(AT_SELECT_INSERT, TK_ANY, AT_SELECT, KEEP) \
+	X(AT_SELECT_INTO, TK_LOCAL, AT_SELECT_INTO, KEEP) \
+	X(AT_SELECT_INTO, TK_GLOBAL, AT_SELECT_INTO, KEEP) \
+	X(AT_SELECT_INTO, TK_UNLOGGED, AT_SELECT_INTO, KEEP) \
+	X(AT_SELECT_INTO, TK_TABLE, AT_SELECT_INTO, KEEP) \
+	X(AT_SELECT_INTO, TK_TEMP, AT_REST, KIND(TEMP)) \
+	X(AT_SELECT_INTO, TK_TEMPORARY, AT_REST, KIND(TEMP)) \
+	X(AT_SELECT_INTO, TK_PG_TEMP, AT_REST, KIND(TEMP)) \
+	X(AT_SELECT_INTO, TK_ANY, AT_SELECT, KEEP) \
+	\
+	X(AT_CREATE, TK_OR, AT_CREATE, KEEP) \
+	X(AT_CREATE, TK_REPLACE, AT_CREATE, KEEP) \
+	X(AT_CREATE, TK_LOCAL, AT_CREATE, KEEP) \
+	X(AT_CREATE, TK_GLOBAL, AT_CREATE, KEEP) \
+	X(AT_CREATE, TK_UNLOGGED, AT_CREATE, KEEP) \
+	X(AT_CREATE, TK_TEMP, AT_CREATE_TEMP, KIND(TEMP)) \
+	X(AT_CREATE, TK_TEMPORARY, AT_CREATE_TEMP, KIND(TEMP)) \
+	X(AT_CREATE, TK_TABLE, AT_CREATE_TABLE, KEEP) \
+	X(AT_CREATE, TK_FUNCTION, AT_ROUTINE, KEEP) \
+	X(AT_CREATE, TK_PROCEDURE, AT_ROUTINE, KEEP) \
+	X(AT_CREATE, TK_ANY, AT_CREATE_OBJECT, KEEP) \
+	X(AT_CREATE_TABLE, TK_PG_TEMP, AT_CREATE_TEMP, KIND(TEMP)) \
+	X(AT_CREATE_TABLE, TK_AS, AT_CREATE_TABLE_AS, KEEP) \
+	X(AT_CREATE_TABLE, TK_ANY, AT_CREATE_TABLE, KEEP) \
+	X(AT_CREATE_TABLE_AS, TK_EXECUTE, AT_REST, KIND(DDL) | KIND(EXECUTE)) \
+	X(AT_CREATE_TABLE_AS, TK_ANY, AT_REST, KEEP) \
+	X(AT_CREATE_TEMP, TK_AS, AT_CREATE_TEMP_AS, KEEP) \
+	X(AT_CREATE_TEMP, TK_ANY, AT_CREATE_TEMP, KEEP) \
+	X(AT_CREATE_TEMP_AS, TK_EXECUTE, AT_REST, KIND(TEMP) | KIND(EXECUTE)) \
+	X(AT_CREATE_TEMP_AS, TK_ANY, AT_REST, KEEP) \
+	X(AT_CREATE_OBJECT, TK_PG_TEMP, AT_REST, KIND(TEMP)) \
+	X(AT_CREATE_OBJECT, TK_AS, AT_REST, KEEP) \
+	X(AT_CREATE_OBJECT, TK_ANY, AT_CREATE_OBJECT, KEEP) \
+	\
+	X(AT_ROUTINE, TK_PG_TEMP, AT_ROUTINE, KIND(TEMP)) \
+	X(AT_ROUTINE, TK_BEGIN, AT_ROUTINE_BEGIN, KEEP) \
+	X(AT_ROUTINE, TK_ANY, AT_ROUTINE, KEEP) \
+	X(AT_ROUTINE_BEGIN, TK_BEGIN, AT_ROUTINE_BEGIN, KEEP) \
+	X(AT_ROUTINE_BEGIN, TK_ATOMIC, AT_BODY, KEEP) \
+	X(AT_ROUTINE_BEGIN, TK_ANY, AT_ROUTINE, KEEP)
+
+/* clang-format on */
+
+#endif
