@@ -296,12 +296,12 @@ static void admin_adopt(struct loop *loop UNUSED, struct loop_msg *msg)
 	free(h);
 }
 
-static struct console *admin_find_key(struct admin *a, const uint8_t key[8])
+static struct console *admin_find_key(struct admin *a, const struct cancel_key *key)
 {
 	struct console *c;
 
 	TAILQ_FOREACH (c, &a->consoles, entry)
-		if (mem_equal_ct(c->cancel_key, key, sizeof(c->cancel_key)))
+		if (cancel_key_equal(&c->cancel_key, key))
 			return c;
 	return NULL;
 }
@@ -329,7 +329,7 @@ static void admin_cancel(struct loop *loop UNUSED, struct loop_msg *msg)
 
 	ASSERT(a != NULL);
 	snap = engine_snapshot(a->engine);
-	c = admin_find_key(a, cancel->key);
+	c = admin_find_key(a, &cancel->key);
 	if (c != NULL && c->is_admin)
 		admin_cancel_wait(c);
 	cancel_asker_end(&cancel->asker, a->engine, snap->conf, CANCEL_NOWHERE,

@@ -488,8 +488,7 @@ static void console_welcome(struct console *c)
 	for (size_t i = 0; i < ARRAY_LEN(params); i++)
 		console_note(c, build_parameter_status(&c->reply, slice_of(params[i][0]), slice_of(params[i][1])));
 	console_echo_params(c);
-	console_note(c, build_backend_key(&c->reply, frame_be32(c->cancel_key),
-					  slice_make(c->cancel_key + 4, sizeof(c->cancel_key) - 4)));
+	console_note(c, cancel_key_build(&c->reply, &c->cancel_key));
 	console_note(c, report_login_notice(&c->reply, snap->conf));
 	snapshot_release(&snap);
 	stats_add(&c->admin->stats, STAT_client_login_count, 1);
@@ -515,7 +514,7 @@ struct console *console_new(struct admin *admin, const struct console_handover *
 	c->request_us = h->connect_us;
 	c->is_admin = h->is_admin;
 	c->peer = h->peer;
-	memcpy(c->cancel_key, h->cancel_key, sizeof(c->cancel_key));
+	c->cancel_key = h->cancel_key;
 	str_copy(c->user, sizeof(c->user), h->user);
 	str_copy(c->database, sizeof(c->database), h->database);
 	c->account = h->account;

@@ -51,7 +51,7 @@ struct console {
 	bool closed;
 	bool is_admin;
 	struct sock_peer peer;
-	uint8_t cancel_key[8];
+	struct cancel_key cancel_key;
 	char user[128];
 	char database[64];
 	struct account *account; /* held, and counted in account->clients; NULL: none */

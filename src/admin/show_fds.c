@@ -134,6 +134,7 @@ static void fds_fill_keys(struct show_rows *out, struct fds_row *row, struct eng
 	mem_wipe(&keys, sizeof(keys));
 }
 
+/* As many bytes of a key as the column takes; the whole of a longer one is in the state. */
 static int64_t fds_key(const uint8_t head[4], const uint8_t *tail)
 {
 	uint64_t key = 0;

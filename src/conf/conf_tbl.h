@@ -123,6 +123,9 @@
 #define CONF_VALUES_RETRY(X)                           \
 	X(CONF_RETRY_OFF, "off")                       \
 	X(CONF_RETRY_SAFE, "safe")
+#define CONF_VALUES_PROTOCOL(X)                        \
+	X(CONF_PROTOCOL_3_0, "3.0")                    \
+	X(CONF_PROTOCOL_3_2, "3.2")
 #define CONF_VALUES_LOAD_BALANCE(X)                    \
 	X(CONF_LOAD_BALANCE_ROUND_ROBIN, "round-robin") \
 	X(CONF_LOAD_BALANCE_DISABLE, "disable")
@@ -130,7 +133,7 @@
 /* Every list of names above; conf_value.c makes an array of each. */
 #define CONF_VALUES_TABLE(X) \
 	X(POOL_MODE) X(AUTH_TYPE) X(SSLMODE) X(SSLNEGOTIATION) X(ERROR_STYLE) X(LOG_FORMAT) X(TIMEOUT_ACTION) \
-	X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(LOAD_BALANCE)
+	X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
 
 #define CONF_AUTH_QUERY_DEFAULT \
 	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " \
@@ -275,6 +278,8 @@
 	  "How long to wait after a failed login to a server before the next attempt.") \
 	X(SERVER, UINT, server_login_concurrency, "4", "4", 1, 65535, "", NONE, CONF_R, \
 	  "Logins to servers that one pool may have under way at once.") \
+	X(SERVER, ENUM, server_max_protocol_version, "3.0", "3.2", 0, 0, "", PROTOCOL, CONF_R, \
+	  "Newest version of the protocol to ask servers for; one that does not know it is spoken to in 3.0.") \
 	X(SERVER, FLAG, server_fast_close, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "In session mode, close servers marked for closing as soon as they are outside a transaction.") \
 	\
@@ -287,6 +292,8 @@
 	  "the server must report them.") \
 	X(CLIENT, WORDS, ignore_startup_parameters, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Start-up parameters to drop silently; options drops what is unknown inside options.") \
+	X(CLIENT, ENUM, max_protocol_version, "3.0", "3.2", 0, 0, "", PROTOCOL, CONF_R, \
+	  "Newest version of the protocol to speak with clients; 3.2 has longer keys for cancel requests.") \
 	X(CLIENT, FLAG, application_name_add_host, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Add the address of the client to its application_name at login.") \
 	X(CLIENT, STR, login_notify_message, "", "", 0, 0, "", NONE, CONF_R, \

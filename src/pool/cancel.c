@@ -23,11 +23,10 @@
  */
 #include "pool/cancel.h"
 
-#include <uthash.h>
-
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/carried_key.h"
 #include "pool/link.h"
 #include "pool/peer.h"
 #include "pool/registry.h"
@@ -57,68 +56,8 @@ struct cancel {
 	uint64_t retry_us;       /* no connection before this time */
 	struct cancel_asker asker;
 	struct cancel_place place;
-	uint8_t key[CANCEL_KEY_LEN];
+	struct cancel_key key;
 };
-
-/* ---- keys that another process has made ---- */
-
-/* After an online restart its clients are here, and keep their keys, which say nothing to us. */
-struct carried_key {
-	UT_hash_handle hh;
-	uint8_t key[CANCEL_KEY_LEN];
-	struct cancel_place place;
-};
-
-static struct carried_key *cancel_find_carried_locked(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN])
-{
-	struct carried_key *carried;
-
-	HASH_FIND(hh, engine->carried_keys, key, CANCEL_KEY_LEN, carried);
-	return carried;
-}
-
-void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place)
-{
-	struct carried_key *carried = xcalloc(1, sizeof(*carried));
-
-	memcpy(carried->key, key, CANCEL_KEY_LEN);
-	carried->place = *place;
-	lock_acquire(&engine->lock);
-	if (cancel_find_carried_locked(engine, key) == NULL) {
-		HASH_ADD(hh, engine->carried_keys, key, CANCEL_KEY_LEN, carried);
-		carried = NULL;
-	}
-	lock_release(&engine->lock);
-	free(carried); /* two clients with one key: only the first can be canceled */
-}
-
-void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place)
-{
-	struct carried_key *carried;
-
-	lock_acquire(&engine->lock);
-	carried = cancel_find_carried_locked(engine, key);
-	if (carried != NULL && (carried->place.worker != place->worker || carried->place.slot != place->slot))
-		carried = NULL; /* somebody else's, who has the same key */
-	if (carried != NULL)
-		HASH_DEL(engine->carried_keys, carried);
-	lock_release(&engine->lock);
-	free(carried);
-}
-
-/* Whose key it is, whoever has made it. */
-static struct cancel_place cancel_find_place(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN])
-{
-	struct cancel_place place = cancel_key_place(engine->cancel_secret, key);
-	const struct carried_key *carried;
-
-	lock_acquire(&engine->lock);
-	carried = cancel_find_carried_locked(engine, key);
-	if (carried != NULL)
-		place = carried->place;
-	lock_release(&engine->lock);
-	return place;
-}
 
 /* ---- the end of a request ---- */
 
@@ -275,6 +214,7 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct cancel *cancel = CONTAINER_OF(msg, struct cancel, msg);
 	struct worker *worker = worker_current();
+	struct cancel_key own;
 	struct client *client;
 	enum reason reason;
 
@@ -282,7 +222,9 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	client = worker_slot_find(worker, cancel->place.slot, cancel->place.generation);
 	cancel->worker = worker;
 	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
-	if (client == NULL || !mem_equal_ct(client->cancel_key, cancel->key, CANCEL_KEY_LEN)) {
+	if (client != NULL)
+		client_get_cancel_key(client, &own);
+	if (client == NULL || !cancel_key_equal(&own, &cancel->key)) {
 		cancel_end(cancel, REASON_CANCEL_UNKNOWN);
 		return;
 	}
@@ -300,20 +242,19 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 /* ---- where a request goes ---- */
 
 /* The key is one of a console session, or looks like one: the control loop knows. */
-static void cancel_to_console(struct engine *engine, const struct cancel_asker *asker,
-			      const uint8_t key[CANCEL_KEY_LEN])
+static void cancel_to_console(struct engine *engine, const struct cancel_asker *asker, const struct cancel_key *key)
 {
 	struct console_cancel *cancel = xcalloc(1, sizeof(*cancel));
 
 	cancel->msg.fn = engine->ops->console_cancel;
 	cancel->asker = *asker;
 	cancel->asker.ptr = cancel;
-	memcpy(cancel->key, key, CANCEL_KEY_LEN);
+	cancel->key = *key;
 	loop_post(engine->control, &cancel->msg);
 }
 
 static void cancel_to_worker(struct worker *worker, const struct cancel_asker *asker, const struct cancel_place *place,
-			     const uint8_t key[CANCEL_KEY_LEN])
+			     const struct cancel_key *key)
 {
 	struct cancel *cancel = xcalloc(1, sizeof(*cancel));
 
@@ -321,7 +262,7 @@ static void cancel_to_worker(struct worker *worker, const struct cancel_asker *a
 	cancel->asker = *asker;
 	cancel->asker.ptr = cancel;
 	cancel->place = *place;
-	memcpy(cancel->key, key, CANCEL_KEY_LEN);
+	cancel->key = *key;
 	cancel->msg.fn = cancel_arrive;
 	loop_post(worker->ctx.loop, &cancel->msg);
 }
@@ -332,30 +273,41 @@ static void cancel_drop(struct loop_ctx *ctx, struct cancel_asker *asker, enum r
 	cancel_asker_end(asker, ctx->engine, ctx->snap->conf, CANCEL_NOWHERE, reason, loop_now_us(ctx->loop));
 }
 
-void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *from, const uint8_t from_key[CANCEL_KEY_LEN])
+/* Once a long key was given out it is good as long as its client is there, whatever a reload says of new ones. */
+static bool cancel_takes_long_keys(const struct loop_ctx *ctx)
+{
+	return ctx->snap->conf->max_protocol_version != CONF_PROTOCOL_3_0 ||
+	       atomic_load_explicit(&ctx->engine->has_long_keys, memory_order_relaxed);
+}
+
+void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *from, const struct cancel_key *from_key)
 {
 	struct engine *engine = ctx->engine;
 	unsigned peer_id = (unsigned)ctx->snap->conf->peer_id;
 	struct cancel_asker asker = *from;
-	uint8_t key[CANCEL_KEY_LEN];
+	struct cancel_key key = *from_key;
 	struct cancel_place place;
 
-	memcpy(key, from_key, CANCEL_KEY_LEN);
 	asker.request_us = loop_now_us(ctx->loop);
-	if (peer_id > 0 && cancel_key_peer(key) != peer_id) {
-		if (cancel_key_spend(key))
-			peer_forward(engine, &asker, key);
+	if (key.len != CANCEL_KEY_LEN && !cancel_takes_long_keys(ctx)) {
+		cancel_drop(ctx, &asker, REASON_CANCEL_BAD);
+		return;
+	}
+	if (peer_id > 0 && cancel_key_peer(&key) != peer_id) {
+		if (cancel_key_spend(&key))
+			peer_forward(engine, &asker, &key);
 		else
 			cancel_drop(ctx, &asker, REASON_CANCEL_TTL);
 		return;
 	}
 	if (peer_id > 0)
-		cancel_key_restore(key);
-	place = cancel_find_place(engine, key);
+		cancel_key_restore(&key);
+	if (!carried_key_find(engine, &key, &place))
+		place = cancel_key_place(engine->cancel_secret, &key);
 	if (place.worker == CANCEL_WORKER_CONSOLE)
-		cancel_to_console(engine, &asker, key);
+		cancel_to_console(engine, &asker, &key);
 	else if (place.worker < engine->worker_count)
-		cancel_to_worker(engine->workers[place.worker], &asker, &place, key);
+		cancel_to_worker(engine->workers[place.worker], &asker, &place, &key);
 	else
 		cancel_drop(ctx, &asker, REASON_CANCEL_UNKNOWN);
 }

@@ -18,16 +18,8 @@
 struct console_cancel {
 	struct loop_msg msg;       /* the receiver frees the object */
 	struct cancel_asker asker; /* ended by the receiver */
-	uint8_t key[CANCEL_KEY_LEN];
+	struct cancel_key key;
 };
-
-/*
- * A key that another process has given out and whose client is here now. The
- * client of that place has it as its cancel_key. Any thread.
- */
-void cancel_key_carry(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place);
-/* The client of such a key, which was at this place, is gone. Any thread. */
-void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], const struct cancel_place *place);
 
 /*
  * A cancel request was read. The connection of `asker` is taken over and closed
@@ -35,7 +27,7 @@ void cancel_key_drop(struct engine *engine, const uint8_t key[CANCEL_KEY_LEN], c
  * the object that takes the request on.
  * Login thread, with its own context.
  */
-void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *asker, const uint8_t key[CANCEL_KEY_LEN]);
+void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *asker, const struct cancel_key *key);
 
 /* What time brings about: timeouts, and requests that have waited for a connection. Own thread. */
 void cancel_sweep(struct worker *worker, uint64_t now_us);

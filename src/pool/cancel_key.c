@@ -14,12 +14,23 @@
  * from one another; and because it is a permutation, nobody keeps a table of
  * keys: whoever reads a key knows which worker to ask, and the worker knows
  * the client, and compares the whole key.
+ *
+ * Since protocol 3.2 a key may be longer. A long key begins with those same
+ * eight bytes, so that it finds its way like any other, through peers too. What
+ * follows them is a keyed function of them, so nobody has to keep it either: a
+ * client costs no more memory for it. The whole secret takes more guesses than
+ * anybody has, where one of four bytes takes some thousand millions.
  */
 #include "pool/cancel_key.h"
 
 #include "core/siphash.h"
+#include "proto/build.h"
+#include "proto/frame.h"
 
-#define KEY_TTL_MASK 3
+#define KEY_TTL_MASK    3
+
+/* The half of the secret that long keys are made with; of it, without peers, two bytes stand in every key. */
+#define KEY_LONG_SECRET 16
 
 /* Each half of the network sees the other through this. */
 static uint32_t key_round(const uint8_t *secret, unsigned round, uint32_t half)
@@ -61,8 +72,52 @@ void cancel_key_make(const uint8_t secret[CANCEL_SECRET_LEN], unsigned peer_id, 
 	key[7] = (uint8_t)((v & 0x3f) << 2 | KEY_TTL_MASK);
 }
 
-struct cancel_place cancel_key_place(const uint8_t secret[CANCEL_SECRET_LEN], const uint8_t key[CANCEL_KEY_LEN])
+/* One of the words behind the first eight bytes: a keyed function of them, with a key of its own. */
+static uint64_t key_word(const uint8_t *secret, uint64_t index, uint64_t head)
 {
+	uint64_t halves[2] = { siphash_u64(secret, 2 * index), siphash_u64(secret, 2 * index + 1) };
+	uint8_t key[sizeof(halves)];
+
+	memcpy(key, halves, sizeof(key));
+	return siphash_u64(key, head);
+}
+
+void cancel_key_extend(const uint8_t secret[CANCEL_SECRET_LEN], const uint8_t head[CANCEL_KEY_LEN],
+		       struct cancel_key *key)
+{
+	uint64_t value;
+
+	memcpy(&value, head, sizeof(value));
+	cancel_key_set(key, head, CANCEL_KEY_LEN);
+	key->len = CANCEL_KEY_LONG;
+	for (size_t at = CANCEL_KEY_LEN; at < CANCEL_KEY_LONG; at += sizeof(uint64_t)) {
+		uint64_t word = key_word(secret + KEY_LONG_SECRET, at, value);
+		size_t left = CANCEL_KEY_LONG - at;
+
+		memcpy(key->bytes + at, &word, left < sizeof(word) ? left : sizeof(word));
+	}
+}
+
+void cancel_key_set(struct cancel_key *key, const void *p, size_t n)
+{
+	ASSERT(n >= CANCEL_KEY_LEN && n <= CANCEL_KEY_MAX);
+	key->len = (uint16_t)n;
+	memcpy(key->bytes, p, n);
+}
+
+bool cancel_key_equal(const struct cancel_key *a, const struct cancel_key *b)
+{
+	return a->len == b->len && mem_equal_ct(a->bytes, b->bytes, a->len);
+}
+
+int cancel_key_build(struct buf *b, const struct cancel_key *key)
+{
+	return build_backend_key(b, frame_be32(key->bytes), slice_make(key->bytes + 4, key->len - 4u));
+}
+
+struct cancel_place cancel_key_place(const uint8_t secret[CANCEL_SECRET_LEN], const struct cancel_key *from)
+{
+	const uint8_t *key = from->bytes;
 	uint64_t v = (uint64_t)(key[0] & 0x7f) << 38 | (uint64_t)key[3] << 30 | (uint64_t)key[4] << 22 |
 		     (uint64_t)key[5] << 14 | (uint64_t)key[6] << 6 | key[7] >> 2;
 
@@ -74,20 +129,20 @@ struct cancel_place cancel_key_place(const uint8_t secret[CANCEL_SECRET_LEN], co
 	};
 }
 
-unsigned cancel_key_peer(const uint8_t key[CANCEL_KEY_LEN])
+unsigned cancel_key_peer(const struct cancel_key *key)
 {
-	return (unsigned)key[2] << 8 | key[1];
+	return (unsigned)key->bytes[2] << 8 | key->bytes[1];
 }
 
-bool cancel_key_spend(uint8_t key[CANCEL_KEY_LEN])
+bool cancel_key_spend(struct cancel_key *key)
 {
-	if ((key[7] & KEY_TTL_MASK) == 0)
+	if ((key->bytes[7] & KEY_TTL_MASK) == 0)
 		return false;
-	key[7]--;
+	key->bytes[7]--;
 	return true;
 }
 
-void cancel_key_restore(uint8_t key[CANCEL_KEY_LEN])
+void cancel_key_restore(struct cancel_key *key)
 {
-	key[7] |= KEY_TTL_MASK;
+	key->bytes[7] |= KEY_TTL_MASK;
 }

@@ -19,6 +19,7 @@
 #include "core/str.h"
 #include "net/sock.h"
 #include "pool/cancel.h"
+#include "pool/carried_key.h"
 #include "pool/link.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
@@ -128,6 +129,18 @@ static void client_make_key(struct client *client)
 	struct cancel_place place = client_place(client);
 
 	cancel_key_make(ctx->engine->cancel_secret, (unsigned)ctx->snap->conf->peer_id, &place, client->cancel_key);
+	if (client->has_long_key)
+		atomic_store_explicit(&ctx->engine->has_long_keys, true, memory_order_relaxed);
+}
+
+void client_get_cancel_key(const struct client *client, struct cancel_key *key)
+{
+	if (client->carried_key != NULL)
+		carried_key_get(client->carried_key, key);
+	else if (client->has_long_key)
+		cancel_key_extend(client->pool->engine->cancel_secret, client->cancel_key, key);
+	else
+		cancel_key_set(key, client->cancel_key, CANCEL_KEY_LEN);
 }
 
 /* Makes the client one of this worker's. */
@@ -172,6 +185,7 @@ static struct client *client_new(const struct client_birth *birth)
 	client->id = birth->id;
 	client->connect_us = birth->connect_us;
 	client->is_unix = birth->is_unix;
+	client->has_long_key = birth->has_long_key;
 	client->peer = birth->peer;
 	if (client->is_unix && client->peer.family == 0)
 		sock_peer_set_fd(&client->peer, birth->fd);
@@ -191,12 +205,15 @@ void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
 	loop_post(part->worker->ctx.loop, &client->msg);
 }
 
-struct client *client_carry(const struct client_birth *birth, struct pool_part *part, const uint8_t cancel_key[8])
+struct client *client_carry(const struct client_birth *birth, struct pool_part *part,
+			    const struct cancel_key *cancel_key)
 {
 	struct client *client = client_new(birth);
 
-	memcpy(client->cancel_key, cancel_key, sizeof(client->cancel_key));
-	client->has_carried_key = true;
+	memcpy(client->cancel_key, cancel_key->bytes, sizeof(client->cancel_key));
+	client->carried_key = carried_key_new(cancel_key);
+	if (cancel_key->len != CANCEL_KEY_LEN)
+		atomic_store_explicit(&birth->pool->engine->has_long_keys, true, memory_order_relaxed);
 	atomic_fetch_add_explicit(&part->client_count, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&birth->pool->db->clients, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&birth->account->clients, 1, memory_order_relaxed);
@@ -210,7 +227,7 @@ void client_carried(struct client *client, struct pool_part *part)
 
 	client_join(client, part);
 	place = client_place(client);
-	cancel_key_carry(client->pool->engine, client->cancel_key, &place);
+	carried_key_list(client->pool->engine, client->carried_key, &place);
 }
 
 void client_apply_conf(struct client *client)
@@ -231,8 +248,10 @@ void client_apply_conf(struct client *client)
 
 static int client_build_greeting(struct client *client, const struct welcome *welcome, struct buf *b)
 {
+	struct cancel_key key;
 	int err = build_auth_ok(b);
 
+	client_get_cancel_key(client, &key);
 	if (err == 0)
 		err = buf_append(b, welcome->bytes, welcome->len);
 	for (int i = 0; err == 0 && i < vars_count(); i++) {
@@ -242,7 +261,7 @@ static int client_build_greeting(struct client *client, const struct welcome *we
 			err = build_parameter_status(b, slice_of(vars_name(i)), slice_of(value));
 	}
 	if (err == 0)
-		err = build_backend_key(b, frame_be32(client->cancel_key), slice_make(client->cancel_key + 4, 4));
+		err = cancel_key_build(b, &key);
 	if (err == 0)
 		err = report_login_notice(b, client_conf(client));
 	return err == 0 ? build_ready(b, TX_IDLE) : err;
@@ -342,11 +361,7 @@ static void client_end(struct client *client)
 	if (client->server != NULL)
 		link_client_gone(client);
 	worker_slot_give(part->worker, client->slot);
-	if (client->has_carried_key) {
-		struct cancel_place place = client_place(client);
-
-		cancel_key_drop(engine, client->cancel_key, &place);
-	}
+	carried_key_free(engine, &client->carried_key);
 	refresh_skip_client(part->worker, client);
 	TAILQ_REMOVE(&part->clients, client, entry);
 	part->present--;

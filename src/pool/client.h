@@ -7,6 +7,7 @@
 #include "core/reason_tbl.h"
 #include "net/sock.h"
 #include "net/stream.h"
+#include "pool/cancel_key.h"
 #include "pool/pool.h"
 #include "pool/report.h"
 
@@ -65,9 +66,10 @@ struct client {
 	bool parked;           /* not read: everything is suspended */
 	uint32_t slot;
 	uint16_t slot_generation;
-	uint8_t cancel_key[8];
-	bool has_carried_key;           /* given out by another process: see cancel_key_carry() */
-	uint64_t query_wait_timeout_us; /* of this client */
+	uint8_t cancel_key[CANCEL_KEY_LEN]; /* or the beginning of a longer one: see client_get_cancel_key() */
+	bool has_long_key;
+	struct carried_key *carried_key; /* the whole of one that another process has given out; NULL: it is ours */
+	uint64_t query_wait_timeout_us;  /* of this client */
 	uint64_t idle_timeout_us;
 
 	/* protected by pool->lock */
@@ -88,6 +90,7 @@ struct client_birth {
 	struct account *account; /* likewise */
 	struct varset *vars;     /* likewise */
 	bool is_unix;
+	bool has_long_key; /* it speaks protocol 3.2 */
 	struct sock_peer peer;
 	const uint8_t *pending; /* bytes behind the last login message */
 	size_t pending_len;
@@ -108,7 +111,10 @@ struct pool_part *client_home(struct pool *pool);
  * there. The caller sends it to the part's worker. Control thread.
  */
 struct client *client_carry(const struct client_birth *birth, struct pool_part *part,
-			    const uint8_t cancel_key[8]) MUSTCHECK;
+			    const struct cancel_key *cancel_key) MUSTCHECK;
+
+/* The key that the client was given. Own thread. */
+void client_get_cancel_key(const struct client *client, struct cancel_key *key);
 
 /* It has arrived there; its state is still CL_NEW. Own thread. */
 void client_carried(struct client *client, struct pool_part *part);

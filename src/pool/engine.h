@@ -15,6 +15,7 @@
 #include "net/dns.h"
 #include "net/listen.h"
 #include "net/loop.h"
+#include "pool/cancel_key.h"
 #include "pool/stats.h"
 
 struct account;
@@ -117,7 +118,7 @@ struct console_handover {
 	uint64_t connect_us;
 	bool is_admin; /* else: only SHOW */
 	struct sock_peer peer;
-	uint8_t cancel_key[8];
+	struct cancel_key cancel_key;
 	char user[128];
 	char database[64]; /* the name that was asked for */
 	struct account
@@ -163,7 +164,8 @@ struct engine {
 	atomic_uint gone_epoch;   /* addresses that have vanished from host names */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
-	atomic_bool handed_over; /* another process has our sockets: nothing is said on them any more */
+	atomic_bool has_long_keys; /* cancel keys of protocol 3.2 were given out, or taken over */
+	atomic_bool handed_over;   /* another process has our sockets: nothing is said on them any more */
 
 	/* the registry */
 	struct lock lock;
@@ -173,7 +175,7 @@ struct engine {
 	struct pool_list *pools;          /* protected by lock */
 	struct pool *pool_table;          /* protected by lock; uthash by (db, account) of those not removed */
 	uint64_t next_pool_id;            /* protected by lock */
-	struct carried_key *carried_keys; /* protected by lock; see cancel_key_carry() */
+	struct carried_key *carried_keys; /* protected by lock; see carried_key.c */
 	TAILQ_HEAD(, db) removed_dbs;     /* control thread only */
 	struct event *sweep_event;        /* control thread only */
 };

@@ -30,7 +30,7 @@
 #include "proto/startup.h"
 
 /* Longest text of a state, but for the queue of a server. */
-#define HANDOVER_STATE_MAX 512
+#define HANDOVER_STATE_MAX 1024
 
 /* ---- giving ---- */
 
@@ -63,6 +63,33 @@ static int handover_save_pending(const struct buf *in, struct buf *b)
 	return 0;
 }
 
+/* Bytes in hexadecimal, as a string. */
+static void handover_write_hex(char *dst, size_t size, const uint8_t *p, size_t n)
+{
+	dst[0] = '\0';
+	for (size_t i = 0; i < n; i++)
+		str_append(dst, size, "%02x", p[i]);
+}
+
+/* The key of a client, where the column of SHOW FDS has no room for it. */
+static int handover_save_key(const struct client *client, struct buf *b)
+{
+	char text[2 * CANCEL_KEY_MAX + 1];
+	struct cancel_key key;
+	int err;
+
+	client_get_cancel_key(client, &key);
+	if (key.len == CANCEL_KEY_LEN)
+		return 0;
+	handover_write_hex(text, sizeof(text), key.bytes, key.len);
+	err = buf_append(b, " key=", 5);
+	if (err == 0)
+		err = buf_append(b, text, strlen(text));
+	mem_wipe(text, sizeof(text));
+	mem_wipe(&key, sizeof(key));
+	return err;
+}
+
 int handover_save_client(const struct client *client, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
@@ -73,6 +100,8 @@ int handover_save_client(const struct client *client, struct buf *b)
 			      client->skip_to_sync);
 	int err = buf_append(b, text, n);
 
+	if (err == 0)
+		err = handover_save_key(client, b);
 	if (err == 0 && !buf_is_empty(&client->stream.in))
 		err = handover_save_pending(&client->stream.in, b);
 	return err;
@@ -99,12 +128,11 @@ static uint64_t handover_server_print(const struct conf_db *db)
 int handover_save_server(const struct server *server, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
-	char secret[2 * SERVER_KEY_MAX + 1] = "";
+	char secret[2 * SERVER_KEY_MAX + 1];
 	size_t n;
 	int err;
 
-	for (size_t i = 0; i < server->backend_key_len; i++)
-		str_append(secret, sizeof(secret), "%02x", server->backend_key[i]);
+	handover_write_hex(secret, sizeof(secret), server->backend_key, server->backend_key_len);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
 		       " dirty=%d pid=%" PRIu32 " key=%s track=",
@@ -187,8 +215,8 @@ struct handover_state {
 	uint64_t conf;
 	uint64_t dirty;
 	uint64_t pid;
-	uint8_t key[SERVER_KEY_MAX];
-	uint8_t key_len;
+	uint8_t key[CANCEL_KEY_MAX]; /* of a client; of a server the secret alone */
+	uint16_t key_len;
 	struct track track;
 	bool has_track;
 	uint8_t *pending; /* owned */
@@ -241,7 +269,7 @@ static int handover_read_item(struct handover_state *s, struct slice key, const 
 	HANDOVER_NUMBERS(X)
 #undef X
 	if (slice_eq_str(key, "key"))
-		s->key_len = (uint8_t)handover_read_hex(s->key, sizeof(s->key), value);
+		s->key_len = (uint16_t)handover_read_hex(s->key, sizeof(s->key), value);
 	if (slice_eq_str(key, "pending"))
 		return handover_read_pending(s, value);
 	if (!slice_eq_str(key, "track"))
@@ -405,12 +433,17 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 		.pending = state->pending,
 		.pending_len = state->pending_len,
 	};
+	struct cancel_key key;
 	struct client *client;
 
 	handover_take_addr(session->fd, &birth.is_unix, &birth.peer);
 	if (session->has_keys)
 		route_store_keys(h->engine, account, &session->keys);
-	client = client_carry(&birth, part, session->key);
+	if (state->key_len >= CANCEL_KEY_LEN)
+		cancel_key_set(&key, state->key, state->key_len);
+	else
+		cancel_key_set(&key, session->key, sizeof(session->key));
+	client = client_carry(&birth, part, &key);
 	client->request_us = state->request != 0 ? state->request : loop_now_us(h->engine->control);
 	client->query_us = state->query;
 	client->xact_us = state->xact;
@@ -436,7 +469,7 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 			      (uint32_t)session->key[2] << 8 | session->key[3];
 	memcpy(server->backend_key, session->key + 4, 4);
 	server->backend_key_len = 4;
-	if (state->key_len > 0) {
+	if (state->key_len > 0 && state->key_len <= SERVER_KEY_MAX) {
 		server->backend_pid = (uint32_t)state->pid;
 		memcpy(server->backend_key, state->key, state->key_len);
 		server->backend_key_len = state->key_len;

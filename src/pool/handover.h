@@ -40,7 +40,7 @@ struct handover_session {
 	int64_t link;     /* number there of the one it is linked to; 0: none */
 	char *user;       /* of the client, or of the server's pool */
 	char *database;   /* in the configuration */
-	uint8_t key[8];   /* for cancel requests: the client's own, or the server's */
+	uint8_t key[8];   /* for cancel requests: the client's own, or the server's; a longer one is in `state` */
 	char *parameters; /* of handover_save_vars(); NULL: not known */
 	bool has_keys;
 	struct scram_keys keys;

@@ -3,6 +3,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/cancel.c src/pool/cancel.h \
 	src/pool/cancel_io.c src/pool/cancel_io.h \
 	src/pool/cancel_key.c src/pool/cancel_key.h \
+	src/pool/carried_key.c src/pool/carried_key.h \
 	src/pool/client.c src/pool/client.h \
 	src/pool/engine.c src/pool/engine.h \
 	src/pool/handover.c src/pool/handover.h \

@@ -33,8 +33,7 @@
 #include "proto/startup.h"
 
 #define LOGIN_IN_MAX         (LOOP_SCRATCH_SIZE - 1)
-#define LOGIN_OUT_MAX        (64 * 1024)
-#define LOGIN_NAMES_MAX      64 /* names in a NegotiateProtocolVersion */
+#define LOGIN_OUT_MAX        (STARTUP_MAX + 1024) /* every name of a startup packet may come back */
 #define APPLICATION_NAME_MAX 400
 
 enum login_stage {
@@ -59,7 +58,8 @@ struct login {
 	enum login_stage stage;
 	enum console_rights console;
 	bool is_unix;
-	bool is_named; /* the log shows who it is: the limits on the way there are behind it */
+	bool has_long_key; /* the client speaks protocol 3.2 */
+	bool is_named;     /* the log shows who it is: the limits on the way there are behind it */
 	struct sock_peer peer;
 	uint64_t id;
 	uint64_t connect_us;
@@ -231,12 +231,26 @@ static bool login_count_db(struct login *login)
 
 /* ---- after authentication ---- */
 
+/* Keys of console sessions name no place: the control loop compares them all. */
+static void login_make_console_key(const struct login *login, struct cancel_key *key)
+{
+	struct engine *engine = login->ctx->engine;
+	uint32_t random = arc4random();
+	struct cancel_place place = { CANCEL_WORKER_CONSOLE, random % CANCEL_SLOTS_MAX, (uint16_t)(random >> 16) };
+	uint8_t head[CANCEL_KEY_LEN];
+
+	cancel_key_make(engine->cancel_secret, (unsigned)login->snap->conf->peer_id, &place, head);
+	cancel_key_set(key, head, sizeof(head));
+	if (!login->has_long_key)
+		return;
+	cancel_key_extend(engine->cancel_secret, head, key);
+	atomic_store_explicit(&engine->has_long_keys, true, memory_order_relaxed);
+}
+
 static void login_to_console(struct login *login, const uint8_t *pending, size_t pending_len)
 {
 	struct engine *engine = login->ctx->engine;
 	struct console_handover *handover = xcalloc(1, sizeof(*handover) + pending_len);
-	uint32_t random = arc4random();
-	struct cancel_place place = { CANCEL_WORKER_CONSOLE, random % CANCEL_SLOTS_MAX, (uint16_t)(random >> 16) };
 
 	handover->msg.fn = engine->ops->console_adopt;
 	handover->fd = stream_take_fd(&login->stream);
@@ -244,7 +258,7 @@ static void login_to_console(struct login *login, const uint8_t *pending, size_t
 	handover->connect_us = login->connect_us;
 	handover->is_admin = login->console == CONSOLE_ADMIN;
 	handover->peer = login->peer;
-	cancel_key_make(engine->cancel_secret, (unsigned)login->snap->conf->peer_id, &place, handover->cancel_key);
+	login_make_console_key(login, &handover->cancel_key);
 	str_copy(handover->user, sizeof(handover->user), login->user);
 	str_copy(handover->database, sizeof(handover->database), login->database);
 	handover->account = login->account;
@@ -282,6 +296,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		.account = login->account,
 		.vars = login->vars,
 		.is_unix = login->is_unix,
+		.has_long_key = login->has_long_key,
 		.peer = login->peer,
 		.pending = pending,
 		.pending_len = pending_len,
@@ -551,20 +566,26 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 	return ok;
 }
 
-/* Tells the client what we do not know; false when the login has ended. */
+/* Settles the version, and tells the client what we do not know; false when the login has ended. */
 static bool login_negotiate(struct login *login, const struct startup *startup)
 {
-	struct slice names[LOGIN_NAMES_MAX];
-	size_t n = 0;
+	bool is_old = login->snap->conf->max_protocol_version == CONF_PROTOCOL_3_0;
+	uint16_t minor = startup_minor(startup, is_old ? 0 : 2);
+	struct slice *names;
 	size_t at = 0;
 	struct buf b;
+	int err;
 
-	if (!startup_must_negotiate(startup))
+	login->has_long_key = minor >= 2;
+	if (!startup_must_negotiate(startup, minor))
 		return true;
-	while (n < LOGIN_NAMES_MAX && startup_extensions_next(startup, &at, &names[n]))
-		n++;
+	names = xcalloc(startup->n_extensions + 1, sizeof(names[0]));
+	for (unsigned i = 0; i < startup->n_extensions; i++)
+		(void)startup_extensions_next(startup, &at, &names[i]);
 	buf_init(&b, LOGIN_OUT_MAX);
-	return login_send(login, &b, build_negotiate(&b, PROTO_V3_0, names, n));
+	err = build_negotiate(&b, PROTO_VERSION(3, minor), names, startup->n_extensions);
+	free(names);
+	return login_send(login, &b, err);
 }
 
 /* Finds and counts database and user; false when the login has ended. */
@@ -710,7 +731,7 @@ static bool login_refuse(struct login *login, bool is_ssl, size_t extra)
 static void login_on_cancel(struct login *login, const uint8_t *packet, const struct startup_head *head)
 {
 	struct slice key = startup_cancel_key(packet, head);
-	uint8_t copy[CANCEL_KEY_LEN];
+	struct cancel_key copy;
 	struct log_about about;
 	struct cancel_asker asker = {
 		.is_unix = login->is_unix,
@@ -719,12 +740,11 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 		.ptr = login,
 	};
 
-	ASSERT(key.n == CANCEL_KEY_LEN);
-	memcpy(copy, key.p, sizeof(copy));
+	cancel_key_set(&copy, key.p, key.n);
 	login_describe(login, &about);
 	str_copy(asker.peer, sizeof(asker.peer), about.peer);
 	asker.fd = stream_take_fd(&login->stream);
-	cancel_request(login->ctx, &asker, copy);
+	cancel_request(login->ctx, &asker, &copy);
 	login_over(login);
 }
 

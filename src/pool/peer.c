@@ -40,7 +40,7 @@ struct peer_request {
 	struct loop_msg msg;
 	struct engine *engine;
 	struct cancel_asker asker;
-	uint8_t key[CANCEL_KEY_LEN];
+	struct cancel_key key;
 };
 
 /* A connection to a peer. */
@@ -154,7 +154,8 @@ static void peer_on_open(void *owner)
 	peer->opening = NULL;
 	TAILQ_REMOVE(&peer->waiting, request, entry);
 	pc->request = request;
-	if (cancel_conn_send(&pc->conn, frame_be32(request->key), request->key + 4, CANCEL_KEY_LEN - 4) != 0)
+	if (cancel_conn_send(&pc->conn, frame_be32(request->key.bytes), request->key.bytes + 4,
+			     request->key.len - 4u) != 0)
 		peer_close(pc, REASON_CANCEL_FAILED, REASON_CANCEL_FAILED);
 	peer_run(peer);
 }
@@ -281,7 +282,7 @@ static void peer_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct peer_request *request = CONTAINER_OF(msg, struct peer_request, msg);
 	struct peers *peers = request->engine->peers;
-	struct peer *peer = peers_find(peers, (int)cancel_key_peer(request->key));
+	struct peer *peer = peers_find(peers, (int)cancel_key_peer(&request->key));
 
 	if (peer == NULL) {
 		peer_end_request(peers, request, CANCEL_NOWHERE, REASON_CANCEL_NO_PEER);
@@ -292,7 +293,7 @@ static void peer_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	peer_run(peer);
 }
 
-void peer_forward(struct engine *engine, const struct cancel_asker *asker, const uint8_t key[CANCEL_KEY_LEN])
+void peer_forward(struct engine *engine, const struct cancel_asker *asker, const struct cancel_key *key)
 {
 	struct peer_request *request = xcalloc(1, sizeof(*request));
 
@@ -300,7 +301,7 @@ void peer_forward(struct engine *engine, const struct cancel_asker *asker, const
 	request->engine = engine;
 	request->asker = *asker;
 	request->asker.ptr = request;
-	memcpy(request->key, key, CANCEL_KEY_LEN);
+	request->key = *key;
 	request->msg.fn = peer_arrive;
 	loop_post(engine->control, &request->msg);
 }

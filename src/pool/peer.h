@@ -25,7 +25,7 @@ void peers_reload(struct peers *peers, const struct snapshot *snap);
  * as it is. The connection of `asker` is taken over, as in cancel_request().
  * Any thread.
  */
-void peer_forward(struct engine *engine, const struct cancel_asker *asker, const uint8_t key[CANCEL_KEY_LEN]);
+void peer_forward(struct engine *engine, const struct cancel_asker *asker, const struct cancel_key *key);
 
 /* Ends the request of this asker; false when there is none. Control thread. */
 bool peers_kill(struct peers *peers, uint64_t asker_id);

@@ -820,6 +820,7 @@ void pool_begin_epoch(struct pool *pool)
 
 	lock_acquire(&pool->lock);
 	atomic_fetch_add(&pool->epoch, 1);
+	atomic_store(&pool->old_protocol, false);
 	old = pool->welcome;
 	pool->welcome = NULL;
 	lock_release(&pool->lock);

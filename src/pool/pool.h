@@ -140,6 +140,7 @@ struct pool {
 	atomic_bool removed; /* out of the table: no new clients, no new servers */
 	atomic_uint home_count;
 	atomic_uint epoch;                 /* servers opened in an older one are of no use; changed under lock */
+	atomic_bool old_protocol;          /* servers of this epoch refuse a newer version than 3.0 */
 	_Atomic uint64_t next_lifetime_us; /* no server is closed for its age before this */
 	struct lock lock;
 

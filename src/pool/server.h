@@ -31,7 +31,7 @@ enum server_state {
 const char *server_state_name(enum server_state state);
 
 #define SERVER_MAGIC         0x73657276
-#define SERVER_KEY_MAX       32
+#define SERVER_KEY_MAX       256
 
 /* What a connection keeps of what was read, and of what could not be sent. */
 #define SERVER_IN_MAX        (LOOP_SCRATCH_SIZE - 1)
@@ -76,8 +76,8 @@ struct server {
 	bool parked;         /* not read: everything is suspended */
 	unsigned cancels;    /* cancel requests under way against it */
 	uint32_t backend_pid;
-	uint8_t backend_key[SERVER_KEY_MAX];
-	uint8_t backend_key_len;
+	uint8_t backend_key[SERVER_KEY_MAX]; /* for cancel requests, with the process id */
+	uint16_t backend_key_len;
 	struct sock_addr addr;
 	uint16_t travel_worker; /* where it goes */
 	uint32_t travel_slot;   /* for which client; see worker_slot_find() */

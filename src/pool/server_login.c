@@ -5,6 +5,11 @@
  *                                       |              |
  *                                       +--------------+--> server_logged_in()
  *
+ * Where the configuration allows it, protocol 3.2 is asked for, and whoever does
+ * not know it says so (NegotiateProtocolVersion) and goes on in 3.0. What comes
+ * from before that message, such as PgBouncer up to 1.18, refuses the startup
+ * packet: then the login begins anew, with 3.0 (login_fall_back).
+ *
  * Messages are gathered whole: all of them are small, and all are read. What
  * the server reports about itself becomes its set of tracked parameters and,
  * for the rest, the greeting of the pool's clients.
@@ -34,6 +39,9 @@ enum login_stage {
 
 struct server_login {
 	enum login_stage stage;
+	uint32_t version; /* of the protocol, asked for or, once negotiated, spoken */
+	bool is_answered; /* the server has taken the startup packet */
+	bool has_fallen_back;
 	struct auth_server *auth;
 	bool authenticated;
 	struct dns_request *dns; /* under way; freed when it comes back */
@@ -127,6 +135,15 @@ static const char *login_choose_host(struct server *server)
 	return db->host.items[server->host_turn % db->host.count];
 }
 
+/* The version to ask for. */
+static uint32_t login_version(const struct server *server)
+{
+	if (server->part->worker->ctx.snap->conf->server_max_protocol_version == CONF_PROTOCOL_3_0 ||
+	    atomic_load_explicit(&server->pool->old_protocol, memory_order_relaxed))
+		return PROTO_V3_0;
+	return PROTO_V3_2;
+}
+
 void server_login_start(struct server *server)
 {
 	const char *host = login_choose_host(server);
@@ -134,6 +151,7 @@ void server_login_start(struct server *server)
 	int err;
 
 	server->login = xcalloc(1, sizeof(*server->login));
+	server->login->version = login_version(server);
 	buf_init(&server->login->welcome, LOGIN_WELCOME_MAX);
 	if (host == NULL && (server->conf->unix_dir == NULL || server->conf->unix_dir[0] == '\0')) {
 		server_close(server, REASON_CANNOT_CONNECT);
@@ -201,7 +219,7 @@ static bool login_send_startup(struct server *server)
 		if (settings[i][1] != NULL)
 			pairs[n++] = (struct build_pair){ slice_of(settings[i][0]), slice_of(settings[i][1]) };
 	buf_init(&b, LOGIN_MESSAGE_MAX);
-	return login_send(server, &b, build_startup(&b, PROTO_V3_0, pairs, n));
+	return login_send(server, &b, build_startup(&b, server->login->version, pairs, n));
 }
 
 static struct auth_server *login_new_auth(struct server *server)
@@ -235,12 +253,48 @@ void server_login_on_connected(struct server *server)
 		report_connected(&about, &server->addr, server->stream.fd);
 	}
 	server->login->stage = LOGIN_AUTH;
+	auth_server_free(&server->login->auth);
 	server->login->auth = login_new_auth(server);
 	if (login_send_startup(server))
 		stream_want_read(&server->stream, true);
 }
 
 /* ---- messages of the server; each returns false when the server was closed ---- */
+
+/* The server does not know the version: no other answer makes sense, as we have asked for nothing else. */
+static bool login_on_negotiate(struct server *server, struct slice body)
+{
+	struct server_login *login = server->login;
+	struct parse_negotiate n;
+
+	if (login->is_answered || login->version == PROTO_V3_0 || parse_negotiate(body, &n) != 0 ||
+	    n.version != PROTO_V3_0 || n.n != 0) {
+		server_close(server, REASON_SERVER_PKT);
+		return false;
+	}
+	login->version = PROTO_V3_0;
+	return true;
+}
+
+/* True for an error by which a server refuses a version, though it may mean something else. */
+static bool login_is_refusal(const struct server *server, const struct report *report)
+{
+	return !server->login->is_answered && server->login->version != PROTO_V3_0 &&
+	       (strcmp(report->sqlstate, "0A000") == 0 || strcmp(report->sqlstate, "08P01") == 0);
+}
+
+/* Begins anew, at the same address, with the version that everybody knows. */
+static void login_fall_back(struct server *server)
+{
+	struct log_about about;
+
+	server_describe(server, &about);
+	log_info_about(&about, "server refuses protocol 3.2, asking for 3.0");
+	server->login->version = PROTO_V3_0;
+	server->login->has_fallen_back = true;
+	stream_close(&server->stream);
+	login_connect(server);
+}
 
 static bool login_on_auth(struct server *server, struct slice body)
 {
@@ -251,6 +305,7 @@ static bool login_on_auth(struct server *server, struct slice body)
 	struct buf b;
 	int err;
 
+	login->is_answered = true;
 	if (login->authenticated || parse_auth(body, &auth) != 0) {
 		server_close(server, REASON_SERVER_PKT);
 		return false;
@@ -313,7 +368,7 @@ static bool login_on_key(struct server *server, struct slice body)
 		return false;
 	}
 	memcpy(server->backend_key, key.p, key.n);
-	server->backend_key_len = (uint8_t)key.n;
+	server->backend_key_len = (uint16_t)key.n;
 	return true;
 }
 
@@ -346,6 +401,10 @@ static bool login_on_error(struct server *server, struct slice body)
 	login_describe_bare(server, &about);
 	login_read_error(body, &report, severity, sizeof(severity));
 	str_copy(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
+	if (login_is_refusal(server, &report)) {
+		login_fall_back(server);
+		return false;
+	}
 	if (server->login->stage == LOGIN_QUERY) {
 		log_error_about(&about, "S: error while executing exec_on_query: %s: %s", severity, report.text);
 		return true;
@@ -384,6 +443,8 @@ static bool login_finish(struct server *server)
 	for (int i = 0; i < VARS_MAX; i++)
 		values[i] = slice_of(login->values[i]);
 	server->vars = vars_make(values);
+	if (login->has_fallen_back)
+		atomic_store_explicit(&server->pool->old_protocol, true, memory_order_relaxed);
 	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */
 	pool_login_done(server->part, &server->permit);
 	login_make_welcome(server);
@@ -432,6 +493,8 @@ static bool login_on_message(struct server *server, const uint8_t *message, cons
 		return login_on_error(server, body);
 	case BE_READY:
 		return login_on_ready(server, body);
+	case BE_NEGOTIATE:
+		return login_on_negotiate(server, body);
 	case BE_NOTICE:
 		return true;
 	default:

@@ -80,7 +80,8 @@ static void startup_classify(uint32_t code, struct startup_head *head)
 		head->kind = STARTUP_SSL;
 	} else if (code == PROTO_GSSENC_REQUEST && total == STARTUP_HEADER) {
 		head->kind = STARTUP_GSSENC;
-	} else if (code == PROTO_CANCEL_REQUEST && total == STARTUP_HEADER + STARTUP_KEY_LEN) {
+	} else if (code == PROTO_CANCEL_REQUEST && total >= STARTUP_HEADER + STARTUP_KEY_MIN &&
+		   total <= STARTUP_HEADER + STARTUP_KEY_MAX) {
 		head->kind = STARTUP_CANCEL;
 	} else if (code == PROTO_CANCEL_REQUEST) {
 		head->err = STARTUP_E_CANCEL;
@@ -109,8 +110,8 @@ int startup_peek(const void *p, size_t n, struct startup_head *head)
 
 struct slice startup_cancel_key(const void *packet, const struct startup_head *head)
 {
-	ASSERT(head->kind == STARTUP_CANCEL && head->total == STARTUP_HEADER + STARTUP_KEY_LEN);
-	return slice_make((const char *)packet + STARTUP_HEADER, STARTUP_KEY_LEN);
+	ASSERT(head->kind == STARTUP_CANCEL);
+	return slice_make((const char *)packet + STARTUP_HEADER, head->total - STARTUP_HEADER);
 }
 
 /*

@@ -17,7 +17,8 @@
 #define STARTUP_MAX       65535 /* longest packet, with its length field */
 #define STARTUP_PARAM_MAX 1024  /* most parameters in one packet */
 #define STARTUP_USER_MAX  127   /* longest user name */
-#define STARTUP_KEY_LEN   8     /* key in a cancel request: process id and secret */
+#define STARTUP_KEY_MIN   8     /* key in a cancel request: process id and secret, 4 bytes in protocol 3.0 */
+#define STARTUP_KEY_MAX   260   /* ... and up to 256 since 3.2 */
 
 /*
  * What can be wrong, with the text for the client: constant, text, text after
@@ -74,7 +75,7 @@ enum startup_kind {
 	STARTUP_SESSION, /* protocol 3, any minor version */
 	STARTUP_SSL,     /* may we speak TLS? */
 	STARTUP_GSSENC,  /* may we speak GSSAPI encryption? */
-	STARTUP_CANCEL,  /* cancel request with a key of 8 bytes */
+	STARTUP_CANCEL,  /* cancel request with a key of a length that the protocol knows */
 	STARTUP_BAD,     /* see `err` of the head */
 };
 
@@ -132,10 +133,19 @@ struct startup {
  */
 enum startup_err startup_parse(const void *packet, const struct startup_head *head, struct startup *s) MUSTCHECK;
 
-/* True when the client must be told NegotiateProtocolVersion. */
-static inline bool startup_must_negotiate(const struct startup *s)
+/*
+ * The minor version to speak with a client, who asked for one, when `newest` is
+ * the newest that we speak. A version 3.1 has never existed.
+ */
+static inline uint16_t startup_minor(const struct startup *s, uint16_t newest)
 {
-	return s->minor > 0 || s->n_extensions > 0;
+	return s->minor >= 2 && newest >= 2 ? 2 : 0;
+}
+
+/* True when the client must be told NegotiateProtocolVersion, with the minor version that is spoken. */
+static inline bool startup_must_negotiate(const struct startup *s, uint16_t minor)
+{
+	return s->minor != minor || s->n_extensions > 0;
 }
 
 /* STARTUP_E_NO_USER, STARTUP_E_USER_LONG or STARTUP_OK. */

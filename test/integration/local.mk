@@ -42,6 +42,7 @@ INTEGRATION_FILES = \
 	test/integration/test_server_loss.py \
 	test/integration/test_shutdown.py \
 	test/integration/test_signals_process.py \
+	test/integration/test_protocol_versions.py \
 	test/integration/test_startup_packet.py \
 	test/integration/test_suspend.py \
 	test/integration/test_systemd.py \

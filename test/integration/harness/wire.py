@@ -383,7 +383,7 @@ class Conn:
             return code, dict(zip(parts[0::2], parts[1::2]))
 
     def greet(self, params=(), pid=4711, secret=1147):
-        """What a server says after a successful login."""
+        """What a server says after a successful login. The secret of its cancel key is a number or bytes."""
         shown = {
             "server_version": "15.0",
             "server_encoding": "UTF8",
@@ -398,7 +398,7 @@ class Conn:
         self.send(
             pack("R", struct.pack("!i", 0)),
             *[pack("S", cstr(k) + cstr(v)) for k, v in shown.items()],
-            pack("K", struct.pack("!ii", pid, secret)),
+            pack("K", struct.pack("!i", pid) + (secret if isinstance(secret, bytes) else struct.pack("!i", secret))),
             pack("Z", b"I"),
         )
 

@@ -36,8 +36,11 @@ static uint64_t key_of(unsigned peer_id, unsigned worker, uint32_t slot, uint16_
 static void check_round_trip(unsigned worker, uint32_t slot, uint16_t generation)
 {
 	uint64_t key = key_of(worker % 3 * 30000, worker, slot, generation);
-	struct cancel_place place = cancel_key_place(key_secret, (const uint8_t *)&key);
+	struct cancel_place place;
+	struct cancel_key whole;
 
+	cancel_key_set(&whole, &key, sizeof(key));
+	place = cancel_key_place(key_secret, &whole);
 	assert_int_equal(place.worker, worker);
 	assert_int_equal(place.slot, slot);
 	assert_int_equal(place.generation, generation);
@@ -110,13 +113,15 @@ static void test_fixed_bits(void **state UNUSED)
 	for (uint32_t slot = 0; slot < 1000; slot++) {
 		uint64_t v = key_of(slot * 65, slot % 128, slot, (uint16_t)(slot * 31));
 		const uint8_t *key = (const uint8_t *)&v;
+		struct cancel_key whole;
 
+		cancel_key_set(&whole, &v, sizeof(v));
 		assert_int_equal(key[0] & 0x80, 0);
 		assert_int_equal(key[7] & 3, 3);
 		if (slot > 0) {
 			assert_int_equal(key[1], (slot * 65) & 0xff);
 			assert_int_equal(key[2], slot * 65 >> 8);
-			assert_int_equal(cancel_key_peer(key), slot * 65);
+			assert_int_equal(cancel_key_peer(&whole), slot * 65);
 		}
 	}
 }
@@ -125,19 +130,74 @@ static void test_fixed_bits(void **state UNUSED)
 static void test_hops(void **state UNUSED)
 {
 	uint64_t given = key_of(7, 1, 2, 3);
-	uint8_t key[CANCEL_KEY_LEN];
+	struct cancel_key key;
 
-	memcpy(key, &given, sizeof(key));
+	cancel_key_set(&key, &given, sizeof(given));
 	for (unsigned left = 3; left > 0; left--) {
-		assert_true(cancel_key_spend(key));
-		assert_int_equal(key[7] & 3, left - 1);
-		assert_memory_equal(key, &given, CANCEL_KEY_LEN - 1);
-		assert_int_equal(key[7] | 3, ((uint8_t *)&given)[7]);
+		assert_true(cancel_key_spend(&key));
+		assert_int_equal(key.bytes[7] & 3, left - 1);
+		assert_memory_equal(key.bytes, &given, CANCEL_KEY_LEN - 1);
+		assert_int_equal(key.bytes[7] | 3, ((uint8_t *)&given)[7]);
 	}
-	assert_false(cancel_key_spend(key));
-	assert_int_equal(key[7] & 3, 0);
-	cancel_key_restore(key);
-	assert_memory_equal(key, &given, CANCEL_KEY_LEN);
+	assert_false(cancel_key_spend(&key));
+	assert_int_equal(key.bytes[7] & 3, 0);
+	cancel_key_restore(&key);
+	assert_memory_equal(key.bytes, &given, CANCEL_KEY_LEN);
+}
+
+/* A long key begins like the short one, and says nothing more without the secret; each byte of it counts. */
+static void test_long_keys(void **state UNUSED)
+{
+	uint8_t head[CANCEL_KEY_LEN];
+	struct cancel_key key;
+	struct cancel_key other;
+
+	for (uint32_t slot = 0; slot < 1000; slot++) {
+		struct cancel_place place = { slot % 100, slot, (uint16_t)(slot * 7) };
+		struct cancel_place found;
+
+		cancel_key_make(key_secret, slot, &place, head);
+		cancel_key_extend(key_secret, head, &key);
+		assert_int_equal(key.len, CANCEL_KEY_LONG);
+		assert_memory_equal(key.bytes, head, sizeof(head));
+		found = cancel_key_place(key_secret, &key);
+		assert_true(found.worker == place.worker && found.slot == slot && found.generation == place.generation);
+		cancel_key_extend(key_secret, head, &other);
+		assert_true(cancel_key_equal(&key, &other));
+		for (size_t i = 0; i < CANCEL_KEY_LONG; i++) {
+			other.bytes[i] ^= 0x10;
+			assert_false(cancel_key_equal(&key, &other));
+			other.bytes[i] ^= 0x10;
+		}
+		for (other.len = CANCEL_KEY_LEN; other.len < CANCEL_KEY_LONG; other.len++)
+			assert_false(cancel_key_equal(&key, &other));
+	}
+}
+
+/* Of neighbours, and of processes, about half of the bits behind the head differ. */
+static void test_long_keys_are_unlike(void **state UNUSED)
+{
+	uint8_t head[CANCEL_KEY_LEN];
+	struct cancel_key keys[3];
+	unsigned bits[2] = { 0 };
+
+	for (uint16_t generation = 0; generation < 1000; generation++) {
+		struct cancel_place place = { 0, 5, generation };
+
+		cancel_key_make(key_secret, 1, &place, head);
+		cancel_key_extend(key_secret, head, &keys[0]);
+		key_secret[31] ^= 1;
+		cancel_key_extend(key_secret, head, &keys[1]);
+		key_secret[31] ^= 1;
+		place.generation++;
+		cancel_key_make(key_secret, 1, &place, head);
+		cancel_key_extend(key_secret, head, &keys[2]);
+		for (size_t i = CANCEL_KEY_LEN; i < CANCEL_KEY_LONG; i++)
+			for (size_t k = 0; k < ARRAY_LEN(bits); k++)
+				bits[k] += (unsigned)__builtin_popcount(keys[0].bytes[i] ^ keys[k + 1].bytes[i]);
+	}
+	assert_in_range(bits[0] / 1000, 110, 114);
+	assert_in_range(bits[1] / 1000, 110, 114);
 }
 
 /* Whoever knows a key of a slot does not know the next one: about half of the 45 bits change. */
@@ -175,10 +235,15 @@ static void test_secret_counts(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_known_answers),
-		cmocka_unit_test(test_keys_differ),   cmocka_unit_test(test_fixed_bits),
-		cmocka_unit_test(test_hops),          cmocka_unit_test(test_neighbours_are_unlike),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_known_answers),
+		cmocka_unit_test(test_keys_differ),
+		cmocka_unit_test(test_fixed_bits),
+		cmocka_unit_test(test_hops),
+		cmocka_unit_test(test_neighbours_are_unlike),
 		cmocka_unit_test(test_secret_counts),
+		cmocka_unit_test(test_long_keys),
+		cmocka_unit_test(test_long_keys_are_unlike),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -97,9 +97,12 @@ static void codes_are_classified(void **state)
 		{ 8, PROTO_GSSENC_REQUEST, STARTUP_GSSENC, STARTUP_OK, 0 },
 		{ 12, PROTO_GSSENC_REQUEST, STARTUP_BAD, STARTUP_E_HEADER, 0 },
 		{ 16, PROTO_CANCEL_REQUEST, STARTUP_CANCEL, STARTUP_OK, 0 },
+		{ 17, PROTO_CANCEL_REQUEST, STARTUP_CANCEL, STARTUP_OK, 0 },
+		{ 8 + 36, PROTO_CANCEL_REQUEST, STARTUP_CANCEL, STARTUP_OK, 0 },
+		{ 8 + 260, PROTO_CANCEL_REQUEST, STARTUP_CANCEL, STARTUP_OK, 0 },
+		{ 8, PROTO_CANCEL_REQUEST, STARTUP_BAD, STARTUP_E_CANCEL, 0 },
 		{ 15, PROTO_CANCEL_REQUEST, STARTUP_BAD, STARTUP_E_CANCEL, 0 },
-		{ 17, PROTO_CANCEL_REQUEST, STARTUP_BAD, STARTUP_E_CANCEL, 0 },
-		{ 8 + 36, PROTO_CANCEL_REQUEST, STARTUP_BAD, STARTUP_E_CANCEL, 0 },
+		{ 8 + 261, PROTO_CANCEL_REQUEST, STARTUP_BAD, STARTUP_E_CANCEL, 0 },
 		{ 296, PROTO_V2_0, STARTUP_BAD, STARTUP_E_V2, 0 },
 		{ 9, PROTO_VERSION(2, 1), STARTUP_BAD, STARTUP_E_HEADER, 0 },
 		{ 9, PROTO_VERSION(4, 0), STARTUP_BAD, STARTUP_E_HEADER, 0 },
@@ -134,6 +137,12 @@ static void a_cancel_request_gives_its_key(void **state)
 	assert_int_equal(head.kind, STARTUP_CANCEL);
 	assert_int_equal(head.total, buf_len(&b));
 	assert_slice(startup_cancel_key(buf_ptr(&b), &head), "\x01\x02\x03\x04\x05\x06\x07\x08");
+	buf_clear(&b);
+	assert_int_equal(build_cancel_request(&b, 0x01020304, LIT("0123456789abcdef0123456789abcdef")), 0);
+	assert_int_equal(startup_peek(buf_ptr(&b), buf_len(&b), &head), 0);
+	assert_int_equal(head.kind, STARTUP_CANCEL);
+	assert_slice(startup_cancel_key(buf_ptr(&b), &head), "\x01\x02\x03\x04"
+							     "0123456789abcdef0123456789abcdef");
 	buf_fini(&b);
 }
 
@@ -158,7 +167,7 @@ static void fields_are_found(void **state)
 	assert_int_equal(s.n_params, 2);
 	assert_int_equal(s.n_extensions, 1);
 	assert_int_equal(s.minor, 0);
-	assert_true(startup_must_negotiate(&s));
+	assert_true(startup_must_negotiate(&s, 0));
 	assert_true(startup_params_next(&s, &at, &name, &value));
 	assert_slice(name, "TimeZone");
 	assert_slice(value, "UTC");
@@ -188,7 +197,7 @@ static void absent_fields_are_empty(void **state)
 	assert_slice(s.options, "");
 	assert_false(s.has_application_name);
 	assert_false(s.has_options);
-	assert_false(startup_must_negotiate(&s));
+	assert_false(startup_must_negotiate(&s, 0));
 	assert_int_equal(s.replication, REPLICATION_NONE);
 	assert_int_equal(startup_check_user(&s), STARTUP_E_NO_USER);
 	assert_false(startup_params_next(&s, &at, &name, &value));
@@ -339,12 +348,35 @@ static void our_own_startup_is_understood(void **state)
 	assert_slice(s.user, "u");
 	assert_slice(s.database, "d");
 	assert_int_equal(s.minor, 2);
-	assert_true(startup_must_negotiate(&s));
+	assert_true(startup_must_negotiate(&s, 0));
+	assert_false(startup_must_negotiate(&s, 2));
 	buf_clear(&b);
 	assert_int_equal(build_ssl_request(&b), 0);
 	assert_int_equal(startup_peek(buf_ptr(&b), buf_len(&b), &head), 0);
 	assert_int_equal(head.kind, STARTUP_SSL);
 	buf_fini(&b);
+}
+
+static void versions_are_settled(void **state)
+{
+	static const struct {
+		uint16_t asked, newest, spoken;
+		unsigned n_extensions;
+		bool is_told;
+	} cases[] = {
+		{ 0, 0, 0, 0, false },    { 0, 0, 0, 1, true },  { 1, 0, 0, 0, true }, { 2, 0, 0, 0, true },
+		{ 9999, 0, 0, 0, true },  { 0, 2, 0, 0, false }, { 0, 2, 0, 1, true }, { 1, 2, 0, 0, true },
+		{ 2, 2, 2, 0, false },    { 2, 2, 2, 1, true },  { 3, 2, 2, 0, true }, { 9999, 2, 2, 1, true },
+		{ 65535, 2, 2, 0, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct startup s = { .minor = cases[i].asked, .n_extensions = cases[i].n_extensions };
+
+		assert_int_equal(startup_minor(&s, cases[i].newest), cases[i].spoken);
+		assert_int_equal(startup_must_negotiate(&s, cases[i].spoken), cases[i].is_told);
+	}
 }
 
 static void replication_has_three_values(void **state)
@@ -485,6 +517,7 @@ int main(void)
 		cmocka_unit_test(the_longest_packet_is_read),
 		cmocka_unit_test(user_names_have_a_length),
 		cmocka_unit_test(our_own_startup_is_understood),
+		cmocka_unit_test(versions_are_settled),
 		cmocka_unit_test(replication_has_three_values),
 		cmocka_unit_test(options_are_walked),
 		cmocka_unit_test(other_options_are_refused),
