@@ -1,13 +1,28 @@
 #!/bin/bash
 # Installs the Debian packages that a task needs, those that are missing and no others.
 #
-#   contrib/packages.sh GROUP...      groups: build test run bench lint clang package interop
+#   contrib/packages.sh GROUP...      groups: build test run bench lint clang package interop drivers drivers-all
 #   contrib/packages.sh --list GROUP...
+#
+# drivers are those client drivers that are tested before each change, driver-NAME is one of test/drivers.
 #
 # Asks nothing. As root it calls apt-get, otherwise sudo for apt-get alone; with everything in place it needs
 # neither, nor a network. A PostgreSQL that it installs gets no cluster of its own and listens nowhere.
 
 set -u
+
+drivers=$(dirname "$0")/../test/drivers
+
+# Prints what these driver.ini files name as their packages; of those with ci = yes alone when the first word says so.
+driver_packages()
+{
+	local quick=$1 ini
+	shift
+	for ini in "$@"; do
+		[ -z "$quick" ] || grep -q '^ci *= *yes' "$ini" || continue
+		sed -n 's/^apt *= *//p' "$ini"
+	done
+}
 
 group_packages()
 {
@@ -22,7 +37,11 @@ group_packages()
 	interop) echo pgbouncer pgcli check-postgres prometheus-pgbouncer-exporter libpostgresql-jdbc-java \
 		default-jdk-headless ;;
 	package) echo debhelper dpkg-dev adduser logrotate systemd ;;
-	*) echo "packages.sh: no group '$1'; there are build test run bench lint clang package interop" >&2; return 1 ;;
+	drivers) driver_packages quick "$drivers"/*/driver.ini ;;
+	drivers-all) driver_packages '' "$drivers"/*/driver.ini ;;
+	driver-*) driver_packages '' "$drivers/${1#driver-}/driver.ini" ;;
+	*) echo "packages.sh: no group '$1'; there are build test run bench lint clang package interop drivers" \
+		"drivers-all driver-NAME" >&2; return 1 ;;
 	esac
 }
 

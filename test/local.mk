@@ -7,3 +7,4 @@ include test/replay/local.mk
 include test/torture/local.mk
 include test/integration/local.mk
 include test/bench/local.mk
+include test/drivers/local.mk
