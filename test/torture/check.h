@@ -10,7 +10,7 @@
 /* How far the answers to a script have come. */
 struct check {
 	size_t next;     /* index of the next expectation */
-	size_t streamed; /* bytes of it that came already, for X_STREAM */
+	size_t streamed; /* bytes of it that came already, for X_STREAM, or rows, for X_SHAPED */
 };
 
 #define CHECK_WHY_BYTES 256

@@ -107,7 +107,7 @@ struct client {
 	char nonce[16]; /* the number that ends it */
 	bool nonce_seen;
 	bool given[N_PARAMS];        /* the startup packet gave a value */
-	char reported[N_PARAMS][64]; /* last values in ParameterStatus */
+	char reported[N_PARAMS][64]; /* last values in ParameterStatus, of the first N_REPORTED */
 };
 
 static void client_advance(struct client *c);
@@ -124,6 +124,8 @@ struct client *client_new(const struct options *opt, int epoll_fd, unsigned slot
 	c->cancel.fd = -1;
 	c->actor.slot = slot;
 	c->actor.ledger = ledger;
+	c->actor.strict = opt->can >= NEEDS_STRICT;
+	c->actor.n_settable = opt->can >= NEEDS_NAMED ? N_REPORTED : PARAM_INTERVAL;
 	c->rng = rng_make(opt->seed, slot);
 	c->proof = -1;
 	c->db = opt->console && slot % CLIENT_EXTRA_ONE_IN == CLIENT_EXTRA_ONE_IN - 1;
@@ -292,16 +294,19 @@ static void client_startup(struct client *c)
 	bytes_cstr(&s->out, "database");
 	bytes_cstr(&s->out, c->db ? c->opt->extra_dbname : c->opt->dbname);
 	for (int i = 0; i < N_PARAMS; i++) {
-		static const char *const values[N_PARAMS] = { NULL, "Asia/Tokyo", "German, DMY", "LATIN1" };
+		static const char *const values[N_PARAMS] = { NULL,     "Asia/Tokyo",   "German, DMY",
+							      "LATIN1", "sql_standard", NULL };
 
 		c->reported[i][0] = c->actor.param[i][0] = 0;
 		c->given[i] = rng_one_in(&c->rng, i ? 4 : 2) || (!i && c->opt->always_application);
+		c->given[i] = c->given[i] && (unsigned)i < c->actor.n_settable;
 		if (!c->given[i])
 			continue;
 		snprintf(c->actor.param[i], sizeof(c->actor.param[i]), "%s", i ? values[i] : c->actor.who);
 		bytes_cstr(&s->out, param_names[i]);
 		bytes_cstr(&s->out, c->actor.param[i]);
 	}
+	snprintf(c->actor.param[PARAM_SEARCH_PATH], sizeof(c->actor.param[0]), "\"$user\", public");
 	bytes_u8(&s->out, 0);
 	msg_end(&s->out, mark);
 	script_push(s);
@@ -333,7 +338,7 @@ static void client_connect(struct client *c)
 	c->actor.seq = 0;
 	/* The scripts depend on nothing but the seed and the name, however the bytes happen to be timed. */
 	c->actor.rng = rng_make(c->opt->seed, ((uint64_t)c->actor.incarnation << 32) + c->actor.slot);
-	memset(c->actor.named_seq, 0, sizeof(c->actor.named_seq));
+	statements_forget(&c->actor);
 	snprintf(c->actor.who, sizeof(c->actor.who), "s%ui%u", c->actor.slot, c->actor.incarnation);
 	client_startup(c);
 	client_draw_manner(c);
@@ -453,7 +458,7 @@ static void client_finish_op(struct client *c)
 	report_shape(c->script.shape);
 	if (client_is_carried(c))
 		report_add(carried, 1);
-	for (int i = 0; c->state == CL_BUSY && i < N_PARAMS; i++) {
+	for (int i = 0; c->state == CL_BUSY && i < N_REPORTED; i++) {
 		if (strcmp(c->reported[i], c->actor.param[i]) == 0)
 			continue;
 		snprintf(why, sizeof(why), "%s is '%s', but the last ParameterStatus said '%s'", param_names[i],
@@ -547,8 +552,12 @@ static void client_add_resync(struct client *c)
 	char sql[160];
 
 	snprintf(c->nonce, sizeof(c->nonce), "%u", (unsigned)(rng_next(&c->rng) & 0x7fffffff));
-	snprintf(sql, sizeof(sql), "ROLLBACK; SELECT '%s'::text AS who, 'resync'::text AS what, '%s'::text AS nonce",
-		 c->actor.who, c->nonce);
+	/* Which statements there are nobody knows either. */
+	snprintf(sql, sizeof(sql), "ROLLBACK; %sSELECT '%s'::text AS who, 'resync'::text AS what, '%s'::text AS nonce",
+		 s->forget ? "DEALLOCATE ALL; " : "", c->actor.who, c->nonce);
+	if (s->forget)
+		statements_forget(&c->actor);
+	c->actor.statements.unnamed.kind = STATEMENT_NONE;
 	script_send_sync(s);
 	script_send_text(s, sql);
 	script_push(s);
@@ -603,16 +612,16 @@ static void client_on_parameter(struct client *c, const uint8_t *body, size_t le
 		client_wrong(c, "malformed ParameterStatus", 'S', body, len);
 		return;
 	}
-	for (i = 0; i < N_PARAMS; i++)
+	for (i = 0; i < N_REPORTED; i++)
 		if (strcmp(name, param_names[i]) == 0)
 			break;
-	if (i == N_PARAMS)
+	if (i == N_REPORTED)
 		return;
 	if (c->state == CL_LOGIN) {
 		good = !c->given[i] || strcmp(value, c->actor.param[i]) == 0;
 		snprintf(c->actor.param[i], sizeof(c->actor.param[i]), "%s", value);
 	} else {
-		good = strcmp(value, c->reported[i]) == 0;
+		good = c->script.free_params || strcmp(value, c->reported[i]) == 0;
 		for (size_t k = 0; k < c->script.n_sets; k++)
 			good = good || (c->script.sets[k].param == i && strcmp(c->script.sets[k].value, value) == 0);
 	}
@@ -638,7 +647,7 @@ static bool client_on_login(struct client *c, char type, const uint8_t *body, si
 	} else if (type != 'Z' || len != 1 || body[0] != 'I' || !c->has_key) {
 		return false;
 	}
-	for (int i = 0; i < N_PARAMS; i++)
+	for (int i = 0; i < N_REPORTED; i++)
 		if (!c->reported[i][0] && !(i == PARAM_APPLICATION && !c->given[i])) {
 			snprintf(why, CHECK_WHY_BYTES, "login without a ParameterStatus of %s", param_names[i]);
 			return false;

@@ -17,6 +17,7 @@
 
 struct direct {
 	int fd;
+	bool lenient; /* an ErrorResponse is an answer like others */
 	struct bytes in;
 };
 
@@ -101,7 +102,7 @@ static void direct_read(struct direct *d, uint8_t *p, size_t len)
 	}
 }
 
-/* Reads one message into d->in (its body) and returns its type; an ErrorResponse ends the program. */
+/* Reads one message into d->in (its body) and returns its type; an ErrorResponse ends the program, unless lenient. */
 static char direct_next(struct direct *d)
 {
 	uint8_t head[5];
@@ -113,7 +114,7 @@ static char direct_next(struct direct *d)
 		direct_fail("bad message length", "");
 	bytes_clear(&d->in, SIZE_MAX);
 	direct_read(d, bytes_grow(&d->in, len - 4), len - 4);
-	if (head[0] == 'E')
+	if (head[0] == 'E' && !d->lenient)
 		direct_fail("error", msg_field(d->in.data, d->in.len, 'M'));
 	return (char)head[0];
 }
@@ -173,16 +174,35 @@ static void direct_row(struct direct *d, direct_row_fn row_fn, void *arg)
 	free(text);
 }
 
-void direct_query(struct direct *d, const char *sql, direct_row_fn row_fn, void *arg)
+static void direct_send_query(struct direct *d, const char *sql)
 {
 	struct bytes b = { 0 };
 	size_t mark = msg_begin(&b, 'Q');
-	char type;
 
 	bytes_cstr(&b, sql);
 	msg_end(&b, mark);
 	direct_send(d, &b);
 	bytes_free(&b);
+}
+
+bool direct_try(struct direct *d, const char *sql)
+{
+	bool good = true;
+	char type;
+
+	d->lenient = true;
+	direct_send_query(d, sql);
+	while ((type = direct_next(d)) != 'Z')
+		good = good && type != 'E';
+	d->lenient = false;
+	return good;
+}
+
+void direct_query(struct direct *d, const char *sql, direct_row_fn row_fn, void *arg)
+{
+	char type;
+
+	direct_send_query(d, sql);
 	while ((type = direct_next(d)) != 'Z')
 		if (type == 'D' && row_fn)
 			direct_row(d, row_fn, arg);

@@ -5,6 +5,7 @@
  * A blocking session to PostgreSQL itself, past the pooler: sets up the tables and tells the truth at the end. Every
  * failure here ends the program with status 3, for there is nothing to test then.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 struct direct;
@@ -18,6 +19,9 @@ void direct_close(struct direct *d);
 
 /* Runs SQL and hands the rows of all its results to row_fn (NULL: not wanted). */
 void direct_query(struct direct *d, const char *sql, direct_row_fn row_fn, void *arg);
+
+/* Runs SQL that may fail. Returns false when it did. */
+bool direct_try(struct direct *d, const char *sql);
 
 /* The first column of the first row as a number. */
 int64_t direct_number(struct direct *d, const char *sql);

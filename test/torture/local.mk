@@ -10,6 +10,7 @@ test_torture_torture_SOURCES = \
 	test/torture/client.c test/torture/client.h \
 	test/torture/console.c test/torture/console.h test/torture/console_int.h test/torture/console_tbl.h \
 	test/torture/console_account.c test/torture/console_restart.c \
+	test/torture/ddl.c test/torture/ddl.h \
 	test/torture/direct.c test/torture/direct.h \
 	test/torture/excuse.c test/torture/excuse.h \
 	test/torture/ledger.c test/torture/ledger.h \
@@ -22,7 +23,13 @@ test_torture_torture_SOURCES = \
 	test/torture/shape_copy.c \
 	test/torture/shape_ext.c \
 	test/torture/shape_named.c \
-	test/torture/shape_sql.c
+	test/torture/shape_params.c \
+	test/torture/shape_prepare.c \
+	test/torture/shape_shaped.c \
+	test/torture/shape_sql.c \
+	test/torture/shape_unnamed.c \
+	test/torture/shaped.c test/torture/shaped.h \
+	test/torture/statements.c test/torture/statements.h
 test_torture_torture_CPPFLAGS = -D_GNU_SOURCE $(PQ_CFLAGS)
 test_torture_torture_LDADD = $(PQ_LIBS)
 

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "shape.h"
+
 /* What the command line says; see the table of options in torture.c. Constant while clients run. */
 struct options {
 	const char *host, *user, *dbname; /* the pooler */
@@ -22,7 +24,8 @@ struct options {
 	bool chaos;               /* servers may be lost, sessions with them */
 	bool whole_startup;       /* never split startup and cancel packets */
 	bool always_application;  /* always give application_name in the startup packet */
-	bool named;               /* named prepared statements, too */
+	bool no_ddl;              /* nobody changes tables behind the pooler's back */
+	enum shape_needs can;     /* what the pooler can do */
 	bool console;             /* an administrator is at work; what follows is for it */
 	const char *extra_dbname; /* a second name for the database, which comes and goes */
 	const char *console_user;

@@ -9,7 +9,8 @@
 #define OID_TEXT  25
 #define OID_VOID  2278
 
-const char *const param_names[N_PARAMS] = { "application_name", "TimeZone", "DateStyle", "client_encoding" };
+const char *const param_names[N_PARAMS] = { "application_name", "TimeZone",      "DateStyle",
+					    "client_encoding",  "IntervalStyle", "search_path" };
 
 /* What the bytes of large values are made of: heads of messages that a scanner could fall for. */
 static const struct {
@@ -314,6 +315,39 @@ void piece_verb(struct piece *p, const char *sql, const char *tag)
 	piece_reset(p, PIECE_VERB);
 	bytes_text(&p->sql, sql);
 	snprintf(p->tag, sizeof(p->tag), "%s", tag);
+}
+
+void piece_literal(struct bytes *sql, const char *text)
+{
+	bytes_u8(sql, '\'');
+	for (; *text; text++) {
+		if (*text == '\'')
+			bytes_u8(sql, '\'');
+		bytes_u8(sql, (uint8_t)*text);
+	}
+	bytes_u8(sql, '\'');
+}
+
+void piece_config(struct piece *p, struct actor *a, int param, const char *value, bool local, unsigned flags)
+{
+	piece_reset(p, PIECE_CONFIG);
+	p->binary = (flags & PIECE_BINARY) != 0;
+	piece_head(p, a, "SELECT", flags);
+	piece_col(p, "env", OID_TEXT);
+	bytes_printf(&p->sql, ", set_config('%s', ", param_names[param]);
+	piece_literal(&p->sql, value);
+	bytes_printf(&p->sql, ", %s) AS env", local ? "true" : "false");
+	piece_row(p, a);
+	piece_value(p, value, strlen(value));
+	piece_row_end(p);
+	snprintf(p->tag, sizeof(p->tag), "SELECT 1");
+}
+
+void piece_fail(struct piece *p, const char *sqlstate, const char *text)
+{
+	p->fails_early = true;
+	snprintf(p->sqlstate, sizeof(p->sqlstate), "%s", sqlstate);
+	snprintf(p->text, sizeof(p->text), "%s", text);
 }
 
 enum piece_kind piece_pick_good(struct actor *a)

@@ -12,7 +12,7 @@
 
 enum piece_kind {
 	PIECE_PLAIN,   /* one row: who, seq */
-	PIECE_ENV,     /* one row: who, seq, the four session parameters */
+	PIECE_ENV,     /* one row: who, seq, the session parameters */
 	PIECE_SERIES,  /* several rows with a number each, and sometimes filler */
 	PIECE_NONE,    /* no row */
 	PIECE_ERROR,   /* a few rows, then an error (22P02) while it runs */
@@ -24,6 +24,7 @@ enum piece_kind {
 	PIECE_ECHO,    /* the same, but the bytes are sent by the client first; with PIECE_EXT a parameter */
 	PIECE_SLEEP,   /* one row after a while */
 	PIECE_VERB,    /* text and tag given by piece_verb() */
+	PIECE_CONFIG,  /* by piece_config() */
 };
 
 #define PIECE_EXT    1 /* for the extended protocol: may have parameters */
@@ -60,6 +61,15 @@ void piece_make(struct piece *p, struct actor *a, enum piece_kind kind, unsigned
 
 /* A statement without rows. */
 void piece_verb(struct piece *p, const char *sql, const char *tag);
+
+/* One that calls set_config() and returns its result. */
+void piece_config(struct piece *p, struct actor *a, int param, const char *value, bool local, unsigned flags);
+
+/* The piece fails with this error before it returns anything. */
+void piece_fail(struct piece *p, const char *sqlstate, const char *text);
+
+/* Appends text as a literal of SQL. */
+void piece_literal(struct bytes *sql, const char *text);
 
 void piece_free(struct piece *p);
 

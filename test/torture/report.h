@@ -28,7 +28,13 @@
 	COUNT(carried_sleeps, "of these, sleeping queries that were to be cancelled")               \
 	COUNT(carried_hits, "of these, that were cancelled")                                        \
 	COUNT(suicides, "sessions that killed their own server")                                    \
-	COUNT(unanswered, "cancel requests cut off")
+	COUNT(unanswered, "cancel requests cut off")                                                \
+	COUNT(named, "runs of named statements begun")                                              \
+	COUNT(unnamed, "runs of unnamed statements begun, without a Parse of their own")            \
+	COUNT(executed, "runs by EXECUTE begun")                                                    \
+	COUNT(shaped_good, "results of tables whose columns change")                                \
+	COUNT(shaped_refused, "errors instead of such results")                                     \
+	COUNT(ddl_around, "changes of such tables behind the pooler's back")
 
 struct report {
 #define REPORT_FIELD(name, help) atomic_uint_fast64_t name;

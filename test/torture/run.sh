@@ -4,8 +4,9 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes named= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
-stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1 console= restarts=
+pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes can= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
+stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1 console= restarts= mode=transaction
+prepared=5
 
 usage()
 {
@@ -20,7 +21,10 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --console         an administrator is at work: PAUSE, KILL, RELOAD and the like at random
   --restarts        ... and starts the pooler anew with -R every few seconds
   --level N         multiplies all rates of the relay (1)
-  --named           named prepared statements, too
+  --basic           nothing that PgBouncer before 1.21 cannot do: prepared statements, tracked parameters
+  --strict          the pooler answers unknown names of statements as PostgreSQL does (with --profile pgsluice, or none)
+  --prepared N      the pooler's "max_prepared_statements" (5)
+  --mode MODE       its "pool_mode" (transaction)
   --only A,B        only these shapes, or with -A,-B all others
   --gen OPTIONS     more options of the generator, as one argument (torture --help)
   --gen-threads N   threads of the generator (1)
@@ -29,7 +33,7 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --set 'key = v'   one more line for the ini file; may be repeated
   --bindir DIR      where torture and chaos were built (guessed)
   --sabotage KIND   the relay misbehaves, and it is a failure when the generator does not notice:
-                    cross double drop swap status byte mute cancel write; the administrator misbehaves (with
+                    cross double drop swap status byte mute cancel told code write mix param leak; the administrator misbehaves (with
                     --console): pause resume kill leak lose; all = each of them for a few seconds
   --keep            keep the directory with logs (kept after a failure, too)
 END
@@ -39,13 +43,14 @@ END
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-chaos) chaos=no ;;
-	--named) named=--named ;;
+	--basic) can=--basic ;;
+	--strict) can=--strict ;;
 	--console) console=yes ;;
 	--restarts) console=yes restarts=yes ;;
 	--keep) keep=yes ;;
 	--help) usage 0 ;;
 	--pooler | --seconds | --clients | --pool-size | --threads | --seed | --level | --only | --gen | --gen-threads | \
-		--stall | --profile | --set | --bindir | --sabotage)
+		--stall | --prepared | --mode | --profile | --set | --bindir | --sabotage)
 		[ $# -ge 2 ] || usage 2
 		case $1 in
 		--pooler) pooler=$2 ;;
@@ -59,6 +64,8 @@ while [ $# -gt 0 ]; do
 		--gen) gen=$2 ;;
 		--gen-threads) gen_threads=$2 ;;
 		--stall) stall=$2 ;;
+		--prepared) prepared=$2 ;;
+		--mode) mode=$2 ;;
 		--profile) profile=$2 ;;
 		--set) extra="$extra$2
 " ;;
@@ -74,15 +81,19 @@ done
 [ -n "$pooler" ] || usage 2
 
 if [ "$sabotage" = all ]; then
-	for kind in cross double drop swap status byte mute cancel write; do
+	for kind in cross double drop swap status byte mute cancel told code write mix:named mix:unnamed param:set leak:set; do
 		echo "== sabotage $kind"
+		case $kind in
+		*:*) shapes="--only ${kind#*:}" ;;
+		*) shapes= ;;
+		esac
 		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
-			--bindir "$bindir" --sabotage "$kind" | tail -n 1
+			--profile "$profile" --mode "$mode" $can --bindir "$bindir" --sabotage "${kind%:*}" $shapes | tail -n 1
 	done
 	for kind in pause resume kill leak lose; do
 		echo "== sabotage $kind"
 		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
-			--bindir "$bindir" --console --sabotage "$kind" | tail -n 1
+			--profile "$profile" --mode "$mode" $can --bindir "$bindir" --console --sabotage "$kind" | tail -n 1
 	done
 	exit 0
 fi
@@ -156,7 +167,11 @@ END
 $as "$pgbin/pg_ctl" -D "$work/data" -l "$work/postgres.log" -w start >/dev/null
 $as "$pgbin/createdb" -h "$work" -U postgres tt
 
-relay_sabotage=$sabotage
+relay_sabotage=$sabotage one_in=300
+case $sabotage in
+mix | told) one_in=20 ;;
+param | leak) one_in=5 ;;
+esac
 [ -z "$console" ] || relay_sabotage=
 rates=
 if [ "$chaos" = yes ] && [ -z "$sabotage" ]; then
@@ -165,7 +180,7 @@ if [ "$chaos" = yes ] && [ -z "$sabotage" ]; then
 fi
 : >"$work/chaos.log" # the loop below may look before the relay has begun
 "$bindir/chaos" --listen 0 --host "$work" --port 5432 --seed "$seed" $rates \
-	${relay_sabotage:+--sabotage "$relay_sabotage" --one-in 300} >"$work/chaos.log" 2>&1 &
+	${relay_sabotage:+--sabotage "$relay_sabotage" --one-in $one_in} >"$work/chaos.log" 2>&1 &
 chaos_pid=$!
 chaos_port=
 for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -181,6 +196,13 @@ port_is_free()
 	hex=$(printf ':%04X' "$1")
 	! grep -q "$hex 00000000:0000 0A" /proc/net/tcp
 }
+
+case $can,$profile,$pooler in
+,pgsluice,* | ,*,none) can=--strict ;;
+esac
+statements="max_prepared_statements = $prepared
+reuse_unnamed_statements = 1"
+[ "$can" != --basic ] || statements=
 
 port=$((20000 + $$ % 10000))
 while ! port_is_free $port; do
@@ -199,14 +221,14 @@ unix_socket_dir = ${restarts:+$work}
 auth_type = trust
 auth_file = $work/userlist.txt
 admin_users = boss
-pool_mode = transaction
+pool_mode = $mode
 default_pool_size = $pool_size
 max_client_conn = 5000
 server_login_retry = 1
 logfile = $work/pooler.log
 pidfile = $work/pooler.pid
 ${threads:+threads = $threads}
-${named:+max_prepared_statements = 50}
+$statements
 $extra
 END
 if [ "$pooler" = none ]; then
@@ -235,7 +257,7 @@ no_chaos=
 	${console:+--console "$work/pooler.ini" --console-log "$work/console.log"} \
 	${console:+${sabotage:+--console-sabotage "$sabotage"}} \
 	${restarts:+--pidfile "$work/pooler.pid" --restart "cd /; exec $as $pooler -R $work/pooler.ini >>$work/pooler.out 2>&1"} \
-	$no_chaos $named ${only:+--only "$only"} $gen >"$work/torture.log" 2>&1 &
+	$no_chaos $can ${only:+--only "$only"} $gen >"$work/torture.log" 2>&1 &
 torture_pid=$!
 tail -f --pid=$torture_pid -n +1 "$work/torture.log" &
 wait $torture_pid || status=$?

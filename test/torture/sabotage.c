@@ -5,7 +5,18 @@
 #define SABOTAGE_MAX_GATHER 8192 /* longer messages pass unchanged */
 
 static const char *const sabotage_names[N_SABOTAGES] = { "off",    "cross", "double", "drop",   "swap",
-							 "status", "byte",  "mute",   "cancel", "write" };
+							 "status", "byte",  "mute",   "cancel", "told",
+							 "code",   "write", "mix",    "param",  "leak" };
+
+/* Of the kinds that work on the bytes to the server: what is sought, and what takes its place. */
+static const struct {
+	const char *text, *with;
+} sabotage_edits[N_SABOTAGES] = {
+	[SABOTAGE_WRITE] = { "SET n = n + 1 ", "SET n = n + 2 " },
+	[SABOTAGE_MIX] = { "7 AS stmt", "8 AS stmt" },
+	[SABOTAGE_PARAM] = { "ISO, DMY", "ISO, MDY" },
+	[SABOTAGE_LEAK] = { "SET LOCAL search_path", "SET       search_path" },
+};
 
 /* A row of some connection, for SABOTAGE_CROSS. */
 static struct bytes sabotage_stash;
@@ -74,6 +85,22 @@ static bool sabotage_row(struct sabotage *s, enum sabotage_kind kind, struct rng
 	return kind == SABOTAGE_DROP;
 }
 
+/* Treats a RowDescription or an ErrorResponse that was chosen. */
+static void sabotage_text(enum sabotage_kind kind, struct bytes *m)
+{
+	uint8_t *at = NULL;
+
+	if (kind == SABOTAGE_TOLD && m->data[0] == 'T')
+		at = memmem(m->data, m->len, "\0k", 2);
+	else if (kind == SABOTAGE_CODE && m->data[0] == 'E')
+		at = memmem(m->data, m->len, "\0C", 2);
+	if (!at)
+		return;
+	/* The column's digit, or the second byte of the SQLSTATE. */
+	at[kind == SABOTAGE_TOLD ? 2 : 3] ^= 1;
+	sabotage_done++;
+}
+
 /* A whole message in s->part. */
 static void sabotage_message(struct sabotage *s, enum sabotage_kind kind, unsigned one_in, struct rng *rng,
 			     struct bytes *out)
@@ -96,6 +123,8 @@ static void sabotage_message(struct sabotage *s, enum sabotage_kind kind, unsign
 		s->held.len = 0;
 	} else if (type == 'D' && rng_one_in(rng, one_in)) {
 		done = sabotage_row(s, kind, rng, out);
+	} else if ((type == 'T' || type == 'E') && rng_one_in(rng, one_in)) {
+		sabotage_text(kind, m);
 	} else if (type == 'Z' && s->has_key && m->data[5] == 'I' && rng_one_in(rng, one_in)) {
 		if (kind == SABOTAGE_STATUS)
 			m->data[5] = 'T';
@@ -137,14 +166,11 @@ void sabotage_from_server(struct sabotage *s, enum sabotage_kind kind, unsigned 
 
 void sabotage_to_server(enum sabotage_kind kind, unsigned one_in, struct rng *rng, uint8_t *data, size_t n)
 {
-	static const char text[] = "SET n = n + 1 ";
-	uint8_t *at;
+	const char *text = sabotage_edits[kind].text;
+	uint8_t *at = text ? memmem(data, n, text, strlen(text)) : NULL;
 
-	if (kind != SABOTAGE_WRITE)
+	if (!at || !rng_one_in(rng, one_in))
 		return;
-	at = memmem(data, n, text, strlen(text));
-	if (at && rng_one_in(rng, one_in)) {
-		at[strlen(text) - 2] = '2';
-		sabotage_done++;
-	}
+	memcpy(at, sabotage_edits[kind].with, strlen(text));
+	sabotage_done++;
 }

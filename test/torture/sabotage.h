@@ -3,7 +3,7 @@
 
 /*
  * Makes the relay do what a broken pooler might do, to prove that the generator notices. Works on the bytes from the
- * server, message by message, except for SABOTAGE_WRITE, which works on those to the server.
+ * server, message by message, except for the last four kinds, which work on those to the server.
  */
 #include "bytes.h"
 #include "rng.h"
@@ -18,7 +18,12 @@ enum sabotage_kind {
 	SABOTAGE_BYTE,   /* one byte of a row is changed */
 	SABOTAGE_MUTE,   /* a ReadyForQuery is missing */
 	SABOTAGE_CANCEL, /* a cancel request hits a server for which nobody asked (done by the relay) */
+	SABOTAGE_TOLD,   /* a RowDescription names a column of a table that changes wrongly */
+	SABOTAGE_CODE,   /* an error has another SQLSTATE */
 	SABOTAGE_WRITE,  /* a counter is increased by two */
+	SABOTAGE_MIX,    /* a statement is parsed with the text of another one */
+	SABOTAGE_PARAM,  /* a session parameter gets another value */
+	SABOTAGE_LEAK,   /* a parameter that is set for a transaction stays */
 	N_SABOTAGES
 };
 

@@ -10,7 +10,7 @@ void script_reset(struct script *s, const char *shape)
 	s->tx = 'I';
 	s->dies = false;
 	s->commits_at = 0;
-	s->retire = false;
+	s->retire = s->forget = s->unnamed = s->free_params = false;
 	bytes_clear(&s->out, SCRIPT_KEEP_BYTES);
 	bytes_clear(&s->pool, SCRIPT_KEEP_BYTES);
 	s->n_steps = s->n_expects = s->n_ends = s->n_writes = s->n_sets = 0;
@@ -39,6 +39,7 @@ void script_send_query(struct script *s, const void *sql, size_t len)
 {
 	size_t mark = msg_begin(&s->out, 'Q');
 
+	s->unnamed = true;
 	bytes_add(&s->out, sql, len);
 	bytes_u8(&s->out, 0);
 	script_end(s, mark);
@@ -49,15 +50,24 @@ void script_send_text(struct script *s, const char *sql)
 	script_send_query(s, sql, strlen(sql));
 }
 
-void script_send_parse(struct script *s, const char *name, const void *sql, size_t len)
+void script_send_typed_parse(struct script *s, const char *name, const void *sql, size_t len, const uint32_t *oids,
+			     int n_oids)
 {
 	size_t mark = msg_begin(&s->out, 'P');
 
+	s->unnamed = s->unnamed || !name[0];
 	bytes_cstr(&s->out, name);
 	bytes_add(&s->out, sql, len);
 	bytes_u8(&s->out, 0);
-	bytes_u16(&s->out, 0);
+	bytes_u16(&s->out, (unsigned)n_oids);
+	for (int i = 0; i < n_oids; i++)
+		bytes_u32(&s->out, oids[i]);
 	script_end(s, mark);
+}
+
+void script_send_parse(struct script *s, const char *name, const void *sql, size_t len)
+{
+	script_send_typed_parse(s, name, sql, len, NULL, 0);
 }
 
 void script_send_bind(struct script *s, const char *portal, const char *name, const struct bytes *params, int n_params,
@@ -93,6 +103,7 @@ void script_send_describe(struct script *s, char what, const char *name)
 
 void script_send_close(struct script *s, char what, const char *name)
 {
+	s->unnamed = s->unnamed || (what == 'S' && !name[0]);
 	script_send_named(s, 'C', what, name);
 }
 
@@ -161,7 +172,9 @@ static struct expect *script_add_expect(struct script *s, enum expect_kind kind,
 
 	s->expects = xgrow(s->expects, &s->cap_expects, s->n_expects, sizeof(*s->expects));
 	x = &s->expects[s->n_expects++];
-	*x = (struct expect){ .kind = kind, .type = type, .at = s->pool.len, .len = len, .asked = s->out.len };
+	*x = (struct expect){
+		.kind = kind, .type = type, .at = s->pool.len, .len = len, .asked = s->out.len, .shaped = -1
+	};
 	bytes_add(&s->pool, data, len);
 	return x;
 }
@@ -191,6 +204,33 @@ void script_expect_error(struct script *s, const char *sqlstate, const char *tex
 void script_expect_notice(struct script *s, const char *text)
 {
 	script_add_expect(s, X_NOTICE, 'N', text, strlen(text));
+}
+
+void script_expect_errors(struct script *s, const char *sqlstates, int shaped)
+{
+	script_add_expect(s, X_ERRORS, 'E', sqlstates, strlen(sqlstates))->shaped = shaped;
+}
+
+void script_expect_shape(struct script *s, int shaped)
+{
+	script_add_expect(s, X_SHAPE, 'T', NULL, 0)->shaped = shaped;
+}
+
+void script_expect_shaped(struct script *s, int shaped, bool binary, const void *own, size_t len)
+{
+	struct expect *x = script_add_expect(s, X_SHAPED, 'D', own, len);
+
+	x->shaped = shaped;
+	x->binary = binary;
+}
+
+void script_or(struct script *s, size_t from, size_t mid, bool anywhere)
+{
+	for (size_t i = from; i < (anywhere ? mid : from + 1); i++)
+		if (!s->expects[i].alt)
+			s->expects[i].alt = mid;
+	s->expects[mid].asked = s->expects[from].asked;
+	s->expects[mid - 1].then = s->n_expects;
 }
 
 void script_expect_ready(struct script *s)

@@ -18,6 +18,9 @@ enum expect_kind {
 	X_ERROR,  /* ErrorResponse with this SQLSTATE and this text within its message */
 	X_NOTICE, /* NoticeResponse with this text within its message */
 	X_READY,  /* ReadyForQuery with this status */
+	X_ERRORS, /* ErrorResponse with one of these SQLSTATEs, separated by spaces */
+	X_SHAPE,  /* RowDescription of a table whose columns change; see shaped.h */
+	X_SHAPED, /* rows as the last such description says, and then their CommandComplete */
 };
 
 struct expect {
@@ -28,6 +31,10 @@ struct expect {
 	size_t at;        /* where body or text starts in script.pool */
 	size_t len;       /* its length */
 	size_t asked;     /* the answer cannot come before this many bytes of script.out were sent */
+	size_t alt;       /* when another message comes: the expectation that it may meet instead; 0: none */
+	size_t then;      /* the expectation that follows this one; 0: the next in the list */
+	int shaped;       /* X_SHAPE, X_SHAPED, X_ERRORS: number of the statement in script.shaped; -1: none */
+	bool binary;      /* X_SHAPED: the rows are binary */
 };
 
 enum step_kind {
@@ -64,16 +71,22 @@ struct script_set {
 	char value[64];
 };
 
+struct shaped;
+
 struct script {
-	const char *shape;  /* name of the shape, for reports */
-	char tx;            /* transaction status at this point of the writing */
-	bool dies;          /* the session is killed on the server by the script itself */
-	size_t commits_at;  /* up to here must be sent for the next commit, if not to its end; 0: to its end */
-	bool retire;        /* the session's state is unknown when the script is cut short */
-	size_t heavy_bytes; /* what it holds of the budget for large messages */
-	struct bytes out;   /* what to send */
-	struct bytes pool;  /* what expectations compare with */
-	struct step *steps; /* n_steps of them */
+	const char *shape;     /* name of the shape, for reports */
+	char tx;               /* transaction status at this point of the writing */
+	bool dies;             /* the session is killed on the server by the script itself */
+	size_t commits_at;     /* up to here must be sent for the next commit, if not to its end; 0: to its end */
+	bool retire;           /* the session's state is unknown when the script is cut short */
+	bool forget;           /* its prepared statements are */
+	bool unnamed;          /* the unnamed statement was replaced or dropped by what was written so far */
+	bool free_params;      /* any ParameterStatus may come */
+	struct shaped *shaped; /* of the actor: what it was told */
+	size_t heavy_bytes;    /* what it holds of the budget for large messages */
+	struct bytes out;      /* what to send */
+	struct bytes pool;     /* what expectations compare with */
+	struct step *steps;    /* n_steps of them */
 	size_t n_steps, cap_steps;
 	struct expect *expects; /* n_expects of them */
 	size_t n_expects, cap_expects;
@@ -93,6 +106,9 @@ void script_free(struct script *s);
 void script_send_query(struct script *s, const void *sql, size_t len);
 void script_send_text(struct script *s, const char *sql);
 void script_send_parse(struct script *s, const char *name, const void *sql, size_t len);
+/* The same with the types of the first n_oids parameters. */
+void script_send_typed_parse(struct script *s, const char *name, const void *sql, size_t len, const uint32_t *oids,
+			     int n_oids);
 /* params: n_params values, each as int32 length and bytes. */
 void script_send_bind(struct script *s, const char *portal, const char *name, const struct bytes *params, int n_params,
 		      bool binary_params, bool binary_results);
@@ -113,6 +129,16 @@ void script_expect_stream(struct script *s, char type, const void *data, size_t 
 void script_expect_tag(struct script *s, const char *tag);
 void script_expect_error(struct script *s, const char *sqlstate, const char *text);
 void script_expect_notice(struct script *s, const char *text);
+/* An error with one of these SQLSTATEs; with shaped >= 0 it is one of that statement. */
+void script_expect_errors(struct script *s, const char *sqlstates, int shaped);
+/* The description of such a statement, and its rows with their end; they begin with the len bytes of own. */
+void script_expect_shape(struct script *s, int shaped);
+void script_expect_shaped(struct script *s, int shaped, bool binary, const void *own, size_t len);
+/*
+ * Instead of the expectations from `from` on up to `mid`, those from `mid` on may come: with anywhere, whichever of
+ * the former was to be next, else only instead of the first. Both ways go on with the next expectation to be written.
+ */
+void script_or(struct script *s, size_t from, size_t mid, bool anywhere);
 /* ReadyForQuery with the status in s->tx. */
 void script_expect_ready(struct script *s);
 

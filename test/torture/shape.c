@@ -8,7 +8,7 @@
 #define SHAPE_HEAVY_BUDGET (160 * 1024 * 1024)
 
 struct shape shapes[N_SHAPES] = {
-#define SHAPE(name, weight, help) { #name, weight, help, shape_build_##name },
+#define SHAPE(name, weight, needs, help) { #name, weight, NEEDS_##needs, help, shape_build_##name },
 #include "shape_tbl.h"
 #undef SHAPE
 };
@@ -25,13 +25,14 @@ static unsigned shape_total_weight(void)
 	return sum;
 }
 
-bool shape_select(const char *list, bool named, char bad[32])
+bool shape_select(const char *list, enum shape_needs can, char bad[32])
 {
 	bool chosen[N_SHAPES] = { false };
 	bool others = list && list[0] == '-';
 
-	if (named)
-		shapes[SHAPE_named].weight = 100;
+	for (int i = 0; i < N_SHAPES; i++)
+		if (shapes[i].needs > can)
+			shapes[i].weight = 0;
 	if (!list)
 		return true;
 	while (*list) {
@@ -54,8 +55,6 @@ bool shape_select(const char *list, bool named, char bad[32])
 	for (int i = 0; i < N_SHAPES; i++)
 		if (chosen[i] == others)
 			shapes[i].weight = 0;
-		else if (!shapes[i].weight && !others)
-			shapes[i].weight = 100;
 	return shape_total_weight() > 0;
 }
 
@@ -66,8 +65,14 @@ void shape_build(struct script *s, struct actor *a)
 
 	while (pick >= shapes[i].weight)
 		pick -= shapes[i++].weight;
+	/* Who holds a server lets go of it soon. */
+	if (statements_any_sql(&a->statements) && shapes[SHAPE_prepare].weight && rng_one_in(&a->rng, 2))
+		i = SHAPE_prepare;
 	script_reset(s, shapes[i].name);
+	s->shaped = a->shaped;
 	shapes[i].build(s, a);
+	if (s->unnamed)
+		a->statements.unnamed.kind = STATEMENT_NONE;
 	script_wait(s);
 }
 

@@ -10,15 +10,23 @@
 #include "script.h"
 
 enum shape_id {
-#define SHAPE(name, weight, help) SHAPE_##name,
+#define SHAPE(name, weight, needs, help) SHAPE_##name,
 #include "shape_tbl.h"
 #undef SHAPE
 	N_SHAPES
 };
 
+/* What a pooler can do, each with what is before. */
+enum shape_needs {
+	NEEDS_BASIC,  /* no more than PgBouncer before 1.21 */
+	NEEDS_NAMED,  /* prepared statements, and all that track_extra_parameters names by default */
+	NEEDS_STRICT, /* unknown and taken names are errors, as in PostgreSQL; PREPARE in SQL keeps the server */
+};
+
 struct shape {
 	const char *name;
 	unsigned weight;
+	enum shape_needs needs;
 	const char *help;
 	void (*build)(struct script *s, struct actor *a);
 };
@@ -27,9 +35,9 @@ extern struct shape shapes[N_SHAPES];
 
 /*
  * Restricts the shapes to a comma-separated list of names, or with a dash before each, to all others. Returns false,
- * with the culprit in bad[32], when one is unknown. With named also the shape of that name is on.
+ * with the culprit in bad[32], when one is unknown. Shapes that need more than the pooler can do are off.
  */
-bool shape_select(const char *list, bool named, char bad[32]);
+bool shape_select(const char *list, enum shape_needs can, char bad[32]);
 
 /* Writes the script of a random operation. */
 void shape_build(struct script *s, struct actor *a);
@@ -56,6 +64,9 @@ void shape_sync(struct script *s, bool failed);
 /* One piece by either protocol, as chance will, with its ReadyForQuery. */
 void shape_any(struct script *s, struct actor *a, struct piece *p, enum piece_kind kind);
 
+/* Sets all parameters that can be set. */
+void shape_set_all(struct script *s, struct actor *a);
+
 void shape_build_simple(struct script *s, struct actor *a);
 void shape_build_multi(struct script *s, struct actor *a);
 void shape_build_tx(struct script *s, struct actor *a);
@@ -81,5 +92,9 @@ void shape_build_copyout(struct script *s, struct actor *a);
 void shape_build_copyin(struct script *s, struct actor *a);
 void shape_build_copyback(struct script *s, struct actor *a);
 void shape_build_named(struct script *s, struct actor *a);
+void shape_build_unnamed(struct script *s, struct actor *a);
+void shape_build_prepare(struct script *s, struct actor *a);
+void shape_build_shaped(struct script *s, struct actor *a);
+void shape_build_ddl(struct script *s, struct actor *a);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Shapes of the simple protocol: queries, transactions, writes, parameters, function calls, and the ways in which a
+ * Shapes of the simple protocol: queries, transactions, writes, function calls, and the ways in which a
  * statement is stopped from outside.
  */
 #include <stdio.h>
@@ -188,76 +188,6 @@ void shape_build_write(struct script *s, struct actor *a)
 	struct piece p = { 0 };
 
 	shape_any(s, a, &p, PIECE_WRITE);
-	piece_free(&p);
-}
-
-/* A new value for a parameter, in the spelling in which the server reports it. */
-static void shape_new_value(struct actor *a, int param, char value[64])
-{
-	static const char *const zones[] = { "UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo" };
-	static const char *const styles[] = { "ISO, DMY", "ISO, MDY", "German, DMY", "SQL, YMD" };
-	static const char *const encodings[] = { "UTF8", "LATIN1", "WIN1252", "SQL_ASCII" };
-	static const char *const odd[] = { "", " it's", " \"q\"", " back\\slash", " ; $1" };
-	unsigned pick = (unsigned)rng_below(&a->rng, 4);
-
-	if (param == PARAM_TIMEZONE)
-		snprintf(value, 64, "%s", zones[pick]);
-	else if (param == PARAM_DATESTYLE)
-		snprintf(value, 64, "%s", styles[pick]);
-	else if (param == PARAM_ENCODING)
-		snprintf(value, 64, "%s", encodings[pick]);
-	else
-		snprintf(value, 64, "app %s %d%s", a->who, a->seq, odd[rng_below(&a->rng, 5)]);
-}
-
-static void shape_set_sql(struct piece *p, int param, const char *value)
-{
-	char sql[200];
-	size_t n = (size_t)snprintf(sql, sizeof(sql), "SET %s = '", param_names[param]);
-
-	for (; *value; value++) {
-		if (*value == '\'')
-			sql[n++] = '\'';
-		sql[n++] = *value;
-	}
-	snprintf(sql + n, sizeof(sql) - n, "'");
-	piece_verb(p, sql, "SET");
-}
-
-void shape_build_set(struct script *s, struct actor *a)
-{
-	int param = (int)rng_below(&a->rng, N_PARAMS);
-	bool undo = rng_one_in(&a->rng, 4);
-	struct piece p = { 0 };
-	char old[64], value[64];
-	bool failed = false;
-
-	snprintf(old, sizeof(old), "%s", a->param[param]);
-	shape_new_value(a, param, value);
-	snprintf(a->param[param], sizeof(a->param[param]), "%s", value);
-	script_set(s, param, value);
-	s->retire = true;
-	if (undo) {
-		shape_verb(s, "BEGIN", "BEGIN", 'T');
-		script_wait(s);
-	}
-	shape_set_sql(&p, param, value);
-	if (rng_one_in(&a->rng, 2)) {
-		shape_query(s, &p);
-	} else {
-		shape_ext(s, a, &p, &failed);
-		shape_sync(s, false);
-	}
-	if (rng_one_in(&a->rng, 2))
-		script_wait(s);
-	shape_any(s, a, &p, PIECE_ENV);
-	if (undo) {
-		script_wait(s);
-		script_set(s, param, old);
-		snprintf(a->param[param], sizeof(a->param[param]), "%s", old);
-		shape_verb(s, "ROLLBACK", "ROLLBACK", 'I');
-		shape_any(s, a, &p, PIECE_ENV);
-	}
 	piece_free(&p);
 }
 

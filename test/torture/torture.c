@@ -21,6 +21,7 @@
 #include "bytes.h"
 #include "client.h"
 #include "console.h"
+#include "ddl.h"
 #include "direct.h"
 #include "ledger.h"
 #include "options.h"
@@ -56,6 +57,7 @@ static struct options opt = {
 	.cancel_ppm = 20000,
 	.seed = 1,
 	.chaos = true,
+	.can = NEEDS_NAMED,
 	.extra_dbname = "extra",
 	.console_user = "boss",
 	.console_log = "/dev/null",
@@ -82,7 +84,9 @@ static const struct option torture_options[] = {
 	{ "whole-startup", no_argument, NULL, 'w' },
 	{ "always-application", no_argument, NULL, 'a' },
 	{ "no-chaos", no_argument, NULL, 'N' },
-	{ "named", no_argument, NULL, 'n' },
+	{ "basic", no_argument, NULL, 'b' },
+	{ "strict", no_argument, NULL, 'n' },
+	{ "no-ddl", no_argument, NULL, 'l' },
 	{ "disconnects", required_argument, NULL, 'x' },
 	{ "cancels", required_argument, NULL, 'k' },
 	{ "console", required_argument, NULL, 'C' },
@@ -113,7 +117,11 @@ static void __attribute__((noreturn)) torture_usage(int status)
 	       "  --no-chaos               servers are not lost: no session may be lost either\n"
 	       "  --disconnects N          operations per million that the client leaves in the middle (20000)\n"
 	       "  --cancels N              operations per million with a cancel request at any moment (20000)\n"
-	       "  --named                  named prepared statements, too\n"
+	       "  --basic                  the pooler knows no prepared statements and few parameters (PgBouncer "
+	       "before 1.21)\n"
+	       "  --strict                 unknown and taken names of statements are errors, not the end of the "
+	       "session\n"
+	       "  --no-ddl                 no tables are changed behind the pooler's back\n"
 	       "  --console FILE           an administrator (user boss) is at work, who changes the pooler's ini "
 	       "FILE,\n"
 	       "                           in which the database \"extra\" is the same as that of --dbname\n"
@@ -185,8 +193,14 @@ static void torture_parse(int argc, char **argv)
 		case 'N':
 			opt.chaos = false;
 			break;
+		case 'b':
+			opt.can = NEEDS_BASIC;
+			break;
 		case 'n':
-			opt.named = true;
+			opt.can = NEEDS_STRICT;
+			break;
+		case 'l':
+			opt.no_ddl = true;
 			break;
 		case 'x':
 			opt.disconnect_ppm = (unsigned)n;
@@ -219,7 +233,7 @@ static void torture_parse(int argc, char **argv)
 	}
 	if (optind < argc || !opt.clients || !opt.threads || opt.threads > TORTURE_MAX_THREADS || !opt.stall_s)
 		torture_usage(2);
-	if (!shape_select(opt.only, opt.named, bad)) {
+	if (!shape_select(opt.only, opt.can, bad)) {
 		fprintf(stderr, "no such shape: %s\n", bad);
 		exit(2);
 	}
@@ -340,6 +354,7 @@ static void torture_setup(void)
 	struct direct *d = direct_open(opt.check_host, opt.check_port, opt.user, opt.check_dbname);
 
 	ledger_setup(d, opt.clients);
+	ddl_setup(d);
 	direct_close(d);
 }
 
@@ -348,12 +363,15 @@ static void torture_run(struct ledger *ledgers, int64_t start)
 {
 	struct torture_worker workers[TORTURE_MAX_THREADS];
 	struct console *console = NULL;
+	struct ddl *ddl = NULL;
 	enum client_phase running = PHASE_RUN;
 
 	for (unsigned i = 0; i < opt.threads; i++)
 		torture_start(&workers[i], i, ledgers);
 	if (opt.console)
 		console = console_start(&opt);
+	if (!opt.no_ddl)
+		ddl = ddl_start(&opt);
 	for (unsigned s = 1; s <= opt.duration_s && atomic_load(&torture_phase) == PHASE_RUN; s++) {
 		sleep(1);
 		if (s % TORTURE_PROGRESS_S == 0)
@@ -364,6 +382,8 @@ static void torture_run(struct ledger *ledgers, int64_t start)
 	atomic_compare_exchange_strong(&torture_phase, &running, console ? PHASE_PROVE : PHASE_STOP);
 	for (unsigned i = 0; i < opt.threads; i++)
 		torture_finish(&workers[i]);
+	if (ddl)
+		ddl_stop(ddl);
 	if (!console)
 		return;
 	console_account(console);
