@@ -101,8 +101,10 @@ static bool link_set_vars(struct client *client, struct server *server)
 /* The client takes over the server's spelling of equal values. */
 static void link_adopt_vars(struct client *client, struct server *server)
 {
-	struct varset *set = vars_hold(server->vars);
+	struct varset *set;
 
+	vars_recode(&server->vars, client->vars);
+	set = vars_hold(server->vars);
 	if (log_is_on(LOG_LVL_DEBUG))
 		link_log_canonical(client, server->vars);
 	vars_fill(&set, client->vars);

@@ -26,6 +26,7 @@ struct varset {
 static const char *const base_names[] = {
 	"DateStyle", "client_encoding", "TimeZone", "standard_conforming_strings", "application_name",
 };
+#define CLIENT_ENCODING  1
 #define APPLICATION_NAME 4
 
 static char *names[VARS_MAX];
@@ -140,6 +141,17 @@ struct varset *vars_make_empty(void)
 	return vars_make(values);
 }
 
+/* True for a value, or NULL, whose bytes depend on the client_encoding. The parameters of the protocol are ASCII. */
+static bool vars_is_recoded(int i, const char *value)
+{
+	if (i < (int)ARRAY_LEN(base_names) || value == NULL)
+		return false;
+	while (*value != '\0')
+		if ((uint8_t)*value++ > 0x7f)
+			return true;
+	return false;
+}
+
 /* The values of a set as slices. */
 static void vars_unpack(const struct varset *set, struct slice values[VARS_MAX])
 {
@@ -182,6 +194,16 @@ void vars_fill(struct varset **set, const struct varset *defaults)
 		return;
 	*set = vars_make(values);
 	vars_release(&old);
+}
+
+void vars_recode(struct varset **set, const struct varset *client)
+{
+	for (int i = 0; i < name_count; i++) {
+		const char *value = client->values[i];
+
+		if (UNLIKELY(vars_is_recoded(i, value)) && (*set)->values[i] != NULL)
+			vars_change(set, i, slice_of(value));
+	}
 }
 
 size_t vars_set_count(size_t *set_size)
@@ -227,62 +249,122 @@ const char *vars_get(const struct varset *set, int i)
 	return set->values[i];
 }
 
-/* Appends the value as a string literal. */
-static int vars_quote(struct buf *sql, const char *value)
-{
-	const char *prefix = strchr(value, '\\') != NULL ? "E'" : "'";
-	int err = buf_append(sql, prefix, strlen(prefix));
+/* ---- SQL ---- */
 
-	for (; err == 0 && *value != '\0'; value++) {
-		if (*value == '\'' || *value == '\\')
-			err = buf_append(sql, value, 1);
-		if (err == 0)
-			err = buf_append(sql, value, 1);
-	}
-	return err == 0 ? buf_append(sql, "'", 1) : err;
+/*
+ * The server reads what we send in the client_encoding of whom it served
+ * before. In some of these (SJIS, BIG5, GBK, GB18030, UHC, JOHAB) the second
+ * byte of a character may be a backslash or a letter, so a literal with bytes
+ * above 0x7f could end elsewhere than where we end it. Hence nothing but ASCII
+ * is sent, which means the same in every encoding.
+ *
+ * Of the parameters of the protocol, PostgreSQL takes other characters in
+ * application_name only, and makes question marks of them (since version 16,
+ * their codes): so do we. Of the others, the bytes are sent in hexadecimal with
+ * the name of the encoding of the client that they come from.
+ */
+
+static int vars_append(struct buf *sql, const char *text)
+{
+	return buf_append(sql, text, strlen(text));
 }
 
-/* Appends the parts one after the other, all or nothing. */
-static int vars_append(struct buf *sql, const char *before, const char *name, const char *middle, const char *value,
-		       const char *after)
+/* Appends the value as a string literal; what is not ASCII becomes a question mark. */
+static int vars_append_literal(struct buf *sql, const char *value)
 {
-	uint32_t start = buf_len(sql);
-	int err = buf_append(sql, before, strlen(before));
+	int err = vars_append(sql, strchr(value, '\\') != NULL ? "E'" : "'");
+
+	for (; err == 0 && *value != '\0'; value++) {
+		char c = (uint8_t)*value > 0x7f ? '?' : *value;
+
+		if (c == '\'' || c == '\\')
+			err = buf_append(sql, &c, 1);
+		if (err == 0)
+			err = buf_append(sql, &c, 1);
+	}
+	return err == 0 ? vars_append(sql, "'") : err;
+}
+
+/* Appends an expression for a value of any bytes, in this encoding. */
+static int vars_append_bytes(struct buf *sql, const char *value, const char *encoding)
+{
+	static const char digits[] = "0123456789abcdef";
+	int err = vars_append(sql, "pg_catalog.convert_from(pg_catalog.decode('");
+
+	for (; err == 0 && *value != '\0'; value++) {
+		const char hex[2] = { digits[(uint8_t)*value >> 4], digits[(uint8_t)*value & 15] };
+
+		err = buf_append(sql, hex, sizeof(hex));
+	}
+	if (err == 0)
+		err = vars_append(sql, "','hex'),");
+	if (err == 0)
+		err = vars_append_literal(sql, encoding);
+	return err == 0 ? vars_append(sql, ")") : err;
+}
+
+static int vars_append_set(struct buf *sql, const char *name, const char *value)
+{
+	int err = vars_append(sql, "SET ");
 
 	if (err == 0)
-		err = buf_append(sql, name, strlen(name));
+		err = vars_append(sql, name);
 	if (err == 0)
-		err = buf_append(sql, middle, strlen(middle));
+		err = vars_append(sql, "=");
 	if (err == 0)
-		err = vars_quote(sql, value);
+		err = vars_append_literal(sql, value);
+	return err == 0 ? vars_append(sql, ";") : err;
+}
+
+/* `encoding` NULL: the value is ASCII. */
+static int vars_append_set_config(struct buf *sql, const char *name, const char *value, const char *encoding)
+{
+	int err = vars_append(sql, "SELECT pg_catalog.set_config('");
+
 	if (err == 0)
-		err = buf_append(sql, after, strlen(after));
+		err = vars_append(sql, name);
+	if (err == 0)
+		err = vars_append(sql, "',");
+	if (err == 0)
+		err = encoding == NULL ? vars_append_literal(sql, value) : vars_append_bytes(sql, value, encoding);
+	return err == 0 ? vars_append(sql, ",false);") : err;
+}
+
+/* Appends the command for one parameter, all or nothing. */
+static int vars_append_command(struct buf *sql, int i, const char *value, const char *encoding)
+{
+	uint32_t start = buf_len(sql);
+	int err;
+
+	if (vars_is_recoded(i, value))
+		err = encoding == NULL ? -E_UNSUPPORTED : vars_append_set_config(sql, names[i], value, encoding);
+	else if (strcasecmp(names[i], "search_path") == 0)
+		/* SET takes a list of schemas only as a list; set_config() takes it as the server reports it. */
+		err = vars_append_set_config(sql, names[i], value, NULL);
+	else
+		err = vars_append_set(sql, names[i], value);
 	if (err != 0)
 		buf_truncate(sql, start);
 	return err;
 }
 
-/* SET takes a list of schemas only as a list; set_config() takes it as the server reports it. */
-static int vars_set_command(struct buf *sql, const char *name, const char *value)
-{
-	if (strcasecmp(name, "search_path") == 0)
-		return vars_append(sql, "SELECT pg_catalog.set_config('", name, "',", value, ",false);");
-	return vars_append(sql, "SET ", name, "=", value, ";");
-}
-
 int vars_diff(const struct varset *have, const struct varset *want, struct buf *sql)
 {
+	const char *encoding = want->values[CLIENT_ENCODING];
+	bool same_encoding;
 	int count = 0;
 
 	if (have == want)
 		return 0;
+	same_encoding = encoding != NULL && have->values[CLIENT_ENCODING] != NULL &&
+			strcasecmp(encoding, have->values[CLIENT_ENCODING]) == 0;
 	for (int i = 0; i < name_count; i++) {
 		const char *h = have->values[i];
 		const char *w = want->values[i];
 
-		if (h == NULL || w == NULL || strcasecmp(h, w) == 0)
+		if (h == NULL || w == NULL || (strcasecmp(h, w) == 0 && (same_encoding || !vars_is_recoded(i, w))))
 			continue;
-		if (vars_set_command(sql, names[i], w) == 0)
+		if (vars_append_command(sql, i, w, encoding) == 0)
 			count++;
 	}
 	return count;

@@ -54,6 +54,13 @@ void vars_change(struct varset **set, int i, struct slice value);
 /* Replaces *set by one where its unset values are taken from `defaults`. */
 void vars_fill(struct varset **set, const struct varset *defaults);
 
+/*
+ * Replaces *set, of a server that has the values of a client, by one with the
+ * client's bytes where they are not ASCII. The server does not repeat a value
+ * when only the encoding changes that it was reported in.
+ */
+void vars_recode(struct varset **set, const struct varset *client);
+
 /* How many sets there are, and the size of one without its values. Any thread. */
 size_t vars_set_count(size_t *set_size);
 
@@ -65,9 +72,10 @@ void vars_release(struct varset **set);
 const char *vars_get(const struct varset *set, int i);
 
 /*
- * Writes the SET commands that turn a server with the values `have` into one
- * with the values `want`, and returns their number: only parameters that both
- * know and that differ by more than case. `sql` gets no trailing NUL.
+ * Writes the commands (SET, or SELECT set_config) that turn a server with the
+ * values `have` into one with the values `want`, and returns their number: only
+ * parameters that both know and that differ by more than case. `sql` gets no
+ * trailing NUL, and is ASCII, so that it means the same in any encoding.
  */
 int vars_diff(const struct varset *have, const struct varset *want, struct buf *sql);
 

@@ -34,6 +34,7 @@ INTEGRATION_FILES = \
 	test/integration/test_pgbench.py \
 	test/integration/test_pool_limits.py \
 	test/integration/test_pool_modes.py \
+	test/integration/test_protocol_versions.py \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \
 	test/integration/test_reset_check.py \
@@ -42,7 +43,6 @@ INTEGRATION_FILES = \
 	test/integration/test_server_loss.py \
 	test/integration/test_shutdown.py \
 	test/integration/test_signals_process.py \
-	test/integration/test_protocol_versions.py \
 	test/integration/test_startup_packet.py \
 	test/integration/test_suspend.py \
 	test/integration/test_systemd.py \

@@ -1,4 +1,6 @@
 """Session parameters that follow their client from server to server."""
+import os
+
 import pytest
 from harness import wire
 
@@ -16,10 +18,13 @@ BOTH = pytest.mark.parametrize(
 )
 
 
+ONE_SERVER = {"pool_mode": "transaction", "default_pool_size": 1}
+
+
 @pytest.fixture
 def shared(make_pooler):
     """One server for everybody."""
-    return make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    return make_pooler(settings=ONE_SERVER)
 
 
 @BOTH
@@ -138,6 +143,67 @@ def test_long_and_hostile_values(shared):
         other.query("select 1")
         assert c.value("show application_name") == value
         c.close()
+
+
+# In these encodings the second byte of a character may be a backslash.
+UNSAFE_ENCODINGS = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB"]
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("encoding", UNSAFE_ENCODINGS)
+def test_values_are_safe_in_any_encoding(shared, cluster, encoding):
+    """The commands that restore parameters are read in the encoding of the client before."""
+    table = f"smuggled_{encoding.lower()}"
+    before = shared.login(params={"client_encoding": encoding})
+    for lead in (b"\x81", b"\x83", b"\x88", b"\xa4", b"\xfe", b"\xff"):
+        for rest in (b"\\'", b"'", b"\\\\'", b"\\"):
+            tail = b"; create table %s(); --" % table.encode()
+            c = shared.login(params={"application_name": lead + rest + tail})
+            before.query("select 1")
+            assert c.value("show application_name") == "?" + (rest + tail).decode()
+            c.terminate()
+    assert before.value(f"select to_regclass('{table}') is null") == "t"
+
+
+@pytest.mark.ours
+def test_names_beyond_ascii(shared):
+    """As PostgreSQL makes them: a question mark for each byte."""
+    other = shared.login()
+    for encoding, name in (("UTF8", "Änne"), ("LATIN1", "Änne"), ("SJIS", "ソフト")):
+        data = name.encode({"SJIS": "cp932"}.get(encoding, encoding))
+        c = shared.login(params={"client_encoding": encoding, "application_name": data})
+        other.query("select 1")
+        wanted = "".join(chr(b) if b < 0x80 else "?" for b in data)
+        assert c.value("show application_name") == wanted
+        c.close()
+
+
+@pytest.fixture
+def strange_role(cluster):
+    """A role whose name is ASCII in no encoding, and is spelled in all that the test uses."""
+    name = f"schön_{os.getpid()}"
+    cluster.sql(f'create role "{name}"')
+    yield name
+    cluster.sql(f'drop role "{name}"')
+
+
+@pytest.mark.ours
+def test_parameters_beyond_ascii(make_pooler, cluster, strange_role):
+    """A value that the server reports in the encoding of the client is restored from that encoding."""
+    p = make_pooler(
+        {"app": cluster.dsn(user="postgres")},
+        settings={**ONE_SERVER, "track_extra_parameters": "session_authorization"},
+    )
+    a, b, plain = p.login(params={"client_encoding": "LATIN1"}), p.login(params={"client_encoding": "UTF8"}), p.login()
+    for c, encoding in ((a, "latin-1"), (b, "utf-8")):
+        c.send(wire.query(f'set session authorization "{strange_role}"'.encode(encoding)))
+        assert c.read_ready().tag == "SET"
+    for n in range(4):
+        if n % 2 == 0:
+            assert plain.value("select session_user") == "postgres"
+        for c, encoding in ((a, "latin-1"), (b, "utf-8")):
+            c.send(wire.query("select session_user"))
+            assert [m.body[6:] for m in c.read_ready().messages if m.type == "D"] == [strange_role.encode(encoding)]
 
 
 @pytest.mark.newer

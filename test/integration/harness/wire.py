@@ -150,7 +150,7 @@ class Result:
                 self.notices.append(fields_of(m.body))
             elif m.type == "S":
                 key, value = m.body[:-1].split(b"\0")
-                self.params[key.decode()] = value.decode()
+                self.params[key.decode()] = value.decode(errors="surrogateescape")
             elif m.type == "Z":
                 self.status = m.body.decode()
 
@@ -324,7 +324,7 @@ class Conn:
                 scram = self._answer_auth(m.body, user, password, scram)
             elif m.type == "S":
                 key, value = m.body[:-1].split(b"\0")
-                self.params[key.decode()] = value.decode()
+                self.params[key.decode()] = value.decode(errors="surrogateescape")
             elif m.type == "K":
                 self.key = m.body
             elif m.type == "Z":

@@ -226,6 +226,58 @@ static void test_quoting(void **state)
 	vars_release(&path_slash);
 }
 
+/* What is sent is ASCII, whatever the values are: its encoding is that of the client before. */
+static void test_beyond_ascii(void **state)
+{
+	struct varset *have = make(APPLICATION, "", SEARCH_PATH, "");
+	struct varset *app = make(APPLICATION, "\x83\\'\xff", -1, NULL);
+	struct varset *path = make(SEARCH_PATH, "\x83\\'", ENCODING, "SJIS");
+	struct varset *extra = make(EXTRA, "\xe9", ENCODING, "O'x\xe9");
+	struct varset *other = make(EXTRA, "", -1, NULL);
+	struct varset *nowhere = make(SEARCH_PATH, "\xe9", -1, NULL);
+
+	(void)state;
+	assert_diff(have, app, 1, "SET application_name=E'?\\\\''?';");
+	assert_diff(have, path, 1,
+		    "SELECT pg_catalog.set_config('search_path',pg_catalog.convert_from("
+		    "pg_catalog.decode('835c27','hex'),'SJIS'),false);");
+	assert_diff(other, extra, 1,
+		    "SELECT pg_catalog.set_config('IntervalStyle',pg_catalog.convert_from("
+		    "pg_catalog.decode('e9','hex'),'O''x?'),false);");
+	assert_diff(have, nowhere, 0, ""); /* nobody knows what it means */
+	vars_release(&have);
+	vars_release(&app);
+	vars_release(&path);
+	vars_release(&extra);
+	vars_release(&other);
+	vars_release(&nowhere);
+}
+
+/* The same bytes in another encoding are another value. */
+static void test_encodings_differ(void **state)
+{
+	struct varset *latin = make(EXTRA, "\xe9", ENCODING, "LATIN1");
+	struct varset *same = make(EXTRA, "\xe9", ENCODING, "latin1");
+	struct varset *cyrillic = make(EXTRA, "\xe9", ENCODING, "WIN1251");
+	struct varset *server = make(EXTRA, "\xe9", ENCODING, "UTF8");
+	struct varset *client = make(EXTRA, "\xc3\xa9", ENCODING, "utf8");
+
+	(void)state;
+	assert_diff(latin, same, 0, "");
+	assert_diff(latin, cyrillic, 2,
+		    "SET client_encoding='WIN1251';SELECT pg_catalog.set_config('IntervalStyle',"
+		    "pg_catalog.convert_from(pg_catalog.decode('e9','hex'),'WIN1251'),false);");
+	vars_recode(&server, client);
+	assert_string_equal(vars_get(server, EXTRA), "\xc3\xa9");
+	assert_string_equal(vars_get(server, ENCODING), "UTF8"); /* its own spelling */
+	assert_null(vars_get(server, APPLICATION));
+	vars_release(&latin);
+	vars_release(&same);
+	vars_release(&cyrillic);
+	vars_release(&server);
+	vars_release(&client);
+}
+
 /* A command that does not fit is left out as a whole. */
 static void test_diff_without_room(void **state)
 {
@@ -258,6 +310,8 @@ int main(void)
 		VARS_TEST(test_adoption),
 		VARS_TEST(test_diff),
 		VARS_TEST(test_quoting),
+		VARS_TEST(test_beyond_ascii),
+		VARS_TEST(test_encodings_differ),
 		VARS_TEST(test_diff_without_room),
 	};
 
