@@ -5,6 +5,14 @@ EXTRA_DIST += \
 	test/drivers/run.py \
 	test/drivers/lib/dbapi.py \
 	test/drivers/lib/scenario.py \
+	test/drivers/asyncpg/client.py \
+	test/drivers/asyncpg/driver.ini \
+	test/drivers/libpq/Makefile \
+	test/drivers/libpq/client.h \
+	test/drivers/libpq/driver.ini \
+	test/drivers/libpq/main.c \
+	test/drivers/libpq/session.c \
+	test/drivers/libpq/steps.c \
 	test/drivers/psql/client.py \
 	test/drivers/psql/driver.ini \
 	test/drivers/psycopg2/client.py \
