@@ -32,6 +32,7 @@
 #include "report.h"
 #include "script.h"
 #include "shape.h"
+#include "startup.h"
 
 #define CLIENT_MAX_MESSAGE  (256 * 1024 * 1024)
 #define CLIENT_READ_BYTES   65536
@@ -281,37 +282,6 @@ static void client_lost(struct client *c, const char *reason)
 	client_close(c, c->opt->chaos || c->excused ? 100000 : 5000);
 }
 
-static void client_startup(struct client *c)
-{
-	struct script *s = &c->script;
-	size_t mark;
-
-	script_reset(s, "(startup)");
-	mark = msg_begin(&s->out, 0);
-	bytes_u32(&s->out, 3 << 16);
-	bytes_cstr(&s->out, "user");
-	bytes_cstr(&s->out, c->opt->user);
-	bytes_cstr(&s->out, "database");
-	bytes_cstr(&s->out, c->db ? c->opt->extra_dbname : c->opt->dbname);
-	for (int i = 0; i < N_PARAMS; i++) {
-		static const char *const values[N_PARAMS] = { NULL,     "Asia/Tokyo",   "German, DMY",
-							      "LATIN1", "sql_standard", NULL };
-
-		c->reported[i][0] = c->actor.param[i][0] = 0;
-		c->given[i] = rng_one_in(&c->rng, i ? 4 : 2) || (!i && c->opt->always_application);
-		c->given[i] = c->given[i] && (unsigned)i < c->actor.n_settable;
-		if (!c->given[i])
-			continue;
-		snprintf(c->actor.param[i], sizeof(c->actor.param[i]), "%s", i ? values[i] : c->actor.who);
-		bytes_cstr(&s->out, param_names[i]);
-		bytes_cstr(&s->out, c->actor.param[i]);
-	}
-	snprintf(c->actor.param[PARAM_SEARCH_PATH], sizeof(c->actor.param[0]), "\"$user\", public");
-	bytes_u8(&s->out, 0);
-	msg_end(&s->out, mark);
-	script_push(s);
-}
-
 /* Draws how the bytes of the current script are sent and received. */
 static void client_draw_manner(struct client *c)
 {
@@ -340,7 +310,9 @@ static void client_connect(struct client *c)
 	c->actor.rng = rng_make(c->opt->seed, ((uint64_t)c->actor.incarnation << 32) + c->actor.slot);
 	statements_forget(&c->actor);
 	snprintf(c->actor.who, sizeof(c->actor.who), "s%ui%u", c->actor.slot, c->actor.incarnation);
-	client_startup(c);
+	memset(c->reported, 0, sizeof(c->reported));
+	script_reset(&c->script, "(startup)");
+	startup_write(&c->script, &c->actor, &c->rng, c->opt, c->db ? c->opt->extra_dbname : c->opt->dbname, c->given);
 	client_draw_manner(c);
 	if (c->opt->whole_startup)
 		c->chunk = 0;

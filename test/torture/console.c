@@ -187,15 +187,18 @@ static const struct {
 	const char *name;
 	unsigned low, high;
 } console_sizes[] = {
-	{ "default_pool_size", 1, 30 },   { "min_pool_size", 0, 10 },       { "reserve_pool_size", 0, 5 },
-	{ "reserve_pool_timeout", 1, 3 }, { "max_db_connections", 5, 60 },  { "max_user_connections", 5, 60 },
-	{ "server_lifetime", 1, 20 },     { "server_idle_timeout", 1, 20 }, { "server_round_robin", 0, 1 },
-	{ "server_check_delay", 0, 2 },
+	{ "default_pool_size", 1, 30 },   { "min_pool_size", 0, 10 },           { "reserve_pool_size", 0, 5 },
+	{ "reserve_pool_timeout", 1, 3 }, { "max_db_connections", 5, 60 },      { "max_user_connections", 5, 60 },
+	{ "server_lifetime", 1, 20 },     { "server_idle_timeout", 1, 20 },     { "server_round_robin", 0, 1 },
+	{ "server_check_delay", 0, 2 },   { "max_prepared_statements", 1, 30 }, { "reuse_unnamed_statements", 0, 1 },
 };
+
+#define CONSOLE_NAMED_SIZES 2 /* at the end: only for poolers that keep prepared statements */
 
 const char *console_pick_size(struct console *c, unsigned *value)
 {
-	size_t i = rng_below(&c->rng, sizeof(console_sizes) / sizeof(console_sizes[0]));
+	size_t n = sizeof(console_sizes) / sizeof(console_sizes[0]);
+	size_t i = rng_below(&c->rng, c->opt->can >= NEEDS_NAMED ? n : n - CONSOLE_NAMED_SIZES);
 
 	*value = (unsigned)rng_range(&c->rng, console_sizes[i].low, console_sizes[i].high);
 	return console_sizes[i].name;

@@ -29,6 +29,7 @@ test_torture_torture_SOURCES = \
 	test/torture/shape_sql.c \
 	test/torture/shape_unnamed.c \
 	test/torture/shaped.c test/torture/shaped.h \
+	test/torture/startup.c test/torture/startup.h \
 	test/torture/statements.c test/torture/statements.h
 test_torture_torture_CPPFLAGS = -D_GNU_SOURCE $(PQ_CFLAGS)
 test_torture_torture_LDADD = $(PQ_LIBS)

@@ -21,6 +21,7 @@ struct named {
 	struct script *s;
 	struct actor *a;
 	bool failed; /* the rest of the batch is skipped */
+	bool tried;  /* and in that part a Parse was sent already */
 };
 
 /* The transaction is aborted: nearly everything is refused. */
@@ -133,6 +134,9 @@ static void named_run(struct named *n, int k)
 		if (!n->failed)
 			statement_expect_columns(n->s, &st, run.binary);
 	}
+	/* A portal goes on without its statement. */
+	if (rng_one_in(&n->a->rng, 10) && (n->a->strict || !n->failed))
+		named_close(n, k);
 	statement_send_execute(n->s, portal, &st, &run);
 	if (!n->failed) {
 		statement_expect_run(n->s, n->a, &st, &run, &n->failed);
@@ -161,6 +165,19 @@ static void named_bind_bad(struct named *n, int k)
 	n->failed = true;
 }
 
+/*
+ * A step that the server skips, with a pooler that ends the session for a name that is unknown or taken: it must be
+ * neither, whether or not the pooler knows already that the step is skipped.
+ */
+static void named_step_skipped(struct named *n, int k)
+{
+	if (n->a->statements.named[k].kind != STATEMENT_NONE)
+		named_run(n, k);
+	else if (!n->tried)
+		named_parse(n, k);
+	n->tried = true;
+}
+
 /* One step with a name; which steps are possible depends on whether the statement exists. */
 static void named_step(struct named *n)
 {
@@ -168,10 +185,12 @@ static void named_step(struct named *n)
 	int k = (int)rng_below(r, N_NAMED);
 	const struct statement *st = &n->a->statements.named[k];
 	bool exists = st->kind != STATEMENT_NONE;
-	bool free_choice = n->a->strict || n->failed;
+	bool free_choice = n->a->strict;
 	unsigned pick = (unsigned)rng_below(r, 20);
 
-	if (!exists) {
+	if (n->failed && !n->a->strict) {
+		named_step_skipped(n, k);
+	} else if (!exists) {
 		if (pick < 2)
 			named_parse_bad(n, k);
 		else if (pick == 2)
@@ -201,7 +220,10 @@ static void named_step(struct named *n)
 static void named_sync(struct named *n)
 {
 	shape_sync(n->s, n->failed);
-	n->failed = false;
+	/* Before that it may still believe in the names of a Parse that failed or was skipped. */
+	if (n->failed && !n->a->strict)
+		script_wait(n->s);
+	n->failed = n->tried = false;
 }
 
 static void named_batch(struct named *n)

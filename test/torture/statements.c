@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "actor.h"
+#include "piece.h"
 
 #define OID_INT8          20
 #define OID_INT4          23
@@ -56,6 +57,15 @@ struct statement statement_draw_good(struct actor *a)
 	return st;
 }
 
+/* A length around the sizes of buffers. */
+static size_t statement_draw_fill(struct rng *rng)
+{
+	static const size_t near[] = { 128, 1024, 4096, 8192, 16384, 65536, 262144 };
+	size_t i = rng_below(rng, sizeof(near) / sizeof(near[0]));
+
+	return near[rng_one_in(rng, 4) ? i : i / 2] + rng_below(rng, 81) - 40;
+}
+
 struct statement statement_draw(struct actor *a)
 {
 	struct statement st = statement_draw_good(a);
@@ -71,6 +81,15 @@ struct statement statement_draw(struct actor *a)
 	case 3:
 	case 4:
 		st.kind = STATEMENT_WRITE;
+		break;
+	case 5:
+		st.kind = STATEMENT_ECHO;
+		break;
+	case 6:
+		if (!rng_one_in(&a->rng, 4))
+			break;
+		st.kind = STATEMENT_LARGE;
+		st.fill = (int)statement_draw_fill(&a->rng);
 		break;
 	default:
 		break;
@@ -94,6 +113,14 @@ void statement_text(const struct statement *st, const struct actor *a, struct by
 		break;
 	case STATEMENT_TYPED:
 		bytes_printf(sql, "SELECT $1 AS who, $2 AS seq, %d AS stmt", st->digit);
+		break;
+	case STATEMENT_ECHO:
+		bytes_printf(sql, "SELECT $1::text AS who, $2::int4 AS seq, %d AS stmt, $3::text AS v", st->digit);
+		break;
+	case STATEMENT_LARGE:
+		bytes_printf(sql, "SELECT $1::text AS who, $2::int4 AS seq /* ");
+		memset(bytes_grow(sql, (size_t)st->fill), 'x', (size_t)st->fill);
+		bytes_printf(sql, " */, %d AS stmt", st->digit);
 		break;
 	case STATEMENT_WRITE:
 		bytes_printf(
@@ -148,7 +175,9 @@ static int statement_params(const struct statement *st, uint32_t oids[STATEMENT_
 		oids[0] = OID_INT4;
 	else if (st->kind == STATEMENT_TYPED)
 		oids[1] = statement_typings[st->types].seq;
-	return st->kind == STATEMENT_TAGGED ? 1 : st->kind == STATEMENT_WRITE ? 4 : 2;
+	else if (st->kind == STATEMENT_ECHO)
+		oids[2] = OID_TEXT;
+	return st->kind == STATEMENT_TAGGED ? 1 : st->kind == STATEMENT_ECHO ? 3 : st->kind == STATEMENT_WRITE ? 4 : 2;
 }
 
 void statement_expect_params(struct script *s, const struct statement *st)
@@ -164,6 +193,11 @@ void statement_expect_params(struct script *s, const struct statement *st)
 	bytes_free(&b);
 }
 
+static int statement_columns(const struct statement *st)
+{
+	return !statement_has_rows(st) ? 0 : st->kind == STATEMENT_ECHO ? 4 : 3;
+}
+
 /* The type of the column seq. */
 static uint32_t statement_seq_type(const struct statement *st)
 {
@@ -172,16 +206,17 @@ static uint32_t statement_seq_type(const struct statement *st)
 
 void statement_expect_columns(struct script *s, const struct statement *st, bool binary)
 {
-	static const char *const names[3] = { "who", "seq", "stmt" };
-	const uint32_t oids[3] = { OID_TEXT, statement_seq_type(st), OID_INT4 };
+	static const char *const names[] = { "who", "seq", "stmt", "v" };
+	const uint32_t oids[] = { OID_TEXT, statement_seq_type(st), OID_INT4, OID_TEXT };
+	int n = statement_columns(st);
 	struct bytes b = { 0 };
 
-	if (!statement_has_rows(st)) {
+	if (!n) {
 		script_expect(s, 'n', NULL, 0);
 		return;
 	}
-	bytes_u16(&b, 3);
-	for (int i = 0; i < 3; i++) {
+	bytes_u16(&b, (unsigned)n);
+	for (int i = 0; i < n; i++) {
 		bytes_cstr(&b, names[i]);
 		bytes_u32(&b, 0);
 		bytes_u16(&b, 0);
@@ -215,6 +250,13 @@ static void statement_number(struct bytes *b, uint32_t oid, int32_t v, bool bina
 	statement_value(b, text);
 }
 
+/* The long parameter: it looks like messages of the protocol. */
+static void statement_filler(struct bytes *b, const struct statement_run *run)
+{
+	bytes_u32(b, (uint32_t)run->fill);
+	piece_filler(b, (unsigned)run->seq, run->fill, false);
+}
+
 struct statement_run statement_send_bind(struct script *s, struct actor *a, const char *portal, const char *name,
 					 const struct statement *st)
 {
@@ -227,7 +269,10 @@ struct statement_run statement_send_bind(struct script *s, struct actor *a, cons
 		statement_value(&params, a->who);
 	if (n)
 		statement_number(&params, OID_INT4, run.seq, false);
-	if (st->kind == STATEMENT_WRITE) {
+	if (st->kind == STATEMENT_ECHO) {
+		run.fill = statement_draw_fill(&a->rng);
+		statement_filler(&params, &run);
+	} else if (st->kind == STATEMENT_WRITE) {
 		run.op = ledger_add(a->ledger, 1, true);
 		statement_number(&params, OID_INT4, (int32_t)a->slot, false);
 		statement_number(&params, OID_INT4, (int32_t)run.op, false);
@@ -261,10 +306,12 @@ void statement_expect_run(struct script *s, const struct actor *a, const struct 
 		script_expect_tag(s, st->kind == STATEMENT_BEGIN ? "BEGIN" : s->tx == 'E' ? "ROLLBACK" : "COMMIT");
 		return;
 	}
-	bytes_u16(&row, 3);
+	bytes_u16(&row, (unsigned)statement_columns(st));
 	statement_value(&row, a->who);
 	statement_number(&row, statement_seq_type(st), run->seq, run->binary);
 	statement_number(&row, OID_INT4, st->digit, run->binary);
+	if (st->kind == STATEMENT_ECHO)
+		statement_filler(&row, run);
 	script_expect(s, 'D', row.data, row.len);
 	script_expect_tag(s, st->kind == STATEMENT_WRITE ? "UPDATE 1" : "SELECT 1");
 	bytes_free(&row);

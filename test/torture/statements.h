@@ -23,6 +23,8 @@ enum statement_kind {
 	STATEMENT_REMARK, /* the same, with the client's name in a comment */
 	STATEMENT_TAGGED, /* the client's name is a literal */
 	STATEMENT_TYPED,  /* parameters without casts, their types given by Parse or not */
+	STATEMENT_ECHO,   /* returns a long parameter, too */
+	STATEMENT_LARGE,  /* has a long text */
 	STATEMENT_WRITE,  /* adds one to the client's counter */
 	STATEMENT_FAILS,  /* fails when it is executed */
 	STATEMENT_FOLDS,  /* fails when it is planned, at Bind */
@@ -35,6 +37,7 @@ struct statement {
 	enum statement_kind kind;
 	int digit; /* every row has it as its third column */
 	int types; /* STATEMENT_TYPED: which types Parse gives */
+	int fill;  /* STATEMENT_LARGE: bytes of a comment */
 };
 
 /* The statements of a session. */
@@ -75,6 +78,7 @@ struct statement_run {
 	int32_t seq;
 	uint32_t op;
 	bool binary; /* results in binary form */
+	size_t fill; /* STATEMENT_ECHO: length of the long parameter */
 };
 struct statement_run statement_send_bind(struct script *s, struct actor *a, const char *portal, const char *name,
 					 const struct statement *st);
