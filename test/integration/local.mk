@@ -12,6 +12,7 @@ INTEGRATION_FILES = \
 	test/integration/pytest.ini \
 	test/integration/test_bad_input.py \
 	test/integration/test_cancel.py \
+	test/integration/test_classifier.py \
 	test/integration/test_close_reasons.py \
 	test/integration/test_config_reload.py \
 	test/integration/test_console_commands.py \
@@ -52,3 +53,7 @@ INTEGRATION_FILES = \
 
 TESTS += test/integration/run.sh
 EXTRA_DIST += test/integration/run.sh $(INTEGRATION_FILES)
+
+check_PROGRAMS += test/integration/programs/classify
+test_integration_programs_classify_SOURCES = test/integration/programs/classify.c
+test_integration_programs_classify_LDADD = $(SLUICE_LIBS)
