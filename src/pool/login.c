@@ -537,6 +537,11 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 	size_t at = 0;
 	bool ok = true;
 
+	/* First, as they give way to parameters of the same name. */
+	if (startup->has_options && startup->options.n > 0) {
+		words = xmalloc(startup->options.n * 2);
+		ok = login_parse_options(login, startup->options, words, startup->options.n, values);
+	}
 	while (ok && startup_params_next(startup, &at, &name, &value)) {
 		if (login_set_param(login, name, value, values) != 0) {
 			login_describe(login, &about);
@@ -551,10 +556,6 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 	if (ok && startup->replication != REPLICATION_NONE) {
 		login_fail_startup(login, STARTUP_E_PARAM, slice_of("replication"));
 		ok = false;
-	}
-	if (ok && startup->has_options && startup->options.n > 0) {
-		words = xmalloc(startup->options.n * 2);
-		ok = login_parse_options(login, startup->options, words, startup->options.n, values);
 	}
 	if (ok && login->snap->conf->application_name_add_host != 0) {
 		login_add_host(login, app, sizeof(app), values[vars_application_name()]);

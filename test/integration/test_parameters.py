@@ -220,6 +220,93 @@ def test_long_value_of_a_parameter(make_pooler):
 
 
 @pytest.mark.newer
+def test_value_beyond_any_small_buffer(shared):
+    """Hundreds of bytes of it, where PgBouncer gives up silently at some 125."""
+    value = ", ".join(["SQL", "DMY"] * 60)
+    other = shared.login()
+    c = shared.login(params={"DateStyle": value})
+    for _ in range(2):
+        other.query("select 1")
+        assert c.value("show datestyle") == "SQL, DMY"
+
+
+class Recorder:
+    """A server that reports search_path, as PostgreSQL 18 does, and keeps what it is sent."""
+
+    def __init__(self, fake_server):
+        self.queries = []
+        self.server = fake_server(self.serve)
+
+    def serve(self, conn, params):
+        conn.greet([("search_path", '"$user", public')])
+        while True:
+            m = conn.recv()
+            if m.type == "X":
+                return
+            sql = m.body[:-1].decode()
+            self.queries.append(sql)
+            if "set_config" in sql or sql.startswith("SET "):
+                parts = [
+                    wire.row_description("v") + wire.data_row("x") + wire.pack("C", wire.cstr("SELECT 1"))
+                ] * sql.count("set_config(") + [wire.pack("C", wire.cstr("SET"))] * sql.count("SET ")
+                conn.send(*parts, wire.pack("Z", b"I"))
+            else:
+                conn.send(wire.answer("ok"))
+
+
+@pytest.mark.ours
+def test_one_query_restores_all(make_pooler, fake_server):
+    """Everything that differs, and nothing else, with values of any length; the answers are for nobody."""
+    server = Recorder(fake_server)
+    p = make_pooler(
+        {"app": server.server.dsn()}, settings={**ONE_SERVER, "track_extra_parameters": "IntervalStyle, search_path"}
+    )
+    path = ", ".join(f'"schema {i}"' for i in range(1000))
+    c = p.login(
+        params={
+            "search_path": path,
+            "timezone": "Asia/Tokyo",
+            "client_encoding": "utf8",
+            "application_name": "it's",
+            "standard_conforming_strings": "ON",
+        }
+    )
+    assert c.query("select 1").types == "TDCZ"
+    sets = [sql for sql in server.queries if sql != "select 1" and sql]
+    assert sets == [
+        "SET TimeZone='Asia/Tokyo';SET application_name='it''s';"
+        f"SELECT pg_catalog.set_config('search_path','{path}',false);"
+    ]
+
+
+@pytest.mark.newer
+def test_what_the_server_does_not_report_is_never_restored(make_pooler):
+    p = make_pooler(settings={**ONE_SERVER, "track_extra_parameters": "work_mem"})
+    c = p.login(params={"work_mem": "1234kB"})
+    assert c.params["work_mem"] == "1234kB"
+    assert c.value("show work_mem") != "1234kB"
+
+
+@pytest.mark.ours
+def test_restoring_does_not_depend_on_the_search_path(make_pooler, cluster, strange_role, database):
+    """Functions of the same names in a schema that comes first are not called."""
+    name = database()
+    for function in ("set_config(text, text, boolean) returns text", "decode(text, text) returns bytea"):
+        cluster.sql(
+            f"create function public.{function} language plpgsql as $$begin raise 'shadowed'; end$$", dbname=name
+        )
+    p = make_pooler(
+        {"app": cluster.dsn(user="postgres", dbname=name)},
+        settings={**ONE_SERVER, "track_extra_parameters": "session_authorization"},
+    )
+    a, b = p.login(), p.login()
+    a.query(f'set session authorization "{strange_role}"')
+    b.query("set search_path = public, pg_catalog")
+    assert b.query("select set_config('a.b', 'c', false)").error.text == "shadowed"
+    assert a.value("select session_user") == strange_role
+
+
+@pytest.mark.newer
 def test_track_extra_parameters(make_pooler, cluster):
     p = make_pooler(
         settings={

@@ -188,7 +188,9 @@ def test_long_keys_through_a_peer(modern, cluster):
 def test_keys_of_peers_of_any_length(modern, fake_server):
     """Passed on byte for byte, with one hop less."""
     packets = []
-    peer = fake_server(lambda conn: packets.append(conn.read_exact(struct.unpack("!i", conn.read_exact(4))[0] - 4)), raw=True)
+    peer = fake_server(
+        lambda conn: packets.append(conn.read_exact(struct.unpack("!i", conn.read_exact(4))[0] - 4)), raw=True
+    )
     p = modern(settings={"peer_id": 1}, peers={0x1207: peer.dsn()})
     for length in (8, 36, 260):
         key = b"\x11\x07\x12" + os.urandom(4) + b"\xab" + os.urandom(length - 8)

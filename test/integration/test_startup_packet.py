@@ -22,6 +22,15 @@ def test_encryption_is_refused_with_n(pooler, code):
     assert c.value("select 1") == "1"
 
 
+@pytest.mark.parametrize("code", [wire.CODE_SSL, wire.CODE_GSSENC])
+def test_encryption_is_refused_on_a_unix_socket(pooler, code):
+    c = pooler.raw_unix()
+    assert c.ssl_request(code) == b"N"
+    assert c.ssl_request(code) == b"N"
+    c.login()
+    assert c.value("select 1") == "1"
+
+
 def test_requests_may_follow_each_other(pooler):
     c = pooler.raw()
     assert c.ssl_request(wire.CODE_GSSENC) == b"N"
@@ -185,6 +194,22 @@ def test_tracked_parameters_in_any_case(pooler):
     assert c.value("show timezone") == "Asia/Tokyo"
 
 
+@pytest.mark.newer
+def test_keys_of_the_protocol_have_their_case(pooler):
+    for name in ("User", "DATABASE", "Options", "Replication", "_PQ_.x"):
+        assert pooler.login_error(params={name: "x"}).text == f"unsupported startup parameter: {name}"
+
+
+@pytest.mark.newer
+def test_last_of_two_counts(pooler):
+    c = pooler.raw()
+    pairs = [("user", "nobody"), ("user", "app"), ("database", "nowhere"), ("TimeZone", "UTC"), ("database", "app")]
+    c.send(wire.startup_packet(pairs + [("timezone", "Asia/Tokyo")]))
+    c.finish_login("app", None)
+    assert c.value("select current_user") == "app"
+    assert c.value("show timezone") == "Asia/Tokyo"
+
+
 def options_login(p, options, **params):
     return p.login(params={"options": options, **params})
 
@@ -199,6 +224,10 @@ def options_login(p, options, **params):
         "  -c   timezone=Asia/Tokyo  ",
         "-c datestyle=ISO -c timezone=Asia/Tokyo",
         "-c TimeZone=Asia/Tokyo",
+        "\t-c\n\v\f\rtimezone=Asia/Tokyo\n",
+        "-c timezone=UTC --TIMEZONE=Asia/Tokyo",
+        r"-c time\zone=As\ia/Tokyo",
+        "-c timezone=Asia/Tokyo\\",
     ],
 )
 def test_options(pooler, options):
@@ -212,6 +241,32 @@ def test_options_escapes(pooler):
 
 
 @pytest.mark.newer
+@pytest.mark.parametrize("options,value", [("", ""), ("a=b=c", "a=b=c"), ("\\\t-c\\ x=y", "?-c x=y"), ("'x'", "'x'")])
+def test_options_values(pooler, options, value):
+    c = options_login(pooler, f"-c application_name={options}")
+    assert c.value("show application_name") == value
+
+
+@pytest.mark.ours
+def test_a_parameter_beats_the_options(pooler):
+    """As in PostgreSQL, in whatever order a driver sends them."""
+    for pairs in (
+        [("options", "-c timezone=UTC -c application_name=o"), ("timezone", "Asia/Tokyo"), ("application_name", "p")],
+        [("timezone", "Asia/Tokyo"), ("application_name", "p"), ("options", "-c timezone=UTC -c application_name=o")],
+    ):
+        c = pooler.raw()
+        c.send(wire.startup_packet([("user", "app"), *pairs]))
+        c.finish_login("app", None)
+        assert (c.value("show timezone"), c.value("show application_name")) == ("Asia/Tokyo", "p")
+
+
+@pytest.mark.newer
+def test_long_options(pooler):
+    c = options_login(pooler, "-c datestyle=ISO " * 3000 + "-c application_name=" + "x" * 10000)
+    assert c.value("show application_name") == "x" * 63
+
+
+@pytest.mark.newer
 @pytest.mark.parametrize(
     "options,text",
     [
@@ -220,6 +275,15 @@ def test_options_escapes(pooler):
         ("-d 5", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
         ("-c novalue", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
         ("geqo=off", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+        ("-c application-name=x", "unsupported startup parameter in options: application-name"),
+        ("--time-zone=UTC", "unsupported startup parameter in options: time-zone"),
+        ("-c", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+        ("-c =x", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+        ("--", "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"),
+        (
+            "-C timezone=UTC",
+            "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed",
+        ),
     ],
 )
 def test_options_refused(pooler, options, text):
@@ -233,6 +297,8 @@ def test_options_ignored(make_pooler):
     assert options_login(p, "-c work_mem=1 -c timezone=Asia/Tokyo").value("show timezone") == "Asia/Tokyo"
     p = make_pooler(settings={"ignore_startup_parameters": "options"})
     assert options_login(p, "-c whatever=1 -c timezone=Asia/Tokyo").value("show timezone") == "Asia/Tokyo"
+    text = "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"
+    assert p.login_error(params={"options": "-c timezone=UTC -d 5"}).text == text
 
 
 def test_second_startup_packet(make_pooler):
@@ -277,6 +343,27 @@ def test_large_startup_packet(make_pooler):
     assert c.value("show application_name") == "big"
 
 
+@pytest.mark.newer
+@pytest.mark.parametrize("pieces", [1, 3, 50])
+def test_largest_startup_packet(make_pooler, pieces):
+    """65535 bytes in all; one more is no startup packet."""
+    p = make_pooler(settings={"ignore_startup_parameters": "filler"})
+    packet = wire.startup_packet({"user": "app", "filler": ""})
+    packet = wire.startup_packet({"user": "app", "filler": "x" * (65535 - len(packet))})
+    assert len(packet) == 65535
+    c = p.raw()
+    step = len(packet) // pieces + 1
+    for at in range(0, len(packet), step):
+        c.send(packet[at : at + step])
+        if pieces > 1:
+            c.is_silent()  # let them arrive one by one
+    c.finish_login("app", None)
+    assert c.value("select 1") == "1"
+    c = p.raw()
+    c.send(wire.startup_packet({"user": "app", "filler": "x" * (65536 - 25)})[:8])
+    assert c.expect_error_close().text.startswith("bad packet header: '")
+
+
 def test_too_large_startup_packet(pooler):
     c = pooler.raw()
     c.send(struct.pack("!ii", 1 << 20, wire.PROTO_3_0))
@@ -306,6 +393,21 @@ def test_greeting(pooler):
         assert name in result.params, name
     key = [m for m in result.messages if m.type == "K"][0].body
     assert len(key) == 8 and key[0] < 0x80, "a driver may read the first half as a positive number"
+
+
+@pytest.mark.newer
+def test_order_of_the_greeting(make_pooler):
+    """The server's parameters, then those that follow the client, with the value that it sent, as it sent it."""
+    p = make_pooler(settings={"track_extra_parameters": "IntervalStyle, is_superuser"})
+    c = p.raw()
+    c.start(params={"datestyle": "german", "TIMEZONE": "asia/tokyo", "intervalstyle": "ISO_8601"})
+    result = c.read_ready()
+    shown = [tuple(m.body[:-1].decode().split("\0")) for m in result.messages if m.type == "S"]
+    tracked = ["DateStyle", "client_encoding", "TimeZone", "standard_conforming_strings", "application_name"]
+    tracked += ["IntervalStyle", "is_superuser"]
+    assert [name for name, _ in shown][-len(tracked) :] == tracked
+    assert "server_version" in [name for name, _ in shown][: -len(tracked)]
+    assert [value for _, value in shown][-7:] == ["german", "UTF8", "asia/tokyo", "on", "", "ISO_8601", "off"]
 
 
 def test_application_name_add_host(make_pooler):
