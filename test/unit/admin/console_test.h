@@ -210,8 +210,8 @@ static struct session open_session_with(bool is_admin, const void *pending, size
 	h->is_admin = is_admin;
 	h->peer.family = AF_UNIX;
 	cancel_key_make(engine->cancel_secret, 0, &(struct cancel_place){ CANCEL_WORKER_CONSOLE, (uint32_t)h->id, 7 },
-			h->cancel_key);
-	memcpy(s.key, h->cancel_key, sizeof(s.key));
+			s.key);
+	cancel_key_set(&h->cancel_key, s.key, sizeof(s.key));
 	str_copy(h->user, sizeof(h->user), is_admin ? "boss" : "watcher");
 	str_copy(h->database, sizeof(h->database), "pgbouncer");
 	h->pending_len = n;

@@ -270,7 +270,7 @@ static void test_cancel_of_a_pause(void **state UNUSED)
 	assert_int_equal(pipe(fds), 0);
 	cancel->msg.fn = admin_engine_ops.console_cancel;
 	cancel->asker.fd = fds[1];
-	memcpy(cancel->key, s.key, sizeof(s.key));
+	cancel_key_set(&cancel->key, s.key, sizeof(s.key));
 	atomic_fetch_add(&engine->client_count, 1);
 	loop_post(engine->control, &cancel->msg);
 	assert_int_equal(read(fds[0], &r, 1), 0); /* closed when it is done */
