@@ -4,9 +4,11 @@ INTEGRATION_FILES = \
 	test/integration/conftest.py \
 	test/integration/harness/__init__.py \
 	test/integration/harness/cluster.py \
+	test/integration/harness/differential.py \
 	test/integration/harness/load.py \
 	test/integration/harness/pooler.py \
 	test/integration/harness/procs.py \
+	test/integration/harness/scripts.py \
 	test/integration/harness/wire.py \
 	test/integration/programs/Console.java \
 	test/integration/pytest.ini \
@@ -33,6 +35,7 @@ INTEGRATION_FILES = \
 	test/integration/test_parameters.py \
 	test/integration/test_peering.py \
 	test/integration/test_pgbench.py \
+	test/integration/test_pipelines.py \
 	test/integration/test_pool_limits.py \
 	test/integration/test_pool_modes.py \
 	test/integration/test_protocol_versions.py \
