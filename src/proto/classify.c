@@ -29,7 +29,7 @@
 #include "proto/classify_tbl.h"
 
 /* How much classify_deallocate() reads at once. */
-#define CLASSIFY_PIECE 256
+#define CLASSIFY_PIECE 32
 
 enum classify_string {
 	STRING_PLAIN,  /* doubled quotes */
@@ -62,13 +62,15 @@ enum classify_lex {
 #undef CLASSIFY_LEX_ID
 };
 
+/* A row of the table; `is` tells it from the holes. */
 struct classify_row {
-	uint8_t from, token, to;
 	uint32_t kinds;
+	uint8_t to;
+	bool is;
 };
 
-static const struct classify_row classify_rows[] = {
-#define CLASSIFY_ROW(from, token, to, kinds) { from, token, to, kinds },
+static const struct classify_row classify_rows[AT_COUNT][TK_COUNT] = {
+#define CLASSIFY_ROW(from, token, to, kinds) [from][token] = { kinds, to, true },
 	CLASSIFY_ROWS(CLASSIFY_ROW)
 #undef CLASSIFY_ROW
 };
@@ -84,7 +86,8 @@ static const struct slice classify_words[] = {
 static enum classify_token classify_find_word(const struct classify_name *w)
 {
 	for (size_t i = 0; i < ARRAY_LEN(classify_words); i++)
-		if (classify_words[i].n == w->n && memcmp(classify_words[i].p, w->text, w->n) == 0)
+		if (classify_words[i].n == w->n && classify_words[i].p[0] == w->text[0] &&
+		    memcmp(classify_words[i].p, w->text, w->n) == 0)
 			return (enum classify_token)(TK_NAME + 1 + i);
 	return TK_NAME;
 }
@@ -111,10 +114,10 @@ static void classify_keep_name(struct classify *c, enum classify_token token)
 
 static void classify_step(struct classify *c, enum classify_token token)
 {
-	const struct classify_row *row = classify_rows;
+	const struct classify_row *row = &classify_rows[c->at][token];
 
-	while (row->from != c->at || (row->token != token && row->token != TK_ANY))
-		row++;
+	if (!row->is)
+		row = &classify_rows[c->at][TK_ANY];
 	c->at = row->to;
 	if (row->kinds != KEEP && c->bodies == 0)
 		c->pending = row->kinds;
@@ -577,13 +580,26 @@ const char *classify_kind_name(enum classify_kind kind)
 	return names[kind];
 }
 
+/* A look at the first word, if nothing but white space and semicolons is before it: false when it is no DEALLOCATE. */
+static bool classify_may_deallocate(struct slice sql)
+{
+	static const char word[] = "deallocate";
+	size_t i = 0;
+
+	while (i < sql.n && (classify_is_space(sql.p[i]) || sql.p[i] == ';'))
+		i++;
+	if (i == sql.n || sql.p[i] == '-' || sql.p[i] == '/')
+		return i < sql.n;
+	return sql.n - i > sizeof(word) && strncasecmp(sql.p + i, word, sizeof(word) - 1) == 0;
+}
+
 enum classify_deallocate classify_deallocate(struct slice sql, bool scs, struct classify_name *name)
 {
 	const uint32_t wanted = CLASSIFY_BIT(CLASSIFY_DEALLOCATE) | CLASSIFY_BIT(CLASSIFY_DEALLOCATE_ALL);
 	struct classify c;
 
 	name->n = 0;
-	if (!classify_may_touch_session(sql.p, sql.n))
+	if (!classify_may_deallocate(sql))
 		return CLASSIFY_DEALLOCATE_NONE;
 	classify_init(&c, scs ? CLASSIFY_F_SCS : 0);
 	for (size_t at = 0; at < sql.n; at += CLASSIFY_PIECE) {

@@ -75,6 +75,7 @@ enum classify_token {
 #define CLASSIFY_WORD_ID(id, text) TK_##id,
 	CLASSIFY_WORDS(CLASSIFY_WORD_ID)
 #undef CLASSIFY_WORD_ID
+		TK_COUNT,
 };
 
 /* Places in a statement. */
@@ -106,11 +107,13 @@ enum classify_at {
 	AT_ROUTINE,
 	AT_ROUTINE_BEGIN,
 	AT_BODY, /* BEGIN ATOMIC is complete; never stays so */
+	AT_COUNT,
 };
 
 /*
  * X(from, token, to, kinds): the kinds of the statement become those of the
- * row; KEEP leaves them. A state's row for TK_ANY is its last.
+ * row; KEEP leaves them. Every place has a row for TK_ANY, except AT_REST and
+ * AT_BODY, where nothing is looked up.
  */
 #define KIND(id) CLASSIFY_BIT(CLASSIFY_##id)
 #define KEEP     0
