@@ -186,8 +186,14 @@ static void fds_add_server(struct show_rows *out, const struct server *server)
 	row->state = fds_keep_buf(out, &b, handover_save_server(server, &b));
 }
 
-/* `with_waiting`: clients too of which something was read that they wait with. */
-static void fds_visit_sessions(struct worker *worker, struct show_rows *out, bool with_waiting)
+/* True for what only pgsluice goes on with: a client that waits with what was read of it, and who replicates. */
+static bool fds_is_for_pgsluice(const struct client *client)
+{
+	return client->replication != NULL || !buf_is_empty(&client->stream.in);
+}
+
+/* `is_plain`: without what is for pgsluice only. */
+static void fds_visit_sessions(struct worker *worker, struct show_rows *out, bool is_plain)
 {
 	const struct pool_part *part;
 	const struct client *client;
@@ -197,25 +203,26 @@ static void fds_visit_sessions(struct worker *worker, struct show_rows *out, boo
 		return; /* nothing can be given away */
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (client, &part->clients, entry)
-			if (handover_can_give_client(client) && (with_waiting || buf_is_empty(&client->stream.in)) &&
+			if (handover_can_give_client(client) && !(is_plain && fds_is_for_pgsluice(client)) &&
 			    (client->server == NULL || handover_can_give_server(client->server)))
 				fds_add_client(out, client);
 		TAILQ_FOREACH (server, &part->servers, entry)
 			if (handover_can_give_server(server) &&
-			    (server->client == NULL || handover_can_give_client(server->client)))
+			    (server->client == NULL || (handover_can_give_client(server->client) &&
+							!(is_plain && fds_is_for_pgsluice(server->client)))))
 				fds_add_server(out, server);
 	}
 }
 
 static bool fds_visit(struct show_visit *visit)
 {
-	fds_visit_sessions(visit->worker, visit->rows, false);
+	fds_visit_sessions(visit->worker, visit->rows, true);
 	return false;
 }
 
 static bool handover_visit(struct show_visit *visit)
 {
-	fds_visit_sessions(visit->worker, visit->rows, true);
+	fds_visit_sessions(visit->worker, visit->rows, false);
 	return false;
 }
 

@@ -14,6 +14,7 @@
 #include "pool/client.h"
 #include "pool/login.h"
 #include "pool/peer.h"
+#include "pool/replication.h"
 #include "pool/server.h"
 #include "proto/build.h"
 
@@ -70,7 +71,8 @@ struct socket_row {
 	COL("type", OID_TEXT, SHOW_TEXT, type, "C for a client, S for a server"),                                   \
 		COL("user", OID_TEXT, SHOW_TEXT, user, "user that logged in"),                                      \
 		COL("database", OID_TEXT, SHOW_TEXT, database, "database as the pooler names it"),                  \
-		COL("replication", OID_TEXT, SHOW_TEXT, replication, "always none"),                                \
+		COL("replication", OID_TEXT, SHOW_TEXT, replication,                                                \
+		    "what the connection was opened for: none, logical, physical"),                                 \
 		COL("state", OID_TEXT, SHOW_TEXT, state,                                                            \
 		    "clients: active (linked to a server), idle, waiting; servers: active, idle, used (to be "      \
 		    "checked), tested, new, active_cancel, being_canceled; of cancel requests: active_cancel_req, " \
@@ -221,13 +223,14 @@ static void socket_add_client(const struct pool_part *part, const struct client 
 	row = socket_add_row(out, "C", &client->stream, &client->peer, part->worker->ctx.snap->conf->listen_port);
 	socket_set_pool(out, row, part->pool);
 	row->user = show_keep_text(out, client->account->name);
+	row->replication = replication_name(client_replication(client));
 	row->body_left = (int64_t)client->body_left;
 	socket_set_state(row, client_state_name(client->state));
 	row->connect_us = client->connect_us;
 	row->request_us = client->request_us;
 	socket_fill_wait(row, now_us, client->query_us);
 	row->ptr = client;
-	row->link = client->server;
+	row->link = client->server != NULL ? client->server : client->awaits;
 	row->application_name = socket_app_name(out, client->vars);
 	row->id = (int64_t)client->id;
 }
@@ -259,7 +262,8 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	row->request_us = server->request_us;
 	row->close_needed = server->dirty;
 	row->ptr = server;
-	row->link = server->client;
+	row->link = server->client != NULL ? server->client : server->awaited_by;
+	row->replication = replication_name(server->replication);
 	if (row->remote_pid == 0)
 		row->remote_pid = server->backend_pid;
 	row->application_name = socket_app_name(out, server->vars);

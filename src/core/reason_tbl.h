@@ -136,7 +136,7 @@
 	  "No address is known for the server's host name.", \
 	  NULL) \
 	X(REASON_LOGIN_FAILED, "login failed", "08001", \
-	  "The server[ at {server}] has refused the login of the pooler.", \
+	  "The server[ at {server}] has refused the login of the pooler[: {error}].", \
 	  NULL) \
 	X(REASON_AUTHREQ, "failed to answer authreq", "08001", \
 	  "The pooler cannot authenticate in the way that the server[ at {server}] asks for.", \
@@ -171,6 +171,8 @@
 	X(REASON_DOUBT, "session state is in doubt", "08006", \
 	  "What the server[ at {server}] has answered leaves open what its session is in.", \
 	  NULL) \
+	X(REASON_REPLICATION_LEFT, "replication client disconnected", "08006", NULL, NULL) \
+	X(REASON_REPLICATION_OVER, "replication client was closed", "08006", NULL, NULL) \
 	X(REASON_LIFETIME, "server lifetime over", "57P01", NULL, NULL) \
 	X(REASON_IDLE_TIMEOUT, "server idle timeout", "57P01", NULL, NULL) \
 	X(REASON_CONFIG_CHANGED, "database configuration changed", "57P01", \

@@ -44,12 +44,19 @@ static void audit_add_locked(const struct pool_part *part, struct audit_sum *sum
 static void audit_pool_locked(const struct pool *pool)
 {
 	struct audit_sum sum = { .held = 0 };
+	const struct client *client;
+	unsigned dedicated = 0;
 
 	for (unsigned i = 0; i < pool->engine->worker_count; i++)
 		audit_add_locked(pool->parts[i], &sum);
 	ASSERT(pool->servers == sum.held + pool->travelling);
 	ASSERT(pool->idle == sum.idle);
 	ASSERT(pool->waiter_count == sum.waiters);
+	TAILQ_FOREACH (client, &pool->dedicated, wait_all) {
+		ASSERT(client->queued && client->replication != NULL && client->server == NULL);
+		dedicated++;
+	}
+	ASSERT(pool->dedicated_count == dedicated && pool->dedicated_logins <= pool->logging_in);
 	ASSERT(pool->logging_in <= pool->servers && pool->closing <= pool->servers);
 	ASSERT(pool->borrowed <= pool->travelling);
 }

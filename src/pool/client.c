@@ -1,7 +1,7 @@
 /*
  * Clients that are logged in.
  *
- *   CL_NEW --> CL_WELCOME (no server has ever logged in to this pool)
+ *   CL_NEW --> CL_WELCOME (no server has ever logged in to this pool, or not the one that it needs for itself)
  *      |           |
  *      v           v
  *   CL_IDLE --> CL_WAITING --> CL_HELD (its parameters are being set)
@@ -23,6 +23,7 @@
 #include "pool/link.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
+#include "pool/replication.h"
 #include "pool/report.h"
 #include "proto/build.h"
 #include "proto/frame.h"
@@ -47,7 +48,7 @@ static const char *const state_actions[CLIENT_STATES] = {
 /* The edges of the picture above; every state may close. */
 static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
 	[CL_NEW] = { [CL_WELCOME] = true, [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
-	[CL_WELCOME] = { [CL_IDLE] = true, [CL_CLOSED] = true },
+	[CL_WELCOME] = { [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_IDLE] = { [CL_WAITING] = true, [CL_CLOSED] = true },
 	[CL_WAITING] = { [CL_IDLE] = true, [CL_HELD] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_HELD] = { [CL_ACTIVE] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
@@ -93,6 +94,11 @@ void client_describe(const struct client *client, struct log_about *about)
 }
 
 /* ---- the way to the worker ---- */
+
+enum startup_replication client_replication(const struct client *client)
+{
+	return client->replication == NULL ? REPLICATION_NONE : client->replication->mode;
+}
 
 struct pool_part *client_home(struct pool *pool)
 {
@@ -182,6 +188,7 @@ static struct client *client_new(const struct client_birth *birth)
 	client->pool = birth->pool;
 	client->account = birth->account;
 	client->vars = birth->vars;
+	client->replication = birth->replication;
 	client->id = birth->id;
 	client->connect_us = birth->connect_us;
 	client->is_unix = birth->is_unix;
@@ -267,12 +274,33 @@ static int client_build_greeting(struct client *client, const struct welcome *we
 	return err == 0 ? build_ready(b, TX_IDLE) : err;
 }
 
-void client_greet(struct client *client)
+bool client_send_greeting(struct client *client, const struct welcome *welcome)
 {
-	struct welcome *welcome = pool_welcome(client->pool);
 	struct buf b;
 	int err;
 
+	buf_init(&b, CLIENT_GREETING_MAX);
+	vars_fill(&client->vars, welcome->defaults);
+	err = client_build_greeting(client, welcome, &b);
+	if (err == 0)
+		err = stream_send_buf(&client->stream, &b);
+	buf_fini(&b);
+	client->notified = false;
+	if (err < 0)
+		client_drop(client, REASON_CLIENT_IO);
+	return err >= 0;
+}
+
+void client_greet(struct client *client)
+{
+	struct welcome *welcome;
+	bool is_greeted;
+
+	if (client->replication != NULL) {
+		replication_wait(client);
+		return;
+	}
+	welcome = pool_welcome(client->pool);
 	if (welcome == NULL && atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS) {
 		client_close(client, REASON_SERVER_SHUTDOWN);
 		return;
@@ -283,19 +311,11 @@ void client_greet(struct client *client)
 		pool_enqueue(client->part, client);
 		return;
 	}
-	buf_init(&b, CLIENT_GREETING_MAX);
-	vars_fill(&client->vars, welcome->defaults);
-	err = client_build_greeting(client, welcome, &b);
-	if (err == 0)
-		err = stream_send_buf(&client->stream, &b);
-	buf_fini(&b);
+	is_greeted = client_send_greeting(client, welcome);
 	welcome_release(&welcome);
-	if (err < 0) {
-		client_drop(client, REASON_CLIENT_IO);
+	if (!is_greeted)
 		return;
-	}
 	client_set_state(client, CL_IDLE);
-	client->notified = false;
 	if (!buf_is_empty(&client->stream.in))
 		client_resume(client);
 }
@@ -323,6 +343,7 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	vars_release(&client->vars);
+	free(client->replication);
 	account_release(&client->account);
 	pool_release(&client->pool);
 	client->magic = 0;
@@ -360,6 +381,7 @@ static void client_end(struct client *client)
 	client_set_state(client, CL_CLOSED);
 	if (client->server != NULL)
 		link_client_gone(client);
+	replication_client_gone(client);
 	worker_slot_give(part->worker, client->slot);
 	carried_key_free(engine, &client->carried_key);
 	refresh_skip_client(part->worker, client);
@@ -478,6 +500,15 @@ static void client_gather(struct client *client)
 		client_drop(client, REASON_CLIENT_EOF);
 }
 
+/*
+ * True when it has to read what it was sent before it is read again. Not while
+ * data goes both ways: what it reports then keeps the server from giving it up.
+ */
+static bool client_must_read_first(const struct client *client)
+{
+	return stream_is_choked(&client->stream) && (client->server == NULL || !client->server->track.copy_both);
+}
+
 static void client_on_readable(void *owner)
 {
 	struct client *client = owner;
@@ -491,7 +522,7 @@ static void client_on_readable(void *owner)
 	}
 	if (UNLIKELY(client->task.queued))
 		return; /* what it sent before comes first, at the end of this turn */
-	if (UNLIKELY(stream_is_choked(&client->stream))) {
+	if (UNLIKELY(client_must_read_first(client))) {
 		stream_want_read(&client->stream, false); /* until it has read what it was sent */
 		return;
 	}
@@ -536,7 +567,7 @@ static void client_resume_task(struct loop *loop UNUSED, struct loop_task *task)
 
 	if (client->state != CL_ACTIVE && client->state != CL_IDLE)
 		return;
-	if (stream_is_choked(&client->stream) || (client->server != NULL && stream_is_choked(&client->server->stream)))
+	if (client_must_read_first(client) || (client->server != NULL && stream_is_choked(&client->server->stream)))
 		return; /* comes again when the queue is empty */
 	stream_want_read(&client->stream, true);
 	if (buf_is_empty(&client->stream.in))

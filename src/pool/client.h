@@ -10,6 +10,7 @@
 #include "pool/cancel_key.h"
 #include "pool/pool.h"
 #include "pool/report.h"
+#include "proto/startup.h"
 
 /* id, name in SHOW CLIENTS, what it is doing as the log tells it */
 #define CLIENT_STATE_TABLE(X)                                                                          \
@@ -43,8 +44,10 @@ struct client {
 	struct stream stream;
 	struct pool *pool; /* held */
 	struct pool_part *part;
-	struct server *server;   /* linked; see link.c */
-	struct account *account; /* of the presented user; held */
+	struct server *server;           /* linked; see link.c */
+	struct server *awaits;           /* being opened for it; see replication.c */
+	struct replication *replication; /* what it asked for; NULL: nothing of that kind */
+	struct account *account;         /* of the presented user; held */
 	struct varset *vars;
 	TAILQ_ENTRY(client) entry; /* in part->clients */
 	struct loop_task task;     /* resume or free, at the end of the turn */
@@ -73,7 +76,7 @@ struct client {
 	uint64_t idle_timeout_us;
 
 	/* protected by pool->lock */
-	TAILQ_ENTRY(client) wait_all;  /* in pool->waiters */
+	TAILQ_ENTRY(client) wait_all;  /* in pool->waiters, or pool->dedicated */
 	TAILQ_ENTRY(client) wait_part; /* in part->waiters */
 	uint64_t wait_us;              /* in the queue since */
 	bool queued;
@@ -81,14 +84,18 @@ struct client {
 	bool granted;   /* taken off the queue; its server is on the way */
 };
 
+/* What the client asked for in its startup packet; see proto/startup.h. */
+enum startup_replication client_replication(const struct client *client);
+
 /* Everything a login has found out, for client_new(). Strings and bytes are copied. */
 struct client_birth {
 	int fd;
 	uint64_t id;
 	uint64_t connect_us;
-	struct pool *pool;       /* the reference is taken over */
-	struct account *account; /* likewise */
-	struct varset *vars;     /* likewise */
+	struct pool *pool;               /* the reference is taken over */
+	struct account *account;         /* likewise */
+	struct varset *vars;             /* likewise */
+	struct replication *replication; /* likewise; may be NULL */
 	bool is_unix;
 	bool has_long_key; /* it speaks protocol 3.2 */
 	struct sock_peer peer;
@@ -147,6 +154,9 @@ void client_report(const struct client *client, enum reason reason, struct repor
 
 /* Closes because of a message head that cannot be: tells its first bytes. */
 void client_close_header(struct client *client, const uint8_t *p, size_t n);
+
+/* Sends the greeting with these parameters of a server; false when the client is gone. */
+bool client_send_greeting(struct client *client, const struct welcome *welcome) MUSTCHECK;
 
 /* Sends a ReadyForQuery of our own. */
 void client_send_ready(struct client *client);

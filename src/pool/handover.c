@@ -26,6 +26,7 @@
 #include "core/str.h"
 #include "pool/link.h"
 #include "pool/registry.h"
+#include "pool/replication.h"
 #include "pool/route.h"
 #include "proto/startup.h"
 
@@ -36,7 +37,7 @@
 
 bool handover_can_give_client(const struct client *client)
 {
-	return client->parked && buf_is_empty(&client->stream.out) &&
+	return client->parked && client->state != CL_WELCOME && buf_is_empty(&client->stream.out) &&
 	       (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
 }
 
@@ -95,9 +96,9 @@ int handover_save_client(const struct client *client, struct buf *b)
 	char text[HANDOVER_STATE_MAX];
 	size_t n = str_format(text, sizeof(text),
 			      "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
-			      " skip=%d",
+			      " skip=%d replication=%d",
 			      client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
-			      client->skip_to_sync);
+			      client->skip_to_sync, client_replication(client));
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
@@ -135,10 +136,10 @@ int handover_save_server(const struct server *server, struct buf *b)
 	handover_write_hex(secret, sizeof(secret), server->backend_key, server->backend_key_len);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
-		       " dirty=%d pid=%" PRIu32 " key=%s track=",
+		       " dirty=%d replication=%d pid=%" PRIu32 " key=%s track=",
 		       server->id, server->connect_us, server->request_us, server->active_us,
 		       handover_server_print(server->conf->db), server->dirty || server_is_stale(server),
-		       server->backend_pid, secret[0] == '\0' ? "-" : secret);
+		       server->replication, server->backend_pid, secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
 	return err == 0 ? track_save(&server->track, b) : err;
@@ -214,6 +215,7 @@ struct handover_state {
 	uint64_t active;
 	uint64_t conf;
 	uint64_t dirty;
+	uint64_t replication;
 	uint64_t pid;
 	uint8_t key[CANCEL_KEY_MAX]; /* of a client; of a server the secret alone */
 	uint16_t key_len;
@@ -234,6 +236,7 @@ struct handover_state {
 	X(active, 10)       \
 	X(conf, 16)         \
 	X(dirty, 10)        \
+	X(replication, 10)  \
 	X(pid, 10)
 
 /* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
@@ -419,6 +422,11 @@ static void handover_take_addr(int fd, bool *is_unix, struct sock_peer *peer)
 		sock_peer_set(peer, &addr);
 }
 
+static enum startup_replication handover_replication(const struct handover_state *state)
+{
+	return state->replication == REPLICATION_PHYSICAL ? REPLICATION_PHYSICAL : REPLICATION_LOGICAL;
+}
+
 static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
 					   const struct handover_state *state)
 {
@@ -436,6 +444,8 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	struct cancel_key key;
 	struct client *client;
 
+	if (state->replication != REPLICATION_NONE)
+		birth.replication = replication_new(handover_replication(state), slice_of(""));
 	handover_take_addr(session->fd, &birth.is_unix, &birth.peer);
 	if (session->has_keys)
 		route_store_keys(h->engine, account, &session->keys);
@@ -480,6 +490,8 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		server->track.status = 'T';
 		server->track.doubt = true;
 	}
+	if (state->replication != REPLICATION_NONE)
+		server->replication = handover_replication(state);
 	/* It was not to be used again, or was opened under another definition of the database. */
 	if (state->dirty != 0 || (state->conf != 0 && state->conf != handover_server_print(db)))
 		server->dirty = true;

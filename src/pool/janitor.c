@@ -57,7 +57,7 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 
 	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS)
 		reason = REASON_SERVER_SHUTDOWN;
-	else if (client->state == CL_WELCOME &&
+	else if (client->state == CL_WELCOME && client->replication == NULL &&
 		 janitor_is_over(now_us, client->connect_us, conf->client_login_timeout_us))
 		reason = REASON_LOGIN_TIMEOUT_DOWN;
 	else if (janitor_is_over(now_us, client->wait_us, client->part->conf->query_timeout_us))
@@ -99,6 +99,8 @@ static enum reason janitor_active(const struct server *server, uint64_t now_us)
 	const struct client *client = server->client;
 	bool is_quiet = track_is_quiet(&server->track);
 
+	if (server->replication != REPLICATION_NONE)
+		return server->dirty ? REASON_CONFIG_CHANGED : REASON_NONE; /* a stream may last for years */
 	if (server->dirty && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
 	    track_is_idle(&server->track))
 		return REASON_CONFIG_CHANGED;

@@ -112,7 +112,8 @@ static void link_adopt_vars(struct client *client, struct server *server)
 	client->vars = set;
 }
 
-void link_attach(struct client *client, struct server *server)
+/* Makes them each other's. */
+static void link_join(struct client *client, struct server *server)
 {
 	ASSERT(client->server == NULL && server->client == NULL);
 	ASSERT(client->part == server->part && track_is_idle(&server->track));
@@ -122,6 +123,11 @@ void link_attach(struct client *client, struct server *server)
 	server_set_state(server, SV_ACTIVE);
 	server->active_us = server->request_us = loop_now_us(link_loop(client));
 	stats_add(&client->part->stats, STAT_server_assignment_count, 1);
+}
+
+void link_attach(struct client *client, struct server *server)
+{
+	link_join(client, server);
 	if (UNLIKELY(client->vars != server->vars)) {
 		if (link_set_vars(client, server)) {
 			client_set_state(client, CL_HELD);
@@ -129,6 +135,13 @@ void link_attach(struct client *client, struct server *server)
 		}
 		link_adopt_vars(client, server);
 	}
+	client_set_state(client, CL_ACTIVE);
+}
+
+void link_attach_own(struct client *client, struct server *server)
+{
+	link_join(client, server);
+	link_adopt_vars(client, server);
 	client_set_state(client, CL_ACTIVE);
 }
 
@@ -369,15 +382,17 @@ size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 static void link_query_done(struct server *server)
 {
 	struct client *client = server->client;
+	bool is_timed;
 	uint64_t now;
 
 	if (server->track.count > 0 || client->query_us == 0)
 		return;
 	now = loop_now_us(link_loop(client));
-	stats_add(&client->part->stats, STAT_query_time, now - client->query_us);
+	is_timed = server->replication == REPLICATION_NONE; /* a stream of days would be the average */
+	stats_add(&client->part->stats, STAT_query_time, is_timed ? now - client->query_us : 0);
 	client->query_us = 0;
 	if (server->track.status == 'I' && client->xact_us != 0) {
-		stats_add(&client->part->stats, STAT_xact_time, now - client->xact_us);
+		stats_add(&client->part->stats, STAT_xact_time, is_timed ? now - client->xact_us : 0);
 		client->xact_us = 0;
 	}
 }
@@ -492,7 +507,9 @@ static void link_to_client(struct server *server, const uint8_t *p, size_t n)
 		return;
 	}
 	stream_want_read(&server->stream, false);
-	stream_want_read(&client->stream, false);
+	if (!server->track.copy_both)
+		stream_want_read(&client->stream,
+				 false); /* it has to read first; who replicates may be heard meanwhile */
 }
 
 /* The n bytes before `at` go nowhere, but the server has sent them. Returns where the next span begins. */
@@ -563,7 +580,7 @@ static bool link_is_settled(const struct server *server, const struct client *cl
 static bool link_is_answered(const struct server *server)
 {
 	return track_is_quiet(&server->track) && server->track.status == 'I' && !server->track.skip &&
-	       !server->track.unsynced && server->part->conf->mode != CONF_POOL_SESSION;
+	       !server->track.unsynced && server_pool_mode(server) != CONF_POOL_SESSION;
 }
 
 /* Our SET commands have been answered. */
@@ -606,7 +623,7 @@ void link_settle(struct server *server)
 		client_resume(client);
 		return;
 	}
-	if (server->part->conf->mode == CONF_POOL_STATEMENT && track_is_quiet(&server->track) &&
+	if (server_pool_mode(server) == CONF_POOL_STATEMENT && track_is_quiet(&server->track) &&
 	    server->track.status != 'I') {
 		server_close(server, REASON_STATEMENT_MODE);
 		return;
@@ -618,7 +635,7 @@ void link_settle(struct server *server)
 		client_unlinked(client);
 		return;
 	}
-	if (server->part->conf->mode == CONF_POOL_SESSION || !link_is_settled(server, client))
+	if (server_pool_mode(server) == CONF_POOL_SESSION || !link_is_settled(server, client))
 		return;
 	link_detach(client, server);
 	server_free_to_pool(server);
@@ -632,7 +649,9 @@ void link_client_gone(struct client *client)
 	bool is_ready = track_is_idle(&server->track);
 
 	link_detach(client, server);
-	if (settled)
+	if (settled && server->replication != REPLICATION_NONE)
+		server_close(server, REASON_REPLICATION_OVER);
+	else if (settled)
 		server_free_to_pool(server);
 	else if (is_ready)
 		server_close(server, REASON_CLIENT_GONE_UNSENT);

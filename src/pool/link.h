@@ -10,6 +10,9 @@
 /* Links both; sends the SET commands the client needs. The client goes on when it is told by client_resume(). */
 void link_attach(struct client *client, struct server *server);
 
+/* Links a client that is not greeted yet and the server that was opened for it, with its parameters. */
+void link_attach_own(struct client *client, struct server *server);
+
 /* Links two that were linked in another process. */
 void link_carried(struct client *client, struct server *server);
 

@@ -5,17 +5,19 @@ libpgsluice_a_SOURCES += \
 	src/pool/cancel_key.c src/pool/cancel_key.h \
 	src/pool/carried_key.c src/pool/carried_key.h \
 	src/pool/client.c src/pool/client.h \
+	src/pool/dedicated.c src/pool/dedicated.h \
 	src/pool/engine.c src/pool/engine.h \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
 	src/pool/login.c src/pool/login.h \
 	src/pool/peer.c src/pool/peer.h \
-	src/pool/pool.c src/pool/pool.h \
+	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
 	src/pool/refresh.c src/pool/refresh.h \
 	src/pool/registry.c src/pool/registry.h \
 	src/pool/registry_walk.c src/pool/registry_walk.h \
+	src/pool/replication.c src/pool/replication.h \
 	src/pool/report.c src/pool/report.h \
 	src/pool/rollup.c src/pool/rollup.h \
 	src/pool/route.c src/pool/route.h \

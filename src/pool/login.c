@@ -25,6 +25,7 @@
 #include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/registry.h"
+#include "pool/replication.h"
 #include "pool/report.h"
 #include "pool/route.h"
 #include "proto/build.h"
@@ -67,6 +68,7 @@ struct login {
 	struct db *db;           /* held, and counted in db->clients; NULL: unknown, or the console */
 	struct account *account; /* held, and counted in account->clients; NULL: unknown */
 	struct varset *vars;
+	struct replication *replication; /* NULL: an ordinary client */
 	char user[STARTUP_USER_MAX + 1];
 	char database[64];
 };
@@ -111,6 +113,7 @@ static void login_over(struct login *login)
 	stream_close(&login->stream);
 	auth_free(&login->auth);
 	vars_release(&login->vars);
+	free(login->replication);
 	db_release(&login->db);
 	account_release(&login->account);
 	snapshot_release(&login->snap);
@@ -295,6 +298,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		.connect_us = login->connect_us,
 		.account = login->account,
 		.vars = login->vars,
+		.replication = login->replication,
 		.is_unix = login->is_unix,
 		.has_long_key = login->has_long_key,
 		.peer = login->peer,
@@ -319,6 +323,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 	}
 	birth.fd = stream_take_fd(&login->stream);
 	login->vars = NULL;
+	login->replication = NULL;
 	login->account = NULL;
 	client_hand_over(engine, &birth);
 	login_over(login);
@@ -537,8 +542,10 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 	size_t at = 0;
 	bool ok = true;
 
-	/* First, as they give way to parameters of the same name. */
-	if (startup->has_options && startup->options.n > 0) {
+	/* First, as they give way to parameters of the same name. Who replicates has a server that is given them. */
+	if (startup->replication != REPLICATION_NONE) {
+		login->replication = replication_new(startup->replication, startup->options);
+	} else if (startup->has_options && startup->options.n > 0) {
 		words = xmalloc(startup->options.n * 2);
 		ok = login_parse_options(login, startup->options, words, startup->options.n, values);
 	}
@@ -553,10 +560,6 @@ static bool login_parse_params(struct login *login, const struct startup *startu
 	}
 	if (ok && startup->has_application_name)
 		values[vars_application_name()] = startup->application_name;
-	if (ok && startup->replication != REPLICATION_NONE) {
-		login_fail_startup(login, STARTUP_E_PARAM, slice_of("replication"));
-		ok = false;
-	}
 	if (ok && login->snap->conf->application_name_add_host != 0) {
 		login_add_host(login, app, sizeof(app), values[vars_application_name()]);
 		values[vars_application_name()] = slice_of(app);
@@ -666,7 +669,8 @@ static void login_log_attempt(const struct login *login)
 	if (login->snap->conf->log_connections == 0)
 		return;
 	login_describe(login, &about);
-	log_info_about(&about, "login attempt: db=%s user=%s tls=no replication=no", login->database, login->user);
+	log_info_about(&about, "login attempt: db=%s user=%s tls=no replication=%s", login->database, login->user,
+		       replication_value(login->replication == NULL ? REPLICATION_NONE : login->replication->mode));
 }
 
 /* A whole startup packet; `pending` is what follows it. */

@@ -38,6 +38,8 @@
 #include "core/log.h"
 #include "core/str.h"
 #include "pool/client.h"
+#include "pool/dedicated.h"
+#include "pool/pool_int.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
 #include "pool/report.h"
@@ -49,18 +51,6 @@
 
 /* First delay after a failed login when backing off; doubles up to server_login_retry. */
 #define POOL_BACKOFF_US 100000
-
-/* What was decided under the lock. */
-struct pool_plan {
-	bool open;      /* open a server with `permit` */
-	bool reserve;   /* ... which is one of the reserve */
-	bool overdraft; /* ... which may be one too many, beside those from before a RECONNECT */
-	struct permit permit;
-	struct server *borrow; /* ask its worker for it */
-	struct server *take;   /* an idle one of this worker, for whoever is next */
-	struct db *full_db;    /* a limit was in the way: evict somebody else's idle server */
-	struct account *full_account;
-};
 
 /* ---- permits ---- */
 
@@ -83,8 +73,7 @@ static void count_give(atomic_uint *count)
 	ASSERT(old > 0);
 }
 
-/* One unit of each count for a server that is about to log in, or none at all. */
-static bool permit_take_locked(struct pool_part *part, struct pool_plan *plan)
+bool pool_permit_take_locked(struct pool_part *part, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
 
@@ -134,6 +123,7 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 	if (permit->logging_in) {
 		ASSERT(pool->logging_in > 0);
 		pool->logging_in--;
+		pool->dedicated_logins -= permit->is_dedicated;
 	}
 	if (permit->closing) {
 		ASSERT(pool->closing > 0);
@@ -154,7 +144,7 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 		pool_run(part);
 }
 
-static bool pool_claim_close_locked(struct pool *pool, struct permit *permit, unsigned keep)
+bool pool_claim_close_locked(struct pool *pool, struct permit *permit, unsigned keep)
 {
 	if (permit->closing || pool->servers - pool->closing <= keep)
 		return permit->closing;
@@ -239,6 +229,7 @@ void pool_login_done(struct pool_part *part, struct permit *permit)
 	lock_acquire(&pool->lock);
 	ASSERT(permit->logging_in && pool->logging_in > 0);
 	pool->logging_in--;
+	pool->dedicated_logins -= permit->is_dedicated;
 	permit->logging_in = false;
 	pool->login_failed = false;
 	pool->failures = 0;
@@ -306,11 +297,23 @@ static bool pool_is_greeting_awaited_locked(const struct pool *pool)
 	return false;
 }
 
+bool pool_may_use_reserve_locked(struct pool *pool, const struct client *client, uint64_t now, struct pool_plan *plan)
+{
+	const struct pool_conf *conf = pool->conf;
+
+	if (conf->reserve_size == 0 || conf->reserve_timeout_us == 0 || client == NULL)
+		return false;
+	if (pool->servers >= conf->size + conf->reserve_size || client->wait_us + conf->reserve_timeout_us > now)
+		return false;
+	pool_note_asker_locked(client, worker_current()->ctx.snap->conf);
+	plan->reserve = true;
+	return true;
+}
+
 /* True when a limit of the pool itself allows one server more. */
 static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
 {
 	const struct pool_conf *conf = pool->conf;
-	const struct client *oldest = TAILQ_FIRST(&pool->waiters);
 
 	if (conf->size == 0 || pool->servers < conf->size)
 		return true;
@@ -320,13 +323,7 @@ static bool pool_has_room_locked(struct pool *pool, uint64_t now, struct pool_pl
 		plan->overdraft = atomic_load(&pool->epoch) > 0;
 		return true;
 	}
-	if (conf->reserve_size == 0 || conf->reserve_timeout_us == 0 || oldest == NULL)
-		return false;
-	if (pool->servers >= conf->size + conf->reserve_size || oldest->wait_us + conf->reserve_timeout_us > now)
-		return false;
-	pool_note_asker_locked(oldest, worker_current()->ctx.snap->conf);
-	plan->reserve = true;
-	return true;
+	return pool_may_use_reserve_locked(pool, TAILQ_FIRST(&pool->waiters), now, plan);
 }
 
 /* How many logins may be under way: one while it is not known that they succeed. */
@@ -335,16 +332,19 @@ static unsigned pool_login_limit_locked(const struct pool *pool)
 	return pool->login_failed || pool->welcome == NULL ? 1 : pool->conf->login_concurrency;
 }
 
+bool pool_may_log_in_locked(const struct pool *pool, uint64_t now)
+{
+	return !atomic_load_explicit(&pool->removed, memory_order_relaxed) &&
+	       pool->logging_in < pool_login_limit_locked(pool) && (!pool->login_failed || now >= pool->retry_us);
+}
+
 static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
 
-	if (atomic_load_explicit(&pool->removed, memory_order_relaxed) || part->worker->frozen ||
-	    pool->logging_in >= pool_login_limit_locked(pool))
+	if (part->worker->frozen || !pool_may_log_in_locked(pool, now))
 		return false;
-	if (pool->login_failed && now < pool->retry_us)
-		return false;
-	if (!pool_has_room_locked(pool, now, plan) || !permit_take_locked(part, plan))
+	if (!pool_has_room_locked(pool, now, plan) || !pool_permit_take_locked(part, plan))
 		return false;
 	pool->overdraft = pool->overdraft || plan->overdraft;
 	return true;
@@ -470,7 +470,9 @@ static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_p
 		plan->take = pool_take_idle_locked(part);
 		return;
 	}
-	if (pool->waiter_count <= pool->logging_in + pool->borrowed)
+	if (UNLIKELY(pool->dedicated_count > 0) && dedicated_plan_locked(part, now, plan))
+		return;
+	if (pool->waiter_count <= pool->logging_in - pool->dedicated_logins + pool->borrowed)
 		return;
 	if (own != NULL && pool_is_overdue_locked(own, now))
 		plan->borrow = pool_borrow_locked(part);
@@ -484,9 +486,8 @@ static void pool_plan_minimum_locked(struct pool_part *part, uint64_t now, struc
 	struct pool *pool = part->pool;
 	const struct pool_conf *conf = pool->conf;
 
-	if (plan->open || plan->borrow != NULL || plan->take != NULL || plan->full_db != NULL ||
-	    plan->full_account != NULL || pool_is_paused(pool) ||
-	    atomic_load_explicit(&pool->engine->mode, memory_order_relaxed) != ENGINE_ACTIVE)
+	if (pool_plan_goes_on(plan) || plan->tell != NULL || plan->full_db != NULL || plan->full_account != NULL ||
+	    pool_is_paused(pool) || atomic_load_explicit(&pool->engine->mode, memory_order_relaxed) != ENGINE_ACTIVE)
 		return;
 	if (pool->servers >= conf->min_size || (conf->size > 0 && pool->servers >= conf->size))
 		return;
@@ -502,6 +503,12 @@ static void pool_execute(struct pool_part *part, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
 
+	if (plan->evict != NULL) {
+		plan->evict->msg.fn = server_lend;
+		loop_post(plan->evict->part->worker->ctx.loop, &plan->evict->msg);
+	}
+	if (plan->tell != NULL)
+		route_tell_part(plan->tell, ROUTE_TELL_RUN, NULL, NULL);
 	if (plan->borrow != NULL) {
 		plan->borrow->msg.fn = server_lend;
 		loop_post(plan->borrow->part->worker->ctx.loop, &plan->borrow->msg);
@@ -511,10 +518,10 @@ static void pool_execute(struct pool_part *part, struct pool_plan *plan)
 	if (plan->open) {
 		if (plan->reserve)
 			log_warning_about(&pool_asker, "taking connection from reserve_pool");
-		server_open(part, &plan->permit);
+		server_open(part, &plan->permit, plan->client);
 	}
 	if (plan->full_db != NULL || plan->full_account != NULL)
-		route_evict(pool->engine, pool, plan->full_db, plan->full_account);
+		route_evict(pool->engine, plan->evict_own ? NULL : pool, plan->full_db, plan->full_account);
 }
 
 bool pool_has_clients(const struct pool *pool)
@@ -538,7 +545,7 @@ void pool_run(struct pool_part *part)
 		pool_plan_minimum_locked(part, now, &plan);
 		lock_release(&pool->lock);
 		pool_execute(part, &plan);
-	} while (plan.open || plan.borrow != NULL || plan.take != NULL);
+	} while (pool_plan_goes_on(&plan));
 }
 
 /* Looks after the clients in this worker's queue again when they have waited for the slack. */
@@ -568,6 +575,13 @@ void pool_on_alarm(struct loop *loop UNUSED, void *arg)
 		if (!pool_is_paused(part->pool) && pool_has_waiters(part))
 			pool_set_alarm(part);
 	}
+}
+
+/* A plan that was for a client of the other queue leaves this one's to be made. */
+static void pool_run_on(struct pool_part *part, const struct pool_plan *plan)
+{
+	if (UNLIKELY(plan->evict != NULL || plan->client != NULL))
+		pool_run(part);
 }
 
 /* ---- the queue ---- */
@@ -601,6 +615,10 @@ static void pool_dequeue_locked(struct client *client)
 {
 	struct pool_part *part = client->part;
 
+	if (UNLIKELY(client->replication != NULL)) {
+		dedicated_dequeue_locked(client);
+		return;
+	}
 	ASSERT(client->queued);
 	client->queued = false;
 	TAILQ_REMOVE(&part->pool->waiters, client, wait_all);
@@ -640,6 +658,7 @@ void pool_enqueue(struct pool_part *part, struct client *client)
 	pool_plan_locked(part, now, &plan);
 	lock_release(&part->pool->lock);
 	pool_execute(part, &plan);
+	pool_run_on(part, &plan);
 	pool_set_alarm(part);
 }
 
@@ -680,6 +699,7 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 	pool_execute(part, &plan);
 	if (failure[0] == '\0')
 		pool_set_alarm(part);
+	pool_run_on(part, &plan);
 	if (check != NULL)
 		pool_offer(part, check);
 	return NULL;
@@ -726,6 +746,10 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 	}
 	if (UNLIKELY(pool_claim_surplus_locked(pool, server))) {
 		*reason = REASON_TOO_MANY;
+		return CHECKIN_CLOSE;
+	}
+	if (UNLIKELY(pool->dedicated_count > 0) && dedicated_takes_room_locked(pool, server)) {
+		*reason = REASON_EVICTED;
 		return CHECKIN_CLOSE;
 	}
 	*client = pool_next_waiter_locked(part, now);
@@ -914,7 +938,7 @@ void pool_count(struct pool *pool, struct pool_counts *counts)
 	lock_acquire(&pool->lock);
 	oldest = TAILQ_FIRST(&pool->waiters);
 	*counts = (struct pool_counts){
-		.waiters = pool->waiter_count,
+		.waiters = pool->waiter_count + pool->dedicated_count,
 		.servers = pool->servers,
 		.logging_in = pool->logging_in,
 		.idle = pool->idle,

@@ -80,6 +80,7 @@ void welcome_release(struct welcome **w);
 struct permit {
 	struct pool *pool; /* NULL: none held */
 	bool logging_in;   /* counts as a login under way, too */
+	bool is_dedicated; /* ... of a server for one client; see dedicated.c */
 	bool closing;      /* counts as one whose close is decided, too */
 };
 
@@ -149,8 +150,11 @@ struct pool {
 	struct welcome *welcome;    /* NULL: no server has logged in yet */
 	struct client_list waiters; /* of all parts, oldest first */
 	unsigned waiter_count;
+	struct client_list dedicated; /* those who wait for a server of their own, oldest first; see dedicated.c */
+	unsigned dedicated_count;
 	unsigned servers;          /* permits out */
 	unsigned logging_in;       /* of them, not logged in yet */
+	unsigned dedicated_logins; /* of these, for clients that are in no queue any more */
 	unsigned closing;          /* of them, being closed because there are too many */
 	unsigned cancels;          /* connections, besides them, that carry cancel requests */
 	unsigned idle;             /* of them, in an idle list */
@@ -197,7 +201,7 @@ void pool_enqueue(struct pool_part *part, struct client *client);
 /* Puts a client back at the head of the queue: the server it was promised cannot be used. */
 void pool_requeue(struct pool_part *part, struct client *client);
 
-/* Takes a client out of the queue; false when it is not in it. */
+/* Takes a client out of its queue; false when it is in none. */
 bool pool_dequeue(struct pool_part *part, struct client *client);
 
 /*

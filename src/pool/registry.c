@@ -272,6 +272,7 @@ static struct pool *registry_new_pool(struct engine *engine, const struct snapsh
 	pool->first_home = hash % count;
 	lock_init(&pool->lock, LOCK_RANK_POOL);
 	TAILQ_INIT(&pool->waiters);
+	TAILQ_INIT(&pool->dedicated);
 	pool->conf = pool_conf_make(snap->conf, snap->users, conf == NULL ? auto_conf : conf, account->name,
 				    conf == NULL ? snap->template_version : 0, NULL);
 	conf_db_free(&auto_conf);
@@ -291,6 +292,7 @@ static void registry_free_pool(struct pool *pool)
 	ASSERT(pool->servers == 0 && pool->logging_in == 0 && pool->closing == 0 && pool->idle == 0);
 	ASSERT(pool->travelling == 0 && pool->borrowed == 0);
 	ASSERT(pool->waiter_count == 0 && TAILQ_EMPTY(&pool->waiters));
+	ASSERT(pool->dedicated_count == 0 && pool->dedicated_logins == 0 && TAILQ_EMPTY(&pool->dedicated));
 	for (unsigned i = 0; i < pool->engine->worker_count; i++) {
 		struct pool_part *part = pool->parts[i];
 

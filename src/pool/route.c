@@ -107,7 +107,7 @@ static void route_greet_waiters(struct pool_part *part)
 
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
-		if (client->state == CL_WELCOME && pool_dequeue(part, client))
+		if (client->state == CL_WELCOME && client->replication == NULL && pool_dequeue(part, client))
 			client_granted_greeting(client);
 	}
 }
@@ -152,7 +152,7 @@ static void route_on_tell(struct loop *loop UNUSED, struct loop_msg *base)
 	free(msg);
 }
 
-static void route_tell_part(struct pool_part *part, enum route_tell what, const char *text, const char *sqlstate)
+void route_tell_part(struct pool_part *part, enum route_tell what, const char *text, const char *sqlstate)
 {
 	struct tell_msg *msg = xcalloc(1, sizeof(*msg));
 
@@ -241,8 +241,7 @@ void route_prepare(struct engine *engine)
 
 /* ---- eviction ---- */
 
-/* The idle server of a pool that was used least recently. Under the pool's lock. */
-static struct server *route_oldest_idle_locked(struct pool *pool)
+struct server *route_oldest_idle_locked(struct pool *pool)
 {
 	struct server *oldest = NULL;
 
@@ -255,6 +254,18 @@ static struct server *route_oldest_idle_locked(struct pool *pool)
 	return oldest;
 }
 
+void route_reserve_idle_locked(struct server *server, uint32_t slot)
+{
+	struct pool *pool = server->pool;
+
+	TAILQ_REMOVE(&server->part->idle, server, idle_entry);
+	server->is_idle = false;
+	server->travel_slot = slot;
+	server->part->held--;
+	pool->idle--;
+	pool->travelling++;
+}
+
 /* Takes the oldest idle server off its list, to be closed by its worker; false when there is none any more. */
 static bool route_evict_from(struct pool *pool)
 {
@@ -262,14 +273,8 @@ static bool route_evict_from(struct pool *pool)
 
 	lock_acquire(&pool->lock);
 	server = route_oldest_idle_locked(pool);
-	if (server != NULL) {
-		TAILQ_REMOVE(&server->part->idle, server, idle_entry);
-		server->is_idle = false;
-		server->travel_slot = SERVER_TRAVEL_EVICT;
-		server->part->held--;
-		pool->idle--;
-		pool->travelling++;
-	}
+	if (server != NULL)
+		route_reserve_idle_locked(server, SERVER_TRAVEL_EVICT);
 	lock_release(&pool->lock);
 	if (server == NULL)
 		return false;

@@ -24,11 +24,20 @@ void route_kick(struct engine *engine, struct db *db, struct account *account);
 /*
  * `pool` may not open a server because the database or the user is at its
  * limit: asks for the end of the idle server, of another pool under that
- * limit, that was used least recently. Any thread.
+ * limit, that was used least recently. NULL: of any pool. Any thread.
  */
 void route_evict(struct engine *engine, struct pool *pool, struct db *db, struct account *account);
 
-/* What all parts of a pool are told. */
+/* The idle server of a pool that was used least recently, or NULL. Under the pool's lock. */
+struct server *route_oldest_idle_locked(struct pool *pool);
+
+/*
+ * Takes an idle server off its list, for what `slot` (SERVER_TRAVEL_*) says;
+ * the caller posts server_lend() to its worker. Under the pool's lock.
+ */
+void route_reserve_idle_locked(struct server *server, uint32_t slot);
+
+/* What all parts of a pool are told, or one of them. */
 enum route_tell {
 	ROUTE_TELL_RUN,     /* a server may be opened now */
 	ROUTE_TELL_WELCOME, /* the greeting is there */
@@ -36,6 +45,7 @@ enum route_tell {
 	ROUTE_TELL_KILL,    /* end all clients and servers: the database is gone */
 };
 void route_tell_parts(struct pool *pool, enum route_tell what, const char *text, const char *sqlstate);
+void route_tell_part(struct pool_part *part, enum route_tell what, const char *text, const char *sqlstate);
 
 /*
  * Makes the pools of databases with a forced user and a minimum size, which

@@ -24,6 +24,7 @@
 #include "pool/link.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
+#include "pool/replication.h"
 #include "pool/report.h"
 #include "pool/server_login.h"
 #include "proto/build.h"
@@ -123,11 +124,13 @@ static void server_send_terminate(struct server *server)
 		n = send(server->stream.fd, terminate, sizeof(terminate), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* Administrative ends of a login say nothing about the server. */
-static bool server_failure_counts(enum reason reason)
+/* Administrative ends of a login say nothing about the server, nor does that somebody may not replicate. */
+static bool server_failure_counts(const struct server *server, enum reason reason)
 {
+	if (server->replication != REPLICATION_NONE && reason == REASON_LOGIN_FAILED)
+		return false;
 	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED &&
-	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT;
+	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT && reason != REASON_REPLICATION_LEFT;
 }
 
 /* Its login has failed; the permit is given back. */
@@ -135,12 +138,27 @@ static void server_report_failure(struct server *server, struct permit *permit, 
 {
 	const struct pool_failure failure = {
 		.why = text,
-		.counts = server_failure_counts(reason),
+		.counts = server_failure_counts(server, reason),
 		.started_us = server->connect_us,
 		.host_turn = server->host_turn,
 	};
 
 	pool_login_failed(server->part, permit, &failure);
+}
+
+/* What the one client is told for which it was opened. */
+static void server_report_login(const struct server *server, const struct client *client, enum reason reason,
+				const char *text, struct report *report)
+{
+	struct report_facts facts;
+
+	report_client_facts(&facts, client, reason);
+	facts.known.error = text;
+	if (server->addr.len > 0) {
+		sock_addr_format(&server->addr, facts.server, sizeof(facts.server));
+		facts.known.server = facts.server;
+	}
+	report_reason(report, client->part->worker->ctx.snap->conf, reason, &facts.known);
 }
 
 void server_close_login(struct server *server, enum reason reason, const char *text)
@@ -160,10 +178,14 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 		return;
 	}
 	server_log_close(server, reason);
-	if (client != NULL)
+	if (client != NULL) {
 		client_report(client, reason, &report);
-	if (client != NULL)
 		link_detach(client, server); /* says whether the client has left a message half sent */
+	} else {
+		client = replication_abandon(server, reason);
+		if (client != NULL)
+			server_report_login(server, client, reason, text, &report);
+	}
 	server_send_terminate(server);
 	server_set_state(server, SV_CLOSED);
 	cancel_detach(part->worker, server);
@@ -490,7 +512,7 @@ void server_carried(struct server *server, struct pool_part *part)
 	server_set_state(server, SV_IDLE);
 }
 
-void server_open(struct pool_part *part, struct permit *permit)
+void server_open(struct pool_part *part, struct permit *permit, struct client *client)
 {
 	struct server *server = server_new(part, pool_conf_hold(part->conf));
 
@@ -502,16 +524,25 @@ void server_open(struct pool_part *part, struct permit *permit)
 	server->stream.fd = -1;
 	track_init(&server->track);
 	TAILQ_INSERT_TAIL(&part->servers, server, entry);
+	if (client != NULL)
+		replication_begin(server, client);
 	server->task.fn = server_login_task;
 	loop_defer(part->worker->ctx.loop,
 		   &server->task); /* it may fail at once, and the caller is in the middle of things */
 }
 
-void server_logged_in(struct server *server)
+void server_logged_in(struct server *server, const struct welcome *welcome)
 {
 	struct pool_part *part = server->part;
 
 	server_set_state(server, SV_IDLE); /* an end from here on is none of a login */
-	server_free(server);
+	if (server->awaited_by == NULL)
+		server_free(server);
+	else if (pool_is_paused(server->pool))
+		server_close(server, REASON_PAUSE);
+	else if (server->dirty || server_is_stale(server))
+		server_close(server, REASON_CONFIG_CHANGED);
+	else
+		replication_logged_in(server, welcome);
 	pool_run(part); /* more of them may log in at once now */
 }

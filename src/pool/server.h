@@ -9,6 +9,7 @@
 #include "net/sock.h"
 #include "net/stream.h"
 #include "pool/pool.h"
+#include "proto/startup.h"
 #include "proto/track.h"
 
 /* id, name in SHOW SERVERS, what it is doing as the log tells it */
@@ -48,10 +49,12 @@ struct server {
 	enum server_state state;
 	struct stream stream;
 	struct track track;
-	struct pool *pool;      /* held */
-	struct pool_part *part; /* NULL while travelling */
-	struct client *client;  /* linked; see link.c */
-	struct pool_conf *conf; /* as it was when this connection was opened */
+	struct pool *pool;                    /* held */
+	struct pool_part *part;               /* NULL while travelling */
+	struct client *client;                /* linked; see link.c */
+	struct client *awaited_by;            /* while it is opened for one client; see replication.c */
+	enum startup_replication replication; /* what it was opened for */
+	struct pool_conf *conf;               /* as it was when this connection was opened */
 	struct varset *vars;
 	struct server_login *login; /* NULL once logged in */
 	struct permit permit;
@@ -95,8 +98,17 @@ static inline bool server_is_stale(const struct server *server)
 	return server->epoch != atomic_load_explicit(&server->pool->epoch, memory_order_relaxed);
 }
 
-/* Opens a connection; the permit is taken over. Own thread. */
-void server_open(struct pool_part *part, struct permit *permit);
+/*
+ * The pool mode in which it is used: one that replicates stays with its client,
+ * whatever the pool does. Own thread.
+ */
+static inline enum conf_pool_mode server_pool_mode(const struct server *server)
+{
+	return UNLIKELY(server->replication != REPLICATION_NONE) ? CONF_POOL_SESSION : server->part->conf->mode;
+}
+
+/* Opens a connection, for `client` alone unless that is NULL; the permit is taken over. Own thread. */
+void server_open(struct pool_part *part, struct permit *permit, struct client *client);
 
 /*
  * A connection that another process has opened and logged in; descriptor and
@@ -114,8 +126,12 @@ void server_close(struct server *server, enum reason reason);
 /* The same for a login that failed; `text` is what clients that come now are told. */
 void server_close_login(struct server *server, enum reason reason, const char *text);
 
-/* The login is done: the connection becomes one of the pool. Called by server_login.c. */
-void server_logged_in(struct server *server);
+/*
+ * The login is done: the connection becomes one of the pool, or that of the
+ * client it was opened for, whose greeting is made from `welcome`. Called by
+ * server_login.c.
+ */
+void server_logged_in(struct server *server, const struct welcome *welcome);
 
 /* Runs the check query; the server goes to checkin when it has succeeded. */
 void server_check(struct server *server);

@@ -20,6 +20,8 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/client.h"
+#include "pool/replication.h"
 #include "pool/report.h"
 #include "pool/route.h"
 #include "proto/build.h"
@@ -29,6 +31,8 @@
 
 #define LOGIN_MESSAGE_MAX (32 * 1024)
 #define LOGIN_WELCOME_MAX (64 * 1024)
+/* A startup packet with all that a client's had. */
+#define LOGIN_STARTUP_MAX (2 * STARTUP_MAX)
 
 enum login_stage {
 	LOGIN_DNS,
@@ -200,6 +204,13 @@ static bool login_send(struct server *server, struct buf *b, int err)
 	return err >= 0;
 }
 
+/* A setting of the database, unless the one client that the server is for has another value. */
+static bool login_is_for_startup(const struct server *server, const char *name, const char *value)
+{
+	return value != NULL &&
+	       (server->awaited_by == NULL || vars_get(server->awaited_by->vars, vars_index(slice_of(name))) == NULL);
+}
+
 static bool login_send_startup(struct server *server)
 {
 	const struct conf_db *db = server->conf->db;
@@ -209,16 +220,18 @@ static bool login_send_startup(struct server *server)
 		{ "timezone", db->timezone },
 		{ "application_name", db->application_name },
 	};
-	struct build_pair pairs[2 + ARRAY_LEN(settings)];
+	struct build_pair pairs[2 + ARRAY_LEN(settings) + REPLICATION_PAIRS_MAX];
 	size_t n = 0;
 	struct buf b;
 
 	pairs[n++] = (struct build_pair){ slice_of("user"), slice_of(server->pool->account->name) };
 	pairs[n++] = (struct build_pair){ slice_of("database"), slice_of(server->conf->db->dbname) };
 	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
-		if (settings[i][1] != NULL)
+		if (login_is_for_startup(server, settings[i][0], settings[i][1]))
 			pairs[n++] = (struct build_pair){ slice_of(settings[i][0]), slice_of(settings[i][1]) };
-	buf_init(&b, LOGIN_MESSAGE_MAX);
+	if (server->awaited_by != NULL)
+		n += replication_pairs(server, pairs + n);
+	buf_init(&b, LOGIN_STARTUP_MAX);
 	return login_send(server, &b, build_startup(&b, server->login->version, pairs, n));
 }
 
@@ -315,7 +328,8 @@ static bool login_on_auth(struct server *server, struct slice body)
 
 		server_describe(server, &about);
 		log_error_about(&about, "%s%s%s", text, out.detail[0] != '\0' ? ": " : "", out.detail);
-		route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, NULL);
+		if (server->replication == REPLICATION_NONE)
+			route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, NULL);
 		server_close_login(server, REASON_AUTHREQ, text);
 		return false;
 	}
@@ -409,10 +423,14 @@ static bool login_on_error(struct server *server, struct slice body)
 		log_error_about(&about, "S: error while executing exec_on_query: %s: %s", severity, report.text);
 		return true;
 	}
-	log_warning_about(&about, "server login failed: %s %s", severity, report.text);
+	if (server->replication == REPLICATION_NONE)
+		log_warning_about(&about, "server login failed: %s %s", severity, report.text);
+	else
+		log_error_about(&about, "S: login failed: %s: %s", severity, report.text);
 	pool_count(server->pool, &counts);
 	welcome = pool_welcome(server->pool);
-	fail = strcmp(report.sqlstate, "57P03") != 0 && (welcome == NULL || counts.servers == counts.logging_in);
+	fail = server->replication == REPLICATION_NONE && strcmp(report.sqlstate, "57P03") != 0 &&
+	       (welcome == NULL || counts.servers == counts.logging_in);
 	welcome_release(&welcome);
 	if (fail)
 		route_tell_parts(server->pool, ROUTE_TELL_FAIL, report.text, report.sqlstate);
@@ -420,8 +438,8 @@ static bool login_on_error(struct server *server, struct slice body)
 	return false;
 }
 
-/* The greeting of the pool's clients, from this server. */
-static void login_make_welcome(struct server *server)
+/* The greeting of clients, from this server. */
+static struct welcome *login_make_welcome(struct server *server)
 {
 	struct server_login *login = server->login;
 	size_t len = buf_len(&login->welcome);
@@ -432,13 +450,14 @@ static void login_make_welcome(struct server *server)
 	welcome->len = len;
 	if (len > 0)
 		memcpy(welcome->bytes, buf_ptr(&login->welcome), len);
-	pool_offer_welcome(server->pool, welcome, server->epoch);
+	return welcome;
 }
 
 static bool login_finish(struct server *server)
 {
 	struct server_login *login = server->login;
 	struct slice values[VARS_MAX];
+	struct welcome *welcome;
 
 	for (int i = 0; i < VARS_MAX; i++)
 		values[i] = slice_of(login->values[i]);
@@ -447,10 +466,13 @@ static bool login_finish(struct server *server)
 		atomic_store_explicit(&server->pool->old_protocol, true, memory_order_relaxed);
 	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */
 	pool_login_done(server->part, &server->permit);
-	login_make_welcome(server);
+	welcome = login_make_welcome(server);
+	if (server->replication == REPLICATION_NONE)
+		pool_offer_welcome(server->pool, welcome_hold(welcome), server->epoch);
 	server_login_free(server);
 	track_init(&server->track);
-	server_logged_in(server);
+	server_logged_in(server, welcome);
+	welcome_release(&welcome);
 	return false; /* no further message is the login's */
 }
 
@@ -464,7 +486,8 @@ static bool login_on_ready(struct server *server, struct slice body)
 		server_close(server, REASON_SERVER_PKT);
 		return false;
 	}
-	if (server->login->stage == LOGIN_AUTH && server->conf->db->connect_query != NULL) {
+	if (server->login->stage == LOGIN_AUTH && server->conf->db->connect_query != NULL &&
+	    server->replication != REPLICATION_PHYSICAL) { /* which knows no SQL */
 		server->login->stage = LOGIN_QUERY;
 		buf_init(&b, LOGIN_MESSAGE_MAX);
 		err = build_query(&b, slice_of(server->conf->db->connect_query));

@@ -161,6 +161,8 @@ static bool suspend_is_at_rest(const struct client *client)
 		       buf_is_empty(&client->stream.in);
 	case CL_WAITING:
 		return pool_is_queued(client);
+	case CL_WELCOME:
+		return client->replication != NULL && pool_is_queued(client);
 	default:
 		return false;
 	}

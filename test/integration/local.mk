@@ -41,6 +41,7 @@ INTEGRATION_FILES = \
 	test/integration/test_protocol_versions.py \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \
+	test/integration/test_replication.py \
 	test/integration/test_reset_check.py \
 	test/integration/test_restart.py \
 	test/integration/test_server_login.py \

@@ -15,25 +15,12 @@ SBIN = os.environ.get("PATH", "") + ":/usr/sbin"
 TRANSACTION = {"pool_mode": "transaction"}
 
 
-def restart(p, *args):
-    """Start a successor with -R and wait until it serves; the former process must end with status 0."""
-    old, mark = p.proc, p.log_mark()
-    p.proc = None
-    env = dict(os.environ, **p.env)
-    env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":exitcode=99:detect_leaks=1"
-    with open(p.log, "ab") as log:
-        p.proc = procs.spawn(p.command("-R", *args), stdout=log, stderr=log, env=env, cwd=p.dir)
-    p.wait_for_log("process up", since=mark, timeout=30)
-    assert old.wait(20) == 0, p.log_tail()
-    return mark
-
-
 def test_idle_clients_go_on(make_pooler):
     # One server: with more, a client may ask before the server of the one before it is free, and get a new one.
     p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1}, threads=2)
     clients = [p.login(params=[("application_name", f"app{i}")]) for i in range(20)]
     pids = {c.value("select pg_backend_pid()") for c in clients}
-    mark = restart(p)
+    mark = p.restart()
     p.wait_for_log(r"took over 20 clients and \d+ servers", since=mark)
     for i, c in enumerate(clients):
         assert c.value("select pg_backend_pid()") in pids
@@ -45,7 +32,7 @@ def test_new_clients_are_served_by_the_new_process(make_pooler):
     p = make_pooler(settings=TRANSACTION, threads=2)
     with p.login() as c:
         assert c.value("select 1") == "1"
-    restart(p)
+    p.restart()
     assert p.login().value("select 2") == "2"
     assert p.console().show("version")
     with open(p.pidfile) as f:
@@ -61,7 +48,7 @@ def test_transactions_and_running_queries_go_on(make_pooler):
     running.send(wire.query("select pg_sleep(1.5), 'slept'"))
     batch.send(wire.parse("", "select 'batch', pg_sleep(1.5)"), wire.bind(), wire.execute(), wire.pack("S"))
     wait_until(lambda: p.pool()["sv_active"] == 3, "three linked servers")
-    mark = restart(p)
+    mark = p.restart()
     p.wait_for_log("took over 3 clients and 3 servers", since=mark)
     assert inside.query("insert into t values (1)").tag == "INSERT 0 1"
     assert inside.query("commit").tag == "COMMIT"
@@ -82,7 +69,7 @@ def test_the_queue_goes_on(make_pooler):
     packet = wire.query(f"select length('{text}')")
     half.send(packet[:5000])
     wait_until(lambda: p.pool()["cl_waiting"] == 2, "two waiting clients")
-    mark = restart(p)
+    mark = p.restart()
     wait_until(lambda: p.pool()["cl_waiting"] == 2, "two waiting clients")
     assert p.log_count("new connection to server", mark) == 0, "the pool is full, and nobody waits for a greeting"
     assert inside.query("commit").tag == "COMMIT"
@@ -95,7 +82,7 @@ def test_sessions_of_session_mode_go_on(make_pooler):
     p = make_pooler(settings={"pool_mode": "session"}, threads=2)
     c = p.login()
     c.query("create temp table mine as select 42 as i")
-    restart(p)
+    p.restart()
     assert c.value("select i from mine") == "42"
     c.close()
     wait_until(lambda: p.pool()["sv_idle"] == 1, "an idle server")
@@ -116,10 +103,10 @@ def run_and_cancel(p, cluster, *clients):
 def test_cancel_keys_go_on(make_pooler, cluster, peer_id):
     p = make_pooler(settings={**TRANSACTION, "peer_id": peer_id}, threads=2)
     clients = [p.login() for _ in range(4)]
-    restart(p)
+    p.restart()
     clients.append(p.login())
     run_and_cancel(p, cluster, *clients)
-    restart(p)
+    p.restart()
     run_and_cancel(p, cluster, clients[0])
 
 
@@ -148,7 +135,7 @@ def test_restart_again_and_again_under_load(make_pooler):
     for _ in range(5):
         before = list(counts)
         wait_until(lambda: errors or all(a > b for a, b in zip(counts, before)), "progress of all", timeout=60)
-        restart(p)
+        p.restart()
     before = list(counts)
     wait_until(lambda: errors or all(a > b for a, b in zip(counts, before)), "progress of all", timeout=60)
     stop.set()
@@ -164,7 +151,7 @@ def test_ids_stay_and_go_on(make_pooler):
     c = p.login()
     assert c.value("select 1") == "1"
     before = {r["id"] for r in p.show("clients") if r["database"] == "app"}
-    restart(p)
+    p.restart()
     assert {r["id"] for r in p.show("clients") if r["database"] == "app"} == before
     late = p.login()
     assert late.value("select 1") == "1"
@@ -249,7 +236,7 @@ def test_servers_of_another_definition_are_not_kept(make_pooler, cluster):
     pid = c.value("select pg_backend_pid()")
     p.databases["app"] = cluster.dsn(application_name="other", connect_query="'select 1'")
     p.write_files()
-    restart(p)
+    p.restart()
     assert c.value("select pg_backend_pid()") != pid
 
 
@@ -260,7 +247,7 @@ def test_a_server_that_is_to_go_is_not_kept(make_pooler):
     c.query("begin")
     pid = c.value("select pg_backend_pid()")
     p.admin("RECONNECT")
-    restart(p)
+    p.restart()
     assert c.value("select pg_backend_pid()") == pid
     assert c.query("commit").tag == "COMMIT"
     assert c.value("select pg_backend_pid()") != pid
@@ -272,7 +259,7 @@ def test_a_database_that_is_gone_ends_its_sessions(make_pooler, cluster):
     assert stays.value("select 1") == goes.value("select 1") == "1"
     del p.databases["other"]
     p.write_files()
-    restart(p)
+    p.restart()
     goes.expect_close()
     assert stays.value("select 2") == "2"
 
@@ -320,7 +307,7 @@ def test_it_takes_over_from_pgbouncer(make_pooler, cluster):
     pid = idle.value("select pg_backend_pid()")
     inside.query("begin")
     linked = inside.value("select pg_backend_pid()")
-    mark = restart(p)
+    mark = p.restart()
     assert p.log_text(mark).count("process up: pgsluice") == 1
     p.wait_for_log("took over 8 clients and", since=mark)
     assert inside.value("select pg_backend_pid()") == linked

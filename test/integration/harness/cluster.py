@@ -32,9 +32,13 @@ def bindir():
 
 
 class Cluster:
-    """One data directory and its postmaster. Not started by the constructor."""
+    """
+    One data directory and its postmaster. Not started by the constructor.
 
-    def __init__(self, template=None):
+    `settings` are added to postgresql.auto.conf, `hba` lines to pg_hba.conf.
+    """
+
+    def __init__(self, template=None, settings=None, hba=()):
         self.bin = bindir()
         self.dir = procs.make_dir("sluicepg-")
         self.data = os.path.join(self.dir, "data")
@@ -45,7 +49,7 @@ class Cluster:
             procs.run(["cp", "-r", template, self.data])
         else:
             self._initdb()
-        self._configure()
+        self._configure(settings or {}, hba)
 
     def _initdb(self):
         procs.run(
@@ -70,7 +74,7 @@ class Cluster:
         with open(f"{self.data}/pg_hba.conf", "w") as f:
             f.write("\n".join(hba) + "\n")
 
-    def _configure(self):
+    def _configure(self, settings, hba):
         with open(f"{self.data}/postgresql.auto.conf", "w") as f:
             f.write(
                 f"""
@@ -91,6 +95,9 @@ timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%u@%d %a '
 """
             )
+            f.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+        with open(f"{self.data}/pg_hba.conf", "a") as f:
+            f.writelines(f"{line}\n" for line in hba)
 
     def create_objects(self):
         """Roles, databases and the pgbench tables. Once per template."""

@@ -185,6 +185,21 @@ class Pooler:
 
         procs.wait_until(is_up, lambda: "the log line 'process up'\n" + self.log_tail(), timeout=20)
 
+    def restart(self, *args):
+        """
+        Start a successor with -R and wait until it serves; the former process must end with status 0. Where the log of
+        the successor begins comes back.
+        """
+        old, mark = self.proc, self.log_mark()
+        self.proc = None
+        env = dict(os.environ, **self.env)
+        env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":exitcode=99:detect_leaks=1"
+        with open(self.log, "ab") as log:
+            self.proc = procs.spawn(self.command("-R", *args), stdout=log, stderr=log, env=env, cwd=self.dir)
+        self.wait_for_log("process up", since=mark, timeout=30)
+        assert old.wait(20) == 0, self.log_tail()
+        return mark
+
     def signal(self, number):
         self.proc.send_signal(number)
 
