@@ -1,11 +1,12 @@
 """Versions of the protocol beyond 3.0, on both sides, and the long cancel keys that come with them."""
 import os
+import shutil
 import struct
 
 import pytest
-from harness import wire
+from harness import procs, wire
 from harness.procs import wait_until
-from test_restart import restart
+from test_restart import SBIN, restart
 
 pytestmark = pytest.mark.ours
 
@@ -376,6 +377,29 @@ def test_an_error_of_another_kind_is_told(modern, fake_server):
     assert p.login_error().text == "because of 3D000"
     assert p.login_error().text == "because of 28000"
     assert versions == [PROTO_3_2, PROTO_3_2, wire.PROTO_3_0]
+
+
+def test_a_pooler_behind_a_pooler(modern, cluster):
+    """3.2 all the way down to PostgreSQL, which knows 3.0."""
+    inner = modern()
+    outer = modern({"app": f"host=127.0.0.1 port={inner.port}"})
+    clients = [newer(outer), outer.login()]
+    run_and_cancel(outer, cluster, *clients)
+    inner.wait_for_log("successfully sent cancel request")
+
+
+@pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to stand behind")
+def test_a_pgbouncer_behind_a_pooler(modern, make_pooler, cluster):
+    """Debian's refuses the version, later ones negotiate it."""
+    inner = make_pooler(settings=TRANSACTION, start=False)
+    inner.expected_rc = 1  # PgBouncer's status after SIGTERM, up to 1.22
+    inner.write_files()
+    with open(inner.log, "ab") as log:
+        program = shutil.which("pgbouncer", path=SBIN)
+        inner.proc = procs.spawn([program, inner.ini], stdout=log, stderr=log, cwd=inner.dir)
+    inner.wait_for_log("process up")
+    outer = modern({"app": f"host=127.0.0.1 port={inner.port}"})
+    run_and_cancel(outer, cluster, newer(outer), outer.login())
 
 
 # --- online restart
