@@ -7,6 +7,15 @@ EXTRA_DIST += \
 	test/drivers/lib/scenario.py \
 	test/drivers/asyncpg/client.py \
 	test/drivers/asyncpg/driver.ini \
+	test/drivers/dbd-pg/client.pl \
+	test/drivers/dbd-pg/driver.ini \
+	test/drivers/libpqxx/Makefile \
+	test/drivers/libpqxx/client.cc \
+	test/drivers/libpqxx/driver.ini \
+	test/drivers/php-pdo/client.php \
+	test/drivers/php-pdo/driver.ini \
+	test/drivers/ruby-pg/client.rb \
+	test/drivers/ruby-pg/driver.ini \
 	test/drivers/libpq/Makefile \
 	test/drivers/libpq/client.h \
 	test/drivers/libpq/driver.ini \

@@ -157,11 +157,11 @@ log_line_prefix = '%m [%p] %a '
         return self.psql("-c", "select pid, application_name, state, wait_event, backend_start, left(query, 80) as query "
                          f"from pg_stat_activity where datname = '{DATABASE}'", "postgres", check=False).stdout
 
-    def stop(self):
+    def stop(self, keep):
         if self.proc:
             self.proc.send_signal(signal.SIGQUIT)
             self.proc.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        shutil.rmtree(self.dir / "data" if keep else self.dir, ignore_errors=True)
 
 
 class Pooler:
@@ -416,8 +416,10 @@ class Run:
             yield name, Verdict("FAIL" if is_broken else "skip", text)
 
     def close(self):
-        self.postgres.stop()
-        if not self.options.keep:
+        self.postgres.stop(self.options.keep)
+        if self.options.keep:
+            self.say(f"the log of PostgreSQL is {self.postgres.log}, what programs printed is in {self.work}")
+        else:
             shutil.rmtree(self.work, ignore_errors=True)
 
 
