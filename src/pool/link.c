@@ -465,8 +465,13 @@ static bool link_judge(struct server *server, const uint8_t *p, const struct fra
 			*violation = REASON_IDLE_DIRTY;
 			return false;
 		}
-		if (f->type == BE_READY)
+		if (f->type == BE_READY) {
+			if (UNLIKELY(status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT) {
+				*violation = REASON_STATEMENT_MODE;
+				return false;
+			}
 			link_query_done(server);
+		}
 		return true;
 	case TRACK_SWALLOW:
 		if (f->type == BE_ERROR)
@@ -621,11 +626,6 @@ void link_settle(struct server *server)
 	if (UNLIKELY(client->blocked) && server->track.count < TRACK_MAX / 2) {
 		client->blocked = false;
 		client_resume(client);
-		return;
-	}
-	if (server_pool_mode(server) == CONF_POOL_STATEMENT && track_is_quiet(&server->track) &&
-	    server->track.status != 'I') {
-		server_close(server, REASON_STATEMENT_MODE);
 		return;
 	}
 	if (UNLIKELY(server->track.doubt) && link_is_answered(server)) {

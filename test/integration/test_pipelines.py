@@ -187,7 +187,7 @@ def lines(*numbers, width=1):
 BAD_LINE = pack("d", b"not a number\tx\n")
 COPY_DONE, COPY_FAIL = pack("c"), pack("f", b"given up\0")
 COPY_IN = [parse("", "copy t0 from stdin"), bind(), execute()]
-FAILED = rows("select 1/0")
+FAILED = rows("select 1 / (2 - i) from generate_series(1, 5) i")  # after one row
 CALL, BAD_CALL = function_call(INT4PL, 20, 22), function_call(INT4DIV, 1, 0)
 
 CASES = {
@@ -694,3 +694,85 @@ def test_max_packet_size_of_clients(bench, kind):
     assert (error.severity, error.code) == ("FATAL", "08P01") and error.text.startswith("bad packet header")
     assert b.login().value("select count(*) from t0 where i = 7") == "1"
     adds_up(b.pooler)
+
+
+# ---- statement mode ----
+
+REFUSED = ("FATAL", "08P01", "transaction blocks not allowed in statement pooling mode")
+
+# What leaves a transaction open, and the types of what is answered before the refusal.
+OPENS = {
+    "query": ([query("begin")], "C"),
+    "last of several": ([query("select 1; begin")], "TDCC"),
+    "execute": (extended("begin") + [SYNC], "12C"),
+    "behind rows": (rows("select 1") + extended("begin") + [SYNC], "12TDC12C"),
+    "committed too late": ([query("begin"), query("commit")], "C"),
+    "committed behind a Sync": (extended("begin") + [SYNC] + extended("commit") + [SYNC], "12C"),
+    "failed block": ([query("begin; select 1/0")], "CE"),
+    "failed batch": (extended("begin") + FAILED + [SYNC], "12C12TDE"),
+    "chain": ([query("begin; commit and chain")], "CC"),
+    "start transaction": ([query("start transaction read only"), query("select 1")], "C"),
+    "behind others": ([query("select 1"), query("select 2"), query("begin"), query("select 3")], "TDCZTDCZC"),
+}
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("split", [False, True])
+def test_transactions_are_refused_in_statement_mode(bench, split):
+    """The client is told instead of ReadyForQuery, however much it has sent behind; nobody inherits the transaction."""
+    b = bench(pool_mode="statement")
+    other = b.login()
+    for name, (messages, types) in OPENS.items():
+        conn = b.login()
+        for segment in messages if split else [b"".join(messages)]:
+            try:
+                conn.send(segment)
+            except OSError:
+                break
+        end = conn.expect_close()
+        error = end.errors[-1]
+        assert (error.severity, error.code, error.text) == REFUSED, name
+        assert end.types == types + "E", name
+        seen = other.query(f"select now() = statement_timestamp(), '{name}'")
+        assert seen.rows == [["t", name]] and seen.status == "I"
+    other.terminate()
+    adds_up(b.pooler)
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("cut", [diff.cut_whole, diff.cut_single])
+def test_what_ends_in_one_statement_is_no_transaction(bench, cut):
+    """Blocks that are closed before ReadyForQuery, and the implicit transactions of a Query and of a batch."""
+    b = bench(pool_mode="statement")
+    for messages in (
+        [query("begin; insert into t0 values (1, 'x'); commit"), query("select count(*) from t0")],
+        [query("begin; insert into t0 values (2, 'x'); rollback; select count(*) from t0")],
+        [query("insert into t0 values (3, 'x'); select 1/0"), query("select count(*) from t0")],
+        [query("insert into t0 values (4, 'x'); insert into t0 values (5, 'x')"), query("select count(*) from t0")],
+        extended("begin") + extended("insert into t0 values (6, 'x')") + extended("commit") + [SYNC],
+        extended("insert into t0 values (7, 'x')") + FAILED + [SYNC, query("select count(*) from t0")],
+        extended("insert into t0 values (8, 'x')") + [FLUSH] + rows("select count(*) from t0") + [SYNC],
+        extended("begin") + [FLUSH] + rows("select 1") + [FLUSH] + extended("rollback") + [SYNC],
+        [query("begin; commit; begin; rollback")],
+        rows("select generate_series(1, 5)", limit=2) + [execute("", 2), execute("", 0), SYNC],
+    ):
+        b.check(cut(messages, None))
+    b.same_tables()
+    assert b.pooler.log_count("closing because: transaction blocks") == 0
+
+
+@pytest.mark.newer
+def test_each_batch_of_statement_mode_may_have_another_server(bench):
+    """A client that waits gets a server between two statements of another; settings follow, transactions cannot."""
+    b = bench(pool_mode="statement", default_pool_size=1)
+    one, two = b.login(), b.login()
+    one.query("set timezone to 'Asia/Tokyo'")
+    assert two.value("show timezone") == "UTC"
+    assert one.value("show timezone") == "Asia/Tokyo"
+    one.send(*rows("select 'one'"), FLUSH)
+    assert one.read_through("C").rows == [["one"]]
+    two.send(query("select 'two'"))
+    b.pooler.wait_pool(cl_waiting=1)
+    one.send(SYNC)
+    assert one.read_ready().status == "I"
+    assert two.read_ready().rows == [["two"]]
