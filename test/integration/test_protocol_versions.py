@@ -6,7 +6,7 @@ import struct
 import pytest
 from harness import procs, wire
 from harness.procs import wait_until
-from test_restart import SBIN, restart
+from test_restart import SBIN
 
 pytestmark = pytest.mark.ours
 
@@ -409,10 +409,10 @@ def test_long_keys_go_on(modern, cluster):
     """Of clients, through one restart and another; those of both lengths."""
     p = modern(threads=2)
     clients = [newer(p), newer(p), p.login()]
-    restart(p)
+    p.restart()
     clients.append(newer(p))
     run_and_cancel(p, cluster, *clients)
-    restart(p)
+    p.restart()
     run_and_cancel(p, cluster, *clients)
     for c in clients[:2]:
         p.cancel(c.key[:8])
@@ -426,7 +426,7 @@ def test_long_keys_of_servers_go_on(modern, fake_server):
     c = newer(p)
     c.send(wire.query("hang"))
     server.wait_hanging()
-    restart(p)
+    p.restart()
     p.cancel(c.key)
     assert c.read_ready().error.code == "57014"
     assert server.cancels == [struct.pack("!i", 4711) + server.secret]
