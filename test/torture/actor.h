@@ -25,14 +25,15 @@ extern const char *const param_names[N_PARAMS];
 
 struct actor {
 	struct rng rng;
-	unsigned slot;                  /* number of the client, also of its row in the table of counters */
-	unsigned incarnation;           /* number of the connection */
-	char who[32];                   /* "s<slot>i<incarnation>" */
-	int32_t seq;                    /* counts up with each query */
-	char param[N_PARAMS][64];       /* what the session's parameters are at the end of the script being written */
-	bool strict;                    /* the pooler answers unknown and duplicate names of statements as PostgreSQL */
-	unsigned n_settable;            /* so many parameters can be set for the session, in the order above */
-	struct statements statements;   /* at the end of the script being written */
+	unsigned slot;                /* number of the client, also of its row in the table of counters */
+	unsigned incarnation;         /* number of the connection */
+	char who[32];                 /* "s<slot>i<incarnation>" */
+	int32_t seq;                  /* counts up with each query */
+	char param[N_PARAMS][64];     /* what the session's parameters are at the end of the script being written */
+	bool alone;                   /* nobody else uses its server: the pool mode is session, or there is no pooler */
+	bool strict;                  /* the pooler answers unknown and duplicate names of statements as PostgreSQL */
+	unsigned n_settable;          /* so many parameters can be set for the session, in the order above */
+	struct statements statements; /* at the end of the script being written */
 	struct shaped shaped[N_SHAPED]; /* on tables whose columns change */
 	struct ledger *ledger;
 };

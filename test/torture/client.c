@@ -125,6 +125,7 @@ struct client *client_new(const struct options *opt, int epoll_fd, unsigned slot
 	c->cancel.fd = -1;
 	c->actor.slot = slot;
 	c->actor.ledger = ledger;
+	c->actor.alone = opt->alone;
 	c->actor.strict = opt->can >= NEEDS_STRICT;
 	c->actor.n_settable = opt->can >= NEEDS_NAMED ? N_REPORTED : PARAM_INTERVAL;
 	c->rng = rng_make(opt->seed, slot);

@@ -24,6 +24,7 @@ struct options {
 	bool chaos;               /* servers may be lost, sessions with them */
 	bool whole_startup;       /* never split startup and cancel packets */
 	bool always_application;  /* always give application_name in the startup packet */
+	bool alone;               /* each client has a server of its own */
 	bool no_ddl;              /* nobody changes tables behind the pooler's back */
 	enum shape_needs can;     /* what the pooler can do */
 	bool console;             /* an administrator is at work; what follows is for it */

@@ -8,6 +8,8 @@
 #define REPORT_MAX_FULL  12  /* failures that are printed in full */
 #define REPORT_MAX_DUMP  512 /* bytes of one thing that are printed */
 #define REPORT_MAX_NEXT  6   /* expectations that are printed */
+#define REPORT_MAX_SENT  24  /* sent messages that are printed before that one */
+#define REPORT_MAX_LINE  110 /* bytes of each */
 #define REPORT_MAX_KINDS 64  /* different errors that are told apart */
 
 /* A table of texts and how often each came. */
@@ -90,19 +92,38 @@ static void report_dump(const uint8_t *p, size_t len, const char *indent)
 		printf("%s... %zu more bytes\n", indent, len - shown);
 }
 
+/* A message of the client in one line. */
+static void report_sent(const struct script *s, size_t from, size_t end)
+{
+	printf("    %6zu ", from);
+	for (size_t i = from; i < end && i < from + REPORT_MAX_LINE; i++)
+		if (isprint(s->out.data[i]))
+			putchar(s->out.data[i]);
+		else if (i >= from + 5 || i == from)
+			putchar('.');
+	printf("%s\n", end - from > REPORT_MAX_LINE ? " ..." : "");
+}
+
+/* The messages around the one that has to be answered next. */
+static void report_messages(const struct script *s, size_t asked)
+{
+	size_t around = 0;
+
+	while (around < s->n_ends && s->ends[around] < asked)
+		around++;
+	for (size_t i = around < REPORT_MAX_SENT ? 0 : around - REPORT_MAX_SENT;
+	     i < s->n_ends && i < around + REPORT_MAX_SENT / 2; i++)
+		report_sent(s, i ? s->ends[i - 1] : 0, s->ends[i]);
+}
+
 static void report_script(const struct report_case *rc)
 {
 	const struct script *s = rc->script;
 	size_t next = rc->check->next;
-	size_t from = 0;
 	char text[120];
 
 	printf("  sent: %zu of %zu bytes\n", rc->sent, s->out.len);
-	if (next < s->n_expects && s->expects[next].asked > REPORT_MAX_DUMP / 2)
-		from = s->expects[next].asked - REPORT_MAX_DUMP / 2;
-	if (from)
-		printf("  (from byte %zu on)\n", from);
-	report_dump(s->out.data + from, s->out.len - from, "    ");
+	report_messages(s, next < s->n_expects ? s->expects[next].asked : s->out.len);
 	printf("  expected: %zu of %zu messages have come; next:\n", next, s->n_expects);
 	for (size_t i = next; i < s->n_expects && i < next + REPORT_MAX_NEXT; i++) {
 		check_describe(s, i, text, sizeof(text));

@@ -203,6 +203,9 @@ esac
 statements="max_prepared_statements = $prepared
 reuse_unnamed_statements = 1"
 [ "$can" != --basic ] || statements=
+case $mode,$pooler in
+session,* | *,none) can="$can --alone" ;;
+esac
 
 port=$((20000 + $$ % 10000))
 while ! port_is_free $port; do

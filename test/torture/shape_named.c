@@ -5,6 +5,10 @@
  * client's statements (statements.h) must not move either.
  *
  * Names that are unknown or taken already are used on purpose only where they are answered by an error (actor.strict).
+ *
+ * In an aborted transaction a pooler may answer otherwise than PostgreSQL, as long as the batch comes to nothing. It
+ * can answer the Parse of a text that the server has, and then the name does exist; and the Parse that it must add on
+ * another server is refused, so that the error is that one.
  */
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +28,15 @@ struct named {
 	bool tried;  /* and in that part a Parse was sent already */
 };
 
+static void named_sync(struct named *n)
+{
+	shape_sync(n->s, n->failed);
+	/* Before that it may still believe in the names of a Parse that failed or was skipped. */
+	if (n->failed && !n->a->strict)
+		script_wait(n->s);
+	n->failed = n->tried = false;
+}
+
 /* The transaction is aborted: nearly everything is refused. */
 static bool named_refused(struct named *n)
 {
@@ -34,21 +47,49 @@ static bool named_refused(struct named *n)
 	return true;
 }
 
+/* In an aborted transaction: either way the name does not exist afterwards, or is closed. The batch ends here. */
+static void named_parse_aborted(struct named *n, int k, const struct statement *st)
+{
+	size_t from;
+
+	if (n->a->alone) {
+		statement_send_parse(n->s, n->a, statement_name(k), st);
+		named_refused(n);
+		return;
+	}
+	named_sync(n);
+	from = n->s->n_expects;
+	statement_send_parse(n->s, n->a, statement_name(k), st);
+	script_expect(n->s, '1', NULL, 0);
+	script_expect_errors(n->s, "25P02", -1);
+	script_or(n->s, from, from + 1, false);
+	named_sync(n);
+	script_wait(n->s);
+	script_send_close(n->s, 'S', statement_name(k));
+	script_expect(n->s, '3', NULL, 0);
+}
+
 static void named_parse(struct named *n, int k)
 {
 	struct statement *st = &n->a->statements.named[k];
 	struct statement drawn = statement_draw(n->a);
 
+	if (!n->failed && n->s->tx == 'E' && st->kind == STATEMENT_NONE) {
+		named_parse_aborted(n, k, &drawn);
+		return;
+	}
 	statement_send_parse(n->s, n->a, statement_name(k), &drawn);
-	if (n->failed || named_refused(n))
+	if (n->failed)
 		return;
 	if (st->kind == STATEMENT_NONE) {
 		script_expect(n->s, '1', NULL, 0);
 		*st = drawn;
-		return;
+	} else {
+		/* In an aborted transaction PostgreSQL does not look so far. */
+		script_expect_errors(n->s, n->s->tx == 'E' ? "42P05 25P02" : "42P05", -1);
+		n->failed = true;
 	}
-	script_expect_error(n->s, "42P05", "already exists");
-	n->failed = true;
+	n->tried = n->failed;
 }
 
 /* A Parse that fails, of a name that does not exist. */
@@ -61,6 +102,7 @@ static void named_parse_bad(struct named *n, int k)
 	snprintf(error, sizeof(error), "\"no_%s_%d\"", n->a->who, n->a->seq);
 	snprintf(sql, sizeof(sql), syntax ? "SELECT 1 AS who FROM ORDER %s" : "SELECT * FROM %s", error);
 	script_send_parse(n->s, statement_name(k), sql, strlen(sql));
+	n->tried = true;
 	if (n->failed || (!syntax && named_refused(n)))
 		return;
 	if (syntax)
@@ -161,7 +203,10 @@ static void named_bind_bad(struct named *n, int k)
 	bytes_free(&params);
 	if (named_missing(n, st) || n->failed)
 		return;
-	script_expect_error(n->s, "08P01", "bind message supplies 1 parameters");
+	if (n->s->tx == 'E' && !n->a->alone)
+		script_expect_errors(n->s, "08P01 25P02", -1);
+	else
+		script_expect_error(n->s, "08P01", "bind message supplies 1 parameters");
 	n->failed = true;
 }
 
@@ -210,20 +255,13 @@ static void named_step(struct named *n)
 		named_parse(n, k);
 	} else if (pick == 5 && st->kind != STATEMENT_TAGGED && statement_has_rows(st)) {
 		named_bind_bad(n, k);
+	} else if (!statement_has_rows(st) && n->s->tx == 'E') {
+		named_close(n, k);
 	} else if (pick < 9 || !statement_has_rows(st)) {
 		named_describe(n, k);
 	} else {
 		named_run(n, k);
 	}
-}
-
-static void named_sync(struct named *n)
-{
-	shape_sync(n->s, n->failed);
-	/* Before that it may still believe in the names of a Parse that failed or was skipped. */
-	if (n->failed && !n->a->strict)
-		script_wait(n->s);
-	n->failed = n->tried = false;
 }
 
 static void named_batch(struct named *n)
@@ -374,7 +412,7 @@ void shape_build_named(struct script *s, struct actor *a)
 	}
 	if (!block)
 		return;
-	if (s->tx == 'T' && rng_one_in(&a->rng, 2)) {
+	if (rng_one_in(&a->rng, 2)) {
 		named_verb(&n, (int)rng_below(&a->rng, N_NAMED), STATEMENT_COMMIT);
 	} else {
 		script_rollback(s);

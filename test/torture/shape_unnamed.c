@@ -3,14 +3,16 @@
  * in a later one, in a later transaction, in a later operation. Half of the texts are the same for all clients.
  *
  * PostgreSQL drops the unnamed statement at each simple query. A pooler that remembers the text of its client may go
- * on with it; what must never happen is that somebody else's statement answers.
+ * on with it; and it may forget, between transactions, a text that was bound in the batch in which it was parsed. What
+ * must never happen is that somebody else's statement answers.
  */
 #include <string.h>
 
 #include "report.h"
 #include "shape.h"
 
-#define UNNAMED_BATCHES 6
+#define UNNAMED_BATCHES  6
+#define UNNAMED_MAX_FILL 10000 /* poolers need not remember longer texts */
 
 /* Binds and executes, without Parse. */
 static void unnamed_run(struct script *s, struct actor *a, const struct statement *st, bool *failed)
@@ -42,6 +44,8 @@ static void unnamed_parse(struct script *s, struct actor *a, bool failed)
 {
 	struct statement st = statement_draw(a);
 
+	while (st.kind == STATEMENT_LARGE && st.fill > UNNAMED_MAX_FILL)
+		st = statement_draw(a);
 	statement_send_parse(s, a, "", &st);
 	if (failed)
 		return;
@@ -85,12 +89,12 @@ static void unnamed_missing(struct script *s, struct actor *a, bool *failed)
 	statement_send_execute(s, "", &st, &run);
 }
 
+/* A batch that parses, binds and closes at random. */
 static void unnamed_batch(struct script *s, struct actor *a)
 {
-	const struct statement *st = &a->statements.unnamed;
+	struct statements *all = &a->statements;
 	int n = (int)rng_range(&a->rng, 1, 3);
-	bool failed = false;
-	bool closed = false;
+	bool failed = false, closed = false, parsed = false, bound = false;
 
 	for (int i = 0; i < n; i++) {
 		unsigned pick = (unsigned)rng_below(&a->rng, 20);
@@ -100,35 +104,31 @@ static void unnamed_batch(struct script *s, struct actor *a)
 		} else if (pick == 1) {
 			unnamed_close(s, a, failed);
 			closed = !failed;
-		} else if (st->kind == STATEMENT_NONE && a->strict && closed && pick < 10) {
+		} else if (all->unnamed.kind == STATEMENT_NONE && a->strict && closed && pick < 10) {
 			unnamed_missing(s, a, &failed);
-		} else if (st->kind == STATEMENT_NONE || pick < 8) {
+		} else if (all->unnamed.kind == STATEMENT_NONE || pick < 8) {
 			unnamed_parse(s, a, failed);
+			parsed = parsed || !failed;
+			bound = bound && failed;
 		} else {
-			unnamed_run(s, a, st, &failed);
+			bound = bound || !failed;
+			unnamed_run(s, a, &all->unnamed, &failed);
 		}
 	}
 	shape_sync(s, failed);
+	all->unnamed_unsure = parsed && bound && s->tx == 'I' && !a->alone;
 }
 
-/*
- * Either what the statement answers, or that there is none: after a simple query. A batch of its own, with nothing in
- * it that writes.
- */
-static void unnamed_after_query(struct script *s, struct actor *a)
+/* A batch that binds, when the pooler may have lost the statement. Nothing in it writes. */
+static void unnamed_perhaps(struct script *s, struct actor *a)
 {
 	const struct statement *st = &a->statements.unnamed;
-	struct piece p = { 0 };
 	struct statement_run run;
 	bool failed = false;
-	size_t from, mid;
+	size_t from = s->n_expects, mid;
 
-	piece_make(&p, a, piece_pick_good(a), 0);
-	shape_query(s, &p);
-	piece_free(&p);
-	if (st->kind == STATEMENT_NONE || st->kind == STATEMENT_WRITE || rng_one_in(&a->rng, 2) || s->tx != 'I')
+	if (st->kind == STATEMENT_WRITE)
 		return;
-	from = s->n_expects;
 	run = statement_send_bind(s, a, "", "", st);
 	if (st->kind == STATEMENT_FOLDS)
 		script_expect_error(s, "22012", "division by zero");
@@ -143,36 +143,66 @@ static void unnamed_after_query(struct script *s, struct actor *a)
 	shape_sync(s, false);
 }
 
-void shape_build_unnamed(struct script *s, struct actor *a)
+/* A simple query, behind which there is no unnamed statement any more. */
+static void unnamed_query(struct script *s, struct actor *a)
 {
-	int n = (int)rng_range(&a->rng, 1, UNNAMED_BATCHES);
-	bool block = rng_one_in(&a->rng, 4);
+	struct piece p = { 0 };
+
+	piece_make(&p, a, piece_pick_good(a), 0);
+	shape_query(s, &p);
+	piece_free(&p);
+	if (a->statements.unnamed.kind == STATEMENT_NONE || rng_one_in(&a->rng, 2))
+		return;
+	if (a->alone) {
+		bool failed = false;
+
+		unnamed_missing(s, a, &failed);
+		shape_sync(s, failed);
+	} else {
+		unnamed_perhaps(s, a);
+	}
+}
+
+static void unnamed_begin(struct script *s, struct actor *a)
+{
 	struct piece p = { 0 };
 	bool failed = false;
 
-	if (block) {
-		piece_verb(&p, "BEGIN", "BEGIN");
-		shape_ext(s, a, &p, &failed);
-		s->tx = 'T';
-		shape_sync(s, false);
-		a->statements.unnamed.kind = STATEMENT_NONE;
-	}
+	piece_verb(&p, "BEGIN", "BEGIN");
+	shape_ext(s, a, &p, &failed);
+	s->tx = 'T';
+	shape_sync(s, false);
+	piece_free(&p);
+	a->statements.unnamed.kind = STATEMENT_NONE;
+}
+
+void shape_build_unnamed(struct script *s, struct actor *a)
+{
+	int n = (int)rng_range(&a->rng, 1, UNNAMED_BATCHES);
+	struct statement *st = &a->statements.unnamed;
+	bool block = rng_one_in(&a->rng, 4);
+
+	if (block)
+		unnamed_begin(s, a);
 	for (int i = 0; i < n && s->tx != 'E'; i++) {
+		if (st->kind != STATEMENT_NONE && a->statements.unnamed_unsure) {
+			unnamed_perhaps(s, a);
+			st->kind = STATEMENT_NONE;
+		}
 		unnamed_batch(s, a);
 		if (rng_one_in(&a->rng, 3))
 			script_wait(s);
 		if (!block && rng_one_in(&a->rng, 6)) {
-			unnamed_after_query(s, a);
-			a->statements.unnamed.kind = STATEMENT_NONE;
+			unnamed_query(s, a);
+			st->kind = STATEMENT_NONE;
 		}
 	}
 	if (block) {
 		script_rollback(s);
 		shape_verb(s, "ROLLBACK", "ROLLBACK", 'I');
-		a->statements.unnamed.kind = STATEMENT_NONE;
+		st->kind = STATEMENT_NONE;
 	}
 	/* What the model says is what the messages above have left. */
 	s->unnamed = false;
 	s->forget = true;
-	piece_free(&p);
 }

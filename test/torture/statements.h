@@ -44,6 +44,7 @@ struct statement {
 struct statements {
 	struct statement named[N_NAMED];
 	struct statement unnamed;          /* as Parse left it; STATEMENT_NONE: not known, or there is none */
+	bool unnamed_unsure;               /* the pooler may have lost it */
 	struct statement sql[N_SQL_NAMES]; /* made by PREPARE */
 };
 

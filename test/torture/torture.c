@@ -87,6 +87,7 @@ static const struct option torture_options[] = {
 	{ "basic", no_argument, NULL, 'b' },
 	{ "strict", no_argument, NULL, 'n' },
 	{ "no-ddl", no_argument, NULL, 'l' },
+	{ "alone", no_argument, NULL, 'A' },
 	{ "disconnects", required_argument, NULL, 'x' },
 	{ "cancels", required_argument, NULL, 'k' },
 	{ "console", required_argument, NULL, 'C' },
@@ -121,6 +122,7 @@ static void __attribute__((noreturn)) torture_usage(int status)
 	       "before 1.21)\n"
 	       "  --strict                 unknown and taken names of statements are errors, not the end of the "
 	       "session\n"
+	       "  --alone                  each client has a server of its own: nothing is lost between transactions\n"
 	       "  --no-ddl                 no tables are changed behind the pooler's back\n"
 	       "  --console FILE           an administrator (user boss) is at work, who changes the pooler's ini "
 	       "FILE,\n"
@@ -201,6 +203,9 @@ static void torture_parse(int argc, char **argv)
 			break;
 		case 'l':
 			opt.no_ddl = true;
+			break;
+		case 'A':
+			opt.alone = true;
 			break;
 		case 'x':
 			opt.disconnect_ppm = (unsigned)n;
