@@ -211,6 +211,11 @@ void script_expect_errors(struct script *s, const char *sqlstates, int shaped)
 	script_add_expect(s, X_ERRORS, 'E', sqlstates, strlen(sqlstates))->shaped = shaped;
 }
 
+void script_expect_early(struct script *s)
+{
+	s->expects[s->n_expects - 1].asked = s->n_ends > 1 ? s->ends[s->n_ends - 2] : 0;
+}
+
 void script_expect_shape(struct script *s, int shaped)
 {
 	script_add_expect(s, X_SHAPE, 'T', NULL, 0)->shaped = shaped;

@@ -131,6 +131,8 @@ void script_expect_error(struct script *s, const char *sqlstate, const char *tex
 void script_expect_notice(struct script *s, const char *text);
 /* An error with one of these SQLSTATEs; with shaped >= 0 it is one of that statement. */
 void script_expect_errors(struct script *s, const char *sqlstates, int shaped);
+/* The last expectation may be met as soon as the message that it answers has begun. */
+void script_expect_early(struct script *s);
 /* The description of such a statement, and its rows with their end; they begin with the len bytes of own. */
 void script_expect_shape(struct script *s, int shaped);
 void script_expect_shaped(struct script *s, int shaped, bool binary, const void *own, size_t len);

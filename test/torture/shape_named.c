@@ -43,6 +43,8 @@ static bool named_refused(struct named *n)
 	if (n->failed || n->s->tx != 'E')
 		return false;
 	script_expect_error(n->s, "25P02", "current transaction is aborted");
+	if (!n->a->alone)
+		script_expect_early(n->s);
 	n->failed = true;
 	return true;
 }
@@ -87,6 +89,7 @@ static void named_parse(struct named *n, int k)
 	} else {
 		/* In an aborted transaction PostgreSQL does not look so far. */
 		script_expect_errors(n->s, n->s->tx == 'E' ? "42P05 25P02" : "42P05", -1);
+		script_expect_early(n->s);
 		n->failed = true;
 	}
 	n->tried = n->failed;
@@ -127,6 +130,8 @@ static bool named_missing(struct named *n, const struct statement *st)
 	if (n->failed || st->kind != STATEMENT_NONE)
 		return false;
 	script_expect_error(n->s, "26000", "does not exist");
+	if (!n->a->alone)
+		script_expect_early(n->s);
 	n->failed = true;
 	return true;
 }
@@ -203,10 +208,12 @@ static void named_bind_bad(struct named *n, int k)
 	bytes_free(&params);
 	if (named_missing(n, st) || n->failed)
 		return;
-	if (n->s->tx == 'E' && !n->a->alone)
+	if (n->s->tx == 'E' && !n->a->alone) {
 		script_expect_errors(n->s, "08P01 25P02", -1);
-	else
+		script_expect_early(n->s);
+	} else {
 		script_expect_error(n->s, "08P01", "bind message supplies 1 parameters");
+	}
 	n->failed = true;
 }
 
