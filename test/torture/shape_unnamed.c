@@ -3,8 +3,9 @@
  * in a later one, in a later transaction, in a later operation. Half of the texts are the same for all clients.
  *
  * PostgreSQL drops the unnamed statement at each simple query. A pooler that remembers the text of its client may go
- * on with it; and it may forget, between transactions, a text that was bound in the batch in which it was parsed. What
- * must never happen is that somebody else's statement answers.
+ * on with it; and it may forget, between transactions, a text that was bound in the batch in which it was parsed, or
+ * that stood in a batch that failed. What must never happen is that somebody else's statement answers, or one whose
+ * Parse was skipped.
  */
 #include <string.h>
 
@@ -116,7 +117,7 @@ static void unnamed_batch(struct script *s, struct actor *a)
 		}
 	}
 	shape_sync(s, failed);
-	all->unnamed_unsure = parsed && bound && s->tx == 'I' && !a->alone;
+	all->unnamed_unsure = (failed || (parsed && bound)) && s->tx == 'I' && !a->alone;
 }
 
 /* A batch that binds, when the pooler may have lost the statement. Nothing in it writes. */
