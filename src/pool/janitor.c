@@ -60,7 +60,8 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 	else if (client->state == CL_WELCOME && client->replication == NULL &&
 		 janitor_is_over(now_us, client->connect_us, conf->client_login_timeout_us))
 		reason = REASON_LOGIN_TIMEOUT_DOWN;
-	else if (janitor_is_over(now_us, client->wait_us, client->part->conf->query_timeout_us))
+	else if (client->replication == NULL &&
+		 janitor_is_over(now_us, client->wait_us, client->part->conf->query_timeout_us))
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;

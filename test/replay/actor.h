@@ -40,6 +40,7 @@ struct actor {
 	char database[32];   /* asked for in the startup packet */
 	unsigned marks;      /* storm: a bit for each console that has asked for its end */
 	bool is_old;         /* storm: it was there before a RECONNECT */
+	bool replicates;     /* so it was asked for in the startup packet */
 	bool logged_in;
 	bool is_fixed;    /* answers only what the script says, even when others answer by themselves */
 	char status;      /* of the transaction, as ReadyForQuery tells it */
@@ -47,6 +48,7 @@ struct actor {
 	bool copying;     /* reads COPY data */
 	bool copy_simple; /* ... for a simple query */
 	bool copy_fails;  /* ... and will not like it */
+	bool copy_both;   /* ... and sends each message of it back */
 	char statement[MSGTEXT_MAX];
 };
 

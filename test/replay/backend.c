@@ -18,6 +18,8 @@ static void backend_name(struct world *world, struct actor *actor, const char *w
 	}
 	actor->kind = ACTOR_SERVER;
 	str_copy(actor->database, sizeof(actor->database), strchr(word, '/') + 1);
+	actor->replicates = strchr(actor->database, '+') != NULL;
+	actor->database[strcspn(actor->database, "+")] = '\0';
 	actor->pid = BACKEND_FIRST_PID + world->server_count;
 	str_format(actor->name, sizeof(actor->name), "S%u", ++world->server_count);
 }
@@ -149,6 +151,10 @@ static bool backend_execute(struct actor *server, const char *sql)
 		server->copying = true;
 		server->copy_fails = sql[4] == 'b';
 		return false;
+	} else if (strncmp(sql, "stream", 6) == 0 && server->replicates) {
+		backend_say(server, "W", "");
+		server->copying = server->copy_both = true;
+		return false;
 	} else if (strncmp(sql, "copyout", 7) == 0) {
 		backend_say(server, "H", "");
 		backend_say(server, "d:", sql);
@@ -214,6 +220,12 @@ static void backend_extended(struct actor *server, const char *word)
 
 static void backend_copy(struct actor *server, const char *word)
 {
+	if (server->copy_both && word[0] == 'd') {
+		backend_say(server, word, "");
+		return;
+	}
+	if (server->copy_both && word[0] == 'c')
+		backend_say(server, "c", "");
 	if (word[0] == 'c') {
 		backend_say(server, "C:COPY", "");
 	} else if (word[0] == 'f' || (word[0] == 'd' && server->copy_fails)) {
@@ -222,7 +234,7 @@ static void backend_copy(struct actor *server, const char *word)
 	} else {
 		return; /* data; Sync and Flush are ignored */
 	}
-	server->copying = false;
+	server->copying = server->copy_both = false;
 	if (server->copy_simple)
 		backend_ready(server);
 }

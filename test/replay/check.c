@@ -33,6 +33,7 @@ struct check_sum {
 	unsigned waiters;
 	unsigned held;
 	unsigned closing;
+	unsigned dedicated_logins;
 };
 
 static void check_server(const struct pool_part *part, const struct server *server, struct check_sum *sum)
@@ -45,8 +46,20 @@ static void check_server(const struct pool_part *part, const struct server *serv
 	CHECK((server->state == SV_ACTIVE) == (server->client != NULL));
 	CHECK((server->state == SV_LOGIN) == (server->login != NULL));
 	CHECK((server->state == SV_LOGIN) == server->permit.logging_in);
-	if (server->client != NULL)
+	if (server->client != NULL) {
 		CHECK(server->client->server == server && server->client->part == part);
+		CHECK(server->replication == client_replication(server->client));
+	}
+	if (server->awaited_by != NULL) {
+		CHECK(server->awaited_by->awaits == server && server->awaited_by->part == part);
+		CHECK(server->awaited_by->granted && server->replication == client_replication(server->awaited_by));
+	}
+	if (server->replication != REPLICATION_NONE)
+		CHECK(server->state == SV_ACTIVE || (server->state == SV_LOGIN && server->awaited_by != NULL));
+	else
+		CHECK(server->awaited_by == NULL);
+	CHECK(server->permit.is_dedicated == (server->replication != REPLICATION_NONE));
+	sum->dedicated_logins += server->state == SV_LOGIN && server->replication != REPLICATION_NONE;
 	if (server->state == SV_IDLE) {
 		CHECK(server->is_listed);
 		CHECK(track_is_idle(&server->track) && stream_is_clean(&server->stream) && server->body_left == 0);
@@ -74,6 +87,9 @@ static void check_client(const struct pool_part *part, const struct client *clie
 		CHECK(client->server->client == client);
 	CHECK(waits == (client->queued || client->granted));
 	CHECK(!(client->queued && client->granted));
+	if (client->replication != NULL)
+		CHECK(client->state == CL_WELCOME || client->state == CL_ACTIVE);
+	CHECK((client->awaits != NULL) == (client->replication != NULL && client->granted));
 	CHECK(client->slot < worker->slot_count && worker->slots[client->slot].client == client);
 }
 
@@ -116,6 +132,7 @@ static void check_pool(const struct pool *pool)
 	struct check_sum sum = { .listed = 0 };
 	const struct client *client;
 	unsigned waiters = 0;
+	unsigned dedicated = 0;
 	uint64_t last_us = 0;
 
 	for (unsigned i = 0; i < pool->engine->worker_count; i++)
@@ -126,6 +143,13 @@ static void check_pool(const struct pool *pool)
 		waiters++;
 	}
 	CHECK(pool->waiter_count == waiters && sum.waiters == waiters);
+	last_us = 0;
+	TAILQ_FOREACH (client, &pool->dedicated, wait_all) {
+		CHECK(client->queued && client->replication != NULL && client->wait_us >= last_us);
+		last_us = client->wait_us;
+		dedicated++;
+	}
+	CHECK(pool->dedicated_count == dedicated && pool->dedicated_logins == sum.dedicated_logins);
 	CHECK(pool->idle == sum.idle);
 	CHECK(pool->logging_in == sum.logging_in);
 	CHECK(pool->closing == sum.closing); /* none travels */
@@ -177,7 +201,7 @@ void check_nobody_waits_in_vain(const struct world *world)
 		bool has_room = pool->conf->size == 0 || pool->servers < pool->conf->size ||
 				(pool->welcome == NULL && pool->servers == pool->conf->size);
 
-		if (pool->waiter_count == 0 || pool_is_paused(pool))
+		if (pool->waiter_count + pool->dedicated_count == 0 || pool_is_paused(pool))
 			continue;
 		CHECK(pool->idle == 0 && pool->travelling == 0);
 		CHECK(pool->logging_in > 0 || pool->login_failed || !has_room || !check_has_permit(pool));
@@ -196,6 +220,7 @@ void check_no_clients(const struct world *world)
 	for (const struct account *account = engine->accounts; account != NULL; account = account->hh.next)
 		CHECK(atomic_load(&account->clients) == 0);
 	TAILQ_FOREACH (pool, engine->pools, entry) {
+		CHECK(pool->dedicated_count == 0 && pool->dedicated_logins == 0);
 		CHECK(pool->waiter_count == 0 && pool->travelling == 0 && pool->borrowed == 0 && pool->cancels == 0);
 		for (unsigned i = 0; i < engine->worker_count; i++)
 			CHECK(atomic_load(&pool->parts[i]->client_count) == 0);

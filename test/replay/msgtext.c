@@ -258,8 +258,10 @@ static size_t msgtext_read_first(const uint8_t *p, size_t len, char word[MSGTEXT
 	} else {
 		struct slice list = slice_make(p + 8, size - 8);
 
-		str_format(word, MSGTEXT_MAX, "startup:%s/%s", msgtext_parameter(list, "user"),
-			   msgtext_parameter(list, "database"));
+		const char *replication = msgtext_parameter(list, "replication");
+
+		str_format(word, MSGTEXT_MAX, "startup:%s/%s%s%s", msgtext_parameter(list, "user"),
+			   msgtext_parameter(list, "database"), replication[0] == '\0' ? "" : "+", replication);
 	}
 	return size;
 }

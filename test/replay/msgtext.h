@@ -4,7 +4,7 @@
  * body:
  *
  *   from clients:  Q:text  P:text  B  D  E  C  S  H  F  d:data  c  f:text  X  p:password
- *                  startup:user/db and cancel:pid (reading only)
+ *                  startup:user/db, or user/db+replication, and cancel:pid (reading only)
  *   from servers:  Z:I  D:value  C:tag  E:sqlstate:text  N:sqlstate:text
  *                  S:name=value  R:code  K:pid  d:data  1 2 3 n t T s I V G H W c A
  *   either:        L*n    message of type L with a body of n bytes

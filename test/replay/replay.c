@@ -309,6 +309,7 @@ static bool script_count(struct script *s, const struct pool *pool, const char *
 		unsigned n;
 	} rows[] = {
 		{ "waiters", pool->waiter_count },
+		{ "dedicated", pool->dedicated_count },
 		{ "idle", pool->idle },
 		{ "servers", pool->servers },
 		{ "logging_in", pool->logging_in },

@@ -120,7 +120,7 @@ static void storm_configure(struct storm *s)
 static void storm_connect(struct storm *s)
 {
 	struct storm_client *c = &s->clients[s->client_count];
-	const char *params[4];
+	const char *params[5];
 	char name[16];
 	size_t n = 0;
 
@@ -137,11 +137,14 @@ static void storm_connect(struct storm *s)
 		params[n++] = storm_chance(50) ? "application_name=one" : "application_name=two";
 	if (storm_chance(10))
 		params[n++] = "sndbuf=1";
+	c->replicates = storm_chance(15);
+	if (c->replicates)
+		params[n++] = storm_chance(50) ? "replication=database" : "replication=yes";
 	c->barred = s->promise.disabled[c->db];
 	c->actor = world_connect(s->world, name, params, n);
 	buf_init(&c->pending, 64 * 1024 * 1024);
 	s->client_count++;
-	storm_trace(s, "%s connects", name);
+	storm_trace(s, "%s connects%s", name, c->replicates ? " and replicates" : "");
 }
 
 static void storm_want(struct storm_client *c, const char *before, const char *tag)
@@ -192,6 +195,19 @@ static void storm_want_copy(struct storm_client *c, const char *tag)
 		storm_want(c, "S", "");
 }
 
+/* Data both ways. */
+static void storm_want_stream(struct storm_client *c, const char *tag)
+{
+	storm_want(c, "Q:stream ", tag);
+	for (unsigned n = fake_random(5); n > 0; n--) {
+		if (storm_chance(80))
+			storm_want(c, "d:", tag);
+		else
+			storm_want(c, "d*70000", "");
+	}
+	storm_want(c, storm_chance(90) ? "c" : "f:stop", "");
+}
+
 static void storm_want_unit(struct storm *s, struct storm_client *c)
 {
 	char tag[64];
@@ -205,6 +221,10 @@ static void storm_want_unit(struct storm *s, struct storm_client *c)
 	}
 	str_format(tag, sizeof(tag), "c%u.u%u.", c->id, c->sent++);
 	storm_trace(s, "c%u wants %s", c->id, tag);
+	if (c->replicates && storm_chance(40)) {
+		storm_want_stream(c, tag);
+		return;
+	}
 	switch (fake_random(13)) {
 	case 0:
 		storm_want(c, "Q:begin ", tag);

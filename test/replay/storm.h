@@ -17,8 +17,9 @@ struct storm_client {
 	unsigned id;
 	unsigned db; /* 0 or 1 */
 	bool greeted;
-	bool in_batch;   /* extended messages without their Sync */
-	bool leaves;     /* has sent Terminate */
+	bool in_batch; /* extended messages without their Sync */
+	bool leaves;   /* has sent Terminate */
+	bool replicates;
 	bool killed;     /* by KILL_CLIENT */
 	unsigned doomed; /* by a KILL under way: a bit for each console */
 	bool barred;     /* has connected while its database was disabled, which it is still */
