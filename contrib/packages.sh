@@ -13,7 +13,7 @@ set -u
 
 drivers=$(dirname "$0")/../test/drivers
 
-# Prints what these driver.ini files name as their packages; of those with ci = yes alone when the first word says so.
+# Prints what these driver.ini files name as their packages, and npm, which some Node.js bring along; of those with ci = yes alone when the first word says so.
 driver_packages()
 {
 	local quick=$1 ini
@@ -21,6 +21,7 @@ driver_packages()
 	for ini in "$@"; do
 		[ -z "$quick" ] || grep -q '^ci *= *yes' "$ini" || continue
 		sed -n 's/^apt *= *//p' "$ini"
+		! grep -q '^npm *=' "$ini" || command -v npm >/dev/null || echo npm
 	done
 }
 

@@ -27,4 +27,21 @@ EXTRA_DIST += \
 	test/drivers/psycopg2/client.py \
 	test/drivers/psycopg2/driver.ini \
 	test/drivers/psycopg3/client.py \
-	test/drivers/psycopg3/driver.ini
+	test/drivers/psycopg3/driver.ini \
+	test/drivers/lib/scenario.js \
+	test/drivers/lib/go/src/harness/harness.go \
+	test/drivers/jdbc/Harness.java \
+	test/drivers/jdbc/Scenario.java \
+	test/drivers/jdbc/driver.ini \
+	test/drivers/lib-pq/driver.ini \
+	test/drivers/lib-pq/main.go \
+	test/drivers/node-pg/client.js \
+	test/drivers/node-pg/driver.ini \
+	test/drivers/node-pg/package-lock.json \
+	test/drivers/node-pg/package.json \
+	test/drivers/pgx/driver.ini \
+	test/drivers/pgx/main.go \
+	test/drivers/postgres-js/client.js \
+	test/drivers/postgres-js/driver.ini \
+	test/drivers/postgres-js/package-lock.json \
+	test/drivers/postgres-js/package.json

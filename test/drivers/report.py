@@ -7,7 +7,8 @@ HEAD = """# Drivers
 Made by `test/drivers/run.py --write-doc`; do not edit. Each driver runs the scenario of
 [test/drivers/README.md](../test/drivers/README.md) with {clients} concurrent clients in {pool_mode} pooling, on pools of
 {sizes} servers, under the profile `[{profile}]`; PostgreSQL {server}. The modes: `default` is the driver as it comes,
-`prepared` has server-side named statements for everything, `pipeline` sends through the driver's pipeline or batch.
+`prepared` has server-side named statements for everything, `pipeline` sends through the driver's pipeline or batch;
+other modes are explained below the table.
 
 The figures are steps that work, of those that work without a pooler.
 
@@ -21,6 +22,7 @@ def write(path, run, server):
     text = HEAD.format(clients=options.clients, pool_mode=options.pool_mode, sizes=sizes, profile=options.profile,
                        server=server)
     text += "\n".join(table(run)) + "\n"
+    text += section("Modes of single drivers", modes(run), "None.")
     text += section("Failures", failures(run), "None.")
     text += section("Without a pooler, too", notes(run, "direct"), "Nothing fails there.")
     text += section("What drivers cannot do", notes(run, "skip"), "Nothing.")
@@ -54,6 +56,13 @@ def cell(result):
     bad = [step for step, verdict in result.steps.items() if verdict.word == "FAIL"]
     good = result.count("ok")
     return f"{good} of {good + len(bad)}" + (", not " + ", ".join(bad) if bad else "")
+
+
+def modes(run):
+    drivers = {result.driver.name: result.driver for result in run.results}
+    for name, driver in drivers.items():
+        for mode, what in driver.own_modes.items():
+            yield f"- {name}, `{mode}`: {what}"
 
 
 def failures(run):

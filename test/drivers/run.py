@@ -35,7 +35,7 @@ STEPS = (
     "types nulls large error error_in_transaction transaction savepoint copy cancel reuse ddl deallocate many "
     "parameters reconnect pipeline tagged"
 ).split()
-MODES = ("default", "prepared", "pipeline")
+MODES = ("default", "prepared", "pipeline")  # what a driver has besides them is described in its driver.ini
 USER, PASSWORD, DATABASE = "drv", "drvpw", "drv"
 LINE = re.compile(r"^(ok|FAIL|skip) (\w+)(?::\s*(.*))?$")
 BROKEN = re.compile(r"assertion failed|\w+Sanitizer:|runtime error:", re.I)
@@ -52,13 +52,15 @@ class Driver:
         ini.read_string((path / "driver.ini").read_text())
         row = ini["driver"]
         self.name, self.path, self.what = path.name, path, row["what"]
-        self.apt, self.npm = row.get("apt", "").split(), row.get("npm", "").split()
+        self.apt, self.npm = row.get("apt", "").split(), row.getboolean("npm", False)
         self.build, self.command = row.get("build"), row["run"]
         self.modes = row.get("modes", "default").split()
         self.is_quick = row.getboolean("ci", False)
         self.limit_s = row.getint("timeout", CLIENT_LIMIT_S)
         self.dir = None
-        assert set(self.modes) <= set(MODES), f"{path}/driver.ini: modes are {' '.join(MODES)}"
+        self.own_modes = dict(ini["modes"]) if "modes" in ini else {}
+        unknown = set(self.modes) - set(MODES) - set(self.own_modes)
+        assert not unknown, f"{path}/driver.ini: a section [modes] must say what {' '.join(unknown)} is"
 
     def missing(self, cache):
         """Names of the packages that are not installed."""
@@ -67,7 +69,13 @@ class Driver:
             ask = ["dpkg-query", "-W", "-f=${Package} ${db:Status-Status}\n", *self.apt]
             shown = subprocess.run(ask, text=True, capture_output=True).stdout.splitlines()
             absent = [p for p in self.apt if f"{p} installed" not in shown]
-        return absent + [p for p in self.npm if not (cache / self.name / "node_modules").is_dir()]
+        return absent + (["npm packages"] if self.npm and not self.has_modules(cache) else [])
+
+    def has_modules(self, cache):
+        """Are the npm packages of today's lock file in the cache?"""
+        lock = cache / self.name / "package-lock.json"
+        whole = (cache / self.name / "node_modules").is_dir() and lock.exists()
+        return whole and lock.read_bytes() == (self.path / "package-lock.json").read_bytes()
 
     def install(self, cache):
         """Installs its packages; what it says in its trouble goes to the terminal."""
@@ -76,14 +84,15 @@ class Driver:
         if self.npm and shutil.which("npm"):
             where = cache / self.name
             where.mkdir(parents=True, exist_ok=True)
-            (where / "package.json").write_text("{}\n")
-            say = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(where), *self.npm]
+            shutil.copy(self.path / "package.json", where)
+            say = ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(where)]
+            shutil.copy(self.path / "package-lock.json", where)
             subprocess.run(say, stdin=subprocess.DEVNULL)
 
     def prepare(self, work, cache):
         """Copies the directory to where the ordinary user may write, and builds it. Returns what went wrong, or None."""
         self.dir = work / self.name
-        shutil.copytree(self.path, self.dir)
+        shutil.copytree(self.path, self.dir, ignore=shutil.ignore_patterns("node_modules"))
         if self.npm:
             shutil.copytree(cache / self.name / "node_modules", self.dir / "node_modules", symlinks=True)
         own(self.dir)
@@ -451,7 +460,7 @@ def parse_arguments():
     parser.add_argument("--set", action="append", default=[], metavar="LINE", help="one more line for the ini file")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--pool", type=int, action="append", help="servers of the pool; may be repeated (1 and 3)")
-    parser.add_argument("--mode", action="append", choices=MODES, help="only this mode; may be repeated")
+    parser.add_argument("--mode", action="append", help="only this mode; may be repeated")
     parser.add_argument("--step", action="append", choices=STEPS, help="only this step; may be repeated")
     parser.add_argument("--patience", type=float, default=1, help="multiplies the time limits")
     parser.add_argument("--verbose", action="store_true", help="show all steps")
