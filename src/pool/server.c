@@ -124,13 +124,18 @@ static void server_send_terminate(struct server *server)
 		n = send(server->stream.fd, terminate, sizeof(terminate), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* Administrative ends of a login say nothing about the server, nor does that somebody may not replicate. */
+/*
+ * Administrative ends of a login say nothing about the server. Nor does what
+ * becomes of a startup packet that a client has filled: its user may not
+ * replicate, its options may be nonsense, or more than the server reads.
+ */
 static bool server_failure_counts(const struct server *server, enum reason reason)
 {
-	if (server->replication != REPLICATION_NONE && reason == REASON_LOGIN_FAILED)
-		return false;
+	if (server->replication != REPLICATION_NONE)
+		return reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT ||
+		       reason == REASON_DNS_FAILED || reason == REASON_CANNOT_CONNECT;
 	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED &&
-	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT && reason != REASON_REPLICATION_LEFT;
+	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT;
 }
 
 /* Its login has failed; the permit is given back. */

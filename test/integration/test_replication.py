@@ -33,6 +33,7 @@ def primary(shared_info):
             "max_wal_senders": 20,
             "max_replication_slots": 20,
             "wal_sender_timeout": "60s",
+            "full_page_writes": "on",
             "max_connections": 100,
         },
         hba=["host replication all 127.0.0.1/32 trust"],
@@ -217,6 +218,19 @@ def test_parameters_do_not_become_the_pools(make):
     assert c.params["TimeZone"] == "UTC" and c.value("show geqo") == "on"
 
 
+def test_commands_behind_the_startup_packet(make):
+    """What is sent before the greeting is answered behind it."""
+    p = make()
+    c = p.raw()
+    c.send(
+        wire.startup_packet({"user": "repl", "database": "app", **PHYSICAL}),
+        wire.query("IDENTIFY_SYSTEM"),
+        wire.query("SHOW wal_level"),
+    )
+    c.finish_login("repl", None)
+    assert len(c.read_ready().rows[0]) == 4 and c.read_ready().error is None
+
+
 @pytest.mark.parametrize("params", [LOGICAL, PHYSICAL])
 def test_greeting(make, params):
     """It has what the server reports, and the key is one of ours."""
@@ -272,6 +286,16 @@ def test_refusal_in_the_style_of_postgres(make):
     assert (error.code, error.text) == ("08001", "login failed")
     assert "has refused the login of the pooler: " in error.fields["D"]
     assert "superuser" in error.fields["D"] or "permission" in error.fields["D"]
+
+
+@pytest.mark.parametrize("options", ["-c no_such_setting=1", "-c work_mem=nonsense", "--x" + 20000 * "y"])
+def test_options_that_the_server_refuses(make, options):
+    """They are the fault of one client: others, who need a first server, do not wait for a retry."""
+    p = make(settings={"server_login_retry": 60})
+    error = p.login_error("repl", "app", params={**LOGICAL, "options": options})
+    assert error.text in ("login failed", "server conn crashed?")
+    assert p.login("repl", "app").value("select 1") == "1"
+    identify(p.login("repl", "app", params=LOGICAL))
 
 
 def test_server_that_cannot_be_reached(make_pooler):
@@ -507,29 +531,65 @@ def test_psql(make, mode):
     assert lines[0].count("|") == 3 and lines[1] == "42"
 
 
-def test_standby(make, primary, shared_info, work, slots):
-    """A standby streams through the pooler, is promoted, and another one follows it over the change of the timeline."""
+@pytest.fixture
+def standby(work):
+    """standby(pooler) makes a standby with pg_basebackup and starts it; it streams through that pooler."""
+    made = []
+
+    def make_one(p):
+        name = f"standby{len(made)}"
+        data = f"{work}/{name}"
+        tool(p, "pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        s = pg.Cluster.of_data(data)
+        made.append(s)
+        with open(f"{data}/postgresql.auto.conf", "a") as f:
+            f.write(f"port = {s.port}\nunix_socket_directories = '{s.dir}'\nwal_retrieve_retry_interval = 100ms\n")
+        return s.start()
+
+    yield make_one
+    for s in reversed(made):
+        s.remove()
+
+
+def wait_replayed(s, lsn):
+    wait_until(
+        lambda: s.value("select pg_last_wal_replay_lsn() >= %s::pg_lsn", (lsn,)), lambda: procs.tail(s.log), timeout=30
+    )
+
+
+def test_standby(make, primary, standby):
+    """It has what is written; the pooler shows it; when it goes, nothing of it is left."""
     p = make()
-    data = f"{work}/standby"
-    tool(p, "pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast", "--no-sync", "-C", "-S", "standby")
-    assert f"port={p.port}" in open(f"{data}/postgresql.auto.conf").read().replace("'", "")
-    standby = pg.Cluster.__new__(pg.Cluster)
-    standby.bin, standby.dir, standby.data = pg.bindir(), procs.make_dir("sluicepg-"), data
-    standby.log, standby.port, standby.proc = f"{standby.dir}/postgres.log", procs.free_port(), None
-    with open(f"{data}/postgresql.auto.conf", "a") as f:
-        f.write(f"port = {standby.port}\nunix_socket_directories = '{standby.dir}'\nhot_standby = on\n")
-    try:
-        standby.start()
-        lsn = stream_through(primary, "standby_test")
-        wait_until(
-            lambda: standby.value("select pg_last_wal_replay_lsn() >= %s::pg_lsn", (lsn,)), "the standby has it all"
-        )
-        assert standby.value("select count(*) from standby_test", dbname="app") % 20000 == 0
-        assert standby.value("select pg_is_in_recovery()")
-        assert replication_column(p, "clients", "C") == ["physical"]
-    finally:
-        standby.remove()
+    s = standby(p)
+    wait_replayed(s, stream_through(primary, "standby_test"))
+    assert s.value("select count(*) from standby_test", dbname="app") == 20000
+    assert s.value("select pg_is_in_recovery()")
+    assert replication_column(p, "clients", "C") == ["physical"]
+    s.stop()
     p.wait_pool("replication", "repl", sv_active=0, cl_active=0)
+
+
+def test_standby_follows_a_promotion(make, make_pooler, primary, standby):
+    """A standby of a standby, through poolers both: the second goes on, on its connection, with the new timeline."""
+    first = standby(make())
+    p = make_pooler(
+        {"replication": f"host=127.0.0.1 port={first.port}"},
+        settings={"pool_mode": "transaction"},
+        secrets={**SECRETS, "repl": ""},
+    )
+    second = standby(p)
+    wait_replayed(second, stream_through(primary, "promotion_test"))
+    mark = p.log_mark()
+    assert first.value("select pg_promote()")
+    wait_until(
+        lambda: second.value("select count(*) from pg_stat_wal_receiver where received_tli = 2"),
+        lambda: procs.tail(second.log),
+        timeout=30,
+    )
+    first.sql("create table after_promotion(i int)", dbname="app")
+    wait_replayed(second, first.value("select pg_current_wal_flush_lsn()::text"))
+    assert second.value("select count(*) from after_promotion", dbname="app") == 0
+    assert p.log_count("closing because", since=mark) == 0
 
 
 def test_subscription(make, primary, private_cluster, slots):
@@ -982,28 +1042,76 @@ def test_suspend(idle_stream):
     echo(c)
 
 
+def wait_behind(p):
+    """One more client, for which there is no room."""
+    waits = p.raw()
+    waits.start("app", "app", params=PHYSICAL)
+    p.wait_pool(cl_waiting=1)
+    return waits
+
+
+def test_suspend_with_one_in_the_queue(idle_stream):
+    """It keeps its place."""
+    p, c, _ = idle_stream(default_pool_size=1)
+    waits = wait_behind(p)
+    console = p.console()
+    assert console.run("SUSPEND") == "SUSPEND"
+    console.run("RESUME")
+    echo(c)
+    assert waits.is_silent()
+    c.terminate()
+    waits.finish_login("app", None)
+
+
 def test_shutdown_waits_for_it(idle_stream):
-    """Who waits for servers waits for this one."""
-    p, c, _ = idle_stream()
+    """Who waits for servers waits for this one; who is in the queue is told at once."""
+    p, c, _ = idle_stream(default_pool_size=1)
+    waits = wait_behind(p)
     p.exit_wanted = True
     p.signal(signal.SIGINT)
-    p.wait_for_log("SIGINT")
+    assert waits.expect_error_close().text == "server shutting down"
     echo(c)
     c.terminate()
-    p.wait_exit()
+    assert p.wait_exit() == 0
+
+
+def test_shutdown_at_once(idle_stream):
+    """Neither a stream nor a client in the queue holds it up."""
+    p, c, _ = idle_stream(default_pool_size=1)
+    waits = wait_behind(p)
+    p.exit_wanted = True
+    p.signal(signal.SIGQUIT)
+    assert p.wait_exit() == 0
+    c.expect_close()
+    waits.expect_close()
 
 
 @pytest.mark.ours
 def test_online_restart_carries_the_stream(idle_stream):
-    """The next process goes on with it, in the middle of the stream."""
-    p, c, server = idle_stream()
+    """The next process goes on with it, in the middle of the stream. Who is not greeted yet has to come again."""
+    p, c, server = idle_stream(default_pool_size=1)
+    waits = wait_behind(p)
     echo(c)
     p.restart()
+    assert waits.expect_close().messages == []
     echo(c, b"in the new process")
     assert [(r["replication"], r["state"]) for r in p.show("servers")] == [("physical", "active")]
     assert [r["replication"] for r in p.show("clients") if r["user"] == "app"] == ["physical"]
     c.terminate()
     wait_until(lambda: server.ended == ["X"], "the server is closed with its client")
+
+
+def test_streams_are_not_for_pgbouncer(idle_stream):
+    """SHOW FDS is what PgBouncer takes over from; it would hand the server of a stream to anybody."""
+    p, c, _ = idle_stream()
+    other = p.login("app", "app")
+    assert other.value("select 1") == "ok"
+    console = p.console()
+    console.run("SUSPEND")
+    assert sorted(r["task"] for r in console.show("fds") if r["database"] == "app") == ["client", "server"]
+    assert sorted(r["task"] for r in console.show("handover") if r["database"] == "app") == ["client"] * 2 + ["server"] * 2
+    console.run("RESUME")
+    echo(c)
 
 
 # --- statistics

@@ -51,6 +51,15 @@ class Cluster:
             self._initdb()
         self._configure(settings or {}, hba)
 
+    @classmethod
+    def of_data(cls, data):
+        """One with the data directory that something else has made; its port and directory are the caller's to set."""
+        own = cls.__new__(cls)
+        own.bin, own.data = bindir(), data
+        own.dir, own.port, own.proc = procs.make_dir("sluicepg-"), procs.free_port(), None
+        own.log = os.path.join(own.dir, "postgres.log")
+        return own
+
     def _initdb(self):
         procs.run(
             [
