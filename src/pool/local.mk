@@ -11,6 +11,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
 	src/pool/login.c src/pool/login.h \
+	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \
 	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \

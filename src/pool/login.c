@@ -24,6 +24,7 @@
 #include "net/stream.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/login_params.h"
 #include "pool/registry.h"
 #include "pool/replication.h"
 #include "pool/report.h"
@@ -33,9 +34,8 @@
 #include "proto/msg.h"
 #include "proto/startup.h"
 
-#define LOGIN_IN_MAX         (LOOP_SCRATCH_SIZE - 1)
-#define LOGIN_OUT_MAX        (STARTUP_MAX + 1024) /* every name of a startup packet may come back */
-#define APPLICATION_NAME_MAX 400
+#define LOGIN_IN_MAX  (LOOP_SCRATCH_SIZE - 1)
+#define LOGIN_OUT_MAX (STARTUP_MAX + 1024) /* every name of a startup packet may come back */
 
 enum login_stage {
 	LOGIN_STARTUP,
@@ -462,112 +462,31 @@ static void login_begin_auth(struct login *login, const struct user *user, const
 
 /* ---- the startup packet ---- */
 
-/* A setting from the packet or from its options: 0 when it was dealt with. */
-static int login_set_param(struct login *login, struct slice name, struct slice value, struct slice *values)
-{
-	const struct conf_list *ignored = &login->snap->conf->ignore_startup_parameters;
-	int i = vars_index(name);
-	bool found = false;
-
-	if (i >= 0) {
-		values[i] = value;
-		return 0;
-	}
-	for (size_t k = 0; k < ignored->count && !found; k++)
-		found = slice_eq_str(name, ignored->items[k]);
-	return found ? 0 : -E_NOENT;
-}
-
-/* The settings inside of the options parameter; false when the login has ended. */
-static bool login_parse_options(struct login *login, struct slice options, char *word, size_t size,
-				struct slice *values)
-{
-	bool ignore = conf_list_has(&login->snap->conf->ignore_startup_parameters, "options");
-	struct startup_options it;
-	struct slice name;
-	struct slice value;
-	size_t used = 0;
-
-	startup_options_init(&it, options, word, size);
-	while (startup_options_next(&it, &name, &value)) {
-		int i = vars_index(name);
-
-		if (i >= 0) {
-			/* Words are valid until the next one only: kept behind the words. */
-			ASSERT(used + value.n <= size);
-			memcpy(word + size + used, value.p, value.n);
-			values[i] = slice_make(word + size + used, value.n);
-			used += value.n;
-		} else if (!ignore && login_set_param(login, name, value, values) != 0) {
-			login_fail_startup(login, STARTUP_E_OPTION, name);
-			return false;
-		}
-	}
-	if (it.err == STARTUP_OK)
-		return true;
-	login_fail_startup(login, it.err, options);
-	return false;
-}
-
-/* application_name_add_host: appends who the client is. */
-static void login_add_host(struct login *login, char *dst, size_t size, struct slice app)
-{
-	char where[SOCK_ADDR_TEXT] = "?";
-	char host[128] = "";
-	struct sock_addr addr;
-	pid_t pid = 0;
-
-	if (login->is_unix) {
-		if (sock_peer_cred(login->stream.fd, NULL, &pid) != 0 || gethostname(host, sizeof(host) - 1) != 0)
-			host[0] = '\0';
-		str_format(where, sizeof(where), "unix(%d@%s):%d", (int)pid, host, login->snap->conf->listen_port);
-	} else {
-		sock_peer_get(&login->peer, &addr);
-		sock_addr_format(&addr, where, sizeof(where));
-	}
-	if (app.p == NULL || app.n == 0)
-		app = slice_of("app");
-	str_format(dst, size, "%.*s - %s", (int)app.n, app.p, where);
-}
-
 /* All parameters of the packet become the client's set; false when the login has ended. */
-static bool login_parse_params(struct login *login, const struct startup *startup)
+static bool login_take_params(struct login *login, const struct startup *startup)
 {
-	struct slice values[VARS_MAX] = { { NULL, 0 } };
-	char app[APPLICATION_NAME_MAX];
+	const struct conf *conf = login->snap->conf;
+	struct login_params params;
 	struct log_about about;
-	struct slice name;
-	struct slice value;
-	char *words = NULL;
-	size_t at = 0;
-	bool ok = true;
+	enum startup_err err = login_params_read(&params, startup, conf);
 
-	/* First, as they give way to parameters of the same name. Who replicates has a server that is given them. */
-	if (startup->replication != REPLICATION_NONE) {
-		login->replication = replication_new(startup->replication, startup->options);
-	} else if (startup->has_options && startup->options.n > 0) {
-		words = xmalloc(startup->options.n * 2);
-		ok = login_parse_options(login, startup->options, words, startup->options.n, values);
+	if (err == STARTUP_E_PARAM) {
+		login_describe(login, &about);
+		log_warning_about(&about, "unsupported startup parameter: %.*s=%.*s", (int)params.bad_name.n,
+				  params.bad_name.p, (int)params.bad_value.n, params.bad_value.p);
 	}
-	while (ok && startup_params_next(startup, &at, &name, &value)) {
-		if (login_set_param(login, name, value, values) != 0) {
-			login_describe(login, &about);
-			log_warning_about(&about, "unsupported startup parameter: %.*s=%.*s", (int)name.n, name.p,
-					  (int)value.n, value.p);
-			login_fail_startup(login, STARTUP_E_PARAM, name);
-			ok = false;
-		}
+	if (err != STARTUP_OK) {
+		login_fail_startup(login, err, params.bad_name);
+	} else {
+		if (conf->application_name_add_host != 0)
+			login_params_add_host(&params, login->is_unix, login->stream.fd, &login->peer,
+					      conf->listen_port);
+		login->vars = vars_make(params.values);
+		if (startup->replication != REPLICATION_NONE)
+			login->replication = replication_new(startup->replication, startup->options);
 	}
-	if (ok && startup->has_application_name)
-		values[vars_application_name()] = startup->application_name;
-	if (ok && login->snap->conf->application_name_add_host != 0) {
-		login_add_host(login, app, sizeof(app), values[vars_application_name()]);
-		values[vars_application_name()] = slice_of(app);
-	}
-	if (ok)
-		login->vars = vars_make(values);
-	free(words);
-	return ok;
+	login_params_fini(&params);
+	return err == STARTUP_OK;
 }
 
 /* Settles the version, and tells the client what we do not know; false when the login has ended. */
@@ -689,7 +608,7 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 		str_copy_slice(login->user, sizeof(login->user), startup.user);
 		str_copy_slice(login->database, sizeof(login->database), startup.database);
 	}
-	if (err == STARTUP_OK && !login_parse_params(login, &startup))
+	if (err == STARTUP_OK && !login_take_params(login, &startup))
 		return;
 	if (err == STARTUP_OK)
 		err = startup_check_user(&startup);

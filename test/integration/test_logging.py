@@ -476,6 +476,7 @@ def test_json_by_reload_and_no_secrets(make_pooler):
     p.write_files()
     p.signal(signal.SIGHUP)
     wait_json(p, text="got SIGHUP, re-reading config", action="reload")
+    p.wait_for_log("LOG reload: settings: 1 changed")
     p.login_error("app", "app", password="wrong again")
     p.wait_for_log(client("LOG", "login attempt: db=app .*"))
     assert not p.log_count("apppw|wrong (secret|again)|a literal")
