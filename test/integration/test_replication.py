@@ -44,6 +44,15 @@ def primary(shared_info):
     own.remove()
 
 
+@pytest.fixture(scope="module")
+def decoding(primary):
+    """The plugin test_decoding, which some installations leave out."""
+    try:
+        primary.sql("select pg_create_logical_replication_slot('probe', 'test_decoding', true)")
+    except psycopg.errors.UndefinedFile:
+        pytest.skip("PostgreSQL has no test_decoding")
+
+
 @pytest.fixture
 def slots(primary):
     """Nothing of a test's slots is left for the next one."""
@@ -160,6 +169,12 @@ def test_automatic_database(make_pooler, primary):
     """What * makes serves the name that the tools of PostgreSQL ask for."""
     p = make_pooler({"*": primary.dsn()}, secrets={**SECRETS, "repl": ""})
     identify(p.login("repl", "replication", params=PHYSICAL))
+
+
+def test_console_takes_no_notice(make):
+    p = make()
+    c = p.login("admin", "pgbouncer", "adminpw", params=LOGICAL)
+    assert c.query("show version").error is None
 
 
 def test_forced_user(make_pooler, primary):
@@ -496,7 +511,7 @@ def test_receivewal(make, primary, work, slots, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_recvlogical(make, primary, slots, mode):
+def test_recvlogical(make, primary, slots, decoding, mode):
     """test_decoding: the rows of ordinary clients of the same pool come out, in order."""
     p = make(mode)
     primary.sql("drop table if exists ord; create table ord(i int); grant all on ord to app, repl", dbname="app")
@@ -613,7 +628,7 @@ def test_subscription(make, primary, private_cluster, slots):
         private_cluster.sql("drop subscription sub", dbname="app")
 
 
-def test_psycopg2(make, primary, slots):
+def test_psycopg2(make, primary, slots, decoding):
     """Its logical replication connection: feedback goes back, the stream ends, large values come whole."""
     psycopg2 = pytest.importorskip("psycopg2")
     extras = pytest.importorskip("psycopg2.extras")
