@@ -85,6 +85,27 @@ def private_cluster(shared_info):
     own.remove()
 
 
+@pytest.fixture(scope="session")
+def primary(shared_info):
+    """A PostgreSQL that replicates, with a role for that."""
+    own = pg.Cluster(
+        shared_info["template"],
+        settings={
+            "wal_level": "logical",
+            "max_wal_senders": 20,
+            "max_replication_slots": 20,
+            "wal_sender_timeout": "60s",
+            "full_page_writes": "on",
+            "max_connections": 100,
+        },
+        hba=["host replication all 127.0.0.1/32 trust"],
+    )
+    own.start()
+    own.sql("create role repl login replication")
+    yield own
+    own.remove()
+
+
 @pytest.fixture
 def database(cluster, request):
     """The name of a fresh database of role app, for tests that count backends."""
@@ -126,6 +147,19 @@ def make_pooler(request, cluster):
             failures.append(str(e))
     if failures:
         pytest.fail("\n".join(failures), pytrace=False)
+
+
+@pytest.fixture
+def make_before_primary(make_pooler, primary):
+    """A pooler before `primary`: database app, and `replication`, which is what the tools ask for."""
+
+    def start(mode="transaction", dsn=None, **kwargs):
+        dsn = dsn or {}
+        kwargs["settings"] = {"pool_mode": mode, **kwargs.get("settings", {})}
+        kwargs.setdefault("secrets", {**pl.SECRETS, "repl": ""})
+        return make_pooler({"app": primary.dsn(dbname="app", **dsn), "replication": primary.dsn(**dsn)}, **kwargs)
+
+    return start
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/load.py \
 	test/integration/harness/pooler.py \
 	test/integration/harness/procs.py \
+	test/integration/harness/replication.py \
 	test/integration/harness/scripts.py \
 	test/integration/harness/wire.py \
 	test/integration/programs/Console.java \
@@ -42,6 +43,8 @@ INTEGRATION_FILES = \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \
 	test/integration/test_replication.py \
+	test/integration/test_replication_stream.py \
+	test/integration/test_replication_tools.py \
 	test/integration/test_reset_check.py \
 	test/integration/test_restart.py \
 	test/integration/test_server_login.py \
