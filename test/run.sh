@@ -10,7 +10,7 @@
 #   --configure ARGS     more arguments for configure, such as 'CC=clang --enable-werror'
 #   --build-only         stop when it is built
 #   --build DIR          where to build; build/test or build/test-LIST unless named
-#   --drivers            client drivers of other languages (there are none yet)
+#   --drivers            afterwards, real client drivers of many languages; installs them (apt, npm)
 #
 # The last line is "N passed, N failed, N skipped", counted in single test cases; the exit status is 0 when nothing
 # failed and something passed.
@@ -146,6 +146,19 @@ run_torture()
 	tail -n 3 torture/torture.log
 }
 
+run_drivers()
+{
+	[ -n "$drivers" ] || return 0
+	say "drivers"
+	mkdir -p drivers
+	if "$top/test/drivers/run.py" --pooler "$PGSLUICE" --install --cache "$build/drivers/npm" \
+		--patience "$([ -z "$sanitizer" ] && echo 1 || echo 4)" --tap drivers/drivers.log --write-doc drivers/drivers.md </dev/null; then
+		echo ":test-result: PASS" >drivers/drivers.trs
+	else
+		echo ":test-result: FAIL" >drivers/drivers.trs
+	fi
+}
+
 check_failed=0
 say "pgsluice, tests in ${build#"$top"/}"
 groups=(build test)
@@ -157,6 +170,6 @@ readable_copy
 set_sanitizer_options
 run_tests
 run_torture
-[ -z "$drivers" ] || say "no drivers of other languages are tested yet"
+run_drivers
 say "done"
 python3 "$top/test/totals.py" --make-status "$check_failed" --build-log "$scratch/check.log" .

@@ -466,7 +466,8 @@ def parse_arguments():
     parser.add_argument("--verbose", action="store_true", help="show all steps")
     parser.add_argument("--keep", action="store_true", help="keep the directories and logs")
     parser.add_argument("--tap", type=pathlib.Path, help="write the cases to this file")
-    parser.add_argument("--write-doc", action="store_true", help="write doc/drivers.md; for runs of everything")
+    parser.add_argument("--write-doc", type=pathlib.Path, nargs="?", const=TOP / "doc" / "drivers.md", metavar="FILE",
+                        help="write the tables to doc/drivers.md, or another file; for runs of everything")
     options = parser.parse_args()
     options.pooler = None if options.pooler == "none" else options.pooler
     if options.write_doc and (options.only or options.quick or options.step or options.mode or not options.pooler):
@@ -487,7 +488,7 @@ def main():
     finally:
         run.close()
     if options.write_doc:
-        report.write(TOP / "doc" / "drivers.md", run, server)
+        report.write(options.write_doc, run, server)
     if options.tap:
         write_tap(options.tap, run)
     words = collections.Counter(verdict.word for _, verdict in run.cases())

@@ -9,8 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-#define MEGABYTE           (1 << 20)
-#define CANCEL_INTERVAL_NS 200000000L
+#define MEGABYTE        (1 << 20)
+#define CANCEL_PAUSES   20        /* between two cancel requests ... */
+#define CANCEL_PAUSE_NS 10000000L /* ... of this length */
 
 #define TRY(x)                        \
 	do {                          \
@@ -281,7 +282,8 @@ static void *steps_canceler(void *arg)
 
 	do {
 		PQcancel(canceler->cancel, error, sizeof(error));
-		nanosleep(&(struct timespec){ 0, CANCEL_INTERVAL_NS }, NULL);
+		for (int i = 0; i < CANCEL_PAUSES && !atomic_load(&canceler->ended); i++)
+			nanosleep(&(struct timespec){ 0, CANCEL_PAUSE_NS }, NULL);
 	} while (!atomic_load(&canceler->ended));
 	return NULL;
 }

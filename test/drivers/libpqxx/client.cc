@@ -18,7 +18,8 @@
 namespace
 {
 constexpr std::size_t MEGABYTE = 1 << 20;
-constexpr std::chrono::milliseconds CANCEL_INTERVAL{ 200 };
+constexpr int CANCEL_PAUSES = 20; // between two cancel requests, each of them ...
+constexpr std::chrono::milliseconds CANCEL_PAUSE{ 10 };
 
 const std::array<std::array<const char *, 2>, 5> ZONES{ {
 	{ "UTC", "2024-07-01 12:00:00+00" },
@@ -320,7 +321,8 @@ class client
 			std::thread canceler([&] {
 				while (!ended) {
 					s_->conn.cancel_query();
-					std::this_thread::sleep_for(CANCEL_INTERVAL);
+					for (int i = 0; i < CANCEL_PAUSES && !ended; i++)
+						std::this_thread::sleep_for(CANCEL_PAUSE);
 				}
 			});
 			try {

@@ -51,14 +51,12 @@ class Psycopg3Client(DbapiClient):
         self.conn.cancel()
 
     def prepare_anew(self):
-        """A rollback that passes through a cursor makes the driver forget, and say DEALLOCATE ALL."""
-        self.conn.execute("rollback")
-        if self.mode == "pipeline":  # in a pipeline it does not forget a statement that failed
-            self.disconnect()
-            self.connect()
+        """There is no function for it, and not every ROLLBACK makes the driver forget what failed."""
+        self.disconnect()
+        self.connect()
 
     def fails(self, sqlstate, text, params=None):
-        if self.mode == "pipeline":  # nor does it notice that such a one has never been prepared
+        if self.mode == "pipeline":  # it does not notice that such a one was never prepared
             self.conn.prepare_threshold = None
         super().fails(sqlstate, text, params)
         self.conn.prepare_threshold = 0 if self.mode == "prepared" else 5
