@@ -429,7 +429,9 @@ def test_streams_are_not_for_pgbouncer(idle_stream):
     console = p.console()
     console.run("SUSPEND")
     assert sorted(r["task"] for r in console.show("fds") if r["database"] == "app") == ["client", "server"]
-    assert sorted(r["task"] for r in console.show("handover") if r["database"] == "app") == ["client"] * 2 + ["server"] * 2
+    assert (
+        sorted(r["task"] for r in console.show("handover") if r["database"] == "app") == ["client"] * 2 + ["server"] * 2
+    )
     console.run("RESUME")
     echo(c)
 
