@@ -31,6 +31,7 @@ enum conf_sslmode         { CONF_VALUES_SSLMODE(CONF_X_ENUM) };
 enum conf_sslnegotiation  { CONF_VALUES_SSLNEGOTIATION(CONF_X_ENUM) };
 enum conf_error_style     { CONF_VALUES_ERROR_STYLE(CONF_X_ENUM) };
 enum conf_log_format      { CONF_VALUES_LOG_FORMAT(CONF_X_ENUM) };
+enum conf_sql_prepare     { CONF_VALUES_SQL_PREPARE(CONF_X_ENUM) };
 enum conf_timeout_action  { CONF_VALUES_TIMEOUT_ACTION(CONF_X_ENUM) };
 enum conf_open_action     { CONF_VALUES_OPEN_ACTION(CONF_X_ENUM) };
 enum conf_session_attrs   { CONF_VALUES_SESSION_ATTRS(CONF_X_ENUM) };

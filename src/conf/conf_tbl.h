@@ -107,6 +107,10 @@
 #define CONF_VALUES_LOG_FORMAT(X)                      \
 	X(CONF_LOG_TEXT, "text")                       \
 	X(CONF_LOG_JSON, "json")
+#define CONF_VALUES_SQL_PREPARE(X)                     \
+	X(CONF_SQL_PREPARE_PIN, "pin")                 \
+	X(CONF_SQL_PREPARE_REFUSE, "refuse")           \
+	X(CONF_SQL_PREPARE_IGNORE, "ignore")
 #define CONF_VALUES_TIMEOUT_ACTION(X)                  \
 	X(CONF_TIMEOUT_DISCONNECT, "disconnect")       \
 	X(CONF_TIMEOUT_CANCEL, "cancel")
@@ -132,8 +136,8 @@
 
 /* Every list of names above; conf_value.c makes an array of each. */
 #define CONF_VALUES_TABLE(X) \
-	X(POOL_MODE) X(AUTH_TYPE) X(SSLMODE) X(SSLNEGOTIATION) X(ERROR_STYLE) X(LOG_FORMAT) X(TIMEOUT_ACTION) \
-	X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
+	X(POOL_MODE) X(AUTH_TYPE) X(SSLMODE) X(SSLNEGOTIATION) X(ERROR_STYLE) X(LOG_FORMAT) X(SQL_PREPARE) \
+	X(TIMEOUT_ACTION) X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
 
 #define CONF_AUTH_QUERY_DEFAULT \
 	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " \
@@ -283,10 +287,17 @@
 	X(SERVER, FLAG, server_fast_close, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "In session mode, close servers marked for closing as soon as they are outside a transaction.") \
 	\
-	X(CLIENT, INT, max_prepared_statements, "200", "200", INT_MIN, INT_MAX, "", NONE, CONF_RL | CONF_F_CLAMP, \
+	X(CLIENT, INT, max_prepared_statements, "200", "200", INT_MIN, INT_MAX, "", NONE, CONF_RC, \
 	  "Prepared statements to keep on each server, in transaction and statement mode; 0 turns tracking off.") \
-	X(CLIENT, FLAG, reuse_unnamed_statements, "0", "0", 0, 0, "", NONE, CONF_RL, \
+	X(CLIENT, FLAG, reuse_unnamed_statements, "0", "1", 0, 0, "", NONE, CONF_R, \
 	  "Let unnamed statements of equal text share one prepared statement on the server.") \
+	X(CLIENT, UINT, prepared_statement_memory, "268435456", "268435456", 65536, UINT_MAX, "bytes", NONE, CONF_R, \
+	  "What the texts and names of prepared statements may take, of all clients together; beyond it no new ones are " \
+	  "taken.") \
+	X(CLIENT, ENUM, sql_prepare, "pin", "pin", 0, 0, "", SQL_PREPARE, CONF_R, \
+	  "What becomes of PREPARE as an SQL command in transaction and statement mode: pin keeps the server for the " \
+	  "client until it has deallocated its statements or leaves, refuse is an error, ignore leaves the statements " \
+	  "to whoever gets the server next.") \
 	X(CLIENT, CSV, track_extra_parameters, "IntervalStyle", "IntervalStyle", 0, 0, "", NONE, CONF_S, \
 	  "Parameters, beyond the usual ones, that are kept for each client when it changes server; " \
 	  "the server must report them.") \

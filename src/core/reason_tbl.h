@@ -26,7 +26,8 @@
 	X(bytes)    /* the first bytes of a message, in hexadecimal */ \
 	X(limit)    /* a number of connections */                      \
 	X(timeout)  /* a setting, as a time */                         \
-	X(time)     /* how long it took, or lasted */
+	X(time)     /* how long it took, or lasted */                  \
+	X(name)     /* of a prepared statement */
 
 /* clang-format off */
 
@@ -43,6 +44,26 @@
 	  "The client has sent a message that has no place here.", \
 	  NULL) \
 	X(REASON_BAD_PACKET, "bad packet", "08P01", NULL, NULL) \
+	X(REASON_BROKEN_PARSE, "broken Parse packet", "08P01", NULL, NULL) \
+	X(REASON_BROKEN_BIND, "broken Bind packet", "08P01", NULL, NULL) \
+	X(REASON_BROKEN_DESCRIBE, "broken Describe packet", "08P01", NULL, NULL) \
+	X(REASON_BROKEN_CLOSE, "broken Close packet", "08P01", NULL, NULL) \
+	X(REASON_PREP_NAME_IN_USE, "prepared statement name is already in use", "42P05", \
+	  NULL, \
+	  "Close the statement, or give the new one another name.") \
+	X(REASON_PREP_UNKNOWN_NAME, "prepared statement did not exist", "26000", NULL, NULL) \
+	/* the client's, told as errors at their place in a pipeline */ \
+	X(REASON_PREP_EXISTS, "prepared statement \"{name}\" already exists", "42P05", NULL, NULL) \
+	X(REASON_PREP_MISSING, "prepared statement \"{name}\" does not exist", "26000", NULL, NULL) \
+	X(REASON_PREP_NO_UNNAMED, "unnamed prepared statement does not exist", "26000", NULL, NULL) \
+	X(REASON_SQL_PREPARE, "PREPARE as an SQL command is not allowed here", "0A000", \
+	  "Servers are shared, and a statement that one client prepares in this way is one server's; sql_prepare " \
+	  "is refuse.", \
+	  "Prepare by the extended query protocol, which the pooler follows, or set sql_prepare to pin.") \
+	X(REASON_PREP_MEMORY, "prepared statements take too much memory", "53400", \
+	  "The pooler keeps the texts of prepared statements, of all clients together up to " \
+	  "prepared_statement_memory.", \
+	  "Close statements that are not needed, or raise prepared_statement_memory.") \
 	X(REASON_PQEXEC, "PQexec disallowed", "0A000", \
 	  "The setting disable_pqexec refuses simple queries.", \
 	  "Use the extended query protocol.") \
@@ -186,6 +207,7 @@
 	X(REASON_PAUSE, "pause mode", "57P01", NULL, NULL) \
 	X(REASON_SUSPEND_UNSAFE, "close unsafe file descriptors on suspend", "57P01", NULL, NULL) \
 	X(REASON_RESET_FAILED, "reset query failed", "08006", NULL, NULL) \
+	X(REASON_SESSION_STATE, "session state of a client that has left", "57P01", NULL, NULL) \
 	X(REASON_TEST_FAILED, "test query failed", "08006", NULL, NULL) \
 	/* cancel connections: the reason is only logged */ \
 	X(REASON_CANCEL_SENT, "successfully sent cancel request", "00000", NULL, NULL) \

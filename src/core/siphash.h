@@ -1,13 +1,17 @@
 /*
- * SipHash-2-4 (Aumasson, Bernstein, 2012) of one 64-bit number: a keyed
- * function that costs nanoseconds, where a stranger must not be able to
- * foresee the result.
+ * SipHash-2-4 (Aumasson, Bernstein, 2012): a keyed function that costs
+ * nanoseconds, where a stranger must not be able to foresee the result. Words
+ * are read as the machine has them: results are compared within one process.
  */
 #ifndef PGSLUICE_CORE_SIPHASH_H
 #define PGSLUICE_CORE_SIPHASH_H
 
 #include "core/base.h"
 
+/* Of one 64-bit number. */
 uint64_t siphash_u64(const uint8_t key[16], uint64_t value);
+
+/* Of n bytes. */
+uint64_t siphash_bytes(const uint8_t key[16], const void *p, size_t n);
 
 #endif

@@ -162,7 +162,15 @@ int stream_gather(struct stream *s)
 	return err < 0 ? err : buf_append(&s->in, scratch, got);
 }
 
-/* The one place where bytes go out: *sent bytes were taken; 0, -E_AGAIN, -E_EOF or -E_IO. */
+/* What errno says of a send that took nothing. */
+static int stream_write_error(void)
+{
+	if (errno == EAGAIN || errno == EWOULDBLOCK)
+		return -E_AGAIN;
+	return errno == EPIPE || errno == ECONNRESET ? -E_EOF : -E_IO;
+}
+
+/* The place where bytes go out: *sent bytes were taken; 0, -E_AGAIN, -E_EOF or -E_IO. */
 static int stream_write(struct stream *s, const void *p, size_t n, size_t *sent)
 {
 	ssize_t r;
@@ -170,14 +178,8 @@ static int stream_write(struct stream *s, const void *p, size_t n, size_t *sent)
 	do {
 		r = send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (UNLIKELY(r < 0 && errno == EINTR));
-	if (LIKELY(r >= 0)) {
-		*sent = (size_t)r;
-		return 0;
-	}
-	*sent = 0;
-	if (errno == EAGAIN || errno == EWOULDBLOCK)
-		return -E_AGAIN;
-	return errno == EPIPE || errno == ECONNRESET ? -E_EOF : -E_IO;
+	*sent = r < 0 ? 0 : (size_t)r;
+	return LIKELY(r >= 0) ? 0 : stream_write_error();
 }
 
 int stream_send(struct stream *s, const void *p, size_t n)
@@ -202,6 +204,63 @@ int stream_send(struct stream *s, const void *p, size_t n)
 	return 1;
 }
 
+/* As stream_write(), of several pieces. */
+static int stream_writev(struct stream *s, struct iovec *iov, int n, size_t *sent)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
+	ssize_t r;
+
+	do {
+		r = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} while (UNLIKELY(r < 0 && errno == EINTR));
+	*sent = r < 0 ? 0 : (size_t)r;
+	return LIKELY(r >= 0) ? 0 : stream_write_error();
+}
+
+int stream_sendv(struct stream *s, struct iovec *iov, int n)
+{
+	size_t sent = 0;
+	int err;
+
+	if (LIKELY(!stream_is_choked(s))) {
+		err = stream_writev(s, iov, n, &sent);
+		if (err < 0 && err != -E_AGAIN)
+			return err;
+	}
+	for (; n > 0; iov++, n--) {
+		if (sent >= iov->iov_len) {
+			sent -= iov->iov_len;
+			continue;
+		}
+		err = buf_append(&s->out, (const uint8_t *)iov->iov_base + sent, iov->iov_len - sent);
+		if (err < 0)
+			return err;
+		sent = 0;
+	}
+	if (!stream_is_choked(s))
+		return 0;
+	if (s->loop != NULL)
+		stream_rearm(s);
+	return 1;
+}
+
+/* The maximum is what it was. */
+static void stream_disallow(struct stream *s)
+{
+	s->out.max -= s->extra;
+	s->extra = 0;
+}
+
+void stream_allow(struct stream *s, uint32_t n)
+{
+	if (!stream_is_choked(s))
+		stream_disallow(s);
+	if (n > INT32_MAX - s->out.max)
+		n = INT32_MAX - s->out.max;
+	s->out.max += n;
+	s->extra += n;
+}
+
 int stream_send_buf(struct stream *s, struct buf *b)
 {
 	int err = stream_send(s, buf_is_empty(b) ? NULL : buf_ptr(b), buf_len(b));
@@ -224,6 +283,7 @@ static void stream_flush(struct stream *s)
 		buf_clear(&s->out); /* nobody will ever take it */
 	if (stream_is_choked(s))
 		return;
+	stream_disallow(s);
 	stream_rearm(s);
 	s->ops->on_drained(s->owner, err);
 }

@@ -12,6 +12,7 @@
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <sys/uio.h>
 
 #include "core/base.h"
 #include "core/buf.h"
@@ -36,6 +37,7 @@ struct stream {
 	int fd;            /* -1 when closed */
 	short armed;       /* what the event is registered for */
 	uint32_t fill_max; /* bytes that one stream_fill() reads at most */
+	uint32_t extra;    /* allowed on top of the maximum of out; see stream_allow() */
 	bool want_read;
 	bool watching;   /* for the other side to close, while not reading */
 	bool connecting; /* writable means that the connect has ended */
@@ -92,6 +94,12 @@ int stream_gather(struct stream *s) MUSTCHECK;
  * connection is broken, -E_NOSPACE/-E_NOMEM when it cannot be queued.
  */
 int stream_send(struct stream *s, const void *p, size_t n) MUSTCHECK;
+
+/* The same for several pieces in one system call. The array is used up. */
+int stream_sendv(struct stream *s, struct iovec *iov, int n) MUSTCHECK;
+
+/* Lets the outgoing buffer take n bytes more than its maximum, until it is empty: for one large message of our own. */
+void stream_allow(struct stream *s, uint32_t n);
 
 /* Sends the content of a buffer and empties it; results as stream_send(). */
 int stream_send_buf(struct stream *s, struct buf *b) MUSTCHECK;

@@ -344,6 +344,8 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	vars_release(&client->vars);
 	free(client->replication);
+	prep_client_clear(&client->prep);
+	buf_fini(&client->gather);
 	account_release(&client->account);
 	pool_release(&client->pool);
 	client->magic = 0;
@@ -474,7 +476,7 @@ static void client_feed(struct client *client, const uint8_t *data, size_t len)
 		client_close(client, REASON_OOM);
 		return;
 	}
-	if (client->blocked)
+	if (client->blocked || client->stalled)
 		stream_want_read(&client->stream, false);
 	else if (client->server == NULL && client->state != CL_WAITING)
 		client->request_us = loop_now_us(client_loop(client));
@@ -543,7 +545,7 @@ static void client_on_drained(void *owner, int err)
 	}
 	if (client->server != NULL)
 		stream_want_read(&client->server->stream, true);
-	if (client->state == CL_IDLE || (client->state == CL_ACTIVE && !client->blocked))
+	if (client->state == CL_IDLE || (client->state == CL_ACTIVE && !client->blocked && !client->stalled))
 		client_resume(client);
 }
 
@@ -570,11 +572,11 @@ static void client_resume_task(struct loop *loop UNUSED, struct loop_task *task)
 	if (client_must_read_first(client) || (client->server != NULL && stream_is_choked(&client->server->stream)))
 		return; /* comes again when the queue is empty */
 	stream_want_read(&client->stream, true);
-	if (buf_is_empty(&client->stream.in))
+	if (buf_is_empty(&client->stream.in) && client->gather.max == 0)
 		return;
 	held = client->stream.in;
 	buf_init(&client->stream.in, held.max);
-	client_feed(client, buf_ptr(&held), buf_len(&held));
+	client_feed(client, buf_is_empty(&held) ? NULL : buf_ptr(&held), buf_len(&held));
 	buf_fini(&held);
 }
 
@@ -593,7 +595,7 @@ void client_unlinked(struct client *client)
 	client_set_state(client, CL_IDLE);
 	client->query_us = client->xact_us = 0;
 	client->discard_body = client->body_left > 0;
-	if (client->blocked || !buf_is_empty(&client->stream.in) || !client->stream.want_read) {
+	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) || !client->stream.want_read) {
 		client->blocked = false;
 		client_resume(client);
 	}

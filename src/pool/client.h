@@ -9,6 +9,7 @@
 #include "net/stream.h"
 #include "pool/cancel_key.h"
 #include "pool/pool.h"
+#include "pool/prep.h"
 #include "pool/report.h"
 #include "proto/startup.h"
 
@@ -38,6 +39,13 @@ const char *client_state_name(enum client_state state);
 /* Kept of what a client has sent: a read of the scratch buffer and what came while it waited. */
 #define CLIENT_IN_MAX   (LOOP_SCRATCH_SIZE + CLIENT_WAIT_MAX)
 
+/* What the client knows of the unnamed statement of the server that it is linked to. */
+enum client_unnamed {
+	UNNAMED_FOREIGN, /* another client may have left it */
+	UNNAMED_SENT,    /* a Parse of this client is under way */
+	UNNAMED_OWN,     /* it has parsed it */
+};
+
 struct client {
 	uint32_t magic;
 	enum client_state state;
@@ -54,15 +62,21 @@ struct client {
 	struct loop_msg msg;       /* for the way to its worker */
 	uint64_t id;
 	uint64_t connect_us;
-	uint64_t request_us; /* last message */
-	uint64_t query_us;   /* since when a query is open; 0: none */
-	uint64_t xact_us;    /* since when a transaction is open; 0: none */
-	uint64_t body_left;  /* of a message whose head was seen */
-	bool discard_body;   /* ... and which goes nowhere */
-	bool cut;            /* got a part of a message whose rest will never come */
-	bool send_failed;    /* it cannot be reached any more */
-	bool blocked;        /* too many requests in flight; goes on when answers have come */
-	bool skip_to_sync;   /* a canceled batch is discarded up to its Sync */
+	uint64_t request_us;         /* last message */
+	uint64_t query_us;           /* since when a query is open; 0: none */
+	uint64_t xact_us;            /* since when a transaction is open; 0: none */
+	uint64_t body_left;          /* of a message whose head was seen */
+	bool discard_body;           /* ... and which goes nowhere */
+	bool cut;                    /* got a part of a message whose rest will never come */
+	bool send_failed;            /* it cannot be reached any more */
+	bool blocked;                /* too many requests in flight; goes on when answers have come */
+	bool stalled;                /* goes on when the server has settled what is open; see virtual.c */
+	bool stalls_for_quiet;       /* ... and has answered everything */
+	enum client_unnamed unnamed; /* the unnamed statement of the linked server */
+	uint64_t unnamed_batch;      /* ... was parsed in this one; see prep_server.batch */
+	struct buf gather; /* a message that must come as a whole first, and is too long for stream.in; max 0: none */
+	struct prep_client prep; /* its prepared statements */
+	bool skip_to_sync;       /* a canceled batch is discarded up to its Sync */
 	bool is_unix;
 	struct sock_peer peer; /* of TCP */
 	bool notified;         /* told that it waits */

@@ -21,6 +21,7 @@
 #include "pool/route.h"
 #include "pool/server.h"
 #include "pool/survey.h"
+#include "pool/stmt.h"
 #include "pool/suspend.h"
 
 #define SLOT_NONE             UINT32_MAX
@@ -210,6 +211,8 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
 		log_fatal("could not get random bytes: %s", strerror(errno));
 	vars_setup(conf->track_extra_parameters.text);
+	stmt_setup(engine->cancel_secret);
+	stmt_set_limit(conf->prepared_statement_memory);
 	engine->control = loop_new("control", engine);
 	snap->home = engine->control;
 	engine->snap = snap;
@@ -656,6 +659,7 @@ void engine_free(struct engine **enginep)
 	loop_free(&engine->control);
 	free(engine->logins);
 	vars_teardown();
+	stmt_teardown();
 	mem_wipe(engine->cancel_secret, sizeof(engine->cancel_secret));
 	free(engine);
 }

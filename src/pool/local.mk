@@ -10,21 +10,29 @@ libpgsluice_a_SOURCES += \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
+	src/pool/link_client.c \
+	src/pool/link_int.h \
+	src/pool/link_out.h \
+	src/pool/link_server.c \
 	src/pool/login.c src/pool/login.h \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \
 	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
+	src/pool/prep.c src/pool/prep.h \
 	src/pool/refresh.c src/pool/refresh.h \
 	src/pool/registry.c src/pool/registry.h \
 	src/pool/registry_walk.c src/pool/registry_walk.h \
 	src/pool/replication.c src/pool/replication.h \
 	src/pool/report.c src/pool/report.h \
+	src/pool/rerun.c src/pool/rerun.h \
 	src/pool/rollup.c src/pool/rollup.h \
 	src/pool/route.c src/pool/route.h \
 	src/pool/server.c src/pool/server.h \
 	src/pool/server_login.c src/pool/server_login.h \
 	src/pool/stats.c src/pool/stats.h \
+	src/pool/stmt.c src/pool/stmt.h \
 	src/pool/survey.c src/pool/survey.h \
 	src/pool/suspend.c src/pool/suspend.h \
-	src/pool/vars.c src/pool/vars.h
+	src/pool/vars.c src/pool/vars.h \
+	src/pool/virtual.c src/pool/virtual.h

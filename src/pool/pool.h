@@ -54,6 +54,7 @@ struct db {
 	atomic_uint max_servers; /* effective max_db_connections, 0: none */
 	atomic_bool starved;
 	atomic_bool evicting;
+	atomic_uint ddl_epoch;     /* counts changes of what statements return; see virtual.c */
 	atomic_bool paused;        /* PAUSE db */
 	atomic_bool disabled;      /* DISABLE db */
 	atomic_bool removed;       /* out of the table: nobody finds it any more */

@@ -60,6 +60,9 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->reserve_size = (unsigned)conf_reserve_pool_size(conf, db, user);
 	pc->login_concurrency = conf->server_login_concurrency;
 	pc->max_packet_size = conf->max_packet_size;
+	pc->prepared = pc->mode == CONF_POOL_SESSION ? 0 : conf->max_prepared_statements;
+	pc->reuse_unnamed = pc->prepared != 0 && conf->reuse_unnamed_statements != 0;
+	pc->sql_prepare = (enum conf_sql_prepare)conf->sql_prepare;
 	pc->round_robin = conf->server_round_robin != 0;
 	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;
 	pc->unix_dir = conf->unix_socket_dir;

@@ -14,27 +14,30 @@
 #include "net/sock.h"
 
 /* type, name: what is compared and copied as it is */
-#define POOL_CONF_NUMBERS(X)                                                                    \
-	X(enum conf_pool_mode, mode)                                                            \
-	X(unsigned, size) /* 0: no limit */                                                     \
-	X(unsigned, min_size)                                                                   \
-	X(unsigned, reserve_size)                                                               \
-	X(unsigned, login_concurrency)                                                          \
-	X(uint64_t, reserve_timeout_us)                                                         \
-	X(uint64_t, server_lifetime_us)                                                         \
-	X(uint64_t, server_idle_timeout_us)                                                     \
-	X(uint64_t, server_connect_timeout_us)                                                  \
-	X(uint64_t, server_login_retry_us)                                                      \
-	X(uint64_t, server_check_delay_us)                                                      \
-	X(uint64_t, query_timeout_us)                                                           \
-	X(uint64_t, idle_transaction_timeout_us)                                                \
-	X(uint64_t, transaction_timeout_us)                                                     \
-	X(uint64_t, query_wait_timeout_us)  /* of clients whose user has none of its own */     \
-	X(uint64_t, client_idle_timeout_us) /* likewise */                                      \
-	X(uint64_t, max_packet_size)                                                            \
-	X(bool, round_robin)                                                                    \
-	X(bool, backoff)              /* server_login_retry is the cap of an exponential one */ \
-	X(bool, is_forced)            /* the pool's user is the forced one of the database */   \
+#define POOL_CONF_NUMBERS(X)                                                                          \
+	X(enum conf_pool_mode, mode)                                                                  \
+	X(unsigned, size) /* 0: no limit */                                                           \
+	X(unsigned, min_size)                                                                         \
+	X(unsigned, reserve_size)                                                                     \
+	X(unsigned, login_concurrency)                                                                \
+	X(uint64_t, reserve_timeout_us)                                                               \
+	X(uint64_t, server_lifetime_us)                                                               \
+	X(uint64_t, server_idle_timeout_us)                                                           \
+	X(uint64_t, server_connect_timeout_us)                                                        \
+	X(uint64_t, server_login_retry_us)                                                            \
+	X(uint64_t, server_check_delay_us)                                                            \
+	X(uint64_t, query_timeout_us)                                                                 \
+	X(uint64_t, idle_transaction_timeout_us)                                                      \
+	X(uint64_t, transaction_timeout_us)                                                           \
+	X(uint64_t, query_wait_timeout_us)  /* of clients whose user has none of its own */           \
+	X(uint64_t, client_idle_timeout_us) /* likewise */                                            \
+	X(uint64_t, max_packet_size)                                                                  \
+	X(int, prepared) /* statements kept on a server; 0: as they are, none is virtual; < 0: all */ \
+	X(bool, reuse_unnamed)                                                                        \
+	X(enum conf_sql_prepare, sql_prepare)                                                         \
+	X(bool, round_robin)                                                                          \
+	X(bool, backoff)              /* server_login_retry is the cap of an exponential one */       \
+	X(bool, is_forced)            /* the pool's user is the forced one of the database */         \
 	X(unsigned, template_version) /* of the * line that made the database; 0: its own did */
 
 /* name: strings, each NULL or a text */

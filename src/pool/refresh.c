@@ -26,6 +26,7 @@
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
+#include "pool/stmt.h"
 #include "pool/server.h"
 
 /* Parts, clients and servers that are looked at in one turn. */
@@ -347,6 +348,7 @@ void refresh_run(struct engine *engine, struct snapshot *snap)
 	struct refresh_run run = { .engine = engine, .snap = snap, .old = engine->snap };
 	uint64_t start_us = clock_mono_us();
 
+	stmt_set_limit(snap->conf->prepared_statement_memory);
 	snap->template_version = run.old->template_version + !conf_same_autodb(run.old->conf, snap->conf);
 	refresh_make_autos(&run);
 	lock_acquire(&engine->lock);

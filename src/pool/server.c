@@ -87,6 +87,9 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 
 	CHECK_OBJ(server, SERVER_MAGIC);
 	track_fini(&server->track);
+	prep_server_fini(&server->prep);
+	rerun_fini(&server->rerun);
+	buf_fini(&server->prelude);
 	vars_release(&server->vars);
 	pool_conf_release(&server->conf);
 	pool_release(&server->pool);
@@ -492,6 +495,7 @@ static struct server *server_new(struct pool_part *part, struct pool_conf *conf)
 	server->part = part;
 	server->gone_epoch = atomic_load(&part->pool->engine->gone_epoch);
 	server->conf = conf;
+	prep_server_init(&server->prep);
 	return server;
 }
 

@@ -9,6 +9,8 @@
 #include "net/sock.h"
 #include "net/stream.h"
 #include "pool/pool.h"
+#include "pool/prep.h"
+#include "pool/rerun.h"
 #include "proto/startup.h"
 #include "proto/track.h"
 
@@ -64,12 +66,16 @@ struct server {
 	uint64_t id;
 	unsigned epoch; /* of the pool, when it was opened */
 	uint64_t connect_us;
-	uint64_t request_us; /* last message */
-	unsigned host_turn;  /* which host of a list it was opened to, modulo their number */
-	uint64_t active_us;  /* last packet while linked, for idle_transaction_timeout */
-	uint64_t body_left;  /* of a message whose head was seen */
-	bool swallow_body;   /* ... and which goes nowhere */
-	bool setting_vars;   /* the client waits for our SET */
+	uint64_t request_us;     /* last message */
+	unsigned host_turn;      /* which host of a list it was opened to, modulo their number */
+	uint64_t active_us;      /* last packet while linked, for idle_transaction_timeout */
+	uint64_t body_left;      /* of a message whose head was seen */
+	bool swallow_body;       /* ... and which goes nowhere */
+	bool setting_vars;       /* our SET for the client is under way */
+	struct buf prelude;      /* it, to be sent in front of what the client says first */
+	struct prep_server prep; /* statements that it was given */
+	unsigned sql_statements; /* ... and those that the client made by PREPARE: these tie it to this client */
+	struct rerun rerun;
 	bool dirty;          /* to be closed when free */
 	unsigned gone_epoch; /* addresses that had vanished when it was last asked for its own */
 	bool cut;            /* got a part of a message whose rest will never come */

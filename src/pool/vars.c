@@ -17,6 +17,7 @@
 
 struct varset {
 	unsigned refs; /* protected by the lock */
+	atomic_bool is_proven;
 	UT_hash_handle hh;
 	size_t key_len;
 	const char *values[VARS_MAX]; /* into the key, or NULL */
@@ -204,6 +205,17 @@ void vars_recode(struct varset **set, const struct varset *client)
 		if (UNLIKELY(vars_is_recoded(i, value)) && (*set)->values[i] != NULL)
 			vars_change(set, i, slice_of(value));
 	}
+}
+
+void vars_prove(struct varset *set)
+{
+	if (!vars_are_proven(set))
+		atomic_store_explicit(&set->is_proven, true, memory_order_relaxed);
+}
+
+bool vars_are_proven(const struct varset *set)
+{
+	return atomic_load_explicit(&set->is_proven, memory_order_relaxed);
 }
 
 size_t vars_set_count(size_t *set_size)

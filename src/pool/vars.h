@@ -72,6 +72,13 @@ void vars_release(struct varset **set);
 const char *vars_get(const struct varset *set, int i);
 
 /*
+ * Says that a server has taken these values, and asks: then another will take
+ * them, too, and need not be waited for. Any thread.
+ */
+void vars_prove(struct varset *set);
+bool vars_are_proven(const struct varset *set);
+
+/*
  * Writes the commands (SET, or SELECT set_config) that turn a server with the
  * values `have` into one with the values `want`, and returns their number: only
  * parameters that both know and that differ by more than case. `sql` gets no

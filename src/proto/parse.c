@@ -19,7 +19,7 @@ int parse_report(struct slice body, struct parse_report *out)
 	struct reader r;
 	uint8_t field;
 
-	*out = (struct parse_report){ none, none, none, none, none };
+	*out = (struct parse_report){ none, none, none, none, none, none };
 	rd_init_slice(&r, body);
 	while ((field = rd_u8(&r)) != 0) {
 		struct slice s = rd_cstr(&r);
@@ -42,6 +42,9 @@ int parse_report(struct slice body, struct parse_report *out)
 			break;
 		case 'H':
 			out->hint = s;
+			break;
+		case 'R':
+			out->routine = s;
 			break;
 		default:
 			break;

@@ -22,6 +22,7 @@ struct parse_report {
 	struct slice message;
 	struct slice detail;
 	struct slice hint;
+	struct slice routine; /* of the source, that reports it */
 };
 
 int parse_report(struct slice body, struct parse_report *r) MUSTCHECK;

@@ -33,6 +33,14 @@
  * in any COPY. A backend that shuts down completes the command without
  * waiting for the client's CopyDone, and goes.
  *
+ * Answers of ours. What the pooler knows without asking (that the server has a
+ * statement already) is not sent to the server, but its answer has a place in
+ * the order: an entry stands for it, and an error before it drops it as the
+ * server would have dropped the message.
+ *
+ * Marks. Who has sent a message on a belief (that this Parse will succeed) marks
+ * its entry and is told whether it was answered or dropped.
+ *
  * Flush. Answers may have come for everything that was sent while the backend
  * is still inside the implicit transaction of a batch without Sync; `unsynced`
  * keeps such a session with its client.
@@ -42,6 +50,7 @@
 #include "proto/msg.h"
 
 #define TRACK_OURS      0x80
+#define TRACK_MARK      0x40
 #define TRACK_KIND_MASK 0x0f
 
 /* What a client message does. */
@@ -90,9 +99,9 @@ enum server_action {
 	SV_ASYNC,   /* may come at any time */
 };
 
-#define ANY_KIND(action)                                                                       \
-	{                                                                                      \
-		action, action, action, action, action, action, action, action, action, action \
+#define ANY_KIND(action)                                                                                       \
+	{                                                                                                      \
+		action, action, action, action, action, action, action, action, action, action, action, action \
 	}
 
 /* clang-format off */
@@ -124,7 +133,8 @@ static const uint8_t server_rows[256][TRACK_KINDS] = {
 /* clang-format on */
 
 static const char *const kind_names[TRACK_KINDS] = {
-	"none", "query", "function", "parse", "bind", "describe", "execute", "close", "sync", "copy-end",
+	"none",    "query", "function", "parse",    "bind",       "describe",
+	"execute", "close", "sync",     "copy-end", "owed parse", "owed close",
 };
 
 const char *track_kind_name(enum track_kind kind)
@@ -187,6 +197,14 @@ static inline bool track_push(struct track *t, uint8_t entry)
 	return true;
 }
 
+bool track_reserve(struct track *t, uint32_t n)
+{
+	while (UNLIKELY(t->size - t->count < n))
+		if (!track_grow(t))
+			return false;
+	return true;
+}
+
 /* A session that has grown for one long pipeline does not stay large. */
 static void track_shrink(struct track *t)
 {
@@ -198,11 +216,25 @@ static void track_shrink(struct track *t)
 
 static inline void track_pop(struct track *t)
 {
+	uint8_t entry = *track_at(t, 0);
+
 	ASSERT(t->count > 0);
+	t->marks_done += (entry & TRACK_MARK) != 0;
+	t->owed -= (entry & TRACK_KIND_MASK) >= TRACK_OWED_PARSE;
 	t->head = (t->head + 1) & (t->size - 1);
 	t->count--;
 	if (t->count == 0 && UNLIKELY(t->ring != NULL))
 		track_shrink(t);
+}
+
+/* Removes the oldest entry for an error. */
+static void track_drop(struct track *t)
+{
+	uint8_t *entry = track_at(t, 0);
+
+	t->marks_dropped += (*entry & TRACK_MARK) != 0;
+	*entry &= (uint8_t)~TRACK_MARK;
+	track_pop(t);
 }
 
 /* Removes entry i, keeping the order of the others. */
@@ -225,6 +257,46 @@ bool track_head_is_ours(const struct track *t)
 	struct track *u = (struct track *)(uintptr_t)t;
 
 	return t->count > 0 && (*track_at(u, 0) & TRACK_OURS) != 0;
+}
+
+bool track_head_is_marked(const struct track *t)
+{
+	struct track *u = (struct track *)(uintptr_t)t;
+
+	return t->count > 0 && (*track_at(u, 0) & TRACK_MARK) != 0;
+}
+
+enum track_kind track_head_kind(const struct track *t)
+{
+	return t->count > 0 ? track_kind_at((struct track *)(uintptr_t)t, 0) : TRACK_NONE;
+}
+
+void track_mark(struct track *t)
+{
+	ASSERT(t->count > 0);
+	*track_at(t, t->count - 1) |= TRACK_MARK;
+}
+
+bool track_owe(struct track *t, uint8_t type)
+{
+	ASSERT(type == FE_PARSE || type == FE_CLOSE);
+	ASSERT(!t->copy_open && !t->skip);
+	if (!track_push(t, type == FE_PARSE ? TRACK_OWED_PARSE : TRACK_OWED_CLOSE))
+		return false;
+	t->owed++;
+	return true;
+}
+
+uint8_t track_take_owed(struct track *t)
+{
+	enum track_kind kind = track_head_kind(t);
+
+	if (kind != TRACK_OWED_PARSE && kind != TRACK_OWED_CLOSE)
+		return 0;
+	t->marks_done = t->marks_dropped = 0;
+	track_pop(t);
+	track_drop_copy_ends(t);
+	return kind == TRACK_OWED_PARSE ? BE_PARSE_COMPLETE : BE_CLOSE_COMPLETE;
 }
 
 /* The server reads this message as part of COPY data. */
@@ -356,10 +428,17 @@ static void track_error(struct track *t, enum track_kind head)
 		t->begun = t->doubt;
 		track_leave_copy(t);
 	}
-	if (head == TRACK_NONE || head == TRACK_QUERY || head == TRACK_FUNCTION || head == TRACK_SYNC)
+	if (head == TRACK_QUERY || head == TRACK_FUNCTION || head == TRACK_SYNC) {
+		uint8_t *entry = track_at(t, 0);
+
+		t->marks_dropped += (*entry & TRACK_MARK) != 0;
+		*entry &= (uint8_t)~TRACK_MARK;
+		return;
+	}
+	if (head == TRACK_NONE)
 		return;
 	while (t->count > 0 && track_kind_at(t, 0) != TRACK_SYNC)
-		track_pop(t);
+		track_drop(t);
 	t->skip = t->count == 0;
 }
 
@@ -386,7 +465,7 @@ static enum track_verdict track_violation(struct track *t)
 /* What the model holds for right. */
 static enum track_verdict track_answer(struct track *t, uint8_t type, uint8_t status)
 {
-	enum track_kind head = t->count > 0 ? track_kind_at(t, 0) : TRACK_NONE;
+	enum track_kind head = track_head_kind(t);
 	enum track_verdict verdict = track_head_is_ours(t) ? TRACK_SWALLOW : TRACK_PASS;
 
 	switch ((enum server_action)server_rows[type][head]) {
@@ -418,6 +497,8 @@ static enum track_verdict track_answer(struct track *t, uint8_t type, uint8_t st
 		if (head == TRACK_NONE && !t->skip)
 			t->broken = true; /* unasked: the backend is about to go */
 		track_error(t, head);
+		if (head >= TRACK_PARSE && head <= TRACK_CLOSE)
+			verdict = TRACK_PASS; /* an error of ours in the client's batch ends that batch */
 		break;
 	case SV_ASYNC:
 		return type == BE_NOTICE && verdict == TRACK_SWALLOW ? TRACK_SWALLOW : TRACK_ASYNC;
@@ -437,7 +518,7 @@ static bool track_knows_server(uint8_t type)
 /* A server of which the model does not know what it owes: everything is for the client that it is linked to. */
 static enum track_verdict track_answer_in_doubt(struct track *t, uint8_t type, uint8_t status)
 {
-	enum track_kind head = t->count > 0 ? track_kind_at(t, 0) : TRACK_NONE;
+	enum track_kind head = track_head_kind(t);
 	bool is_ready = type == BE_READY && (status == 'I' || status == 'T' || status == 'E');
 
 	if (is_ready && (head == TRACK_SYNC || (head != TRACK_NONE && t->begun))) {
@@ -458,6 +539,7 @@ static enum track_verdict track_answer_in_doubt(struct track *t, uint8_t type, u
 
 enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 {
+	t->marks_done = t->marks_dropped = 0;
 	return UNLIKELY(t->doubt) ? track_answer_in_doubt(t, type, status) : track_answer(t, type, status);
 }
 
@@ -474,7 +556,7 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	X('n', begun)     \
 	X('b', broken)
 
-static const char track_letters[TRACK_KINDS + 1] = "-QFPBDECSc";
+static const char track_letters[TRACK_KINDS + 1] = "-QFPBDECScpl";
 
 int track_save(const struct track *t, struct buf *b)
 {
@@ -513,6 +595,7 @@ static int track_load_entries(struct track *t, struct slice text)
 			return -E_SYNTAX;
 		if (!track_push(t, (uint8_t)(at - track_letters) | flag))
 			return -E_NOMEM;
+		t->owed += at - track_letters >= TRACK_OWED_PARSE;
 		flag = 0;
 	}
 	return flag == 0 ? 0 : -E_SYNTAX;

@@ -24,6 +24,9 @@ enum track_kind {
 	TRACK_CLOSE,
 	TRACK_SYNC,
 	TRACK_COPY_END, /* CopyDone or CopyFail: owes nothing, ends what the server reads as COPY data */
+	/* Never sent to the server: answers that we owe the client ourselves, at this place. */
+	TRACK_OWED_PARSE,
+	TRACK_OWED_CLOSE,
 	TRACK_KINDS,
 };
 
@@ -33,7 +36,7 @@ enum track_kind {
 #define TRACK_MAX    (64 * 1024)
 
 struct track {
-	uint8_t *ring; /* kinds with TRACK_OURS; oldest at head */
+	uint8_t *ring; /* kinds with flags; oldest at head */
 	uint32_t head;
 	uint32_t count;
 	uint32_t size;  /* of the ring, a power of two */
@@ -47,6 +50,10 @@ struct track {
 	bool doubt;     /* more answers may come than the model knows of */
 	bool begun;     /* in doubt: an answer to the oldest entry has begun */
 	bool broken;    /* the server left the protocol, or ended the session */
+	uint32_t owed;  /* entries of TRACK_OWED_* */
+	/* Of the last track_server() or track_take_owed(): marked entries that have left the queue. */
+	uint32_t marks_done;    /* ... answered */
+	uint32_t marks_dropped; /* ... by an error, their own or one before them; never together with marks_done */
 	uint8_t inline_ring[TRACK_INLINE];
 };
 
@@ -70,8 +77,60 @@ bool track_knows_client(uint8_t type);
 /* A message of this type from the client is about to go to the server. */
 enum track_verdict track_client(struct track *t, uint8_t type);
 
-/* A message of our own is about to go to the server; its answers will be swallowed. True, or false when full. */
+/*
+ * A message of our own is about to go to the server; its answers will be
+ * swallowed, but for an error in an extended message, which is part of the
+ * client's batch. True, or false when full.
+ */
 bool track_ours(struct track *t, uint8_t type) MUSTCHECK;
+
+/*
+ * A message of the client (FE_PARSE or FE_CLOSE) that the server need not see:
+ * its answer is ours, see track_take_owed(). Not while the server reads COPY
+ * data or skips. True, or false when full.
+ */
+bool track_owe(struct track *t, uint8_t type) MUSTCHECK;
+
+/*
+ * When the oldest entry is an answer of ours, removes it and returns the type
+ * of that answer, which is to go to the client now: BE_PARSE_COMPLETE or
+ * BE_CLOSE_COMPLETE; else 0. The caller takes them all before it shows a
+ * message of the server to track_server().
+ */
+uint8_t track_take_owed(struct track *t);
+
+/* Makes room for n more entries; false when there is none. */
+bool track_reserve(struct track *t, uint32_t n) MUSTCHECK;
+
+/* Marks the entry that was added last, for marks_done and marks_dropped. */
+void track_mark(struct track *t);
+
+/* True when the oldest entry is marked. */
+bool track_head_is_marked(const struct track *t);
+
+/* The kind of the oldest entry, or TRACK_NONE. */
+enum track_kind track_head_kind(const struct track *t);
+
+/* True when answers of ours are all that the client waits for: no message of the server will bring them on. */
+static inline bool track_only_owes(const struct track *t)
+{
+	return t->owed > 0 && t->owed == t->count;
+}
+
+/*
+ * True when nothing of a batch has been sent yet, so that nothing in it can
+ * have failed.
+ */
+static inline bool track_is_batch_start(const struct track *t)
+{
+	return !(t->unsynced | t->copy_in | t->skip);
+}
+
+/* True when a batch that is sent now is a transaction of its own, and nothing stands before it. */
+static inline bool track_is_fresh(const struct track *t)
+{
+	return track_is_batch_start(t) && t->status == 'I' && t->owed == t->count;
+}
 
 /* A message of this type came from the server; `status` is the body of a ReadyForQuery. */
 enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status);

@@ -112,7 +112,7 @@ static void backend_ready(struct backend *be, uint8_t fate, bool ours)
 static void backend_fail(struct backend *be, bool extended, uint8_t fate, bool ours)
 {
 	be->copy = COPY_NONE;
-	backend_say(be, BE_ERROR, ours);
+	backend_say(be, BE_ERROR, ours && !extended); /* the client's batch fails with it */
 	if (extended)
 		be->ignoring = true;
 	else

@@ -56,6 +56,7 @@ INTEGRATION_FILES = \
 	test/integration/test_systemd.py \
 	test/integration/test_threads.py \
 	test/integration/test_timeouts.py \
+	test/integration/test_virtual_statements.py \
 	test/integration/test_tls_refused.py
 
 TESTS += test/integration/run.sh

@@ -183,7 +183,6 @@ static void test_check_of_everything(void **state)
 				  "# accepted, not yet effective\n"
 				  "later-setting\tauth_ldap_options\t****\t\n"
 				  "later-setting\tauth_type\thba\tmd5\n"
-				  "later-setting\tmax_prepared_statements\t200\t200\n"
 				  "later-database\ta\\x09b\tauth_user\tau\n"
 				  "later-database\t*\tauth_query\tq\n");
 	free(text);

@@ -57,6 +57,12 @@ static void play_step(char who, uint8_t type, uint8_t status)
 	case '+':
 		assert_true(track_ours(&t, type));
 		break;
+	case '=':
+		assert_true(track_owe(&t, type));
+		break;
+	case '*':
+		assert_int_equal(track_take_owed(&t), type);
+		break;
 	case '<':
 		assert_int_equal(track_server(&t, type, status), TRACK_PASS);
 		break;
@@ -663,10 +669,103 @@ static void our_requests_stand_between_those_of_the_client(void **state)
 	assert_idle();
 	play(">P >B +C >E >S <1 <2 -3 <C <ZI");
 	assert_idle();
-	play("+P >B >S -E <ZI");
+	play("+P >B >S <E <ZI"); /* the client's batch fails with it */
+	assert_idle();
+	play("+Q -E -ZI");
 	assert_idle();
 	play("+C +P +S >Q -3 -1 -ZI <C <ZI");
 	assert_idle();
+}
+
+static void answers_of_ours_have_their_place(void **state)
+{
+	(void)state;
+	play("=P");
+	assert_true(track_only_owes(&t));
+	play("*1");
+	assert_idle();
+	play("=P >B >E >S");
+	assert_false(track_only_owes(&t));
+	play("*1 <2 <C <ZI");
+	assert_idle();
+	play(">B =P =C >E >S <2 *1 *3 <C <ZI");
+	assert_idle();
+}
+
+static void an_error_drops_answers_of_ours(void **state)
+{
+	(void)state;
+	play(">B =P >E =C >S =P >S <E <ZI *1 <ZI");
+	assert_idle();
+	play(">B =P <E >S <ZI");
+	assert_idle();
+}
+
+/* Nothing is owed before its turn. */
+static void nothing_is_taken_that_is_not_owed(void **state)
+{
+	(void)state;
+	assert_int_equal(track_take_owed(&t), 0);
+	play(">B =P");
+	assert_int_equal(track_take_owed(&t), 0);
+	play("<2 *1");
+	assert_int_equal(track_take_owed(&t), 0);
+}
+
+/* What has left the queue by the last message. */
+static void assert_marks(uint8_t type, uint8_t status, uint32_t done, uint32_t dropped)
+{
+	(void)track_server(&t, type, status);
+	assert_int_equal(t.marks_done, done);
+	assert_int_equal(t.marks_dropped, dropped);
+}
+
+static void request(uint8_t type, bool is_marked)
+{
+	assert_int_equal(track_client(&t, type), TRACK_PASS);
+	if (is_marked)
+		track_mark(&t);
+}
+
+static void marks_tell_what_was_answered(void **state)
+{
+	(void)state;
+	request(FE_PARSE, true);
+	request(FE_BIND, false);
+	request(FE_CLOSE, true);
+	request(FE_SYNC, false);
+	assert_true(track_head_is_marked(&t));
+	assert_marks(BE_PARSE_COMPLETE, 0, 1, 0);
+	assert_false(track_head_is_marked(&t));
+	assert_marks(BE_NOTICE, 0, 0, 0);
+	assert_marks(BE_BIND_COMPLETE, 0, 0, 0);
+	assert_marks(BE_CLOSE_COMPLETE, 0, 1, 0);
+	assert_marks(BE_READY, 'I', 0, 0);
+}
+
+static void marks_tell_what_was_dropped(void **state)
+{
+	(void)state;
+	request(FE_PARSE, true);
+	request(FE_BIND, false);
+	assert_true(track_owe(&t, FE_CLOSE));
+	track_mark(&t);
+	request(FE_SYNC, false);
+	request(FE_PARSE, true);
+	assert_marks(BE_ERROR, 0, 0, 2);
+	assert_marks(BE_READY, 'I', 0, 0);
+	assert_marks(BE_PARSE_COMPLETE, 0, 1, 0);
+}
+
+static void a_marked_query_that_fails_is_dropped_once(void **state)
+{
+	(void)state;
+	request(FE_QUERY, true);
+	assert_marks(BE_ERROR, 0, 0, 1);
+	assert_marks(BE_READY, 'I', 0, 0);
+	request(FE_QUERY, true);
+	assert_marks(BE_COMMAND_COMPLETE, 0, 0, 0);
+	assert_marks(BE_READY, 'I', 1, 0);
 }
 
 static void notices_of_our_requests_are_ours(void **state)
@@ -740,6 +839,12 @@ int main(void)
 		TEST(a_stream_that_a_shutdown_ends_is_lost),
 		TEST(our_answers_are_swallowed),
 		TEST(our_requests_stand_between_those_of_the_client),
+		TEST(answers_of_ours_have_their_place),
+		TEST(an_error_drops_answers_of_ours),
+		TEST(nothing_is_taken_that_is_not_owed),
+		TEST(marks_tell_what_was_answered),
+		TEST(marks_tell_what_was_dropped),
+		TEST(a_marked_query_that_fails_is_dropped_once),
 		TEST(notices_of_our_requests_are_ours),
 		TEST(only_what_was_saved_is_loaded),
 		TEST(kinds_have_names),

@@ -1,0 +1,398 @@
+/*
+ * From clients to servers: the hot path, one way.
+ *
+ * Only the five bytes at the head of a message are read, but for messages about
+ * statements (virtual.c). A span is what goes to the server in one send(); what
+ * is not passed on cuts it.
+ *
+ * A message that must be seen as a whole waits in the stream while it is short,
+ * else in a buffer of its own (client->gather).
+ */
+#include "core/log.h"
+#include "pool/link.h"
+#include "pool/link_int.h"
+#include "pool/report.h"
+#include "pool/virtual.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+
+/* Messages up to this length wait in the stream until they are there as a whole. */
+#define LINK_HOLD_MAX (32 * 1024)
+
+void link_query_opened(struct client *client)
+{
+	uint64_t now = loop_now_us(link_loop(client));
+
+	client->request_us = now;
+	if (client->query_us == 0) {
+		client->query_us = now;
+		stats_add(&client->part->stats, STAT_query_count, 1);
+	}
+	if (client->xact_us == 0) {
+		client->xact_us = now;
+		stats_add(&client->part->stats, STAT_xact_count, 1);
+	}
+}
+
+/* No server is to be had: the client is told why the last attempt failed. */
+static void link_refuse_failed(struct client *client, const char *failure)
+{
+	struct report_facts facts;
+	struct report report;
+
+	report_client_facts(&facts, client, REASON_CACHED_ERROR);
+	facts.known.error = failure;
+	report_reason(&report, client->part->worker->ctx.snap->conf, REASON_CACHED_ERROR, &facts.known);
+	client_close_report(client, &report);
+}
+
+/* Gets a server for the client, now or later. */
+static enum admit link_acquire(struct client *client)
+{
+	char failure[128];
+	struct server *server;
+
+	if (atomic_load_explicit(&client->pool->engine->shutdown, memory_order_relaxed) == SHUTDOWN_WAIT_FOR_SERVERS) {
+		client_close(client, REASON_SERVER_SHUTDOWN);
+		return ADMIT_CLOSED;
+	}
+	client_set_state(client, CL_WAITING);
+	server = pool_checkout(client->part, client, failure, sizeof(failure));
+	if (LIKELY(server != NULL)) {
+		link_attach(client, server);
+		return client->state == CL_ACTIVE ? ADMIT_SEND : ADMIT_STOP;
+	}
+	if (failure[0] != '\0') {
+		link_refuse_failed(client, failure);
+		return ADMIT_CLOSED;
+	}
+	/* A server may have been granted while the queue was joined: then the state is no longer CL_WAITING. */
+	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_STOP;
+}
+
+/* Messages of a batch whose query was canceled while it waited are thrown away up to the Sync. */
+static enum admit link_skip(struct client *client, uint8_t type)
+{
+	if (type != FE_SYNC)
+		return type == FE_TERMINATE ? ADMIT_SEND : ADMIT_DISCARD;
+	client->skip_to_sync = false;
+	client_send_ready(client);
+	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
+}
+
+/* What a client without server may say. */
+static enum admit link_admit_unlinked(struct client *client, uint8_t type, enum reason *why)
+{
+	switch (type) {
+	case FE_TERMINATE:
+		*why = REASON_CLIENT_CLOSE;
+		return ADMIT_REFUSE;
+	case FE_COPY_DATA:
+	case FE_COPY_DONE:
+	case FE_COPY_FAIL:
+		return ADMIT_DISCARD; /* the rest of a COPY that has failed */
+	default:
+		if (LIKELY(track_knows_client(type)))
+			break;
+		*why = REASON_UNKNOWN_PKT;
+		return ADMIT_REFUSE;
+	}
+	link_query_opened(client);
+	return link_acquire(client);
+}
+
+/* What the server must be told first. */
+static void link_walk_prelude(struct link_walk *w)
+{
+	struct server *server = w->client->server;
+
+	if (UNLIKELY(server != NULL && !buf_is_empty(&server->prelude)))
+		link_out_add(&w->out, buf_ptr(&server->prelude), buf_len(&server->prelude));
+}
+
+/* A message about statements, which may have to be there as a whole: ADMIT_SEND when it goes the way of others. */
+static enum admit link_admit_virtual(struct link_walk *w)
+{
+	struct client *client = w->client;
+	enum admit admit = virtual_look(w);
+
+	if (UNLIKELY(admit != ADMIT_SEND))
+		return admit;
+	if (UNLIKELY(client->server == NULL)) {
+		if (virtual_answer_unlinked(w, &admit))
+			return admit;
+		link_query_opened(client);
+		admit = link_acquire(client);
+		if (admit != ADMIT_SEND)
+			return admit;
+		link_walk_prelude(w);
+	}
+	if (UNLIKELY(client->server->track.skip) && !client->server->track.doubt)
+		return ADMIT_DISCARD; /* as the server would */
+	admit = virtual_admit(w);
+	if (admit == ADMIT_REWRITTEN || admit == ADMIT_DISCARD)
+		link_query_opened(client);
+	return admit;
+}
+
+/* Tells the tracker of a message that goes to the server as it is. */
+static enum admit link_admit_linked(struct link_walk *w)
+{
+	struct client *client = w->client;
+	struct server *server = client->server;
+	uint8_t type = w->f.type;
+
+	switch (track_client(&server->track, type)) {
+	case TRACK_PASS:
+		link_query_opened(client);
+		if (type == FE_SYNC || type == FE_QUERY || type == FE_FUNCTION_CALL)
+			server->prep.batch++;
+		return ADMIT_SEND;
+	case TRACK_FULL:
+		client->blocked = true;
+		return ADMIT_STOP;
+	case TRACK_END:
+		w->why = REASON_CLIENT_CLOSE;
+		return ADMIT_REFUSE;
+	default:
+		w->why = REASON_UNKNOWN_PKT;
+		return ADMIT_REFUSE;
+	}
+}
+
+/* Decides about one message, and tells the tracker when it goes to the server. */
+static enum admit link_admit(struct link_walk *w, bool is_virtual)
+{
+	struct client *client = w->client;
+	uint8_t type = w->f.type;
+	enum admit admit;
+
+	if (type == FE_QUERY && UNLIKELY(client->part->worker->ctx.snap->conf->disable_pqexec != 0)) {
+		w->why = REASON_PQEXEC;
+		return ADMIT_REFUSE;
+	}
+	if (UNLIKELY(client->skip_to_sync)) {
+		admit = link_skip(client, type);
+		if (admit != ADMIT_SEND)
+			return admit;
+	}
+	if (is_virtual) {
+		admit = link_admit_virtual(w);
+		if (admit != ADMIT_SEND)
+			return admit;
+	} else if (client->server == NULL) {
+		admit = link_admit_unlinked(client, type, &w->why);
+		if (admit != ADMIT_SEND)
+			return admit;
+		link_walk_prelude(w);
+	}
+	return link_admit_linked(w);
+}
+
+/* Sends what has been collected for the server. */
+static void link_walk_send(struct link_walk *w)
+{
+	struct server *server = w->client->server;
+	size_t n;
+	int err;
+
+	if (w->out.n == 0)
+		return;
+	ASSERT(server != NULL);
+	err = link_out_send(&w->out, &server->stream, &n);
+	stats_add(&w->client->part->stats, STAT_bytes_received, n);
+	if (UNLIKELY(!buf_is_empty(&server->prelude)))
+		buf_clear(&server->prelude); /* was the first of it */
+	if (LIKELY(err == 0))
+		return;
+	if (err > 0)
+		stream_want_read(&w->client->stream, false);
+	else
+		link_server_is_lost(server);
+}
+
+void link_walk_reserve(struct link_walk *w, int pieces, uint32_t own)
+{
+	if (UNLIKELY(!link_out_has_room(&w->out, pieces, own)))
+		link_walk_send(w);
+}
+
+/* Adds the messages up to here that go to the server as they are. */
+static void link_walk_add_span(struct link_walk *w)
+{
+	if (w->at == w->start)
+		return;
+	link_walk_reserve(w, 1, 0);
+	link_out_add(&w->out, w->data + w->start, w->at - w->start);
+	w->start = w->at;
+}
+
+/* Closes a client for what it has said; a goodbye is answered by nothing. */
+static void link_refuse(struct client *client, enum reason why)
+{
+	if (why == REASON_CLIENT_CLOSE)
+		client_drop(client, why);
+	else
+		client_close(client, why);
+}
+
+/* The client cannot go on: what came before is sent, since the tracker counts on it, and it may end a message. */
+static void link_walk_refuse(struct link_walk *w)
+{
+	if (w->client->server != NULL) {
+		link_walk_add_span(w);
+		link_walk_send(w);
+	}
+	link_refuse(w->client, w->why);
+}
+
+/* Begins to collect a message that is too long to wait for in the stream. */
+static void link_begin_gather(struct link_walk *w)
+{
+	struct client *client = w->client;
+
+	if (w->f.type != FE_PARSE || w->f.size <= LINK_HOLD_MAX)
+		return;
+	buf_init(&client->gather, (uint32_t)w->f.size);
+	if (buf_append(&client->gather, w->data + w->at, w->len - w->at) != 0) {
+		w->why = REASON_OOM;
+		link_walk_refuse(w);
+		return;
+	}
+	w->at = w->start = w->len;
+}
+
+/* The rest of a message whose head was seen. */
+static void link_walk_body(struct link_walk *w)
+{
+	struct client *client = w->client;
+
+	if (client->body_left == 0)
+		return;
+	w->at = client->body_left < w->len ? (size_t)client->body_left : w->len;
+	client->body_left -= w->at;
+	if (client->discard_body)
+		w->start = w->at;
+}
+
+/* Goes on to the next message. */
+static void link_walk_on(struct link_walk *w, enum admit admit)
+{
+	struct client *client = w->client;
+	size_t n = link_walk_avail(w);
+
+	client->body_left = w->f.size - n;
+	client->discard_body = admit == ADMIT_DISCARD;
+	if (UNLIKELY(admit == ADMIT_DISCARD)) {
+		if (client->server != NULL)
+			link_walk_add_span(w);
+		w->start = w->at + n;
+	} else if (admit == ADMIT_REWRITTEN) {
+		w->start = w->at + w->replaced;
+	}
+	w->at += n;
+	if (w->f.type == FE_COPY_DATA && admit == ADMIT_SEND && client->body_left == 0)
+		w->at += frame_run(w->data + w->at, w->len - w->at, FE_COPY_DATA, client->part->conf->max_packet_size);
+}
+
+/* Everything was looked at, or cannot be now. */
+static void link_walk_end(struct link_walk *w)
+{
+	struct client *client = w->client;
+	struct server *server = client->server;
+
+	if (server == NULL)
+		return;
+	link_walk_add_span(w);
+	link_walk_send(w);
+	virtual_end_walk(w);
+	if (server->rerun.is_keeping && w->keep_from < w->at)
+		rerun_keep(server, w->data + w->keep_from, w->at - w->keep_from);
+	if (UNLIKELY(track_only_owes(&server->track)) && server->body_left == 0)
+		link_give_owed_now(server);
+}
+
+/* Works on whole messages, and on the one that is under way; returns how many bytes. */
+static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
+{
+	uint64_t max_size = client->part->conf->max_packet_size;
+	struct link_walk w;
+
+	w.client = client;
+	w.data = data;
+	w.len = len;
+	w.at = w.start = 0;
+	w.keep_from = client->server != NULL && client->server->rerun.is_keeping ? 0 : SIZE_MAX;
+	w.unnamed = (struct slice){ NULL, 0 };
+	link_out_init(&w.out);
+	link_walk_prelude(&w);
+	link_walk_body(&w);
+	while (w.at < len) {
+		enum admit admit;
+		bool is_virtual;
+		int err = frame_read(data + w.at, len - w.at, max_size, &w.f);
+
+		if (err == -E_AGAIN)
+			break;
+		if (UNLIKELY(err < 0)) {
+			if (client->server != NULL) {
+				link_walk_add_span(&w);
+				link_walk_send(&w);
+			}
+			client_close_header(client, data + w.at, len - w.at);
+			return len;
+		}
+		is_virtual = virtual_concerns(&w);
+		if (is_virtual && client->server != NULL)
+			link_walk_add_span(&w);
+		admit = link_admit(&w, is_virtual);
+		if (UNLIKELY(admit == ADMIT_CLOSED))
+			return len;
+		if (UNLIKELY(admit == ADMIT_REFUSE)) {
+			link_walk_refuse(&w);
+			return len;
+		}
+		if (UNLIKELY(admit == ADMIT_MORE))
+			link_begin_gather(&w);
+		if (UNLIKELY(admit == ADMIT_STOP || admit == ADMIT_MORE))
+			break;
+		link_walk_on(&w, admit);
+	}
+	if (client->state == CL_CLOSED)
+		return len;
+	link_walk_end(&w);
+	return w.at;
+}
+
+/* Adds bytes to the message that is collected; how many, or SIZE_MAX when the client was closed. */
+static size_t link_gather(struct client *client, const uint8_t *data, size_t len)
+{
+	size_t n = buf_room(&client->gather) < len ? buf_room(&client->gather) : len;
+
+	if (buf_append(&client->gather, data, n) == 0)
+		return n;
+	client_close(client, REASON_OOM);
+	return SIZE_MAX;
+}
+
+size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
+{
+	size_t used = 0;
+
+	if (UNLIKELY(client->server != NULL && client->server->rerun.is_under_way))
+		return 0;
+	if (UNLIKELY(client->gather.max > 0)) {
+		used = link_gather(client, data, len);
+		if (used == SIZE_MAX)
+			return len;
+		if (buf_room(&client->gather) > 0)
+			return used;
+		if (link_walk(client, buf_ptr(&client->gather), buf_len(&client->gather)) == 0)
+			return used; /* must wait; it is kept */
+		if (client->state == CL_CLOSED)
+			return len;
+		buf_fini(&client->gather);
+		client->gather.max = 0;
+	}
+	return used + link_walk(client, data + used, len - used);
+}

@@ -1,0 +1,409 @@
+/*
+ * From servers to clients: the hot path, the other way.
+ *
+ * Only the heads of messages are read, but for those of which the pooler must
+ * know more; these must be there as a whole: link_is_gathered(). A span is what
+ * goes to the client in one send(); it is cut where a message is swallowed or
+ * replaced, and where an answer of our own has its place.
+ */
+#include "core/log.h"
+#include "core/str.h"
+#include "pool/link.h"
+#include "pool/link_int.h"
+#include "pool/virtual.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+#include "proto/parse.h"
+
+/* The longest message, but for a CommandComplete, that is gathered. */
+#define LINK_GATHER_MAX (16 * 1024)
+
+/* A CommandComplete with a tag that says anything about the session is not longer. */
+#define LINK_TAG_MAX    64
+
+/* An error of our own in place of a server's. */
+#define LINK_ERROR_MAX  (8 * 1024)
+
+/* The end of an answer went to the client: closes what is open in the statistics. */
+static void link_query_done(struct server *server)
+{
+	struct client *client = server->client;
+	bool is_timed;
+	uint64_t now;
+
+	if (server->track.count > 0 || client->query_us == 0)
+		return;
+	now = loop_now_us(link_loop(client));
+	is_timed = server->replication == REPLICATION_NONE; /* a stream of days would be the average */
+	stats_add(&client->part->stats, STAT_query_time, is_timed ? now - client->query_us : 0);
+	client->query_us = 0;
+	if (server->track.status == 'I' && client->xact_us != 0) {
+		stats_add(&client->part->stats, STAT_xact_time, is_timed ? now - client->xact_us : 0);
+		client->xact_us = 0;
+	}
+}
+
+/* A parameter has changed; false for a message that is none. */
+static bool link_parameter_status(struct server *server, const uint8_t *body, size_t len, bool is_ours)
+{
+	struct slice name;
+	struct slice value;
+	int i;
+
+	if (parse_parameter_status(slice_make(body, len), &name, &value) != 0)
+		return false;
+	i = vars_index(name);
+	if (i < 0)
+		return true;
+	vars_change(&server->vars, i, value);
+	if (server->client != NULL && !is_ours)
+		vars_change(&server->client->vars, i, value);
+	return true;
+}
+
+/* An error in answer to a query of our own. */
+static void link_own_error(struct server *server, const uint8_t *body, size_t len)
+{
+	struct parse_report report;
+	struct log_about about;
+
+	server->ours_failed = true;
+	if (parse_report(slice_make(body, len), &report) != 0)
+		return;
+	server_describe(server, &about);
+	str_copy_slice(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
+	about.is_bare = server->setting_vars;
+	log_error_about(&about, "%s failed: %.*s: %.*s",
+			server->setting_vars ? "varcache_apply" : "reset or check query", (int)report.severity.n,
+			report.severity.p, (int)report.message.n, report.message.p);
+}
+
+/* True for a message that is looked at as a whole. */
+static bool link_is_gathered(const struct server *server, const struct frame *f)
+{
+	switch (f->type) {
+	case BE_READY:
+	case BE_PARAMETER_STATUS:
+		return true;
+	case BE_COMMAND_COMPLETE:
+		return f->size <= LINK_TAG_MAX;
+	case BE_ERROR:
+		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
+		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX);
+	default:
+		return false;
+	}
+}
+
+/* A message for nobody. */
+static void link_log_unlinked(const struct server *server, uint8_t type)
+{
+	struct log_about about;
+
+	server_describe(server, &about);
+	log_warning_about(&about, "got packet '%c' from server when not linked", type);
+}
+
+/* What becomes of a message of the server. */
+enum judged {
+	JUDGED_PASS,    /* it goes to the client */
+	JUDGED_SWALLOW, /* it goes nowhere */
+	JUDGED_REPLACE, /* another goes in its place */
+	JUDGED_CLOSE,   /* the server is to be closed */
+};
+
+/* One read of a server's bytes. */
+struct link_back {
+	struct server *server;
+	const uint8_t *data;
+	size_t len;
+	size_t at;
+	size_t start; /* of the span that goes to the client */
+	struct frame f;
+	enum reason violation; /* of JUDGED_CLOSE */
+	struct buf instead;    /* of JUDGED_REPLACE */
+	struct link_out out;
+};
+
+static struct slice link_back_body(const struct link_back *k)
+{
+	return slice_make(k->data + k->at + FRAME_HEADER, (size_t)k->f.size - FRAME_HEADER);
+}
+
+static enum judged link_violation(struct link_back *k, enum reason why)
+{
+	k->violation = why;
+	return JUDGED_CLOSE;
+}
+
+static enum judged link_judge_async(struct link_back *k, bool is_ours)
+{
+	struct server *server = k->server;
+	struct slice body = link_back_body(k);
+
+	if (k->f.type == BE_PARAMETER_STATUS &&
+	    !link_parameter_status(server, (const uint8_t *)body.p, body.n, is_ours))
+		return link_violation(k, REASON_BROKEN_PARAMETER);
+	if (server->client == NULL && !is_ours)
+		link_log_unlinked(server, k->f.type);
+	if (server->state == SV_IDLE && k->f.type != BE_NOTIFICATION)
+		return link_violation(k, REASON_IDLE_DIRTY);
+	return server->client != NULL && !is_ours ? JUDGED_PASS : JUDGED_SWALLOW;
+}
+
+/* The answer to a request of our own. */
+static enum judged link_judge_own(struct link_back *k)
+{
+	struct server *server = k->server;
+	struct slice body = link_back_body(k);
+
+	if (k->f.type == BE_ERROR)
+		link_own_error(server, (const uint8_t *)body.p, body.n);
+	if (k->f.type == BE_READY && server->setting_vars && !link_vars_done(server))
+		return link_violation(k, REASON_SERVER_PARAMETER);
+	return JUDGED_SWALLOW;
+}
+
+/* An answer for the client. */
+static enum judged link_judge_answer(struct link_back *k)
+{
+	struct server *server = k->server;
+
+	if (UNLIKELY(server->client == NULL)) {
+		link_log_unlinked(server, k->f.type);
+		return link_violation(k, REASON_IDLE_DIRTY);
+	}
+	if (UNLIKELY(server->rerun.is_under_way))
+		return JUDGED_SWALLOW;
+	if (server->rerun.is_keeping | server->rerun.was_run)
+		rerun_forget(&server->rerun);
+	if (k->f.type == BE_READY) {
+		if (UNLIKELY(server->track.status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT)
+			return link_violation(k, REASON_STATEMENT_MODE);
+		link_query_done(server);
+		if (server->track.status == 'I')
+			virtual_transaction_done(server);
+		if (server->track.count == 0)
+			virtual_all_answered(server->client);
+	}
+	return JUDGED_PASS;
+}
+
+/*
+ * An ErrorResponse is about to be shown to the tracker: what is to be done
+ * about it when it is the client's.
+ */
+static enum judged link_judge_error(struct link_back *k)
+{
+	struct slice body = link_back_body(k);
+	enum track_kind head = track_head_kind(&k->server->track);
+
+	if (k->server->client != NULL && head >= TRACK_PARSE && head <= TRACK_CLOSE)
+		virtual_batch_failed(k->server->client);
+	if (virtual_is_provoked(k->server))
+		return virtual_report(k->server, body, &k->instead) == 0 ? JUDGED_REPLACE : JUDGED_PASS;
+	if (!k->server->rerun.is_keeping || k->f.size > LINK_GATHER_MAX)
+		return JUDGED_PASS;
+	return rerun_is_due(k->server, body) ? JUDGED_SWALLOW : JUDGED_PASS;
+}
+
+/* Decides about a message, which has come as a whole if link_is_gathered(). */
+static enum judged link_judge(struct link_back *k)
+{
+	struct server *server = k->server;
+	bool is_ours = track_head_is_ours(&server->track);
+	uint8_t type = k->f.type;
+	const uint8_t *body = k->data + k->at + FRAME_HEADER;
+	enum judged instead = JUDGED_PASS;
+	enum track_verdict verdict;
+
+	if (UNLIKELY(type == BE_ERROR))
+		instead = link_judge_error(k);
+	else if (type == BE_COMMAND_COMPLETE && k->f.size > FRAME_HEADER && k->f.size <= LINK_TAG_MAX &&
+		 virtual_minds_tag(body[0]))
+		virtual_command_done(server, slice_make(body, (size_t)k->f.size - FRAME_HEADER - 1));
+	verdict = track_server(&server->track, type, type == BE_READY && k->f.size == FRAME_HEADER + 1 ? body[0] : 0);
+	if (UNLIKELY(server->track.marks_done | server->track.marks_dropped))
+		virtual_settle_marks(server);
+	switch (verdict) {
+	case TRACK_PASS:
+		if (UNLIKELY(instead == JUDGED_SWALLOW))
+			return rerun_start(server) == 0 ? JUDGED_SWALLOW : link_violation(k, REASON_SERVER_SEND);
+		return instead == JUDGED_REPLACE ? instead : link_judge_answer(k);
+	case TRACK_SWALLOW:
+		return link_judge_own(k);
+	case TRACK_ASYNC:
+		return link_judge_async(k, is_ours);
+	default:
+		if (server->client == NULL)
+			link_log_unlinked(server, type);
+		return link_violation(k, REASON_UNKNOWN_PKT);
+	}
+}
+
+/* Sends what has been collected for the client. One that cannot be reached is dropped when the bytes are worked off. */
+static void link_back_send(struct link_back *k)
+{
+	struct client *client = k->server->client;
+	size_t n;
+	int err;
+
+	if (k->out.n == 0)
+		return;
+	if (client == NULL || UNLIKELY(client->send_failed)) {
+		link_out_init(&k->out);
+		return;
+	}
+	err = link_out_send(&k->out, &client->stream, &n);
+	stats_add(&client->part->stats, STAT_bytes_sent, n);
+	if (LIKELY(err == 0))
+		return;
+	if (err < 0) {
+		client->send_failed = true;
+		return;
+	}
+	stream_want_read(&k->server->stream, false);
+	if (!k->server->track.copy_both)
+		stream_want_read(&client->stream,
+				 false); /* it has to read first; who replicates may be heard meanwhile */
+}
+
+/* Adds what goes to the client up to here. */
+static void link_back_add_span(struct link_back *k)
+{
+	if (UNLIKELY(!link_out_has_room(&k->out, 1, 0)))
+		link_back_send(k);
+	link_out_add(&k->out, k->data + k->start, k->at - k->start);
+	k->start = k->at;
+}
+
+/* Adds the answers that are ours to give, now that their turn has come; at the boundary of a message. */
+static void link_give_owed(struct link_back *k)
+{
+	uint8_t type;
+
+	while ((type = track_take_owed(&k->server->track)) != 0) {
+		const uint8_t message[FRAME_HEADER] = { type, 0, 0, 0, 4 };
+
+		if (UNLIKELY(k->server->track.marks_done > 0))
+			virtual_settle_marks(k->server);
+		if (UNLIKELY(k->server->rerun.is_under_way))
+			continue;
+		link_back_add_span(k);
+		if (UNLIKELY(!link_out_has_room(&k->out, 1, sizeof(message))))
+			link_back_send(k);
+		memcpy(link_out_own(&k->out, sizeof(message)), message, sizeof(message));
+	}
+}
+
+/* What the message is replaced by goes out at once: its memory does not last. */
+static void link_back_replace(struct link_back *k)
+{
+	link_back_send(k);
+	link_out_add(&k->out, buf_ptr(&k->instead), buf_len(&k->instead));
+	link_back_send(k);
+	buf_fini(&k->instead);
+}
+
+static void link_back_init(struct link_back *k, struct server *server, const uint8_t *data, size_t len)
+{
+	k->server = server;
+	k->data = data;
+	k->len = len;
+	k->at = k->start = 0;
+	k->violation = REASON_NONE;
+	buf_init(&k->instead, LINK_ERROR_MAX);
+	link_out_init(&k->out);
+}
+
+void link_give_owed_now(struct server *server)
+{
+	struct link_back k;
+
+	link_back_init(&k, server, NULL, 0);
+	link_give_owed(&k);
+	link_back_send(&k);
+}
+
+/* The message goes nowhere, but the server has sent it. */
+static void link_back_swallow(struct link_back *k, size_t n)
+{
+	stats_add(&k->server->part->stats, STAT_bytes_sent, n);
+	k->start = k->at + n;
+}
+
+/* The rest of a message whose head was seen. */
+static void link_back_body_rest(struct link_back *k)
+{
+	struct server *server = k->server;
+	size_t n = server->body_left < k->len ? (size_t)server->body_left : k->len;
+
+	if (server->body_left == 0)
+		return;
+	server->body_left -= n;
+	if (server->swallow_body)
+		link_back_swallow(k, n);
+	k->at = n;
+}
+
+/* Decides about the message at `at`, as far as it has come; -E_AGAIN when more of it is needed. */
+static int link_back_judge(struct link_back *k, enum judged *judged)
+{
+	size_t avail = k->len - k->at;
+	int err = frame_read(k->data + k->at, avail, k->server->part->conf->max_packet_size, &k->f);
+
+	if (err == -E_AGAIN)
+		return err;
+	if (UNLIKELY(err < 0)) {
+		*judged = link_violation(k, REASON_SERVER_HEADER);
+		return 0;
+	}
+	if (k->f.size > avail && link_is_gathered(k->server, &k->f)) {
+		if (k->f.size <= LINK_GATHER_MAX)
+			return -E_AGAIN;
+		*judged = link_violation(k, REASON_UNKNOWN_PKT);
+		return 0;
+	}
+	*judged = link_judge(k);
+	return 0;
+}
+
+size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
+{
+	struct link_back k;
+
+	link_back_init(&k, server, data, len);
+	link_back_body_rest(&k);
+	while (k.at < len) {
+		enum judged judged;
+		size_t n;
+
+		if (UNLIKELY(server->track.owed > 0))
+			link_give_owed(&k);
+		if (link_back_judge(&k, &judged) == -E_AGAIN)
+			break;
+		if (UNLIKELY(judged != JUDGED_PASS))
+			link_back_add_span(&k);
+		if (UNLIKELY(judged == JUDGED_CLOSE)) {
+			link_back_send(&k);
+			server_close(server, k.violation);
+			return len;
+		}
+		if (UNLIKELY(judged == JUDGED_REPLACE))
+			link_back_replace(&k);
+		n = k.f.size < len - k.at ? (size_t)k.f.size : len - k.at;
+		server->body_left = k.f.size - n;
+		server->swallow_body = judged != JUDGED_PASS;
+		if (judged != JUDGED_PASS)
+			link_back_swallow(&k, n);
+		k.at += n;
+		if (judged == JUDGED_PASS && (k.f.type == BE_DATA_ROW || k.f.type == BE_COPY_DATA) &&
+		    server->body_left == 0)
+			k.at += frame_run(data + k.at, len - k.at, k.f.type, server->part->conf->max_packet_size);
+	}
+	if (UNLIKELY(server->track.owed > 0) && server->body_left == 0)
+		link_give_owed(&k);
+	link_back_add_span(&k);
+	link_back_send(&k);
+	return k.at;
+}

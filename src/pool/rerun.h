@@ -1,0 +1,54 @@
+/*
+ * Running a batch again that has failed for a reason of ours: the statement
+ * that it used was no longer what the server had been given.
+ */
+#ifndef PGSLUICE_POOL_RERUN_H
+#define PGSLUICE_POOL_RERUN_H
+
+#include "core/base.h"
+#include "core/str.h"
+
+struct client;
+struct server;
+struct stmt;
+
+/* Longer batches are not run again. */
+#define RERUN_MAX 8192
+
+struct rerun {
+	uint8_t *bytes; /* RERUN_MAX of them, or NULL while none was needed */
+	uint32_t len;
+	const struct stmt *stmt; /* used by the first message; for comparison only */
+	bool is_keeping;         /* bytes has all of the batch so far, and nothing of its answer has come */
+	bool is_under_way;       /* the failed run is being brought to its end, unseen by the client */
+	bool was_run;            /* this is the second run already */
+};
+
+void rerun_fini(struct rerun *r);
+
+/* A batch begins with a use of this statement; its bytes are kept from here on. */
+void rerun_begin(struct server *server, const struct stmt *stmt);
+
+/* Keeps more bytes of the batch. */
+void rerun_keep(struct server *server, const uint8_t *p, size_t n);
+
+/* An answer goes to the client, or the link ends: it is too late for another run. */
+static inline void rerun_forget(struct rerun *r)
+{
+	r->is_keeping = r->was_run = false;
+	r->len = 0;
+}
+
+/* An ErrorResponse answers the first message of the batch: true when the batch is to be run again. */
+bool rerun_is_due(const struct server *server, struct slice body);
+
+/*
+ * The error was shown to the tracker and hidden from the client: sees to it
+ * that the server comes to the end of the batch. -E_* when it cannot be reached.
+ */
+int rerun_start(struct server *server) MUSTCHECK;
+
+/* The server is at the end: gives the client's bytes back to it, to be worked on once more. -E_* without memory. */
+int rerun_finish(struct server *server) MUSTCHECK;
+
+#endif

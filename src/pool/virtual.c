@@ -1,0 +1,873 @@
+/*
+ * Virtual prepared statements.
+ *
+ * A client names a text; a server is given the text under a name of ours. The
+ * client's name is replaced in the head of each message that has it, and what
+ * follows the head is not looked at.
+ *
+ *     client says                  server is told
+ *     Parse "s1" SELECT ...        Parse "PGBOUNCER_7" SELECT ...   if it lacks it, else nothing
+ *     Bind "s1"                    Bind "PGBOUNCER_7"               after a Parse of our own if it lacks it
+ *     Describe "s1"                likewise
+ *     Close "s1"                   nothing
+ *
+ * What the server is not told, we answer: the tracker keeps the place of that
+ * answer (track_owe()). What is a message of our own is swallowed there, but for
+ * an error: that is the client's, since its Bind is what has failed.
+ *
+ * Messages are worked on ahead of the server's answers. What is believed of
+ * them is a record (prep.h), which is undone when it turns out otherwise.
+ *
+ * Errors of our own, such as for a name that was never parsed, must come at
+ * their place in a pipeline, make the server skip to the Sync and abort the
+ * transaction. So the server is made to err: it is told to bind a statement
+ * that no server has, and the text of its error is replaced.
+ *
+ * The unnamed statement of a server is that of whoever parsed it last, so a
+ * client that has not parsed it on this link never reaches it. A text that was
+ * parsed without a name and not bound at once is kept, and the client's Bind
+ * goes to that text under a name of ours, on any server. The same is done with
+ * a text that comes again and again (reuse_unnamed_statements), at the beginning
+ * of a transaction: there, and only there, a rerun can hide that the statement
+ * turned out to be stale.
+ */
+#include "pool/virtual.h"
+
+#include "core/str.h"
+#include "pool/report.h"
+#include "pool/rerun.h"
+#include "proto/msg.h"
+#include "proto/parse.h"
+
+/* Texts without a name up to this length are kept, if need be. */
+#define VIRTUAL_UNNAMED_MAX (16 * 1024)
+
+/* Queries up to this length are waited for, if their first words demand it. */
+#define VIRTUAL_QUERY_MAX   (16 * 1024)
+
+/* Names longer than this are not waited for. */
+#define VIRTUAL_NAMES_MAX   (32 * 1024)
+
+/* Entries of the tracker, and records, that one message may need. */
+#define VIRTUAL_STEPS       8
+
+/* ---- what stands in a message ---- */
+
+/* The string that begins `at` bytes into the message, behind the head; false when its end is not there. */
+static bool virtual_string(const struct link_walk *w, size_t at, struct slice *s)
+{
+	const uint8_t *p = w->data + w->at;
+	size_t avail = link_walk_avail(w);
+	const uint8_t *end;
+
+	if (at >= avail)
+		return false;
+	end = memchr(p + at, '\0', avail - at);
+	if (end == NULL)
+		return false;
+	*s = slice_make(p + at, (size_t)(end - p) - at);
+	return true;
+}
+
+/* Where the name of the statement begins; false when that is not there yet. */
+static bool virtual_find_name(const struct link_walk *w, struct slice *name)
+{
+	struct slice portal;
+
+	switch (w->f.type) {
+	case FE_QUERY: /* in place of a name: its text */
+	case FE_PARSE:
+		return virtual_string(w, FRAME_HEADER, name);
+	case FE_BIND:
+		return virtual_string(w, FRAME_HEADER, &portal) && virtual_string(w, FRAME_HEADER + portal.n + 1, name);
+	default: /* Describe, Close: what kind it is comes first */
+		return virtual_string(w, FRAME_HEADER + 1, name);
+	}
+}
+
+/* The bytes of the message up to the end of the name. */
+static size_t virtual_head_size(const struct link_walk *w, struct slice name)
+{
+	return (size_t)((const uint8_t *)name.p - (w->data + w->at)) + name.n + 1;
+}
+
+static bool virtual_is_of_portal(const struct link_walk *w)
+{
+	return (w->f.type == FE_DESCRIBE || w->f.type == FE_CLOSE) && w->f.size > FRAME_HEADER &&
+	       link_walk_avail(w) > FRAME_HEADER && w->data[w->at + FRAME_HEADER] == 'P';
+}
+
+static enum admit virtual_refuse(struct link_walk *w, enum reason why)
+{
+	w->why = why;
+	return ADMIT_REFUSE;
+}
+
+static enum reason virtual_broken(uint8_t type)
+{
+	switch (type) {
+	case FE_PARSE:
+		return REASON_BROKEN_PARSE;
+	case FE_BIND:
+		return REASON_BROKEN_BIND;
+	case FE_DESCRIBE:
+		return REASON_BROKEN_DESCRIBE;
+	default:
+		return REASON_BROKEN_CLOSE;
+	}
+}
+
+/* True when the whole message must be there. */
+static bool virtual_needs_body(const struct link_walk *w, struct slice name)
+{
+	if (w->f.type == FE_BIND)
+		return false;
+	if (w->f.type == FE_PARSE && name.n == 0)
+		return w->f.size <= VIRTUAL_UNNAMED_MAX;
+	return w->f.type != FE_PARSE || w->f.size <= stmt_limit();
+}
+
+enum admit virtual_look(struct link_walk *w)
+{
+	size_t avail = link_walk_avail(w);
+	struct slice name;
+
+	if (virtual_is_of_portal(w))
+		return ADMIT_SEND;
+	if (w->f.type == FE_QUERY)
+		return avail < w->f.size && w->f.size <= VIRTUAL_QUERY_MAX ? ADMIT_MORE : ADMIT_SEND;
+	if (!virtual_find_name(w, &name)) {
+		if (avail == w->f.size || avail > VIRTUAL_NAMES_MAX)
+			return virtual_refuse(w, virtual_broken(w->f.type));
+		return ADMIT_MORE;
+	}
+	if (w->f.type != FE_PARSE && w->f.type != FE_BIND && virtual_head_size(w, name) != w->f.size)
+		return virtual_refuse(w, virtual_broken(w->f.type));
+	return avail < w->f.size && virtual_needs_body(w, name) ? ADMIT_MORE : ADMIT_SEND;
+}
+
+/* True when what follows the name of a Parse is a query and a list of types. */
+static bool virtual_is_text(const uint8_t *body, size_t len)
+{
+	const uint8_t *end = len == 0 ? NULL : memchr(body, '\0', len);
+	size_t types;
+
+	if (end == NULL || len - (size_t)(end - body) < 3)
+		return false;
+	types = (size_t)end[1] << 8 | end[2];
+	return len - (size_t)(end - body) == 3 + 4 * types;
+}
+
+/* ---- heads of our own ---- */
+
+/* The name on servers of the statement with this number; returns its length without the NUL. */
+static uint32_t virtual_name(char dst[STMT_NAME_SIZE], uint64_t number)
+{
+	char digits[20];
+	uint32_t n = sizeof(STMT_NAME_PREFIX) - 1;
+	int i = sizeof(digits);
+
+	do {
+		digits[--i] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	memcpy(dst, STMT_NAME_PREFIX, n);
+	memcpy(dst + n, digits + i, sizeof(digits) - (size_t)i);
+	n += (uint32_t)sizeof(digits) - (uint32_t)i;
+	dst[n] = '\0';
+	return n;
+}
+
+/*
+ * Adds the head of a message with `before`, the name, and `rest` more bytes
+ * that somebody else adds.
+ */
+static void virtual_add_head(struct link_walk *w, uint8_t type, struct slice before, uint64_t number, size_t rest)
+{
+	char name[STMT_NAME_SIZE];
+	uint32_t name_len = virtual_name(name, number) + 1;
+	uint32_t size = (uint32_t)(4 + before.n + name_len + rest);
+	bool is_short = before.n <= 64;
+	uint8_t *p;
+
+	link_walk_reserve(w, 5, (uint32_t)(FRAME_HEADER + STMT_NAME_SIZE + 64));
+	p = link_out_own(&w->out, (uint32_t)(FRAME_HEADER + (is_short ? before.n : 0)));
+	*p++ = type;
+	*p++ = (uint8_t)(size >> 24);
+	*p++ = (uint8_t)(size >> 16);
+	*p++ = (uint8_t)(size >> 8);
+	*p++ = (uint8_t)size;
+	if (is_short)
+		memcpy(p, before.p, before.n);
+	else
+		link_out_add(&w->out, before.p, before.n);
+	memcpy(link_out_own(&w->out, name_len), name, name_len);
+}
+
+static enum admit virtual_replace_head(struct link_walk *w, struct slice name, struct slice before, uint64_t number)
+{
+	size_t head = virtual_head_size(w, name);
+
+	if (w->f.size - head > INT32_MAX - (FRAME_HEADER + STMT_NAME_SIZE) - before.n)
+		return virtual_refuse(w, virtual_broken(w->f.type));
+	virtual_add_head(w, w->f.type, before, number, (size_t)w->f.size - head);
+	w->replaced = head;
+	return ADMIT_REWRITTEN;
+}
+
+/* ---- waiting, and errors ---- */
+
+/* The client goes on when the server has settled what is open. */
+static enum admit virtual_stall(struct link_walk *w)
+{
+	w->client->stalled = true;
+	return ADMIT_STOP;
+}
+
+/* The same, but not before it has answered everything; nothing may be sent that only a Sync to come completes. */
+static enum admit virtual_stall_for_quiet(struct link_walk *w)
+{
+	ASSERT(track_is_batch_start(&w->client->server->track));
+	w->client->stalls_for_quiet = true;
+	return virtual_stall(w);
+}
+
+bool virtual_may_go_on(const struct client *client)
+{
+	const struct server *server = client->server;
+
+	return !prep_server_is_held_up(&server->prep) && (!client->stalls_for_quiet || track_is_quiet(&server->track));
+}
+
+/* True when what comes next stands behind whole batches that are not answered yet. */
+static bool virtual_is_behind_batches(const struct server *server)
+{
+	return track_is_batch_start(&server->track) && server->track.count > server->track.owed;
+}
+
+/* Tells the tracker of a message that is going to be sent; there is room. */
+static void virtual_tell(struct server *server, uint8_t type, bool is_ours)
+{
+	if (is_ours) {
+		bool ok = track_ours(&server->track, type);
+
+		ASSERT(ok);
+	} else {
+		enum track_verdict verdict = track_client(&server->track, type);
+
+		ASSERT(verdict == TRACK_PASS);
+	}
+}
+
+/* A message that must fail goes instead of the client's. */
+static enum admit virtual_provoke_by(struct link_walk *w, const char *message, size_t n, enum reason why,
+				     struct slice name)
+{
+	struct server *server = w->client->server;
+	uint8_t type = (uint8_t)message[0];
+
+	if (prep_server_is_held_up(&server->prep))
+		return virtual_stall(w);
+	link_walk_reserve(w, 1, 0);
+	link_out_add(&w->out, message, n);
+	virtual_tell(server, type, false);
+	track_mark(&server->track);
+	prep_server_record(&server->prep,
+			   (struct prep_record){ .op = PREP_PROVOKE, .why = why, .name = prep_name_new(name, NULL) });
+	server->prep.batch += type == FE_QUERY;
+	return ADMIT_DISCARD;
+}
+
+/* An error at this place of the pipeline. The message goes nowhere. */
+static enum admit virtual_provoke(struct link_walk *w, enum reason why, struct slice name)
+{
+	/* a Bind: portal "", a statement that no server has, no formats, no parameters, no formats */
+	static const char bind[22] = "B\0\0\0\25\0PGSLUICE_\0\0\0\0\0\0";
+
+	return virtual_provoke_by(w, bind, sizeof(bind), why, name);
+}
+
+bool virtual_is_provoked(const struct server *server)
+{
+	return track_head_is_marked(&server->track) && prep_server_record_head(&server->prep)->op == PREP_PROVOKE;
+}
+
+int virtual_report(const struct server *server, struct slice error, struct buf *b)
+{
+	const struct prep_record *record = prep_server_record_head(&server->prep);
+	const struct conf *conf = server->part->worker->ctx.snap->conf;
+	struct reason_facts facts = { .name = NULL };
+	struct parse_report cause;
+	struct log_about about;
+	struct report report;
+	char name[256] = "";
+
+	if (parse_report(error, &cause) != 0 || !slice_eq_str(cause.sqlstate, "26000"))
+		return -E_PROTO;
+	if (record->name != NULL)
+		(void)str_copy_slice(name, sizeof(name), slice_make(record->name->text, record->name->len));
+	facts.name = name;
+	report_reason(&report, conf, record->why, &facts);
+	report.is_server = true;
+	client_describe(server->client, &about);
+	return report_error(b, conf, &about, "ERROR", &report);
+}
+
+/* ---- what the server has ---- */
+
+/* True when a statement there may not return what it did. */
+static bool virtual_is_stale(const struct server *server, const struct prep_entry *entry)
+{
+	if (entry->is_pending)
+		return false;
+	return entry->is_spoiled || entry->epoch != server->prep.epoch ||
+	       entry->db_epoch != atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
+}
+
+/* Closes a statement on the server. */
+static void virtual_evict(struct link_walk *w, struct prep_entry *entry)
+{
+	struct server *server = w->client->server;
+
+	prep_server_remove(&server->prep, entry);
+	virtual_add_head(w, FE_CLOSE, slice_of("S"), entry->number, 0);
+	virtual_tell(server, FE_CLOSE, true);
+	track_mark(&server->track);
+	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_EVICT, .entry = entry });
+}
+
+/*
+ * A new entry for a statement, where there is none, or a useless one. At the
+ * limit the one that was not used for longest goes; when the limit was lowered,
+ * one more each time.
+ */
+static struct prep_entry *virtual_add_entry(struct link_walk *w, struct stmt *stmt, struct prep_entry *stale)
+{
+	struct server *server = w->client->server;
+	int max = server->part->conf->prepared;
+	struct prep_entry *entry;
+
+	if (stale != NULL)
+		virtual_evict(w, stale);
+	for (int i = 0; i < 2 && max > 0 && server->prep.count >= (unsigned)max; i++) {
+		entry = prep_server_oldest(&server->prep);
+		if (entry == NULL)
+			break;
+		virtual_evict(w, entry);
+	}
+	entry = prep_server_add(&server->prep, stmt, stale == NULL ? stmt->number : stmt_next_number());
+	if (entry != NULL)
+		entry->db_epoch = atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
+	return entry;
+}
+
+/* The statement is parsed on the server, by a message of the client or our own. */
+static void virtual_record_parse(struct server *server, const struct prep_record *record, bool is_ours)
+{
+	virtual_tell(server, FE_PARSE, is_ours);
+	track_mark(&server->track);
+	prep_server_record(&server->prep, *record);
+	stats_add(&server->part->stats, STAT_server_parse_count, 1);
+}
+
+/* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
+static bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **entryp)
+{
+	struct server *server = w->client->server;
+	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
+
+	*entryp = NULL;
+	if (LIKELY(entry != NULL && !virtual_is_stale(server, entry))) {
+		if (entry->is_pending && prep_server_is_held_up(&server->prep))
+			return true;
+		prep_server_touch(&server->prep, entry);
+		*entryp = entry;
+		return true;
+	}
+	if (prep_server_is_held_up(&server->prep))
+		return true;
+	entry = virtual_add_entry(w, stmt, entry);
+	if (entry == NULL)
+		return false;
+	stream_allow(&server->stream, (uint32_t)stmt->len + FRAME_HEADER + STMT_NAME_SIZE);
+	virtual_add_head(w, FE_PARSE, slice_of(""), entry->number, stmt->len);
+	link_out_add(&w->out, stmt->body, stmt->len);
+	virtual_record_parse(server, &(struct prep_record){ .op = PREP_PARSE, .entry = entry }, true);
+	*entryp = entry;
+	return true;
+}
+
+/* True when nothing stands before the next message that could fail, or make names forgotten: no record is needed. */
+static bool virtual_is_certain(const struct server *server)
+{
+	return track_is_batch_start(&server->track) && server->track.owed == server->track.count;
+}
+
+/* ---- statements about statements ---- */
+
+/* Adds the message with a DEALLOCATE for this statement as its text, in place of the client's. */
+static void virtual_put_text(struct link_walk *w, uint64_t number)
+{
+	static const char before[] = "DEALLOCATE \"";
+	char name[STMT_NAME_SIZE];
+	uint32_t name_len = virtual_name(name, number);
+	bool is_parse = w->f.type == FE_PARSE;
+	/* head; of Parse the empty name; text with its NUL; of Parse the number of types */
+	uint32_t size = FRAME_HEADER + is_parse + (uint32_t)sizeof(before) - 1 + name_len + 2 + (is_parse ? 2 : 0);
+	uint8_t *p;
+
+	link_walk_reserve(w, 1, size);
+	p = link_out_own(&w->out, size);
+	memset(p, 0, size);
+	p[0] = w->f.type;
+	p[4] = (uint8_t)(size - 1);
+	p += FRAME_HEADER + is_parse;
+	memcpy(p, before, sizeof(before) - 1);
+	memcpy(p + sizeof(before) - 1, name, name_len);
+	p[sizeof(before) - 1 + name_len] = '"';
+}
+
+/* A statement on the server for the client's DEALLOCATE to hit: one of its own each time. */
+static struct prep_entry *virtual_make_victim(struct link_walk *w)
+{
+	char body[40];
+	size_t n = str_format(body, sizeof(body), "--%" PRIu64, stmt_next_number()) + 1;
+	struct prep_entry *entry = NULL;
+	struct stmt *stmt;
+
+	body[n++] = 0; /* no types */
+	body[n++] = 0;
+	stmt = stmt_intern((const uint8_t *)body, n);
+	if (stmt != NULL && virtual_ensure(w, stmt, &entry) && entry != NULL)
+		entry->is_victim = true;
+	stmt_release(&stmt);
+	return entry;
+}
+
+/*
+ * DEALLOCATE of a statement that the client has prepared by Parse, as a query or
+ * a text to parse: true when it is one, and *admit says what becomes of it. The
+ * server's copy may be in use by others, or be on another server; the command
+ * is turned upon a statement made for this.
+ */
+static bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit)
+{
+	struct client *client = w->client;
+	struct server *server = client->server;
+	const char *end = text.n == 0 ? NULL : memchr(text.p, '\0', text.n);
+	struct classify_name name;
+	struct prep_entry *victim;
+	struct prep_name *known;
+
+	if (end == NULL || client->prep.count == 0 || !classify_may_touch_session(text.p, text.n))
+		return false;
+	if (classify_deallocate(slice_make(text.p, (size_t)(end - text.p)), true, &name) != CLASSIFY_DEALLOCATE_NAME)
+		return false;
+	known = prep_client_find(&client->prep, slice_make(name.text, name.n));
+	if (known == NULL && !prep_server_is_held_up(&server->prep))
+		return false;
+	if (prep_server_is_held_up(&server->prep)) {
+		*admit = virtual_stall(w);
+		return true;
+	}
+	victim = virtual_make_victim(w);
+	if (victim == NULL) {
+		*admit = virtual_refuse(w, REASON_OOM);
+		return true;
+	}
+	virtual_put_text(w, victim->number);
+	virtual_tell(server, w->f.type, false);
+	track_mark(&server->track);
+	prep_client_remove(&client->prep, known);
+	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });
+	if (w->f.type == FE_PARSE) {
+		stmt_release(&client->prep.unnamed);
+		client->unnamed = UNNAMED_SENT;
+		client->unnamed_batch = server->prep.batch;
+	}
+	server->prep.batch += w->f.type == FE_QUERY;
+	*admit = ADMIT_DISCARD;
+	return true;
+}
+
+/* True when the text has SQL's own PREPARE among its statements. */
+static bool virtual_has_prepare(struct slice text)
+{
+	struct classify c;
+	int err UNUSED;
+
+	classify_init(&c, CLASSIFY_F_SCS);
+	classify_feed(&c, text.p, text.n);
+	err = classify_end(&c); /* of what has not come yet, the tag will tell */
+	return (c.kinds & CLASSIFY_BIT(CLASSIFY_PREPARE)) != 0;
+}
+
+static bool virtual_is_refused(const struct client *client, struct slice text)
+{
+	return UNLIKELY(client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) && virtual_has_prepare(text);
+}
+
+static enum admit virtual_query(struct link_walk *w)
+{
+	/* a Query for what no server has */
+	static const char query[] = "Q\0\0\0\30EXECUTE \"PGSLUICE_\"";
+	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	enum admit admit;
+
+	if (virtual_is_refused(w->client, text))
+		return virtual_provoke_by(w, query, sizeof(query), REASON_SQL_PREPARE, slice_of(""));
+	return virtual_translate(w, text, &admit) ? admit : ADMIT_SEND;
+}
+
+/* ---- Parse ---- */
+
+/*
+ * The client parses this text, under a name that was added to its map, or
+ * without one (NULL).
+ */
+static enum admit virtual_define(struct link_walk *w, struct slice shown, struct stmt *stmt, struct prep_name *name)
+{
+	struct server *server = w->client->server;
+	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
+	struct prep_record record = { .op = name == NULL ? PREP_UNNAMED : PREP_PARSE, .name = name };
+
+	if (entry != NULL && !virtual_is_stale(server, entry)) {
+		bool is_safe = virtual_is_certain(server);
+		bool ok = track_owe(&server->track, FE_PARSE);
+
+		ASSERT(ok);
+		prep_server_touch(&server->prep, entry);
+		if (!is_safe) {
+			track_mark(&server->track);
+			prep_server_record(&server->prep, record);
+		}
+		return ADMIT_DISCARD;
+	}
+	record.entry = virtual_add_entry(w, stmt, entry);
+	if (record.entry == NULL) {
+		if (name != NULL) {
+			prep_client_remove(&w->client->prep, name);
+			prep_name_free(&name);
+		}
+		return virtual_refuse(w, REASON_OOM);
+	}
+	virtual_record_parse(server, &record, false);
+	return virtual_replace_head(w, shown, slice_of(""), record.entry->number);
+}
+
+static enum admit virtual_parse_named(struct link_walk *w, struct slice name, struct slice body)
+{
+	struct client *client = w->client;
+	struct prep_name *known;
+	struct stmt *stmt;
+
+	if (prep_server_is_held_up(&client->server->prep))
+		return virtual_stall(w);
+	if (prep_client_find(&client->prep, name) != NULL) {
+		if (virtual_is_behind_batches(client->server))
+			return virtual_stall_for_quiet(w); /* they may make the server forget it: DISCARD ALL */
+		if (client->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER)
+			return virtual_refuse(w, REASON_PREP_NAME_IN_USE);
+		return virtual_provoke(w, REASON_PREP_EXISTS, name);
+	}
+	if (w->f.size > link_walk_avail(w))
+		return virtual_provoke(w, REASON_PREP_MEMORY, name);
+	if (!virtual_is_text((const uint8_t *)body.p, body.n))
+		return virtual_refuse(w, REASON_BROKEN_PARSE);
+	stmt = stmt_intern((const uint8_t *)body.p, body.n);
+	known = stmt == NULL ? NULL : prep_name_new(name, stmt);
+	if (known == NULL)
+		return virtual_provoke(w, REASON_PREP_MEMORY, name);
+	if (!prep_client_add(&client->prep, known)) {
+		prep_name_free(&known);
+		return virtual_refuse(w, REASON_OOM);
+	}
+	stats_add(&client->part->stats, STAT_client_parse_count, 1);
+	stream_allow(&client->server->stream, (uint32_t)body.n);
+	return virtual_define(w, name, known->stmt, known);
+}
+
+/* The text as a statement that is worth keeping, with a reference; NULL: let the server parse it. */
+static struct stmt *virtual_reusable(struct link_walk *w, struct slice body)
+{
+	struct client *client = w->client;
+	struct stmt *last = client->prep.unnamed;
+
+	if (!client->part->conf->reuse_unnamed || !track_is_fresh(&client->server->track))
+		return NULL;
+	if (last != NULL && stmt_has_text(last, (const uint8_t *)body.p, body.n))
+		return stmt_hold(last);
+	if (!virtual_is_text((const uint8_t *)body.p, body.n))
+		return NULL;
+	return stmt_intern_again((const uint8_t *)body.p, body.n);
+}
+
+static enum admit virtual_parse_unnamed(struct link_walk *w, struct slice name, struct slice body)
+{
+	struct client *client = w->client;
+	bool is_whole = w->f.size == link_walk_avail(w);
+	struct stmt *stmt;
+	enum admit admit;
+
+	if (virtual_translate(w, body, &admit))
+		return admit;
+	stmt = is_whole ? virtual_reusable(w, body) : NULL;
+	w->unnamed = (struct slice){ NULL, 0 };
+	stmt_release(&client->prep.unnamed);
+	client->prep.unnamed = stmt;
+	client->prep.is_unsure = false;
+	if (stmt != NULL) {
+		client->unnamed = UNNAMED_FOREIGN;
+		return virtual_define(w, name, stmt, NULL);
+	}
+	client->unnamed = UNNAMED_SENT;
+	client->unnamed_batch = client->server->prep.batch;
+	if (is_whole)
+		w->unnamed = body;
+	return ADMIT_SEND;
+}
+
+/* A text without a name that was parsed and not bound may be wanted later, on another server. */
+static void virtual_keep_unnamed(struct link_walk *w)
+{
+	const uint8_t *body = (const uint8_t *)w->unnamed.p;
+
+	if (virtual_is_text(body, w->unnamed.n)) {
+		stmt_release(&w->client->prep.unnamed);
+		w->client->prep.unnamed = stmt_intern(body, w->unnamed.n);
+		w->client->prep.is_unsure = w->client->unnamed == UNNAMED_SENT;
+	}
+	w->unnamed = (struct slice){ NULL, 0 };
+}
+
+void virtual_end_walk(struct link_walk *w)
+{
+	if (UNLIKELY(w->unnamed.p != NULL))
+		virtual_keep_unnamed(w);
+}
+
+static enum admit virtual_parse(struct link_walk *w, struct slice name)
+{
+	size_t head = virtual_head_size(w, name);
+	struct slice body = slice_make(w->data + w->at + head, link_walk_avail(w) - head);
+
+	if (virtual_is_refused(w->client, body))
+		return virtual_provoke(w, REASON_SQL_PREPARE, name);
+	return name.n == 0 ? virtual_parse_unnamed(w, name, body) : virtual_parse_named(w, name, body);
+}
+
+/* ---- Bind and Describe ---- */
+
+/* The text that a name stands for now; NULL: none, and *admit says what becomes of the message. */
+static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, enum admit *admit)
+{
+	struct client *client = w->client;
+	struct prep_name *known;
+
+	*admit = ADMIT_SEND;
+	if (name.n == 0) {
+		if (client->unnamed == UNNAMED_SENT && client->unnamed_batch == client->server->prep.batch) {
+			if (w->f.type == FE_BIND)
+				w->unnamed = (struct slice){ NULL, 0 };
+			return NULL;
+		}
+		if (client->unnamed == UNNAMED_OWN)
+			return NULL;
+		if (client->unnamed == UNNAMED_SENT && track_is_batch_start(&client->server->track)) {
+			*admit = virtual_stall_for_quiet(w); /* its batch may have failed before it */
+			return NULL;
+		}
+		if (client->prep.unnamed == NULL || client->unnamed == UNNAMED_SENT) {
+			*admit = virtual_provoke(w, REASON_PREP_NO_UNNAMED, name);
+			return NULL;
+		}
+		return client->prep.unnamed;
+	}
+	known = prep_client_find(&client->prep, name);
+	if (LIKELY(known != NULL))
+		return known->stmt;
+	if (client->server->sql_statements > 0)
+		return NULL; /* may be one of these */
+	if (prep_server_is_held_up(&client->server->prep))
+		*admit = virtual_stall(w); /* the message that forgot the name may yet be undone */
+	else if (client->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER)
+		*admit = virtual_refuse(w, REASON_PREP_UNKNOWN_NAME);
+	else
+		*admit = virtual_provoke(w, REASON_PREP_MISSING, name);
+	return NULL;
+}
+
+static enum admit virtual_use(struct link_walk *w, struct slice name)
+{
+	struct server *server = w->client->server;
+	const char *before = (const char *)w->data + w->at + FRAME_HEADER;
+	bool is_fresh = track_is_fresh(&server->track);
+	struct prep_entry *entry;
+	struct stmt *stmt;
+	enum admit admit;
+
+	stmt = virtual_resolve(w, name, &admit);
+	if (stmt == NULL)
+		return admit;
+	if (!virtual_ensure(w, stmt, &entry))
+		return virtual_refuse(w, REASON_OOM);
+	if (entry == NULL)
+		return virtual_stall(w);
+	if (is_fresh && !entry->is_pending) {
+		rerun_begin(server, stmt);
+		w->keep_from = w->at;
+	}
+	if (w->f.type == FE_BIND && name.n > 0)
+		stats_add(&server->part->stats, STAT_bind_count, 1);
+	admit = virtual_replace_head(w, name, slice_make(before, (size_t)(name.p - before)), entry->number);
+	if (admit == ADMIT_REWRITTEN)
+		virtual_tell(server, w->f.type, false);
+	return admit;
+}
+
+/* ---- Close ---- */
+
+/* Takes a name out of the client's map; NULL when it is not there. */
+static struct prep_name *virtual_forget(struct client *client, struct slice name)
+{
+	struct prep_name *known = prep_client_find(&client->prep, name);
+
+	if (known != NULL)
+		prep_client_remove(&client->prep, known);
+	return known;
+}
+
+static enum admit virtual_close(struct link_walk *w, struct slice name)
+{
+	struct client *client = w->client;
+	struct server *server = client->server;
+	bool is_safe = virtual_is_certain(server);
+	struct prep_name *known;
+	bool ok;
+
+	if (name.n == 0) {
+		stmt_release(&client->prep.unnamed);
+		return ADMIT_SEND; /* an error before it is no reason to keep that */
+	}
+	if (server->sql_statements > 0 && prep_client_find(&client->prep, name) == NULL)
+		return ADMIT_SEND; /* may be one of these */
+	if (prep_server_is_held_up(&server->prep))
+		return virtual_stall(w);
+	known = virtual_forget(client, name);
+	ok = track_owe(&server->track, FE_CLOSE);
+	ASSERT(ok);
+	if (known != NULL && !is_safe) {
+		track_mark(&server->track);
+		prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });
+	} else {
+		prep_name_free(&known);
+	}
+	return ADMIT_DISCARD;
+}
+
+bool virtual_answer_unlinked(struct link_walk *w, enum admit *admit)
+{
+	static const uint8_t complete[] = { BE_CLOSE_COMPLETE, 0, 0, 0, 4 };
+	struct client *client = w->client;
+	struct prep_name *known;
+	struct slice name;
+
+	if (w->f.type != FE_CLOSE || virtual_is_of_portal(w) || !virtual_find_name(w, &name) || name.n == 0)
+		return false;
+	known = virtual_forget(client, name);
+	prep_name_free(&known);
+	*admit = ADMIT_DISCARD;
+	if (stream_send(&client->stream, complete, sizeof(complete)) < 0) {
+		client_drop(client, REASON_CLIENT_IO);
+		*admit = ADMIT_CLOSED;
+	}
+	return true;
+}
+
+/* ---- all ---- */
+
+enum admit virtual_admit(struct link_walk *w)
+{
+	struct server *server = w->client->server;
+	struct slice name;
+
+	if (virtual_is_of_portal(w) || server->track.copy_in)
+		return ADMIT_SEND;
+	if (!track_reserve(&server->track, VIRTUAL_STEPS) || !prep_server_reserve(&server->prep, VIRTUAL_STEPS)) {
+		w->client->blocked = true;
+		return ADMIT_STOP;
+	}
+	if (w->f.type == FE_QUERY)
+		return virtual_query(w);
+	if (!virtual_find_name(w, &name))
+		return virtual_refuse(w, virtual_broken(w->f.type));
+	switch (w->f.type) {
+	case FE_PARSE:
+		return virtual_parse(w, name);
+	case FE_CLOSE:
+		return virtual_close(w, name);
+	default:
+		return virtual_use(w, name);
+	}
+}
+
+void virtual_batch_failed(struct client *client)
+{
+	if (client->unnamed != UNNAMED_SENT)
+		return;
+	client->unnamed = UNNAMED_FOREIGN;
+	if (client->prep.is_unsure)
+		stmt_release(&client->prep.unnamed);
+	client->prep.is_unsure = false;
+}
+
+void virtual_settle_marks(struct server *server)
+{
+	struct track *t = &server->track;
+
+	if (t->marks_done > 0)
+		prep_server_done(&server->prep, t->marks_done);
+	if (t->marks_dropped > 0 && server->client != NULL)
+		prep_server_undo(&server->prep, &server->client->prep, t->marks_dropped);
+	t->marks_done = t->marks_dropped = 0;
+}
+
+/* ---- what servers report ---- */
+
+/* True when the command changes what others return, or the list of their columns. */
+static bool virtual_is_ddl(struct slice tag)
+{
+	return (tag.n >= 6 && memcmp(tag.p, "ALTER ", 6) == 0) || slice_eq_str(tag, "CREATE VIEW");
+}
+
+/* One of our victims is gone, or a statement that the client has made by PREPARE. */
+static void virtual_deallocated(struct server *server)
+{
+	struct prep_entry *victim = prep_server_victim(&server->prep);
+
+	if (victim == NULL) {
+		server->sql_statements -= server->sql_statements > 0;
+		return;
+	}
+	prep_server_remove(&server->prep, victim);
+	prep_entry_free(&victim);
+}
+
+void virtual_command_done(struct server *server, struct slice tag)
+{
+	bool is_shared = server_pool_mode(server) != CONF_POOL_SESSION;
+
+	if (slice_eq_str(tag, "DEALLOCATE ALL") || slice_eq_str(tag, "DISCARD ALL")) {
+		prep_server_clear(&server->prep);
+		server->sql_statements = 0;
+		if (server->client != NULL && !track_head_is_ours(&server->track))
+			prep_client_forget(&server->client->prep, &server->prep);
+	} else if (slice_eq_str(tag, "PREPARE")) {
+		server->sql_statements += is_shared && server->part->conf->sql_prepare != CONF_SQL_PREPARE_IGNORE;
+	} else if (slice_eq_str(tag, "DEALLOCATE")) {
+		virtual_deallocated(server);
+	} else if (virtual_is_ddl(tag)) {
+		server->prep.epoch++;
+		server->prep.ddl_seen = true;
+	}
+}

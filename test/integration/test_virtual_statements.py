@@ -1,0 +1,307 @@
+"""Statements that follow their clients: limits, reuse, stale plans, SQL's own PREPARE. One server for everybody."""
+
+import pytest
+from harness import wire
+
+pytestmark = pytest.mark.newer
+
+NAMES = "select string_agg(name, ' ' order by prepare_time, name) from pg_prepared_statements where name like 'PGB%'"
+PARSES = "select count(*) from pg_prepared_statements where statement like '%{}%' and name <> ''"
+
+
+@pytest.fixture
+def shared(make_pooler):
+    def make(profile="pgsluice", databases=None, **settings):
+        settings = {"pool_mode": "transaction", "default_pool_size": 1, **settings}
+        return make_pooler(databases, settings=settings, profile=profile)
+
+    return make
+
+
+def prepare(conn, name, sql):
+    conn.send(wire.parse(name, sql), wire.SYNC)
+    return conn.read_ready()
+
+
+def run(conn, name, values=(), extra=b""):
+    """Bind, Describe of the portal, Execute, Sync."""
+    conn.send(wire.bind("", name, values), wire.describe("P"), wire.execute(), extra, wire.SYNC)
+    return conn.read_ready()
+
+
+def test_the_same_name_for_different_texts(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    prepare(a, "s", "select 'a'")
+    prepare(b, "s", "select 'b'")
+    for _ in range(3):
+        assert run(a, "s").rows == [["a"]]
+        assert run(b, "s").rows == [["b"]]
+
+
+def test_equal_texts_are_parsed_once(shared):
+    p = shared()
+    clients = [p.login() for _ in range(4)]
+    for i, c in enumerate(clients):
+        assert prepare(c, f"mine{i}", "select 'equal'").types == "1Z"
+    assert clients[0].value(PARSES.format("equal")) == "1"
+
+
+def test_max_prepared_statements(shared):
+    """The ones used last stay."""
+    p = shared(max_prepared_statements=2)
+    c = p.login()
+    for i in range(4):
+        prepare(c, f"s{i}", f"select {i}")
+        assert run(c, f"s{i}").rows == [[str(i)]]
+    assert len(c.value(NAMES).split()) == 2
+    for i in (0, 3, 1, 2):
+        assert run(c, f"s{i}").rows == [[str(i)]]
+
+
+def test_max_prepared_statements_of_zero_leaves_them_to_the_server(shared):
+    p = shared(max_prepared_statements=0)
+    c = p.login()
+    prepare(c, "s", "select 1")
+    assert c.value("select name from pg_prepared_statements") == "s"
+
+
+def test_prepared_statement_memory(shared):
+    p = shared(prepared_statement_memory=65536)
+    c = p.login()
+    result = prepare(c, "large", "select '" + "x" * 70000 + "'")
+    assert (result.error.code, result.status) == ("53400", "I")
+    assert prepare(c, "small", "select 1").types == "1Z"
+    texts = ["select '" + str(i) + "y" * 9000 + "'" for i in range(8)]
+    codes = [getattr(prepare(c, f"s{i}", t).error, "code", None) for i, t in enumerate(texts)]
+    assert codes[0] is None and codes[-1] == "53400"
+    for i in range(4):
+        c.send(wire.close("S", f"s{i}"), wire.SYNC)
+        c.read_ready()
+    assert c.value("select 'goes on'") == "goes on"
+
+
+def test_long_statements_come_as_a_whole(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    for size in (32000, 32768, 65536, 70000, 300000, 5000000):
+        text = "select length('" + "x" * size + "')"
+        assert prepare(a, f"s{size}", text).types == "1Z"
+        assert run(a, f"s{size}").rows == [[str(size)]]
+        assert b.value("deallocate all; select 1") == "1"
+        assert run(a, f"s{size}").rows == [[str(size)]]
+
+
+@pytest.mark.parametrize("reuse", [0, 1])
+def test_reuse_unnamed_statements(shared, reuse):
+    p = shared(reuse_unnamed_statements=reuse)
+    c, other = p.login(), p.login()
+    for i in range(4):
+        c.send(wire.parse("", "select 'reused', $1::int"), wire.bind("", "", [i]), wire.execute(), wire.SYNC)
+        result = c.read_ready()
+        assert (result.types, result.rows) == ("12DCZ", [["reused", str(i)]])
+        assert other.value("select 1") == "1"
+    assert c.value(PARSES.format("reused") + " and name like 'PGB%'") == str(reuse)
+
+
+def test_reuse_of_a_text_that_fails(shared):
+    p = shared(reuse_unnamed_statements=1)
+    c = p.login()
+    for _ in range(4):
+        c.send(wire.parse("", "select nonsense from nowhere"), wire.bind(), wire.execute(), wire.SYNC)
+        assert c.read_ready().error.code == "42P01"
+
+
+def test_unnamed_statement_of_another_client_is_never_reached(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    a.send(wire.extended("select 'secret of a'"), wire.SYNC)
+    assert a.read_ready().rows == [["secret of a"]]
+    assert run(b, "").error.code == "26000"
+
+
+def test_unnamed_statement_in_a_later_transaction(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    assert prepare(a, "", "select 'of a'").types == "1Z"
+    b.send(wire.extended("select 'of b'"), wire.SYNC)
+    assert b.read_ready().rows == [["of b"]]
+    assert run(a, "").rows == [["of a"]]
+
+
+def test_unnamed_statement_whose_parse_was_skipped(shared):
+    """What the server has without a name is then somebody else's."""
+    p = shared()
+    a, b = p.login(), p.login()
+    b.send(wire.extended("select 'secret of b'"), wire.SYNC)
+    b.read_ready()
+    a.send(wire.extended("select 1/0"), wire.parse("", "select 'skipped'"), wire.SYNC)
+    a.send(wire.bind(), wire.execute(), wire.SYNC)
+    assert a.read_ready().error.code == "22012"
+    second = a.read_ready()
+    assert second.rows in ([], [["skipped"]]) and "secret" not in str(second.rows)
+
+
+def test_unknown_and_known_names(shared):
+    p = shared()
+    c = p.login()
+    result = run(c, "nobody")
+    assert (result.error.code, result.error.text) == ("26000", 'prepared statement "nobody" does not exist')
+    prepare(c, "s", "select 1")
+    result = prepare(c, "s", "select 2")
+    assert (result.error.code, result.error.text) == ("42P05", 'prepared statement "s" already exists')
+    assert run(c, "s").rows == [["1"]]
+
+
+@pytest.mark.parametrize("what", ["unknown", "known"])
+def test_unknown_and_known_names_as_pgbouncer_has_it(shared, what):
+    p = shared(profile="pgbouncer")
+    c = p.login()
+    prepare(c, "s", "select 1")
+    if what == "unknown":
+        c.send(wire.bind("", "nobody"), wire.SYNC)
+        assert c.expect_error_close().text == "prepared statement did not exist"
+    else:
+        c.send(wire.parse("s", "select 1"), wire.SYNC)
+        assert c.expect_error_close().text == "prepared statement name is already in use"
+
+
+def test_an_error_aborts_the_transaction_and_skips(shared):
+    p = shared()
+    c = p.login()
+    c.query("begin")
+    c.send(wire.bind("", "nobody"), wire.extended("select 'skipped'"), wire.SYNC)
+    result = c.read_ready()
+    assert (result.error.code, result.rows, result.status) == ("26000", [], "E")
+    c.query("rollback")
+    assert c.value("select 'next'") == "next"
+
+
+def test_failed_parse_gives_no_name(shared):
+    p = shared()
+    c = p.login()
+    assert prepare(c, "s", "selec").error.code == "42601"
+    assert run(c, "s").error.code == "26000"
+    assert prepare(c, "s", "select 'now'").types == "1Z"
+    assert run(c, "s").rows == [["now"]]
+
+
+def test_skipped_close_closes_nothing(shared):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'kept'")
+    c.send(wire.extended("select 1/0"), wire.close("S", "s"), wire.SYNC)
+    assert c.read_ready().error.code == "22012"
+    assert run(c, "s").rows == [["kept"]]
+
+
+@pytest.mark.parametrize("in_between", [b"", wire.SYNC])
+def test_a_name_that_a_command_forgets(shared, in_between):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'old'")
+    c.send(wire.query("deallocate all"), in_between, wire.parse("s", "select 'new'"), wire.SYNC)
+    results = [c.read_ready() for _ in range(3 if in_between else 2)]
+    assert [r.error for r in results] == [None] * len(results)
+    assert run(c, "s").rows == [["new"]]
+
+
+@pytest.mark.parametrize(
+    "command", ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"]
+)
+@pytest.mark.parametrize("extended", [False, True])
+def test_deallocate_of_a_statement_of_the_protocol(shared, command, extended):
+    p = shared()
+    a, b = p.login(), p.login()
+    prepare(a, "s", "select 'mine'")
+    prepare(b, "other", "select 'mine'")
+    if extended and command == "discard all":
+        pytest.skip("not inside of a transaction block")
+    a.send(wire.extended(command) + wire.SYNC if extended else wire.query(command))
+    assert a.read_ready().error is None
+    assert run(a, "s").error.code == "26000"
+    assert run(b, "other").rows == [["mine"]]
+    assert prepare(a, "s", "select 'again'").types == "1Z"
+    assert run(a, "s").rows == [["again"]]
+
+
+def test_deallocate_in_a_failed_transaction(shared):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'kept'")
+    c.query("begin")
+    assert c.query("select 1/0").error.code == "22012"
+    assert c.query("deallocate s").error.code == "25P02"
+    c.query("rollback")
+    assert run(c, "s").rows == [["kept"]]
+
+
+def test_changed_shape_is_run_again(shared, cluster, database):
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a, b = p.login(), p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    prepare(a, "s", "select * from shape")
+    assert run(a, "s").rows == [["1"]]
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    assert run(a, "s").rows == [["1", "y"]]
+    b.query("alter table shape add z text default 'z'")
+    assert run(a, "s").rows == [["1", "y", "z"]]
+
+
+def test_changed_shape_is_an_error_for_who_does_not_look(shared, cluster, database):
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a = p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    prepare(a, "s", "select * from shape")
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert a.read_ready().error.code == "0A000"
+
+
+def test_statement_that_the_server_has_lost(shared):
+    p = shared()
+    a = p.login()
+    prepare(a, "s", "select 'found'")
+    a.query("do $$ begin execute 'deallocate all'; end $$")
+    assert run(a, "s").rows == [["found"]]
+
+
+def test_sql_prepare_pins(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    a.query("prepare q as select 'pinned'")
+    b.send(wire.query("select 'waits'"))
+    assert b.is_silent()
+    assert a.value("execute q") == "pinned"
+    assert run(a, "q").rows == [["pinned"]]
+    a.query("deallocate q")
+    assert b.read_ready().rows == [["waits"]]
+
+
+def test_sql_prepare_of_a_client_that_leaves(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    a.query("prepare q as select 'pinned'")
+    a.terminate()
+    assert b.value("select count(*) from pg_prepared_statements") == "0"
+
+
+def test_sql_prepare_refused(shared):
+    p = shared(sql_prepare="refuse")
+    c = p.login()
+    for text in ("prepare q as select 1", "select 1; /* x */ prepare q as select 1"):
+        assert c.query(text).error.code == "0A000"
+    c.send(wire.extended("prepare q as select 1"), wire.SYNC)
+    assert c.read_ready().error.code == "0A000"
+    assert c.value("select 'prepare q'") == "prepare q"
+
+
+def test_sql_prepare_ignored(shared):
+    p = shared(sql_prepare="ignore")
+    a, b = p.login(), p.login()
+    a.query("prepare q as select 'shared'")
+    assert b.value("execute q") == "shared"
