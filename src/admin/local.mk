@@ -8,6 +8,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/show_fds.c \
 	src/admin/show.c src/admin/show.h \
 	src/admin/show_conf.c \
+	src/admin/show_mem.c \
 	src/admin/show_pools.c \
 	src/admin/show_sockets.c \
 	src/admin/show_stats.c

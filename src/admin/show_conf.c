@@ -376,58 +376,6 @@ static void show_fill_lists(struct show *show)
 
 TABLE(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists, "How many there are of everything.");
 
-/* ---- SHOW MEM ---- */
-
-struct mem_row {
-	const char *name;
-	int64_t size;
-	int64_t used;
-	int64_t free;
-	int64_t memtotal;
-};
-
-static const struct show_column show_mem_columns[] = {
-	TEXT(mem_row, name, "kind of object"),    INT(mem_row, size, "bytes of one"),
-	INT(mem_row, used, "how many there are"), INT(mem_row, free, "how many are kept for later use"),
-	INT(mem_row, memtotal, "bytes of all"),
-};
-
-/* Nothing is kept for later use here, so nothing is ever free. */
-static void show_add_mem(struct show *show, const char *name, size_t size, size_t used)
-{
-	struct mem_row *row = show_add_row(&show->rows);
-
-	row->name = name;
-	row->size = (int64_t)size;
-	row->used = (int64_t)used;
-	row->memtotal = (int64_t)(size * used);
-}
-
-static void show_fill_mem(struct show *show)
-{
-	size_t worker_part = show->engine->worker_count * sizeof(struct pool_part);
-	struct registry_counts counts;
-	size_t set_size;
-	size_t sets = vars_set_count(&set_size);
-
-	registry_count(show->engine, &counts);
-	show_add_mem(show, "user_cache", sizeof(struct account), counts.accounts);
-	show_add_mem(show, "credentials_cache", sizeof(struct user), users_count(show->snap->users));
-	show_add_mem(show, "db_cache", sizeof(struct db), counts.dbs);
-	show_add_mem(show, "peer_cache", sizeof(struct conf_peer), show->snap->conf->peer_count);
-	show_add_mem(show, "peer_pool_cache", 0, 0);
-	show_add_mem(show, "pool_cache", sizeof(struct pool) + worker_part, counts.pools);
-	show_add_mem(show, "outstanding_request_cache", 0, 0);
-	show_add_mem(show, "server_cache", sizeof(struct server), engine_server_count(show->engine));
-	show_add_mem(show, "client_cache", sizeof(struct client), atomic_load(&show->engine->client_count));
-	show_add_mem(show, "iobuf_cache", LOOP_SCRATCH_SIZE,
-		     show->engine->worker_count + show->engine->login_count + 1);
-	show_add_mem(show, "var_list_cache", set_size, sets);
-	show_add_mem(show, "server_prepared_statement_cache", 0, 0);
-}
-
-TABLE(show_mem, "MEM", mem_row, show_mem_columns, show_fill_mem, "Memory for objects of a fixed size.");
-
 /* ---- SHOW STATE, SHOW VERSION ---- */
 
 struct pair_row {

@@ -93,7 +93,8 @@ struct socket_row {
 		COL("remote_pid", OID_INT4, SHOW_INT, remote_pid, "process at the other end, if known"),            \
 		COL("tls", OID_TEXT, SHOW_TEXT, tls, "TLS version and cipher; empty without TLS"),                  \
 		COL("application_name", OID_TEXT, SHOW_TEXT, application_name, "application_name of the session"),  \
-		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements, "always 0 in this version"),    \
+		COL("prepared_statements", OID_INT4, SHOW_INT, prepared_statements,                                 \
+		    "of a client: named statements that follow it; of a server: those it was given"),               \
 		COL("id", OID_INT4, SHOW_INT, id, "number for KILL_CLIENT; never used twice")
 
 static const struct show_column show_clients_columns[] = { SOCKET_COLUMNS };
@@ -232,6 +233,7 @@ static void socket_add_client(const struct pool_part *part, const struct client 
 	row->ptr = client;
 	row->link = client->server != NULL ? client->server : client->awaits;
 	row->application_name = socket_app_name(out, client->vars);
+	row->prepared_statements = client->prep.count;
 	row->id = (int64_t)client->id;
 }
 
@@ -267,6 +269,7 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	if (row->remote_pid == 0)
 		row->remote_pid = server->backend_pid;
 	row->application_name = socket_app_name(out, server->vars);
+	row->prepared_statements = server->prep.count;
 	row->id = (int64_t)server->id;
 }
 

@@ -1,7 +1,7 @@
 /*
  * Virtual prepared statements: in transaction and statement mode a client's
- * statements follow it to whatever server it is linked to. See section 6.10 of
- * the compatibility notes in doc/differences.md for what clients see.
+ * statements follow it to whatever server it is linked to. For what clients see
+ * of it see doc/differences.md, "Prepared statements".
  *
  * Called by link.c for the messages that it passes on; own thread of the link.
  */

@@ -533,6 +533,61 @@ def test_mem(pooler):
     assert all(r["size"] >= 0 and r["used"] >= 0 and r["free"] >= 0 and r["memtotal"] >= 0 for r in rows.values())
 
 
+def prepare(conn, name, sql):
+    conn.send(wire.parse(name, sql), wire.SYNC)
+    return conn.read_ready()
+
+
+@pytest.mark.newer
+def test_prepared_statements_of_clients_and_servers(make_pooler):
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1, "max_prepared_statements": 2})
+    a, b = p.login(), p.login()
+
+    def shown():
+        clients = {r["id"]: r["prepared_statements"] for r in p.show("clients") if r["database"] == "app"}
+        mem = {r["name"]: r for r in p.show("mem")}
+        texts = mem["prepared_statement_text_cache"]
+        assert (texts["used"] == 0) == (texts["memtotal"] == 0)
+        return (
+            [clients[i] for i in sorted(clients)],
+            [r["prepared_statements"] for r in p.show("servers")],
+            mem["server_prepared_statement_cache"]["used"],
+            texts["used"],
+        )
+
+    assert a.query("select 1").error is None
+    assert shown() == ([0, 0], [0], 0, 0)
+    prepare(a, "one", "select 1")
+    prepare(b, "uno", "select 1")
+    prepare(b, "two", "select 2")
+    assert shown() == ([1, 2], [2], 2, 2)
+    prepare(a, "three", "select 3")
+    assert shown() == ([2, 2], [2], 2, 3)
+    b.send(wire.close("S", "two"), wire.SYNC)
+    b.read_ready()
+    assert shown() == ([2, 1], [2], 2, 3)
+    assert sorted(r["prepared_statements"] for r in p.show("sockets")) == [0, 1, 2, 2]
+    a.query("discard all")
+    assert shown() == ([0, 1], [0], 0, 1)
+
+
+@pytest.mark.newer
+def test_requests_that_servers_owe(make_pooler, cluster):
+    p = make_pooler(settings={"pool_mode": "transaction"})
+    c = p.login()
+
+    def owed():
+        return next(r["used"] for r in p.show("mem") if r["name"] == "outstanding_request_cache")
+
+    with cluster.connect("app") as direct:
+        direct.execute("select pg_advisory_lock(7101)")
+        c.send(wire.query("select pg_advisory_xact_lock(7101)"), wire.query("select 1"), wire.query("select 2"))
+        wait_until(lambda: owed() == 3, lambda: f"three are owed: {owed()}")
+    for _ in range(3):
+        c.read_ready()
+    assert owed() == 0
+
+
 def stats_of(p, database="app"):
     row = [r for r in p.show("stats") if r["database"] == database]
     return {k: int(v) for k, v in row[0].items() if k.startswith("total_")} if row else None
@@ -569,6 +624,35 @@ def test_what_the_counters_count(make_pooler):
     assert 10000 < after["total_sent"] - before["total_sent"] < 10200
     for name in ("total_query_time", "total_xact_time"):
         assert 45_000 < after[name] - before[name] < 2_000_000, name
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("tracked", [200, 0])
+def test_what_the_counters_of_statements_count(make_pooler, tracked):
+    """Parse of clients, Parse that servers get, Bind: of statements with a name, where they are tracked."""
+    settings = {"pool_mode": "transaction", "default_pool_size": 1, "max_prepared_statements": tracked}
+    p = make_pooler(settings=settings)
+    a, b = p.login(), p.login()
+
+    def grown(conn, *messages):
+        names = ("client_parse", "server_parse", "bind")
+        before = stats_of(p)
+        conn.send(*messages, wire.SYNC)
+        assert conn.read_ready().error is None
+        after = stats_of(p)
+        return tuple(after[f"total_{n}_count"] - before[f"total_{n}_count"] for n in names)
+
+    once = (1, 1, 0) if tracked else (0, 0, 0)
+    assert grown(a, wire.parse("s", "select 1")) == once
+    assert grown(a, wire.parse("", "select 2"), wire.bind(), wire.execute()) == (0, 0, 0)
+    if not tracked:
+        assert grown(a, wire.bind("", "s"), wire.execute()) == (0, 0, 0)
+        return
+    assert grown(b, wire.parse("t", "select 1")) == (1, 0, 0)
+    assert grown(b, wire.describe("S", "t")) == (0, 0, 0)
+    assert grown(b, wire.bind("", "t"), wire.execute(), wire.bind("", "t"), wire.execute()) == (0, 0, 2)
+    b.query("discard all")
+    assert grown(a, wire.bind("", "s"), wire.execute()) == (0, 1, 1), "the server has to be given it again"
 
 
 def test_sent_counts_all_that_servers_say_after_their_login(make_pooler, fake_server):
