@@ -34,9 +34,6 @@
 #include "proto/build.h"
 #include "proto/msg.h"
 
-/* SET commands for one client. */
-#define LINK_SET_MAX (64 * 1024)
-
 static void link_log_sql(const struct server *server, const struct buf *sql)
 {
 	struct log_about about;
@@ -70,12 +67,13 @@ void link_server_is_lost(struct server *server)
 /* Prepares the commands that bring the server's parameters to what the client has; false when none are needed. */
 static bool link_set_vars(struct client *client, struct server *server)
 {
+	uint32_t max = vars_diff_max(client->vars);
 	struct buf sql;
 	int count;
 	int err;
 
-	buf_init(&sql, LINK_SET_MAX);
-	buf_init(&server->prelude, LINK_SET_MAX + 16);
+	buf_init(&sql, max);
+	buf_init(&server->prelude, max + 16);
 	count = vars_diff(server->vars, client->vars, &sql);
 	if (count > 0) {
 		if (log_is_on(LOG_LVL_DEBUG))

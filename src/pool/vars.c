@@ -30,6 +30,9 @@ static const char *const base_names[] = {
 #define CLIENT_ENCODING  1
 #define APPLICATION_NAME 4
 
+/* What a command consists of besides names and values. */
+#define VARS_COMMAND_MAX 128
+
 static char *names[VARS_MAX];
 static int name_count;
 static struct lock table_lock;
@@ -380,4 +383,15 @@ int vars_diff(const struct varset *have, const struct varset *want, struct buf *
 			count++;
 	}
 	return count;
+}
+
+uint32_t vars_diff_max(const struct varset *want)
+{
+	/* A byte becomes two, quoted or in hexadecimal; a value in another encoding names that as well. */
+	size_t encoding = want->values[CLIENT_ENCODING] == NULL ? 0 : 2 * strlen(want->values[CLIENT_ENCODING]);
+	size_t max = 2 * want->key_len;
+
+	for (int i = 0; i < name_count; i++)
+		max += strlen(names[i]) + encoding + VARS_COMMAND_MAX;
+	return max > INT32_MAX ? INT32_MAX : (uint32_t)max;
 }

@@ -86,4 +86,7 @@ bool vars_are_proven(const struct varset *set);
  */
 int vars_diff(const struct varset *have, const struct varset *want, struct buf *sql);
 
+/* The longest text that vars_diff() may write for these values, in bytes. */
+uint32_t vars_diff_max(const struct varset *want);
+
 #endif

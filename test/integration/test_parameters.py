@@ -255,13 +255,13 @@ class Recorder:
 
 
 @pytest.mark.ours
-def test_one_query_restores_all(make_pooler, fake_server):
+@pytest.mark.parametrize("path", [", ".join(f"schema_{i}" for i in range(1000)), '"' + "'" * 60000 + '"'])
+def test_one_query_restores_all(make_pooler, fake_server, path):
     """Everything that differs, and nothing else, with values of any length; the answers are for nobody."""
     server = Recorder(fake_server)
     p = make_pooler(
         {"app": server.server.dsn()}, settings={**ONE_SERVER, "track_extra_parameters": "IntervalStyle, search_path"}
     )
-    path = ", ".join(f'"schema {i}"' for i in range(1000))
     c = p.login(
         params={
             "search_path": path,
@@ -275,8 +275,32 @@ def test_one_query_restores_all(make_pooler, fake_server):
     sets = [sql for sql in server.queries if sql != "select 1" and sql]
     assert sets == [
         "SET TimeZone='Asia/Tokyo';SET application_name='it''s';"
-        f"SELECT pg_catalog.set_config('search_path','{path}',false);"
+        "SELECT pg_catalog.set_config('search_path','" + path.replace("'", "''") + "',false);"
     ]
+
+
+@pytest.mark.ours
+def test_search_path_follows_the_client(make_pooler, cluster):
+    """Where the server reports it: lists, names in quotes, none at all, names in the encoding of each client."""
+    if int(cluster.value("show server_version_num")) < 180000:
+        pytest.skip("search_path is reported since PostgreSQL 18")
+    p = make_pooler(settings={**ONE_SERVER, "track_extra_parameters": "search_path"})
+    plain = p.login()
+    latin, utf = p.login(params={"client_encoding": "LATIN1"}), p.login(params={"client_encoding": "UTF8"})
+    start = p.login(params={"search_path": "pg_catalog, \"it's\""})
+    none = p.login()
+    assert none.query("set search_path = ''").tag == "SET"
+    for c, encoding in ((latin, "latin-1"), (utf, "utf-8")):
+        c.send(wire.query('set search_path = "schön, ""wirklich""", public, pg_temp'.encode(encoding)))
+        assert c.read_ready().tag == "SET"
+    for _ in range(3):
+        assert plain.value("show search_path") == '"$user", public'
+        assert start.value("show search_path") == "pg_catalog, \"it's\""
+        assert none.value("show search_path") == '""'
+        for c, encoding in ((latin, "latin-1"), (utf, "utf-8")):
+            c.send(wire.query("show search_path"))
+            row = [m.body[6:] for m in c.read_ready().messages if m.type == "D"]
+            assert row == ['"schön, ""wirklich""", public, pg_temp'.encode(encoding)]
 
 
 @pytest.mark.newer

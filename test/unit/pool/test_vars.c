@@ -278,6 +278,32 @@ static void test_encodings_differ(void **state)
 	vars_release(&client);
 }
 
+/* Room for the longest text there may be is room enough. */
+static void test_diff_with_room(void **state)
+{
+	static const char *const texts[] = { "", "x", "''''''''", "\\\\\\", "\xff\xff\xff", "'\xe9\\" };
+	struct slice values[VARS_MAX] = { { NULL, 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct varset *have;
+		struct varset *want;
+		struct buf b;
+
+		for (int k = 0; k < vars_count(); k++)
+			values[k] = slice_of("something else");
+		have = vars_make(values);
+		for (int k = 0; k < vars_count(); k++)
+			values[k] = slice_of(texts[i]);
+		want = vars_make(values);
+		buf_init(&b, vars_diff_max(want));
+		assert_int_equal(vars_diff(have, want, &b), vars_count());
+		buf_fini(&b);
+		vars_release(&have);
+		vars_release(&want);
+	}
+}
+
 /* A command that does not fit is left out as a whole. */
 static void test_diff_without_room(void **state)
 {
@@ -312,6 +338,7 @@ int main(void)
 		VARS_TEST(test_quoting),
 		VARS_TEST(test_beyond_ascii),
 		VARS_TEST(test_encodings_differ),
+		VARS_TEST(test_diff_with_room),
 		VARS_TEST(test_diff_without_room),
 	};
 
