@@ -13,7 +13,9 @@
  * moment. Until that connection has ended the server is not given to anybody
  * else (server->cancels), because PostgreSQL signals the backend before it
  * closes the connection. If the client is done before the request was sent, it
- * is not sent at all.
+ * is not sent at all. While the server is busy with SET commands of our own that
+ * go in front of the client's message, the request waits: it is not these that
+ * are to be canceled.
  *
  * These connections are no part of the pool: its limits, and those of database
  * and user, do not count them, or nobody could stop a query that has taken the
@@ -37,7 +39,7 @@
 #define CANCEL_RETRY_US USEC_PER_SEC
 
 enum cancel_state {
-	CANCEL_WAITING, /* for permission to connect, or for the next try */
+	CANCEL_WAITING, /* for the client's turn, for permission to connect, or for the next try */
 	CANCEL_OPENING,
 	CANCEL_SENT,
 };
@@ -176,6 +178,12 @@ static void cancel_open(struct cancel *cancel)
 		cancel_put_off(cancel, REASON_CONNECT_FAILED);
 }
 
+/* True when a request that waits may get a connection, if its pool allows one more. */
+static bool cancel_is_due(const struct cancel *cancel, uint64_t now_us)
+{
+	return cancel->state == CANCEL_WAITING && cancel->retry_us <= now_us && !cancel->server->setting_vars;
+}
+
 /* Opens connections for requests of this pool that wait, as far as the pool allows. */
 static void cancel_run(struct worker *worker, struct pool *pool)
 {
@@ -183,7 +191,7 @@ static void cancel_run(struct worker *worker, struct pool *pool)
 	struct cancel *cancel;
 
 	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
-		if (cancel->pool != pool || cancel->state != CANCEL_WAITING || cancel->retry_us > now_us)
+		if (cancel->pool != pool || !cancel_is_due(cancel, now_us))
 			continue;
 		if (!pool_cancel_take(pool))
 			return;
@@ -314,6 +322,12 @@ void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *from, const
 
 /* ---- from outside ---- */
 
+void cancel_vars_done(struct worker *worker, struct server *server)
+{
+	if (UNLIKELY(server->cancels > 0))
+		cancel_run(worker, server->pool);
+}
+
 void cancel_detach(struct worker *worker, struct server *server)
 {
 	bool is_closed = server->state == SV_CLOSED;
@@ -367,7 +381,7 @@ static bool cancel_check(struct cancel *cancel, uint64_t timeout_us, uint64_t no
 	if (cancel->state == CANCEL_OPENING && connect_timeout_us > 0 &&
 	    cancel->conn.connect_us + connect_timeout_us <= now_us)
 		cancel_put_off(cancel, REASON_CONNECT_TIMEOUT);
-	else if (cancel->state == CANCEL_WAITING && cancel->retry_us <= now_us && pool_cancel_take(cancel->pool))
+	else if (cancel_is_due(cancel, now_us) && pool_cancel_take(cancel->pool))
 		cancel_open(cancel);
 	return false;
 }

@@ -44,6 +44,10 @@ bool cancel_kill(struct worker *worker, uint64_t asker_id);
 /* The target of requests is gone or has changed hands: those not sent yet are dropped. Own thread. */
 void cancel_detach(struct worker *worker, struct server *server);
 
+/* The server is at work for its client now, no longer at our SET commands: requests that have waited for it go. Own
+ * thread. */
+void cancel_vars_done(struct worker *worker, struct server *server);
+
 /* Requests for clients of one pool, on one worker. */
 struct cancel_counts {
 	unsigned waiting; /* not sent yet */

@@ -29,6 +29,7 @@
 #include "pool/link.h"
 
 #include "core/log.h"
+#include "pool/cancel.h"
 #include "pool/link_int.h"
 #include "pool/virtual.h"
 #include "proto/build.h"
@@ -111,6 +112,7 @@ bool link_vars_done(struct server *server)
 		return false;
 	link_adopt_vars(client, server);
 	vars_prove(client->vars);
+	cancel_vars_done(client->part->worker, server);
 	if (client->state == CL_HELD) {
 		client_set_state(client, CL_ACTIVE);
 		client_resume(client);

@@ -296,6 +296,49 @@ def test_cancel_while_parameters_are_set(make_pooler, slow_server):
     first.close()
 
 
+def test_cancel_while_parameters_are_set_in_front_of_the_query(make_pooler, fake_server):
+    """Values that a server has taken before are not waited for; the request is not to hit the SET, but the query."""
+    held, cancelled, seen = threading.Event(), threading.Event(), []
+
+    def serve(conn):
+        code, params = conn.read_startup()
+        if code == wire.CODE_CANCEL:
+            seen.append("cancel")
+            cancelled.set()
+            return
+        conn.greet([("application_name", "")])
+        while (m := conn.recv()).type != "X":
+            sql = m.body[:-1].decode()
+            seen.append(sql)
+            if sql.startswith("SET"):
+                if sql.count("other") and seen.count(sql) > 1:
+                    held.wait(20)
+                value = sql.split("'")[1]
+                conn.send(wire.pack("S", wire.cstr("application_name") + wire.cstr(value)))
+                conn.send(wire.pack("C", wire.cstr("SET")), wire.pack("Z", b"I"))
+            else:
+                if sql == "slow":
+                    cancelled.wait(20)
+                conn.send(wire.answer(sql))
+
+    server = fake_server(serve, raw=True)
+    p = make_pooler({"app": server.dsn(pool_size=1)}, settings={"pool_mode": "transaction"})
+    first = p.login(params={"application_name": "one"}.items())
+    second = p.login(params={"application_name": "other"}.items())
+    for c in (first, second, first):
+        assert c.value("quick") == "quick"
+    second.send(wire.query("slow"))
+    wait_until(lambda: sum("other" in q for q in seen) == 2, "the server is asked to SET again")
+    asking = ask(p, second.key)
+    p.wait_pool(cl_waiting_cancel_req=1)
+    assert "cancel" not in seen
+    held.set()
+    assert second.read_ready().rows == [["slow"]]
+    assert asking.expect_close().messages == []
+    assert seen[-2:] in (["slow", "cancel"], ["cancel", "slow"])
+    assert seen.count("cancel") == 1
+
+
 def test_console_cancel_without_log_lines(make_pooler):
     p = make_pooler(settings={"log_disconnections": 0})
     busy, console = p.login(), p.login("admin", "pgbouncer")
