@@ -301,7 +301,7 @@
 	X(CLIENT, CSV, track_extra_parameters, "IntervalStyle", "IntervalStyle", 0, 0, "", NONE, CONF_S, \
 	  "Parameters, beyond the usual ones, that are kept for each client when it changes server; " \
 	  "the server must report them.") \
-	X(CLIENT, WORDS, ignore_startup_parameters, "", "", 0, 0, "", NONE, CONF_R, \
+	X(CLIENT, WORDS, ignore_startup_parameters, "", "extra_float_digits", 0, 0, "", NONE, CONF_R, \
 	  "Start-up parameters to drop silently; options drops what is unknown inside options.") \
 	X(CLIENT, ENUM, max_protocol_version, "3.0", "3.2", 0, 0, "", PROTOCOL, CONF_R, \
 	  "Newest version of the protocol to speak with clients; 3.2 has longer keys for cancel requests.") \

@@ -187,6 +187,13 @@ def test_ignored_parameters(make_pooler):
     assert p.login_error(params={"Work_Mem": "1"}).text == "unsupported startup parameter: Work_Mem"
 
 
+@pytest.mark.ours
+def test_what_common_drivers_send_is_ignored(make_pooler):
+    """pgjdbc and lib/pq say extra_float_digits to everybody."""
+    make_pooler(profile="pgsluice").login(params={"extra_float_digits": "2"})
+    assert make_pooler(profile="pgbouncer").login_error(params={"extra_float_digits": "2"}).code == "08P01"
+
+
 def test_tracked_parameters_in_any_case(pooler):
     c = pooler.login(params={"APPLICATION_NAME": "loud", "datestyle": "German, DMY", "TIMEZONE": "Asia/Tokyo"})
     assert c.value("show application_name") == "loud"
