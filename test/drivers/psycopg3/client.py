@@ -62,7 +62,11 @@ class Psycopg3Client(DbapiClient):
         self.conn.prepare_threshold = 0 if self.mode == "prepared" else 5
 
     def step_deallocate(self):
-        """A full cache makes the driver say DEALLOCATE for its oldest statement."""
+        """A full cache makes the driver say DEALLOCATE for its oldest statement.
+
+        The connection is a new one: after a DROP TABLE in a pipeline this version takes for prepared what is not."""
+        self.disconnect()
+        self.connect()
         self.conn.prepare_threshold, self.conn.prepared_max = 0, 5
         for _ in range(3):
             for n in range(20):
