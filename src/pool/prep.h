@@ -64,6 +64,7 @@ struct prep_entry {
 	bool is_pending;                /* its Parse has not been answered yet */
 	bool is_victim;                 /* a DEALLOCATE of the client will hit it; see virtual.c */
 	bool is_spoiled;                /* the server cannot use it any more, as an error has shown */
+	bool is_changed;                /* ... its result has another shape now, likewise */
 };
 
 TAILQ_HEAD(prep_recent, prep_entry);

@@ -20,7 +20,8 @@
  *
  * A changed shape is run again only if the batch asks for a description: a
  * client that decodes by the description of an earlier run must see the error,
- * or it would take the new columns for the old ones.
+ * or it would take the new columns for the old ones. It will parse the text
+ * again, and that must reach the server then.
  */
 #include "pool/rerun.h"
 
@@ -83,10 +84,11 @@ static bool rerun_is_one_batch(const struct rerun *r, bool *described)
 	return true;
 }
 
-bool rerun_is_due(const struct server *server, struct slice body)
+bool rerun_is_due(struct server *server, struct slice body)
 {
 	const struct rerun *r = &server->rerun;
 	enum track_kind head = track_head_kind(&server->track);
+	struct prep_entry *entry;
 	struct parse_report report;
 	bool described;
 
@@ -97,8 +99,12 @@ bool rerun_is_due(const struct server *server, struct slice body)
 		return false;
 	if (slice_eq_str(report.sqlstate, "26000"))
 		return true;
-	return described && slice_eq_str(report.sqlstate, "0A000") &&
-	       slice_eq_str(report.routine, "RevalidateCachedQuery");
+	if (!slice_eq_str(report.sqlstate, "0A000") || !slice_eq_str(report.routine, "RevalidateCachedQuery"))
+		return false;
+	entry = prep_server_find(&server->prep, r->stmt);
+	if (entry != NULL)
+		entry->is_changed = true; /* for who asks for a description, or parses it again */
+	return described;
 }
 
 int rerun_start(struct server *server)

@@ -40,7 +40,7 @@ static inline void rerun_forget(struct rerun *r)
 }
 
 /* An ErrorResponse answers the first message of the batch: true when the batch is to be run again. */
-bool rerun_is_due(const struct server *server, struct slice body);
+bool rerun_is_due(struct server *server, struct slice body);
 
 /*
  * The error was shown to the tracker and hidden from the client: sees to it

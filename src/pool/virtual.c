@@ -320,8 +320,19 @@ static bool virtual_is_stale(const struct server *server, const struct prep_entr
 {
 	if (entry->is_pending)
 		return false;
-	return entry->is_spoiled || entry->epoch != server->prep.epoch ||
+	return entry->is_spoiled || entry->is_changed || entry->epoch != server->prep.epoch ||
 	       entry->db_epoch != atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
+}
+
+/*
+ * True when the client takes the columns of this Bind for those of an earlier
+ * description: none is asked for behind it, as far as can be seen. It is told
+ * by the server when they are others now, with the error that it expects, so
+ * the statement must stay as it is there.
+ */
+static bool virtual_relies_on_shape(const struct link_walk *w)
+{
+	return w->f.type == FE_BIND && (w->f.size >= w->len - w->at || w->data[w->at + w->f.size] != FE_DESCRIBE);
 }
 
 /* Closes a statement on the server. */
@@ -377,7 +388,8 @@ static bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_e
 	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
 
 	*entryp = NULL;
-	if (LIKELY(entry != NULL && !virtual_is_stale(server, entry))) {
+	if (LIKELY(entry != NULL &&
+		   (!virtual_is_stale(server, entry) || (!entry->is_spoiled && virtual_relies_on_shape(w))))) {
 		if (entry->is_pending && prep_server_is_held_up(&server->prep))
 			return true;
 		prep_server_touch(&server->prep, entry);

@@ -250,16 +250,26 @@ def test_changed_shape_is_run_again(shared, cluster, database):
     assert run(a, "s").rows == [["1", "y", "z"]]
 
 
-def test_changed_shape_is_an_error_for_who_does_not_look(shared, cluster, database):
+@pytest.mark.parametrize("through", ["pooler", "nothing"])
+def test_changed_shape_is_an_error_for_who_does_not_look(shared, cluster, database, through):
+    """Such a client decodes by an earlier description; also where the pooler has seen the DDL, it must hear of it."""
     db = database()
     p = shared(databases={"app": cluster.dsn(dbname=db)})
-    a = p.login()
+    a, b = p.login(), p.login()
     a.query("create table shape (x int); insert into shape values (1)")
     prepare(a, "s", "select * from shape")
-    with cluster.connect(db) as direct:
-        direct.execute("alter table shape add y text default 'y'")
-    a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
-    assert a.read_ready().error.code == "0A000"
+    ddl = "alter table shape add y text default 'y'"
+    if through == "pooler":
+        assert b.query(ddl).error is None
+    else:
+        with cluster.connect(db) as direct:
+            direct.execute(ddl)
+    for _ in range(2):
+        a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+        assert a.read_ready().error.code == "0A000"
+    prepare(a, "again", "select * from shape")
+    a.send(wire.bind("", "again"), wire.execute(), wire.SYNC)
+    assert a.read_ready().rows == [["1", "y"]]
 
 
 def test_statement_that_the_server_has_lost(shared):
