@@ -273,7 +273,8 @@ static void link_back_add_span(struct link_back *k)
 {
 	if (UNLIKELY(!link_out_has_room(&k->out, 1, 0)))
 		link_back_send(k);
-	link_out_add(&k->out, k->data + k->start, k->at - k->start);
+	if (k->at > k->start)
+		link_out_add(&k->out, k->data + k->start, k->at - k->start);
 	k->start = k->at;
 }
 
