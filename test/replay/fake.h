@@ -11,6 +11,9 @@
 /* Makes every clock show some fixed time, and begins the random numbers anew. */
 void fake_reset(uint64_t seed);
 
+/* Clocks show the real time again, until the next reset: for who drives the test from outside. */
+void fake_stop(void);
+
 /* Moves all clocks on. */
 void fake_advance(uint64_t us);
 
