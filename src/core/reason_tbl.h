@@ -56,6 +56,9 @@
 	X(REASON_PREP_EXISTS, "prepared statement \"{name}\" already exists", "42P05", NULL, NULL) \
 	X(REASON_PREP_MISSING, "prepared statement \"{name}\" does not exist", "26000", NULL, NULL) \
 	X(REASON_PREP_NO_UNNAMED, "unnamed prepared statement does not exist", "26000", NULL, NULL) \
+	X(REASON_PREP_SHAPE, "cached plan must not change result type", "0A000", \
+	  "Prepared statement \"{name}\" returns other columns than it did when it was described.", \
+	  "Prepare it again.") \
 	X(REASON_SQL_PREPARE, "PREPARE as an SQL command is not allowed here", "0A000", \
 	  "Servers are shared, and a statement that one client prepares in this way is one server's; sql_prepare " \
 	  "is refuse.", \

@@ -39,6 +39,13 @@ const char *client_state_name(enum client_state state);
 /* Kept of what a client has sent: a read of the scratch buffer and what came while it waited. */
 #define CLIENT_IN_MAX   (LOOP_SCRATCH_SIZE + CLIENT_WAIT_MAX)
 
+/* What a client waits for that is stalled: that the server has settled ... */
+enum client_stall {
+	STALL_EARLIER, /* what is open of earlier batches */
+	STALL_RECORDS, /* all that is open */
+	STALL_QUIET,   /* everything it was sent */
+};
+
 /* What the client knows of the unnamed statement of the server that it is linked to. */
 enum client_unnamed {
 	UNNAMED_FOREIGN, /* another client may have left it */
@@ -71,7 +78,7 @@ struct client {
 	bool send_failed;            /* it cannot be reached any more */
 	bool blocked;                /* too many requests in flight; goes on when answers have come */
 	bool stalled;                /* goes on when the server has settled what is open; see virtual.c */
-	bool stalls_for_quiet;       /* ... and has answered everything */
+	enum client_stall stall;     /* ... or more than that */
 	enum client_unnamed unnamed; /* the unnamed statement of the linked server */
 	uint64_t unnamed_batch;      /* ... was parsed in this one; see prep_server.batch */
 	struct buf gather; /* a message that must come as a whole first, and is too long for stream.in; max 0: none */

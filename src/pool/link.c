@@ -179,7 +179,7 @@ void link_detach(struct client *client, struct server *server)
 	prep_server_abandon(&server->prep);
 	rerun_forget(&server->rerun);
 	server->rerun.is_under_way = false;
-	client->stalled = client->stalls_for_quiet = false;
+	client->stalled = false;
 	client->unnamed = UNNAMED_FOREIGN;
 	stream_want_read(&server->stream, true);
 }
@@ -232,7 +232,7 @@ void link_settle(struct server *server)
 	if (UNLIKELY(client->state == CL_HELD))
 		return;
 	if (UNLIKELY(client->stalled) && virtual_may_go_on(client)) {
-		client->stalled = client->stalls_for_quiet = false;
+		client->stalled = false;
 		client_resume(client);
 		return;
 	}

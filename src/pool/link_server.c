@@ -87,6 +87,8 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 		return true;
 	case BE_COMMAND_COMPLETE:
 		return f->size <= LINK_TAG_MAX;
+	case BE_ROW_DESCRIPTION:
+		return f->size <= LINK_GATHER_MAX && virtual_is_describing(server);
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
 		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX);
@@ -219,6 +221,8 @@ static enum judged link_judge(struct link_back *k)
 
 	if (UNLIKELY(type == BE_ERROR))
 		instead = link_judge_error(k);
+	else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server))
+		virtual_described(server, type, k->f.size <= LINK_GATHER_MAX ? link_back_body(k) : slice_of(""));
 	else if (type == BE_COMMAND_COMPLETE && k->f.size > FRAME_HEADER && k->f.size <= LINK_TAG_MAX &&
 		 virtual_minds_tag(body[0]))
 		virtual_command_done(server, slice_make(body, (size_t)k->f.size - FRAME_HEADER - 1));

@@ -31,8 +31,11 @@ libpgsluice_a_SOURCES += \
 	src/pool/server.c src/pool/server.h \
 	src/pool/server_login.c src/pool/server_login.h \
 	src/pool/stats.c src/pool/stats.h \
+	src/pool/shape.c src/pool/shape.h \
 	src/pool/stmt.c src/pool/stmt.h \
 	src/pool/survey.c src/pool/survey.h \
 	src/pool/suspend.c src/pool/suspend.h \
 	src/pool/vars.c src/pool/vars.h \
-	src/pool/virtual.c src/pool/virtual.h
+	src/pool/virtual.c src/pool/virtual.h \
+	src/pool/virtual_int.h \
+	src/pool/virtual_sql.c

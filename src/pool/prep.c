@@ -231,6 +231,22 @@ struct prep_entry *prep_server_victim(struct prep_server *ps)
 	return NULL;
 }
 
+static struct prep_record *prep_record_at(const struct prep_server *ps, uint32_t i)
+{
+	return &ps->records[(ps->record_head + i) & (ps->record_size - 1)];
+}
+
+/* The entry is about to be freed: it is told of no shape any more. */
+static void prep_server_tell_not(struct prep_server *ps, const struct prep_entry *entry)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op == PREP_DESCRIBE && r->entry == entry)
+			r->entry = NULL;
+	}
+}
+
 void prep_server_clear(struct prep_server *ps)
 {
 	struct prep_entry *entry;
@@ -241,16 +257,12 @@ void prep_server_clear(struct prep_server *ps)
 		if (entry->is_pending)
 			continue; /* its Parse comes after what has cleared the others */
 		prep_server_remove(ps, entry);
+		prep_server_tell_not(ps, entry);
 		prep_entry_free(&entry);
 	}
 }
 
 /* ---- records ---- */
-
-static struct prep_record *prep_record_at(const struct prep_server *ps, uint32_t i)
-{
-	return &ps->records[(ps->record_head + i) & (ps->record_size - 1)];
-}
 
 bool prep_server_reserve(struct prep_server *ps, uint32_t n)
 {
@@ -298,6 +310,17 @@ static void prep_server_pop_records(struct prep_server *ps, uint32_t n)
 	}
 }
 
+void prep_server_described(struct prep_server *ps, uint32_t shape)
+{
+	struct prep_record *r = prep_record_at(ps, 0);
+
+	ASSERT(ps->record_count > 0 && r->op == PREP_DESCRIBE);
+	if (r->entry != NULL)
+		r->entry->shape = shape;
+	if (r->name != NULL)
+		r->name->shape = shape;
+}
+
 void prep_server_done(struct prep_server *ps, uint32_t n)
 {
 	ASSERT(n <= ps->record_count);
@@ -309,6 +332,8 @@ void prep_server_done(struct prep_server *ps, uint32_t n)
 		case PREP_UNNAMED:
 			if (r->entry != NULL)
 				r->entry->is_pending = false;
+			break;
+		case PREP_DESCRIBE:
 			break;
 		case PREP_EVICT:
 		case PREP_FORGET:
@@ -335,6 +360,8 @@ static void prep_record_undo(struct prep_server *ps, struct prep_client *pc, str
 			prep_server_remove(ps, r->entry);
 		prep_entry_free(&r->entry);
 		break;
+	case PREP_DESCRIBE:
+		break;
 	case PREP_EVICT:
 		prep_server_insert(ps, r->entry);
 		break;
@@ -356,7 +383,7 @@ void prep_server_undo(struct prep_server *ps, struct prep_client *pc, uint32_t n
 	prep_server_pop_records(ps, n);
 }
 
-void prep_client_forget(struct prep_client *pc, const struct prep_server *ps)
+void prep_client_forget(struct prep_client *pc, struct prep_server *ps)
 {
 	struct prep_client kept = { .unnamed = NULL };
 
@@ -369,6 +396,9 @@ void prep_client_forget(struct prep_client *pc, const struct prep_server *ps)
 		if (!prep_client_add(&kept, r->name))
 			prep_name_free(&r->name);
 	}
+	for (uint32_t i = 0; i < ps->record_count; i++)
+		if (prep_record_at(ps, i)->op == PREP_DESCRIBE)
+			prep_record_at(ps, i)->name = NULL;
 	prep_client_clear(pc);
 	*pc = kept;
 }
@@ -380,7 +410,7 @@ void prep_server_abandon(struct prep_server *ps)
 
 		if (r->op == PREP_EVICT)
 			prep_entry_free(&r->entry);
-		if (r->op != PREP_PARSE && r->op != PREP_UNNAMED)
+		if (r->op == PREP_FORGET || r->op == PREP_PROVOKE)
 			prep_name_free(&r->name);
 	}
 	prep_server_pop_records(ps, ps->record_count);

@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "core/reason_tbl.h"
+#include "pool/shape.h"
 #include "pool/stmt.h"
 
 /* ---- clients ---- */
@@ -22,6 +23,7 @@ struct prep_name {
 	struct stmt *stmt;      /* held; NULL in a record that only needs the name */
 	uint32_t hash;
 	uint32_t len;
+	uint32_t shape; /* of its result, as the client was told when it asked; see shape.h */
 	char text[];
 };
 
@@ -59,8 +61,10 @@ struct prep_entry {
 	TAILQ_ENTRY(prep_entry) recent; /* the one used last comes first */
 	struct stmt *stmt;              /* held */
 	uint64_t number;                /* of its name there */
+	uint32_t shape;                 /* of its result there; see shape.h */
 	unsigned epoch;                 /* prep_server.epoch when it was parsed */
 	unsigned db_epoch;              /* db->ddl_epoch likewise */
+	bool is_shapeless;              /* it was asked for, and is too long to be known */
 	bool is_pending;                /* its Parse has not been answered yet */
 	bool is_victim;                 /* a DEALLOCATE of the client will hit it; see virtual.c */
 	bool is_spoiled;                /* the server cannot use it any more, as an error has shown */
@@ -74,11 +78,13 @@ TAILQ_HEAD(prep_recent, prep_entry);
  * entries of the tracker that are marked are its records, in the same order.
  */
 enum prep_op {
-	PREP_PARSE,   /* entry: will be there. name: was added to the client's map. If not, both go */
-	PREP_UNNAMED, /* the same for the client's unnamed statement */
-	PREP_EVICT,   /* entry: was taken out of the map as it will be closed. If not, it is back */
-	PREP_FORGET,  /* name: was taken out of the client's map. If not, it is back */
-	PREP_PROVOKE, /* an error is going to come, to be told in our words; name: for these, or NULL */
+	PREP_PARSE,    /* entry: will be there. name: was added to the client's map. If not, both go */
+	PREP_UNNAMED,  /* the same for the client's unnamed statement */
+	PREP_EVICT,    /* entry: was taken out of the map as it will be closed. If not, it is back */
+	PREP_FORGET,   /* name: was taken out of the client's map. If not, it is back */
+	PREP_DESCRIBE, /* the shape of entry's result will come, for name as well unless NULL. Either may be gone by
+			  then */
+	PREP_PROVOKE,  /* an error is going to come, to be told in our words; name: for these, or NULL */
 };
 
 struct prep_record {
@@ -142,7 +148,9 @@ void prep_server_done(struct prep_server *ps, uint32_t n);
 /* So many have not, and are undone, the newest first. */
 void prep_server_undo(struct prep_server *ps, struct prep_client *pc, uint32_t n);
 /* The server has forgotten what the client had parsed there; what is still to be parsed stays. */
-void prep_client_forget(struct prep_client *pc, const struct prep_server *ps);
+void prep_client_forget(struct prep_client *pc, struct prep_server *ps);
+/* What was asked for by the oldest record, a PREP_DESCRIBE, is known. */
+void prep_server_described(struct prep_server *ps, uint32_t shape);
 /* The client has left and the server is of no use: nothing is left to be settled. */
 void prep_server_abandon(struct prep_server *ps);
 

@@ -36,6 +36,7 @@
 #include "core/str.h"
 #include "pool/report.h"
 #include "pool/rerun.h"
+#include "pool/virtual_int.h"
 #include "proto/msg.h"
 #include "proto/parse.h"
 
@@ -97,7 +98,7 @@ static bool virtual_is_of_portal(const struct link_walk *w)
 	       link_walk_avail(w) > FRAME_HEADER && w->data[w->at + FRAME_HEADER] == 'P';
 }
 
-static enum admit virtual_refuse(struct link_walk *w, enum reason why)
+enum admit virtual_refuse(struct link_walk *w, enum reason why)
 {
 	w->why = why;
 	return ADMIT_REFUSE;
@@ -160,8 +161,7 @@ static bool virtual_is_text(const uint8_t *body, size_t len)
 
 /* ---- heads of our own ---- */
 
-/* The name on servers of the statement with this number; returns its length without the NUL. */
-static uint32_t virtual_name(char dst[STMT_NAME_SIZE], uint64_t number)
+uint32_t virtual_name(char dst[STMT_NAME_SIZE], uint64_t number)
 {
 	char digits[20];
 	uint32_t n = sizeof(STMT_NAME_PREFIX) - 1;
@@ -217,10 +217,10 @@ static enum admit virtual_replace_head(struct link_walk *w, struct slice name, s
 
 /* ---- waiting, and errors ---- */
 
-/* The client goes on when the server has settled what is open. */
-static enum admit virtual_stall(struct link_walk *w)
+enum admit virtual_stall(struct link_walk *w)
 {
 	w->client->stalled = true;
+	w->client->stall = STALL_EARLIER;
 	return ADMIT_STOP;
 }
 
@@ -228,15 +228,23 @@ static enum admit virtual_stall(struct link_walk *w)
 static enum admit virtual_stall_for_quiet(struct link_walk *w)
 {
 	ASSERT(track_is_batch_start(&w->client->server->track));
-	w->client->stalls_for_quiet = true;
-	return virtual_stall(w);
+	(void)virtual_stall(w);
+	w->client->stall = STALL_QUIET;
+	return ADMIT_STOP;
 }
 
 bool virtual_may_go_on(const struct client *client)
 {
 	const struct server *server = client->server;
 
-	return !prep_server_is_held_up(&server->prep) && (!client->stalls_for_quiet || track_is_quiet(&server->track));
+	switch (client->stall) {
+	case STALL_EARLIER:
+		return !prep_server_is_held_up(&server->prep);
+	case STALL_RECORDS:
+		return server->prep.record_count == 0;
+	default:
+		return track_is_quiet(&server->track);
+	}
 }
 
 /* True when what comes next stands behind whole batches that are not answered yet. */
@@ -245,8 +253,7 @@ static bool virtual_is_behind_batches(const struct server *server)
 	return track_is_batch_start(&server->track) && server->track.count > server->track.owed;
 }
 
-/* Tells the tracker of a message that is going to be sent; there is room. */
-static void virtual_tell(struct server *server, uint8_t type, bool is_ours)
+void virtual_tell(struct server *server, uint8_t type, bool is_ours)
 {
 	if (is_ours) {
 		bool ok = track_ours(&server->track, type);
@@ -259,9 +266,7 @@ static void virtual_tell(struct server *server, uint8_t type, bool is_ours)
 	}
 }
 
-/* A message that must fail goes instead of the client's. */
-static enum admit virtual_provoke_by(struct link_walk *w, const char *message, size_t n, enum reason why,
-				     struct slice name)
+enum admit virtual_provoke_by(struct link_walk *w, const char *message, size_t n, enum reason why, struct slice name)
 {
 	struct server *server = w->client->server;
 	uint8_t type = (uint8_t)message[0];
@@ -278,8 +283,7 @@ static enum admit virtual_provoke_by(struct link_walk *w, const char *message, s
 	return ADMIT_DISCARD;
 }
 
-/* An error at this place of the pipeline. The message goes nowhere. */
-static enum admit virtual_provoke(struct link_walk *w, enum reason why, struct slice name)
+enum admit virtual_provoke(struct link_walk *w, enum reason why, struct slice name)
 {
 	/* a Bind: portal "", a statement that no server has, no formats, no parameters, no formats */
 	static const char bind[22] = "B\0\0\0\25\0PGSLUICE_\0\0\0\0\0\0";
@@ -382,7 +386,7 @@ static void virtual_record_parse(struct server *server, const struct prep_record
 }
 
 /* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
-static bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **entryp)
+bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **entryp)
 {
 	struct server *server = w->client->server;
 	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
@@ -413,122 +417,6 @@ static bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_e
 static bool virtual_is_certain(const struct server *server)
 {
 	return track_is_batch_start(&server->track) && server->track.owed == server->track.count;
-}
-
-/* ---- statements about statements ---- */
-
-/* Adds the message with a DEALLOCATE for this statement as its text, in place of the client's. */
-static void virtual_put_text(struct link_walk *w, uint64_t number)
-{
-	static const char before[] = "DEALLOCATE \"";
-	char name[STMT_NAME_SIZE];
-	uint32_t name_len = virtual_name(name, number);
-	bool is_parse = w->f.type == FE_PARSE;
-	/* head; of Parse the empty name; text with its NUL; of Parse the number of types */
-	uint32_t size = FRAME_HEADER + is_parse + (uint32_t)sizeof(before) - 1 + name_len + 2 + (is_parse ? 2 : 0);
-	uint8_t *p;
-
-	link_walk_reserve(w, 1, size);
-	p = link_out_own(&w->out, size);
-	memset(p, 0, size);
-	p[0] = w->f.type;
-	p[4] = (uint8_t)(size - 1);
-	p += FRAME_HEADER + is_parse;
-	memcpy(p, before, sizeof(before) - 1);
-	memcpy(p + sizeof(before) - 1, name, name_len);
-	p[sizeof(before) - 1 + name_len] = '"';
-}
-
-/* A statement on the server for the client's DEALLOCATE to hit: one of its own each time. */
-static struct prep_entry *virtual_make_victim(struct link_walk *w)
-{
-	char body[40];
-	size_t n = str_format(body, sizeof(body), "--%" PRIu64, stmt_next_number()) + 1;
-	struct prep_entry *entry = NULL;
-	struct stmt *stmt;
-
-	body[n++] = 0; /* no types */
-	body[n++] = 0;
-	stmt = stmt_intern((const uint8_t *)body, n);
-	if (stmt != NULL && virtual_ensure(w, stmt, &entry) && entry != NULL)
-		entry->is_victim = true;
-	stmt_release(&stmt);
-	return entry;
-}
-
-/*
- * DEALLOCATE of a statement that the client has prepared by Parse, as a query or
- * a text to parse: true when it is one, and *admit says what becomes of it. The
- * server's copy may be in use by others, or be on another server; the command
- * is turned upon a statement made for this.
- */
-static bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit)
-{
-	struct client *client = w->client;
-	struct server *server = client->server;
-	const char *end = text.n == 0 ? NULL : memchr(text.p, '\0', text.n);
-	struct classify_name name;
-	struct prep_entry *victim;
-	struct prep_name *known;
-
-	if (end == NULL || client->prep.count == 0 || !classify_may_touch_session(text.p, text.n))
-		return false;
-	if (classify_deallocate(slice_make(text.p, (size_t)(end - text.p)), true, &name) != CLASSIFY_DEALLOCATE_NAME)
-		return false;
-	known = prep_client_find(&client->prep, slice_make(name.text, name.n));
-	if (known == NULL && !prep_server_is_held_up(&server->prep))
-		return false;
-	if (prep_server_is_held_up(&server->prep)) {
-		*admit = virtual_stall(w);
-		return true;
-	}
-	victim = virtual_make_victim(w);
-	if (victim == NULL) {
-		*admit = virtual_refuse(w, REASON_OOM);
-		return true;
-	}
-	virtual_put_text(w, victim->number);
-	virtual_tell(server, w->f.type, false);
-	track_mark(&server->track);
-	prep_client_remove(&client->prep, known);
-	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });
-	if (w->f.type == FE_PARSE) {
-		stmt_release(&client->prep.unnamed);
-		client->unnamed = UNNAMED_SENT;
-		client->unnamed_batch = server->prep.batch;
-	}
-	server->prep.batch += w->f.type == FE_QUERY;
-	*admit = ADMIT_DISCARD;
-	return true;
-}
-
-/* True when the text has SQL's own PREPARE among its statements. */
-static bool virtual_has_prepare(struct slice text)
-{
-	struct classify c;
-	int err UNUSED;
-
-	classify_init(&c, CLASSIFY_F_SCS);
-	classify_feed(&c, text.p, text.n);
-	err = classify_end(&c); /* of what has not come yet, the tag will tell */
-	return (c.kinds & CLASSIFY_BIT(CLASSIFY_PREPARE)) != 0;
-}
-
-static bool virtual_is_refused(const struct client *client, struct slice text)
-{
-	return UNLIKELY(client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) && virtual_has_prepare(text);
-}
-
-static enum admit virtual_query(struct link_walk *w)
-{
-	/* a Query for what no server has */
-	static const char query[] = "Q\0\0\0\30EXECUTE \"PGSLUICE_\"";
-	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
-	enum admit admit;
-
-	if (virtual_is_refused(w->client, text))
-		return virtual_provoke_by(w, query, sizeof(query), REASON_SQL_PREPARE, slice_of(""));
-	return virtual_translate(w, text, &admit) ? admit : ADMIT_SEND;
 }
 
 /* ---- Parse ---- */
@@ -671,7 +559,8 @@ static enum admit virtual_parse(struct link_walk *w, struct slice name)
 /* ---- Bind and Describe ---- */
 
 /* The text that a name stands for now; NULL: none, and *admit says what becomes of the message. */
-static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, enum admit *admit)
+static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, struct prep_name **knownp,
+				    enum admit *admit)
 {
 	struct client *client = w->client;
 	struct prep_name *known;
@@ -695,7 +584,7 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, enum
 		}
 		return client->prep.unnamed;
 	}
-	known = prep_client_find(&client->prep, name);
+	known = *knownp = prep_client_find(&client->prep, name);
 	if (LIKELY(known != NULL))
 		return known->stmt;
 	if (client->server->sql_statements > 0)
@@ -709,22 +598,83 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, enum
 	return NULL;
 }
 
+/* ---- shapes ---- */
+
+/* Asks the server what a statement returns; the client waits for that. */
+static enum admit virtual_ask_shape(struct link_walk *w, struct prep_entry *entry)
+{
+	static const uint8_t flush[] = { FE_FLUSH, 0, 0, 0, 4 };
+	struct server *server = w->client->server;
+
+	if (prep_server_is_held_up(&server->prep))
+		return virtual_stall(w);
+	virtual_add_head(w, FE_DESCRIBE, slice_of("S"), entry->number, 0);
+	virtual_tell(server, FE_DESCRIBE, true);
+	track_mark(&server->track);
+	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_DESCRIBE, .entry = entry });
+	link_walk_reserve(w, 1, 0);
+	link_out_add(&w->out, flush, sizeof(flush));
+	(void)virtual_stall(w);
+	w->client->stall = STALL_RECORDS;
+	return ADMIT_STOP;
+}
+
+/* True when the client asks, behind this Bind, for a description of what it has bound. */
+static bool virtual_will_describe(const struct link_walk *w)
+{
+	size_t at = w->at;
+	struct frame f = w->f;
+
+	while (f.size < w->len - at) {
+		at += (size_t)f.size;
+		if (frame_read(w->data + at, w->len - at, UINT64_MAX, &f) != 0 || f.type == FE_EXECUTE ||
+		    f.type == FE_SYNC)
+			return false;
+		if (f.type == FE_DESCRIBE)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The client was told what this statement returns, maybe by another server and
+ * long ago. PostgreSQL lets no plan return anything else later; neither do we.
+ * ADMIT_SEND when it is still so, or the client asks again.
+ */
+static enum admit virtual_check_shape(struct link_walk *w, struct slice name, const struct prep_name *known,
+				      struct prep_entry *entry)
+{
+	if (entry->shape == SHAPE_UNKNOWN && !entry->is_shapeless)
+		return virtual_ask_shape(w, entry);
+	if (entry->shape == known->shape || entry->is_shapeless || virtual_will_describe(w))
+		return ADMIT_SEND;
+	return virtual_provoke(w, REASON_PREP_SHAPE, name);
+}
+
 static enum admit virtual_use(struct link_walk *w, struct slice name)
 {
 	struct server *server = w->client->server;
 	const char *before = (const char *)w->data + w->at + FRAME_HEADER;
 	bool is_fresh = track_is_fresh(&server->track);
+	struct prep_name *known = NULL;
 	struct prep_entry *entry;
 	struct stmt *stmt;
 	enum admit admit;
 
-	stmt = virtual_resolve(w, name, &admit);
+	stmt = virtual_resolve(w, name, &known, &admit);
 	if (stmt == NULL)
 		return admit;
+	if (w->f.type == FE_DESCRIBE && prep_server_is_held_up(&server->prep))
+		return virtual_stall(w);
 	if (!virtual_ensure(w, stmt, &entry))
 		return virtual_refuse(w, REASON_OOM);
 	if (entry == NULL)
 		return virtual_stall(w);
+	if (w->f.type == FE_BIND && known != NULL && UNLIKELY(known->shape != SHAPE_UNKNOWN)) {
+		admit = virtual_check_shape(w, name, known, entry);
+		if (admit != ADMIT_SEND)
+			return admit;
+	}
 	if (is_fresh && !entry->is_pending) {
 		rerun_begin(server, stmt);
 		w->keep_from = w->at;
@@ -734,7 +684,27 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 	admit = virtual_replace_head(w, name, slice_make(before, (size_t)(name.p - before)), entry->number);
 	if (admit == ADMIT_REWRITTEN)
 		virtual_tell(server, w->f.type, false);
+	if (admit == ADMIT_REWRITTEN && w->f.type == FE_DESCRIBE) {
+		track_mark(&server->track);
+		prep_server_record(&server->prep,
+				   (struct prep_record){ .op = PREP_DESCRIBE, .name = known, .entry = entry });
+	}
 	return admit;
+}
+
+bool virtual_is_describing(const struct server *server)
+{
+	return track_head_is_marked(&server->track) && prep_server_record_head(&server->prep)->op == PREP_DESCRIBE;
+}
+
+void virtual_described(struct server *server, uint8_t type, struct slice body)
+{
+	struct prep_server *ps = &server->prep;
+	uint32_t shape = type == BE_NO_DATA ? SHAPE_NO_ROWS : shape_of(body);
+
+	if (shape == SHAPE_UNKNOWN && prep_server_record_head(ps)->entry != NULL)
+		prep_server_record_head(ps)->entry->is_shapeless = true;
+	prep_server_described(ps, shape);
 }
 
 /* ---- Close ---- */
@@ -850,19 +820,6 @@ void virtual_settle_marks(struct server *server)
 static bool virtual_is_ddl(struct slice tag)
 {
 	return (tag.n >= 6 && memcmp(tag.p, "ALTER ", 6) == 0) || slice_eq_str(tag, "CREATE VIEW");
-}
-
-/* One of our victims is gone, or a statement that the client has made by PREPARE. */
-static void virtual_deallocated(struct server *server)
-{
-	struct prep_entry *victim = prep_server_victim(&server->prep);
-
-	if (victim == NULL) {
-		server->sql_statements -= server->sql_statements > 0;
-		return;
-	}
-	prep_server_remove(&server->prep, victim);
-	prep_entry_free(&victim);
 }
 
 void virtual_command_done(struct server *server, struct slice tag)

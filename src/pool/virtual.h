@@ -87,6 +87,12 @@ bool virtual_is_provoked(const struct server *server);
 /* Writes what the client is told instead of the provoked error, or the error itself where it is another one. */
 int virtual_report(const struct server *server, struct slice error, struct buf *b) MUSTCHECK;
 
+/* True when an answer tells what a statement returns that the pooler must know. */
+bool virtual_is_describing(const struct server *server);
+
+/* This is it: a RowDescription, of which `body` may be empty if it is too long, or NoData. */
+void virtual_described(struct server *server, uint8_t type, struct slice body);
+
 /* A statement was completed with this tag. */
 void virtual_command_done(struct server *server, struct slice tag);
 

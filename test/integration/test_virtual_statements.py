@@ -272,6 +272,37 @@ def test_changed_shape_is_an_error_for_who_does_not_look(shared, cluster, databa
     assert a.read_ready().rows == [["1", "y"]]
 
 
+def test_changed_shape_behind_another_server(shared, cluster, database):
+    """The second server has parsed the text after the change, and knows nothing of what the client was told."""
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)}, default_pool_size=2)
+    a, b = p.login(), p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    a.send(wire.parse("s", "select * from shape"), wire.describe("S", "s"), wire.SYNC)
+    assert a.read_ready().types == "1tTZ"
+    first = a.value("select pg_backend_pid()")
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    a.query("begin")
+    b.query("begin")
+    pids = [c.value("select pg_backend_pid()") for c in (a, b)]
+    assert first in pids
+    a.query("commit") if pids[0] == first else b.query("commit")
+    held = b if pids[0] == first else a
+    c = p.login()
+    c.query("begin")
+    held.query("commit")
+    a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    result = a.read_ready()
+    assert (result.error.code, result.rows) == ("0A000", [])
+    assert run(a, "s").rows == [["1", "y"]]
+    a.send(wire.close("S", "s"), wire.parse("s", "select * from shape"), wire.describe("S", "s"), wire.SYNC)
+    assert a.read_ready().error is None
+    a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert a.read_ready().rows == [["1", "y"]]
+    c.query("commit")
+
+
 def test_statement_that_the_server_has_lost(shared):
     p = shared()
     a = p.login()

@@ -1,0 +1,45 @@
+/*
+ * What virtual.c and virtual_sql.c share. All on the thread of the link; the
+ * caller has made room in the tracker and for records.
+ */
+#ifndef PGSLUICE_POOL_VIRTUAL_INT_H
+#define PGSLUICE_POOL_VIRTUAL_INT_H
+
+#include "pool/link_int.h"
+#include "pool/prep.h"
+
+/* The client is to be closed. */
+enum admit virtual_refuse(struct link_walk *w, enum reason why) MUSTCHECK;
+
+/* The client goes on when the server has settled what is open of earlier batches. */
+enum admit virtual_stall(struct link_walk *w);
+
+/* The name on servers of the statement with this number; returns its length without the NUL. */
+uint32_t virtual_name(char dst[STMT_NAME_SIZE], uint64_t number);
+
+/* Tells the tracker of a message that is going to be sent. */
+void virtual_tell(struct server *server, uint8_t type, bool is_ours);
+
+/* An error at this place of the pipeline, with the text of a row. The message goes nowhere. */
+enum admit virtual_provoke(struct link_walk *w, enum reason why, struct slice name) MUSTCHECK;
+
+/* The same by a message of n bytes that must fail, and lives on. */
+enum admit virtual_provoke_by(struct link_walk *w, const char *message, size_t n, enum reason why,
+			      struct slice name) MUSTCHECK;
+
+/* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
+bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **entryp) MUSTCHECK;
+
+/* True when the text, as far as it has come, has a PREPARE that sql_prepare does not allow. */
+bool virtual_is_refused(const struct client *client, struct slice text);
+
+/* True when the text is a DEALLOCATE of the client's, and *admit says what becomes of the message. */
+bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit);
+
+/* A Query that virtual_minds_query(). */
+enum admit virtual_query(struct link_walk *w) MUSTCHECK;
+
+/* A DEALLOCATE of one name is complete. */
+void virtual_deallocated(struct server *server);
+
+#endif

@@ -1,0 +1,142 @@
+/*
+ * SQL about prepared statements.
+ *
+ * DEALLOCATE of a statement that the client has prepared by Parse is one that
+ * drivers send (DBD::Pg, PDO, psycopg before libpq 17). The server's copy is not
+ * the client's to drop, and may be on another server; so the command, which must
+ * be answered, fail and be ignored as any other, is turned upon a victim: a
+ * statement made for this.
+ *
+ * PREPARE makes a statement on the server itself, which the pooler cannot give to
+ * another. Its tag tells, whatever text it was in, and ties the server to the
+ * client; or it is refused, by its words.
+ */
+#include "core/str.h"
+#include "pool/virtual.h"
+#include "pool/virtual_int.h"
+
+/* Adds the message with a DEALLOCATE for this statement as its text, in place of the client's. */
+static void virtual_put_text(struct link_walk *w, uint64_t number)
+{
+	static const char before[] = "DEALLOCATE \"";
+	char name[STMT_NAME_SIZE];
+	uint32_t name_len = virtual_name(name, number);
+	bool is_parse = w->f.type == FE_PARSE;
+	/* head; of Parse the empty name; text with its NUL; of Parse the number of types */
+	uint32_t size = FRAME_HEADER + is_parse + (uint32_t)sizeof(before) - 1 + name_len + 2 + (is_parse ? 2 : 0);
+	uint8_t *p;
+
+	link_walk_reserve(w, 1, size);
+	p = link_out_own(&w->out, size);
+	memset(p, 0, size);
+	p[0] = w->f.type;
+	p[4] = (uint8_t)(size - 1);
+	p += FRAME_HEADER + is_parse;
+	memcpy(p, before, sizeof(before) - 1);
+	memcpy(p + sizeof(before) - 1, name, name_len);
+	p[sizeof(before) - 1 + name_len] = '"';
+}
+
+/* A statement on the server for the client's DEALLOCATE to hit: one of its own each time. */
+static struct prep_entry *virtual_make_victim(struct link_walk *w)
+{
+	char body[40];
+	size_t n = str_format(body, sizeof(body), "--%" PRIu64, stmt_next_number()) + 1;
+	struct prep_entry *entry = NULL;
+	struct stmt *stmt;
+
+	body[n++] = 0; /* no types */
+	body[n++] = 0;
+	stmt = stmt_intern((const uint8_t *)body, n);
+	if (stmt != NULL && virtual_ensure(w, stmt, &entry) && entry != NULL)
+		entry->is_victim = true;
+	stmt_release(&stmt);
+	return entry;
+}
+
+/*
+ * DEALLOCATE of a statement that the client has prepared by Parse, as a query or
+ * a text to parse: true when it is one, and *admit says what becomes of it. The
+ * server's copy may be in use by others, or be on another server; the command
+ * is turned upon a statement made for this.
+ */
+bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit)
+{
+	struct client *client = w->client;
+	struct server *server = client->server;
+	const char *end = text.n == 0 ? NULL : memchr(text.p, '\0', text.n);
+	struct classify_name name;
+	struct prep_entry *victim;
+	struct prep_name *known;
+
+	if (end == NULL || client->prep.count == 0 || !classify_may_touch_session(text.p, text.n))
+		return false;
+	if (classify_deallocate(slice_make(text.p, (size_t)(end - text.p)), true, &name) != CLASSIFY_DEALLOCATE_NAME)
+		return false;
+	known = prep_client_find(&client->prep, slice_make(name.text, name.n));
+	if (known == NULL && !prep_server_is_held_up(&server->prep))
+		return false;
+	if (prep_server_is_held_up(&server->prep)) {
+		*admit = virtual_stall(w);
+		return true;
+	}
+	victim = virtual_make_victim(w);
+	if (victim == NULL) {
+		*admit = virtual_refuse(w, REASON_OOM);
+		return true;
+	}
+	virtual_put_text(w, victim->number);
+	virtual_tell(server, w->f.type, false);
+	track_mark(&server->track);
+	prep_client_remove(&client->prep, known);
+	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });
+	if (w->f.type == FE_PARSE) {
+		stmt_release(&client->prep.unnamed);
+		client->unnamed = UNNAMED_SENT;
+		client->unnamed_batch = server->prep.batch;
+	}
+	server->prep.batch += w->f.type == FE_QUERY;
+	*admit = ADMIT_DISCARD;
+	return true;
+}
+
+/* True when the text has SQL's own PREPARE among its statements. */
+static bool virtual_has_prepare(struct slice text)
+{
+	struct classify c;
+	int err UNUSED;
+
+	classify_init(&c, CLASSIFY_F_SCS);
+	classify_feed(&c, text.p, text.n);
+	err = classify_end(&c); /* of what has not come yet, the tag will tell */
+	return (c.kinds & CLASSIFY_BIT(CLASSIFY_PREPARE)) != 0;
+}
+
+bool virtual_is_refused(const struct client *client, struct slice text)
+{
+	return UNLIKELY(client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) && virtual_has_prepare(text);
+}
+
+enum admit virtual_query(struct link_walk *w)
+{
+	/* a Query for what no server has */
+	static const char query[] = "Q\0\0\0\30EXECUTE \"PGSLUICE_\"";
+	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	enum admit admit;
+
+	if (virtual_is_refused(w->client, text))
+		return virtual_provoke_by(w, query, sizeof(query), REASON_SQL_PREPARE, slice_of(""));
+	return virtual_translate(w, text, &admit) ? admit : ADMIT_SEND;
+}
+
+void virtual_deallocated(struct server *server)
+{
+	struct prep_entry *victim = prep_server_victim(&server->prep);
+
+	if (victim == NULL) {
+		server->sql_statements -= server->sql_statements > 0;
+		return;
+	}
+	prep_server_remove(&server->prep, victim);
+	prep_entry_free(&victim);
+}
