@@ -345,6 +345,8 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	vars_release(&client->vars);
 	free(client->replication);
 	prep_client_clear(&client->prep);
+	if (client->gather.max > 0 && buf_room(&client->gather) > 0)
+		stmt_unclaim(client->gather.max);
 	buf_fini(&client->gather);
 	account_release(&client->account);
 	pool_release(&client->pool);

@@ -253,6 +253,11 @@ static void link_begin_gather(struct link_walk *w)
 
 	if (w->f.type != FE_PARSE || w->f.size <= LINK_HOLD_MAX)
 		return;
+	if (!stmt_claim((size_t)w->f.size)) {
+		w->why = REASON_OOM; /* others were faster */
+		link_walk_refuse(w);
+		return;
+	}
 	buf_init(&client->gather, (uint32_t)w->f.size);
 	if (buf_append(&client->gather, w->data + w->at, w->len - w->at) != 0) {
 		w->why = REASON_OOM;
@@ -369,8 +374,11 @@ static size_t link_gather(struct client *client, const uint8_t *data, size_t len
 {
 	size_t n = buf_room(&client->gather) < len ? buf_room(&client->gather) : len;
 
-	if (buf_append(&client->gather, data, n) == 0)
+	if (buf_append(&client->gather, data, n) == 0) {
+		if (n > 0 && buf_room(&client->gather) == 0)
+			stmt_unclaim(client->gather.max); /* what is kept of it counts as a text */
 		return n;
+	}
 	client_close(client, REASON_OOM);
 	return SIZE_MAX;
 }

@@ -44,9 +44,12 @@ void stmt_set_limit(size_t bytes)
 	atomic_store(&limit_bytes, bytes);
 }
 
-size_t stmt_limit(void)
+bool stmt_has_room(size_t bytes)
 {
-	return atomic_load(&limit_bytes);
+	size_t limit = atomic_load(&limit_bytes);
+	size_t used = atomic_load(&used_bytes);
+
+	return used <= limit && bytes <= limit - used;
 }
 
 uint64_t stmt_next_number(void)

@@ -34,7 +34,9 @@ void stmt_teardown(void);
 
 /* Bytes that texts and names of statements may take; for what is added from now on. Any thread. */
 void stmt_set_limit(size_t bytes);
-size_t stmt_limit(void);
+
+/* True when the limit allows so many bytes more, at this moment. Any thread. */
+bool stmt_has_room(size_t bytes);
 
 /*
  * The statement with this text, with a reference for the caller; NULL when the

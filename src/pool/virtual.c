@@ -125,7 +125,7 @@ static bool virtual_needs_body(const struct link_walk *w, struct slice name)
 		return false;
 	if (w->f.type == FE_PARSE && name.n == 0)
 		return w->f.size <= VIRTUAL_UNNAMED_MAX;
-	return w->f.type != FE_PARSE || w->f.size <= stmt_limit();
+	return w->f.type != FE_PARSE || stmt_has_room((size_t)w->f.size);
 }
 
 enum admit virtual_look(struct link_walk *w)
