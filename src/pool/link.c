@@ -19,9 +19,10 @@
  * (transaction and statement mode), or when the client goes (session mode).
  *
  * The server is brought to the client's parameters first. The SET commands go in
- * front of the client's own first message, in the same system call, when some
- * server has taken these values before; else they are waited for, because a
- * query must not run under other values than its client's.
+ * front of the client's own first message, in the same system call, when a
+ * server of the pool has taken these values before; else they are waited for,
+ * because a query must not run under other values than its client's. What one
+ * database takes another may refuse, such as a client_encoding.
  *
  * Backpressure: what one side does not take at once is queued in its stream,
  * and the other side is not read until the queue is empty.
@@ -103,6 +104,17 @@ static void link_adopt_vars(struct client *client, struct server *server)
 	client->vars = set;
 }
 
+/* Where the pool remembers that its servers take the values of this client. */
+static _Atomic uint64_t *link_proof(const struct client *client)
+{
+	return &client->pool->proven_vars[vars_serial(client->vars) % POOL_PROVEN_MAX];
+}
+
+static bool link_is_proven(const struct client *client)
+{
+	return atomic_load_explicit(link_proof(client), memory_order_relaxed) == vars_serial(client->vars);
+}
+
 bool link_vars_done(struct server *server)
 {
 	struct client *client = server->client;
@@ -111,7 +123,8 @@ bool link_vars_done(struct server *server)
 	if (server->ours_failed || server->track.status != 'I')
 		return false;
 	link_adopt_vars(client, server);
-	vars_prove(client->vars);
+	if (!link_is_proven(client))
+		atomic_store_explicit(link_proof(client), vars_serial(client->vars), memory_order_relaxed);
 	cancel_vars_done(client->part->worker, server);
 	if (client->state == CL_HELD) {
 		client_set_state(client, CL_ACTIVE);
@@ -141,7 +154,7 @@ void link_attach(struct client *client, struct server *server)
 	} else if (!link_set_vars(client, server)) {
 		link_adopt_vars(client, server);
 		client_set_state(client, CL_ACTIVE);
-	} else if (vars_are_proven(client->vars)) {
+	} else if (link_is_proven(client)) {
 		client_set_state(client, CL_ACTIVE); /* they go in front of its first message */
 	} else {
 		/* A value that no server takes would let the query run under another one. */

@@ -845,6 +845,8 @@ void pool_begin_epoch(struct pool *pool)
 	lock_acquire(&pool->lock);
 	atomic_fetch_add(&pool->epoch, 1);
 	atomic_store(&pool->old_protocol, false);
+	for (size_t i = 0; i < POOL_PROVEN_MAX; i++)
+		atomic_store(&pool->proven_vars[i], 0);
 	old = pool->welcome;
 	pool->welcome = NULL;
 	lock_release(&pool->lock);

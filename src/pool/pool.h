@@ -120,6 +120,9 @@ struct pool_key {
 	struct account *account;
 };
 
+/* How many sets of parameters a pool remembers to be good. */
+#define POOL_PROVEN_MAX 16
+
 struct pool {
 	uint32_t magic;
 	UT_hash_handle hh; /* protected by the registry lock */
@@ -144,6 +147,8 @@ struct pool {
 	atomic_uint epoch;                 /* servers opened in an older one are of no use; changed under lock */
 	atomic_bool old_protocol;          /* servers of this epoch refuse a newer version than 3.0 */
 	_Atomic uint64_t next_lifetime_us; /* no server is closed for its age before this */
+	/* serial numbers of sets of parameters that servers of this epoch have taken; any may be forgotten */
+	_Atomic uint64_t proven_vars[POOL_PROVEN_MAX];
 	struct lock lock;
 
 	/* all below is protected by lock */

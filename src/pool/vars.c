@@ -17,7 +17,7 @@
 
 struct varset {
 	unsigned refs; /* protected by the lock */
-	atomic_bool is_proven;
+	uint64_t serial;
 	UT_hash_handle hh;
 	size_t key_len;
 	const char *values[VARS_MAX]; /* into the key, or NULL */
@@ -37,6 +37,7 @@ static char *names[VARS_MAX];
 static int name_count;
 static struct lock table_lock;
 static struct varset *table; /* protected by table_lock */
+static uint64_t last_serial; /* likewise */
 
 void vars_setup(const char *extra)
 {
@@ -131,6 +132,7 @@ struct varset *vars_make(const struct slice values[VARS_MAX])
 		found->refs++;
 	else
 		HASH_ADD_KEYPTR_BYHASHVALUE(hh, table, fresh->key, fresh->key_len, hash, fresh);
+	fresh->serial = ++last_serial;
 	lock_release(&table_lock);
 	if (found == NULL)
 		return fresh;
@@ -210,15 +212,9 @@ void vars_recode(struct varset **set, const struct varset *client)
 	}
 }
 
-void vars_prove(struct varset *set)
+uint64_t vars_serial(const struct varset *set)
 {
-	if (!vars_are_proven(set))
-		atomic_store_explicit(&set->is_proven, true, memory_order_relaxed);
-}
-
-bool vars_are_proven(const struct varset *set)
-{
-	return atomic_load_explicit(&set->is_proven, memory_order_relaxed);
+	return set->serial;
 }
 
 size_t vars_set_count(size_t *set_size)

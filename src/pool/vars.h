@@ -71,12 +71,8 @@ void vars_release(struct varset **set);
 /* The value, or NULL when unset. Valid while the set is held. */
 const char *vars_get(const struct varset *set, int i);
 
-/*
- * Says that a server has taken these values, and asks: then another will take
- * them, too, and need not be waited for. Any thread.
- */
-void vars_prove(struct varset *set);
-bool vars_are_proven(const struct varset *set);
+/* A number that no other set of this process ever has, never 0. Any thread. */
+uint64_t vars_serial(const struct varset *set);
 
 /*
  * Writes the commands (SET, or SELECT set_config) that turn a server with the

@@ -134,6 +134,24 @@ def test_invalid_startup_value(shared):
     assert shared.login().value("select 1") == "1"
 
 
+@pytest.mark.ours
+def test_a_value_that_another_database_takes(make_pooler, cluster, request):
+    """A query never runs under other values than its client's, be they good for servers of another database."""
+    name = f"euc_{os.getpid()}"
+    cluster.sql(f"create database {name} owner app encoding 'EUC_JP' lc_collate 'C' lc_ctype 'C' template template0")
+    request.addfinalizer(lambda: cluster.sql(f"drop database {name} with (force)"))
+    p = make_pooler({"app": cluster.dsn(), "euc": cluster.dsn(dbname=name)}, settings=ONE_SERVER)
+    p.login(database="euc").query("select 1")
+    for _ in range(3):
+        other, c = p.login(), p.login(params={"client_encoding": "LATIN1"})
+        other.query("select 1")
+        assert c.value("show client_encoding") == "LATIN1"
+    c = p.login(database="euc", params={"client_encoding": "LATIN1"})
+    c.send(wire.query("create table t (i int)"))
+    assert c.expect_error_close().text == "invalid server parameter"
+    assert cluster.value("select to_regclass('public.t') is null", dbname=name)
+
+
 @pytest.mark.newer
 def test_long_and_hostile_values(shared):
     """Nothing of a value gets out of its quotes, whatever its length."""
