@@ -20,8 +20,9 @@
 #include "pool/registry_walk.h"
 #include "pool/route.h"
 #include "pool/server.h"
-#include "pool/survey.h"
+#include "pool/shadow.h"
 #include "pool/stmt.h"
+#include "pool/survey.h"
 #include "pool/suspend.h"
 
 #define SLOT_NONE             UINT32_MAX
@@ -211,6 +212,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
 		log_fatal("could not get random bytes: %s", strerror(errno));
 	vars_setup(conf->track_extra_parameters.text);
+	shadow_setup();
 	stmt_setup(engine->cancel_secret);
 	stmt_set_limit(conf->prepared_statement_memory);
 	engine->control = loop_new("control", engine);

@@ -10,6 +10,7 @@
 #include "core/str.h"
 #include "pool/link.h"
 #include "pool/link_int.h"
+#include "pool/shadow.h"
 #include "pool/virtual.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -92,6 +93,8 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
 		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX);
+	case BE_DATA_ROW:
+		return shadow_is_reading(server);
 	default:
 		return false;
 	}
@@ -161,6 +164,8 @@ static enum judged link_judge_own(struct link_back *k)
 
 	if (k->f.type == BE_ERROR)
 		link_own_error(server, (const uint8_t *)body.p, body.n);
+	if (k->f.type == BE_DATA_ROW && shadow_is_reading(server))
+		shadow_row(server, body);
 	if (k->f.type == BE_READY && server->setting_vars && !link_vars_done(server))
 		return link_violation(k, REASON_SERVER_PARAMETER);
 	return JUDGED_SWALLOW;

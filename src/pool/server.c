@@ -27,6 +27,7 @@
 #include "pool/replication.h"
 #include "pool/report.h"
 #include "pool/server_login.h"
+#include "pool/shadow.h"
 #include "proto/build.h"
 #include "proto/msg.h"
 
@@ -89,6 +90,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	track_fini(&server->track);
 	prep_server_fini(&server->prep);
 	rerun_fini(&server->rerun);
+	shadow_fini(server);
 	buf_fini(&server->prelude);
 	vars_release(&server->vars);
 	pool_conf_release(&server->conf);
@@ -273,6 +275,19 @@ void server_free(struct server *server)
 	}
 }
 
+/* The session is as it should be, by all that we know: goes on to server_free(). */
+static void server_release(struct server *server)
+{
+	const char *query = shadow_begin(server);
+
+	if (LIKELY(query == NULL)) {
+		server_free(server);
+		return;
+	}
+	server_set_state(server, SV_TESTED);
+	server_send_own(server, query);
+}
+
 void server_free_to_pool(struct server *server)
 {
 	const struct pool_conf *conf = server->part->conf;
@@ -289,7 +304,7 @@ void server_free_to_pool(struct server *server)
 		server_set_state(server, SV_TESTED);
 		server_send_own(server, conf->check_query);
 	} else {
-		server_free(server);
+		server_release(server);
 	}
 }
 
@@ -304,8 +319,10 @@ void server_test_done(struct server *server)
 	/* An error in the check query shows that the server works; one in the reset query, that nothing was reset. */
 	if (!server_is_clean(server) || (server->resetting && server->ours_failed))
 		server_close(server, REASON_RESET_FAILED);
-	else
+	else if (shadow_end(server))
 		server_free(server);
+	else
+		server_release(server);
 }
 
 void server_cancel_ended(struct server *server)

@@ -49,6 +49,7 @@ INTEGRATION_FILES = \
 	test/integration/test_restart.py \
 	test/integration/test_server_login.py \
 	test/integration/test_server_loss.py \
+	test/integration/test_shadow.py \
 	test/integration/test_shutdown.py \
 	test/integration/test_signals_process.py \
 	test/integration/test_startup_packet.py \

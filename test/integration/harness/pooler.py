@@ -157,7 +157,7 @@ class Pooler:
         env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":exitcode=99:detect_leaks=1:quarantine_size_mb=8"
         env.setdefault("UBSAN_OPTIONS", "print_stacktrace=1")
         env.setdefault("TSAN_OPTIONS", "exitcode=66:second_deadlock_stack=1")
-        for name in [n for n in env if n.startswith("PG") and n != "PGSLUICE"]:
+        for name in [n for n in env if n.startswith("PG") and not n.startswith("PGSLUICE")]:
             del env[name]
         self.exit_wanted = False
         with open(self.log, "ab") as log:
