@@ -43,7 +43,7 @@ const char *client_state_name(enum client_state state);
 enum client_stall {
 	STALL_EARLIER, /* what is open of earlier batches */
 	STALL_RECORDS, /* all that is open */
-	STALL_QUIET,   /* everything it was sent */
+	STALL_BATCHES, /* all batches before the one that is being sent */
 };
 
 /* What the client knows of the unnamed statement of the server that it is linked to. */

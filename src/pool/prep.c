@@ -350,7 +350,8 @@ static void prep_record_undo(struct prep_server *ps, struct prep_client *pc, str
 {
 	switch (r->op) {
 	case PREP_UNNAMED:
-		stmt_release(&pc->unnamed);
+		if (r->entry == NULL || pc->unnamed == r->entry->stmt) /* else there is a newer one */
+			stmt_release(&pc->unnamed);
 		/* fall through */
 	case PREP_PARSE:
 		if (r->name != NULL)

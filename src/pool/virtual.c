@@ -224,12 +224,11 @@ enum admit virtual_stall(struct link_walk *w)
 	return ADMIT_STOP;
 }
 
-/* The same, but not before it has answered everything; nothing may be sent that only a Sync to come completes. */
-static enum admit virtual_stall_for_quiet(struct link_walk *w)
+/* The same, but not before it has answered all batches before this one. There must be such. */
+static enum admit virtual_stall_for_batches(struct link_walk *w)
 {
-	ASSERT(track_is_batch_start(&w->client->server->track));
 	(void)virtual_stall(w);
-	w->client->stall = STALL_QUIET;
+	w->client->stall = STALL_BATCHES;
 	return ADMIT_STOP;
 }
 
@@ -243,14 +242,14 @@ bool virtual_may_go_on(const struct client *client)
 	case STALL_RECORDS:
 		return server->prep.record_count == 0;
 	default:
-		return track_is_quiet(&server->track);
+		return track_open_batches(&server->track) == 0;
 	}
 }
 
 /* True when what comes next stands behind whole batches that are not answered yet. */
 static bool virtual_is_behind_batches(const struct server *server)
 {
-	return track_is_batch_start(&server->track) && server->track.count > server->track.owed;
+	return track_open_batches(&server->track) > 0;
 }
 
 void virtual_tell(struct server *server, uint8_t type, bool is_ours)
@@ -465,7 +464,7 @@ static enum admit virtual_parse_named(struct link_walk *w, struct slice name, st
 		return virtual_stall(w);
 	if (prep_client_find(&client->prep, name) != NULL) {
 		if (virtual_is_behind_batches(client->server))
-			return virtual_stall_for_quiet(w); /* they may make the server forget it: DISCARD ALL */
+			return virtual_stall_for_batches(w); /* they may make the server forget it: DISCARD ALL */
 		if (client->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER)
 			return virtual_refuse(w, REASON_PREP_NAME_IN_USE);
 		return virtual_provoke(w, REASON_PREP_EXISTS, name);
@@ -574,11 +573,13 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, stru
 		}
 		if (client->unnamed == UNNAMED_OWN)
 			return NULL;
-		if (client->unnamed == UNNAMED_SENT && track_is_batch_start(&client->server->track)) {
-			*admit = virtual_stall_for_quiet(w); /* its batch may have failed before it */
+		if (client->unnamed == UNNAMED_SENT) {
+			*admit = virtual_is_behind_batches(client->server)
+					 ? virtual_stall_for_batches(w) /* its batch may have failed before it */
+					 : ADMIT_SEND;
 			return NULL;
 		}
-		if (client->prep.unnamed == NULL || client->unnamed == UNNAMED_SENT) {
+		if (client->prep.unnamed == NULL) {
 			*admit = virtual_provoke(w, REASON_PREP_NO_UNNAMED, name);
 			return NULL;
 		}
@@ -795,7 +796,10 @@ enum admit virtual_admit(struct link_walk *w)
 
 void virtual_batch_failed(struct client *client)
 {
-	if (client->unnamed != UNNAMED_SENT)
+	const struct server *server = client->server;
+
+	if (client->unnamed != UNNAMED_SENT ||
+	    client->unnamed_batch != server->prep.batch - track_open_batches(&server->track))
 		return;
 	client->unnamed = UNNAMED_FOREIGN;
 	if (client->prep.is_unsure)

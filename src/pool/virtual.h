@@ -66,7 +66,7 @@ void virtual_end_walk(struct link_walk *w);
 /* A client may go on that had to wait for the server to settle what is open. */
 bool virtual_may_go_on(const struct client *client);
 
-/* The server has skipped messages of a batch for an error, or is going to. */
+/* The server has skipped messages of the batch that is being answered for an error, or is going to. */
 void virtual_batch_failed(struct client *client);
 
 /* All that the client has sent was answered. */

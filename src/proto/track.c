@@ -361,15 +361,27 @@ bool track_ours(struct track *t, uint8_t type)
 	return verdict == TRACK_PASS;
 }
 
+static bool track_ends_batch(enum track_kind kind)
+{
+	return kind == TRACK_SYNC || kind == TRACK_QUERY || kind == TRACK_FUNCTION;
+}
+
+uint32_t track_open_batches(const struct track *t)
+{
+	struct track *u = (struct track *)(uintptr_t)t;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->count; i++)
+		n += (*track_at(u, i) & TRACK_OURS) == 0 && track_ends_batch(track_kind_at(u, i));
+	return n;
+}
+
 /* True when a message that ends a batch stands in the queue behind the oldest entry. */
 static bool track_has_batch_end(struct track *t)
 {
-	for (uint32_t i = 1; i < t->count; i++) {
-		enum track_kind kind = track_kind_at(t, i);
-
-		if (kind == TRACK_SYNC || kind == TRACK_QUERY || kind == TRACK_FUNCTION)
+	for (uint32_t i = 1; i < t->count; i++)
+		if (track_ends_batch(track_kind_at(t, i)))
 			return true;
-	}
 	return false;
 }
 

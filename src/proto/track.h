@@ -117,6 +117,9 @@ static inline bool track_only_owes(const struct track *t)
 	return t->owed > 0 && t->owed == t->count;
 }
 
+/* How many ends of the client's batches (Sync, Query, FunctionCall) are still to be answered. */
+uint32_t track_open_batches(const struct track *t);
+
 /*
  * True when nothing of a batch has been sent yet, so that nothing in it can
  * have failed.

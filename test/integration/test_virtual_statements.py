@@ -129,6 +129,40 @@ def test_unnamed_statement_in_a_later_transaction(shared):
     assert run(a, "").rows == [["of a"]]
 
 
+@pytest.mark.parametrize("reuse", [0, 1])
+def test_unnamed_statement_survives_the_error_of_an_earlier_batch(shared, reuse):
+    p = shared(reuse_unnamed_statements=reuse)
+    a, b = p.login(), p.login()
+    for _ in range(4):
+        a.send(wire.parse("", "select nonsense"), wire.bind(), wire.execute(), wire.SYNC, wire.parse("", "select 'kept'"), wire.SYNC)
+        assert a.read_ready().error.code == "42703"
+        assert a.read_ready().types == "1Z"
+        b.send(wire.extended("select 'of b'"), wire.SYNC)
+        assert b.read_ready().rows == [["of b"]]
+        assert run(a, "").rows == [["kept"]]
+
+
+def test_unnamed_statement_of_an_earlier_batch_in_the_middle_of_one(shared):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'named'")
+    c.send(wire.parse("", "select 'unnamed'"), wire.SYNC)
+    c.send(wire.bind("", "s"), wire.execute(), wire.bind(), wire.execute(), wire.SYNC)
+    assert c.read_ready().types == "1Z"
+    assert c.read_ready().rows == [["named"], ["unnamed"]]
+
+
+@pytest.mark.parametrize("profile", ["pgbouncer", "pgsluice"])
+def test_name_parsed_again_behind_a_discard_in_flight(shared, profile):
+    p = shared(profile)
+    c = p.login()
+    prepare(c, "s", "select 'old'")
+    c.send(wire.query("discard all"), wire.parse("other", "select 1"), wire.parse("s", "select 'new'"), wire.SYNC)
+    assert c.read_ready().types == "CZ"
+    assert c.read_ready().types == "11Z"
+    assert run(c, "s").rows == [["new"]]
+
+
 def test_unnamed_statement_whose_parse_was_skipped(shared):
     """What the server has without a name is then somebody else's."""
     p = shared()

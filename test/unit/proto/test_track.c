@@ -701,6 +701,21 @@ static void an_error_drops_answers_of_ours(void **state)
 	assert_idle();
 }
 
+static void batches_are_open_until_their_end_is_answered(void **state)
+{
+	(void)state;
+	play(">P");
+	assert_int_equal(track_open_batches(&t), 0);
+	play(">S >Q +Q >P");
+	assert_int_equal(track_open_batches(&t), 2);
+	play("<1 <ZI");
+	assert_int_equal(track_open_batches(&t), 1);
+	play("<C <ZI");
+	assert_int_equal(track_open_batches(&t), 0);
+	play("-C -ZI <E >S <ZI");
+	assert_idle();
+}
+
 /* Nothing is owed before its turn. */
 static void nothing_is_taken_that_is_not_owed(void **state)
 {
@@ -841,6 +856,7 @@ int main(void)
 		TEST(our_requests_stand_between_those_of_the_client),
 		TEST(answers_of_ours_have_their_place),
 		TEST(an_error_drops_answers_of_ours),
+		TEST(batches_are_open_until_their_end_is_answered),
 		TEST(nothing_is_taken_that_is_not_owed),
 		TEST(marks_tell_what_was_answered),
 		TEST(marks_tell_what_was_dropped),
