@@ -240,8 +240,11 @@ static void track_drop(struct track *t)
 /* Removes entry i, keeping the order of the others. */
 static void track_remove(struct track *t, uint32_t i)
 {
+	uint8_t entry = *track_at(t, i);
+
 	for (; i > 0; i--)
 		*track_at(t, i) = *track_at(t, i - 1);
+	*track_at(t, 0) = entry;
 	track_pop(t);
 }
 

@@ -85,6 +85,11 @@ test_fuzz_fuzz_track_SOURCES = test/fuzz/fuzz_track.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_track_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_track_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_stream
+test_fuzz_fuzz_stream_SOURCES = test/fuzz/fuzz_stream.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_stream_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_stream_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_link
 test_fuzz_fuzz_link_SOURCES = test/fuzz/fuzz_link.c test/fuzz/session.c test/fuzz/session.h $(REPLAY_SOURCES) $(FUZZ_SOURCES)
 test_fuzz_fuzz_link_LDFLAGS = $(FUZZ_LINK)

@@ -772,6 +772,18 @@ static void marks_tell_what_was_dropped(void **state)
 	assert_marks(BE_PARSE_COMPLETE, 0, 1, 0);
 }
 
+static void a_mark_outlives_a_sync_that_copy_swallows(void **state)
+{
+	(void)state;
+	request(FE_QUERY, true);
+	request(FE_SYNC, false);
+	assert_marks(BE_COPY_IN, 0, 0, 0);
+	assert_true(track_head_is_marked(&t));
+	request(FE_COPY_DONE, false);
+	assert_marks(BE_COMMAND_COMPLETE, 0, 0, 0);
+	assert_marks(BE_READY, 'I', 1, 0);
+}
+
 static void a_marked_query_that_fails_is_dropped_once(void **state)
 {
 	(void)state;
@@ -861,6 +873,7 @@ int main(void)
 		TEST(marks_tell_what_was_answered),
 		TEST(marks_tell_what_was_dropped),
 		TEST(a_marked_query_that_fails_is_dropped_once),
+		TEST(a_mark_outlives_a_sync_that_copy_swallows),
 		TEST(notices_of_our_requests_are_ours),
 		TEST(only_what_was_saved_is_loaded),
 		TEST(kinds_have_names),
