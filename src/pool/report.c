@@ -130,6 +130,7 @@ void report_reason(struct report *r, const struct conf *conf, enum reason reason
 	str_copy(r->sqlstate, sizeof(r->sqlstate), reason_sqlstate(reason));
 	(void)reason_write_detail(reason, facts, r->detail, sizeof(r->detail));
 	r->hint = reason_hint(reason);
+	r->routine = NULL;
 	r->is_server = false;
 }
 
@@ -140,6 +141,7 @@ void report_text(struct report *r, const struct conf *conf, const char *text, co
 	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
 	r->detail[0] = '\0';
 	r->hint = hint;
+	r->routine = NULL;
 	r->is_server = false;
 }
 
@@ -149,6 +151,7 @@ void report_server(struct report *r, const char *text, const char *sqlstate)
 	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
 	r->detail[0] = '\0';
 	r->hint = NULL;
+	r->routine = NULL;
 	r->is_server = true;
 }
 
@@ -162,6 +165,7 @@ int report_error(struct buf *b, const struct conf *conf, struct log_about *about
 		.message = slice_of(r->text),
 		.detail = slice_of(strict ? r->detail : ""),
 		.hint = slice_of(strict && r->hint != NULL ? r->hint : ""),
+		.routine = slice_of(r->routine != NULL ? r->routine : ""),
 		.with_plain_severity = strict,
 	};
 

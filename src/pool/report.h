@@ -23,6 +23,7 @@ struct report {
 	char sqlstate[6];
 	char detail[REPORT_DETAIL_MAX]; /* "": none */
 	const char *hint;               /* or NULL; not copied */
+	const char *routine;            /* the field R, or NULL; not copied */
 	bool is_server;                 /* text and state are a server's own: told in every style */
 };
 

@@ -312,6 +312,8 @@ int virtual_report(const struct server *server, struct slice error, struct buf *
 	facts.name = name;
 	report_reason(&report, conf, record->why, &facts);
 	report.is_server = true;
+	if (record->why == REASON_PREP_SHAPE)
+		report.routine = "RevalidateCachedQuery"; /* by which drivers know that they are to prepare again */
 	client_describe(server->client, &about);
 	return report_error(b, conf, &about, "ERROR", &report);
 }

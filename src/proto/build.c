@@ -70,6 +70,8 @@ static int build_report(struct buf *b, uint8_t type, const struct build_report *
 		build_report_field(&w, 'D', r->detail);
 	if (r->hint.n > 0)
 		build_report_field(&w, 'H', r->hint);
+	if (r->routine.n > 0)
+		build_report_field(&w, 'R', r->routine);
 	wr_u8(&w, 0);
 	return wr_end(&w);
 }

@@ -28,6 +28,7 @@ struct build_report {
 	struct slice message;
 	struct slice detail;
 	struct slice hint;
+	struct slice routine;     /* of a server's source, by which some drivers know errors */
 	bool with_plain_severity; /* the field V, which PgBouncer does not send */
 };
 

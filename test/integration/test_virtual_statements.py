@@ -328,7 +328,7 @@ def test_changed_shape_behind_another_server(shared, cluster, database):
     held.query("commit")
     a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
     result = a.read_ready()
-    assert (result.error.code, result.rows) == ("0A000", [])
+    assert (result.error.code, result.error.fields["R"], result.rows) == ("0A000", "RevalidateCachedQuery", [])
     assert run(a, "s").rows == [["1", "y"]]
     a.send(wire.close("S", "s"), wire.parse("s", "select * from shape"), wire.describe("S", "s"), wire.SYNC)
     assert a.read_ready().error is None
