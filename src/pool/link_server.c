@@ -125,6 +125,7 @@ struct link_back {
 	size_t at;
 	size_t start; /* of the span that goes to the client */
 	struct frame f;
+	bool is_void; /* the message is the first half of an answer that ends in an error, and will be given anew */
 	enum reason violation; /* of JUDGED_CLOSE */
 	struct buf instead;    /* of JUDGED_REPLACE */
 	struct link_out out;
@@ -238,6 +239,8 @@ static enum judged link_judge(struct link_back *k)
 	case TRACK_PASS:
 		if (UNLIKELY(instead == JUDGED_SWALLOW))
 			return rerun_start(server) == 0 ? JUDGED_SWALLOW : link_violation(k, REASON_SERVER_SEND);
+		if (UNLIKELY(k->is_void))
+			return JUDGED_SWALLOW;
 		return instead == JUDGED_REPLACE ? instead : link_judge_answer(k);
 	case TRACK_SWALLOW:
 		return link_judge_own(k);
@@ -321,6 +324,7 @@ static void link_back_init(struct link_back *k, struct server *server, const uin
 	k->data = data;
 	k->len = len;
 	k->at = k->start = 0;
+	k->is_void = false;
 	k->violation = REASON_NONE;
 	buf_init(&k->instead, LINK_ERROR_MAX);
 	link_out_init(&k->out);
@@ -356,6 +360,34 @@ static void link_back_body_rest(struct link_back *k)
 	k->at = n;
 }
 
+/*
+ * A ParameterDescription may be followed by the error that the batch is run
+ * again for, which nobody could do once it has gone to the client. What follows
+ * it comes with it. 0, or -E_AGAIN when that is not there yet.
+ */
+static int link_back_look_behind(struct link_back *k)
+{
+	size_t avail = k->len - k->at;
+	struct frame next;
+	int err;
+
+	k->is_void = false;
+	if (LIKELY(k->f.type != BE_PARAMETER_DESCRIPTION) || !k->server->rerun.is_keeping ||
+	    k->f.size > LINK_GATHER_MAX)
+		return 0;
+	if (avail <= k->f.size)
+		return -E_AGAIN;
+	avail -= (size_t)k->f.size;
+	err = frame_read(k->data + k->at + k->f.size, avail, k->server->part->conf->max_packet_size, &next);
+	if (err != 0 || next.type != BE_ERROR || next.size > LINK_GATHER_MAX)
+		return err == -E_AGAIN ? err : 0;
+	if (avail < next.size)
+		return -E_AGAIN;
+	k->is_void = rerun_is_due(
+		k->server, slice_make(k->data + k->at + k->f.size + FRAME_HEADER, (size_t)next.size - FRAME_HEADER));
+	return 0;
+}
+
 /* Decides about the message at `at`, as far as it has come; -E_AGAIN when more of it is needed. */
 static int link_back_judge(struct link_back *k, enum judged *judged)
 {
@@ -374,6 +406,8 @@ static int link_back_judge(struct link_back *k, enum judged *judged)
 		*judged = link_violation(k, REASON_UNKNOWN_PKT);
 		return 0;
 	}
+	if (link_back_look_behind(k) != 0)
+		return -E_AGAIN;
 	*judged = link_judge(k);
 	return 0;
 }

@@ -284,6 +284,22 @@ def test_changed_shape_is_run_again(shared, cluster, database):
     assert run(a, "s").rows == [["1", "y", "z"]]
 
 
+def test_changed_shape_is_described_to_who_parses_it_for_the_first_time(shared, cluster, database):
+    """The server fails in the middle of its answer to Describe."""
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a, b = p.login(), p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    prepare(a, "s", "select * from shape")
+    assert run(a, "s").rows == [["1"]]
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    b.send(wire.parse("s", "select * from shape"), wire.describe("S", "s"))
+    b.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    result = b.read_ready()
+    assert (result.types, result.rows) == ("1tT2DCZ", [["1", "y"]])
+
+
 @pytest.mark.parametrize("through", ["pooler", "nothing"])
 def test_changed_shape_is_an_error_for_who_does_not_look(shared, cluster, database, through):
     """Such a client decodes by an earlier description; also where the pooler has seen the DDL, it must hear of it."""

@@ -84,8 +84,10 @@ static void unnamed_missing(struct script *s, struct actor *a, bool *failed)
 	struct statement st = statement_draw_good(a);
 	struct statement_run run = statement_send_bind(s, a, "", "", &st);
 
-	if (!*failed)
+	if (!*failed) {
 		script_expect_error(s, "26000", "unnamed prepared statement does not exist");
+		script_expect_early(s);
+	}
 	*failed = true;
 	statement_send_execute(s, "", &st, &run);
 }
@@ -126,7 +128,7 @@ static void unnamed_perhaps(struct script *s, struct actor *a)
 	const struct statement *st = &a->statements.unnamed;
 	struct statement_run run;
 	bool failed = false;
-	size_t from = s->n_expects, mid;
+	size_t from = s->n_expects, before = s->n_ends > 0 ? s->ends[s->n_ends - 1] : 0, mid;
 
 	if (st->kind == STATEMENT_WRITE)
 		return;
@@ -141,6 +143,7 @@ static void unnamed_perhaps(struct script *s, struct actor *a)
 	mid = s->n_expects;
 	script_expect_errors(s, "26000", -1);
 	script_or(s, from, mid, false);
+	s->expects[mid].asked = before; /* as in script_expect_early() */
 	shape_sync(s, false);
 }
 
