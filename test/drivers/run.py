@@ -302,7 +302,7 @@ class Run:
         self.cache = pathlib.Path(options.cache)
         self.program = options.pooler and self.readable(options.pooler)
         self.postgres = Postgres(options.bindir or find_postgres())
-        self.runs = 0
+        self.runs = self.turns = 0
         (self.work / "home").mkdir()
         shutil.copytree(HERE / "lib", self.work / "lib")
         own(self.work)
@@ -342,13 +342,24 @@ class Run:
             self.say(f"{driver.name}: {trouble}")
             return
         modes = [m for m in driver.modes if not self.options.mode or m in self.options.mode]
+        if self.options.quick and self.program:
+            self.run_quickly(driver, modes)
+            return
         direct = {mode: self.run_program(driver, mode, Direct(self.postgres)) for mode in modes}
         self.results += direct.values()
         for size in self.sizes if self.program else []:
             self.run_pool(driver, size, direct)
 
+    def run_quickly(self, driver, modes):
+        """Each mode on one of the pools only, taking turns, and directly only what has failed there."""
+        for size in self.sizes:
+            turn = {m: None for m in modes if self.sizes[(self.turns + modes.index(m)) % len(self.sizes)] == size}
+            if turn:
+                self.run_pool(driver, size, turn)
+        self.turns += len(modes)
+
     def run_pool(self, driver, size, direct):
-        """The modes of a driver through a pooler that lives for just that."""
+        """The modes of a driver through a pooler that lives for just that; each has its reference, or None."""
         pooler = Pooler(self.options, self.program, self.postgres, size)
         result = None
         pooler.start()
@@ -383,6 +394,8 @@ class Run:
             dump = self.wait_for(proc, result, driver, target)
         result.seconds = time.monotonic() - began
         result.read(out.read_text(errors="replace"), proc.returncode)
+        if not reference and self.options.quick and result.count("FAIL") and target.where != "direct":
+            reference = self.run_program(driver, mode, Direct(self.postgres))
         if reference:
             result.compare(reference)
         self.show_result(result, err.read_text(errors="replace"), dump)
@@ -452,7 +465,8 @@ def parse_arguments():
     parser.add_argument("--pooler", required=True, help="the program; none = only directly on PostgreSQL")
     parser.add_argument("--bindir", help="where PostgreSQL's programs are")
     parser.add_argument("--only", type=names, help="only these drivers, NAME[,NAME]")
-    parser.add_argument("--quick", action="store_true", help="only drivers with ci = yes")
+    parser.add_argument("--quick", action="store_true", 
+                        help="only drivers with ci = yes, and each of their modes on one of the pools")
     parser.add_argument("--install", action="store_true", help="install missing packages (apt, npm)")
     parser.add_argument("--cache", default=str(TOP / "build" / "drivers"), help="where npm packages are put")
     parser.add_argument("--profile", default="pgsluice", choices=("pgbouncer", "pgsluice"))
