@@ -127,8 +127,9 @@ static enum admit link_admit_virtual(struct link_walk *w)
 			return admit;
 		link_walk_prelude(w);
 	}
-	if (UNLIKELY(client->server->track.skip) && !client->server->track.doubt)
-		return ADMIT_DISCARD; /* as the server would */
+	if (UNLIKELY(client->server->track.skip))
+		return ADMIT_DISCARD; /* as the server does, unless the session is in doubt, and then nothing is
+					 promised */
 	admit = virtual_admit(w);
 	if (admit == ADMIT_REWRITTEN || admit == ADMIT_DISCARD)
 		link_query_opened(client);

@@ -292,6 +292,17 @@ void prep_server_record(struct prep_server *ps, struct prep_record record)
 	*prep_record_at(ps, ps->record_count++) = record;
 }
 
+bool prep_server_doubts(const struct prep_server *ps, const struct prep_name *name)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		const struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op == PREP_PARSE && r->name == name)
+			return true;
+	}
+	return false;
+}
+
 const struct prep_record *prep_server_record_head(const struct prep_server *ps)
 {
 	ASSERT(ps->record_count > 0);

@@ -136,6 +136,9 @@ static inline bool prep_server_is_held_up(const struct prep_server *ps)
 	return UNLIKELY(ps->record_count > 0) && ps->records_batch != ps->batch;
 }
 
+/* True when this name was added to the client's map by a message that is not answered yet, and may fail. */
+bool prep_server_doubts(const struct prep_server *ps, const struct prep_name *name);
+
 /* Makes room for n records; false without memory. */
 bool prep_server_reserve(struct prep_server *ps, uint32_t n) MUSTCHECK;
 /* Adds a record; there must be room, and it must not be held up. */

@@ -95,7 +95,7 @@ static size_t virtual_head_size(const struct link_walk *w, struct slice name)
 static bool virtual_is_of_portal(const struct link_walk *w)
 {
 	return (w->f.type == FE_DESCRIBE || w->f.type == FE_CLOSE) && w->f.size > FRAME_HEADER &&
-	       link_walk_avail(w) > FRAME_HEADER && w->data[w->at + FRAME_HEADER] == 'P';
+	       link_walk_avail(w) > FRAME_HEADER && w->data[w->at + FRAME_HEADER] != 'S';
 }
 
 enum admit virtual_refuse(struct link_walk *w, enum reason why)
@@ -588,8 +588,13 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, stru
 		return client->prep.unnamed;
 	}
 	known = *knownp = prep_client_find(&client->prep, name);
-	if (LIKELY(known != NULL))
-		return known->stmt;
+	if (LIKELY(known != NULL)) {
+		if (LIKELY(!prep_server_is_held_up(&client->server->prep)) ||
+		    !prep_server_doubts(&client->server->prep, known))
+			return known->stmt;
+		*admit = virtual_stall(w);
+		return NULL;
+	}
 	if (client->server->sql_statements > 0)
 		return NULL; /* may be one of these */
 	if (prep_server_is_held_up(&client->server->prep))
@@ -776,7 +781,7 @@ enum admit virtual_admit(struct link_walk *w)
 	struct server *server = w->client->server;
 	struct slice name;
 
-	if (virtual_is_of_portal(w) || server->track.copy_in)
+	if (virtual_is_of_portal(w) || server->track.copy_open)
 		return ADMIT_SEND;
 	if (!track_reserve(&server->track, VIRTUAL_STEPS) || !prep_server_reserve(&server->prep, VIRTUAL_STEPS)) {
 		w->client->blocked = true;
@@ -799,9 +804,11 @@ enum admit virtual_admit(struct link_walk *w)
 void virtual_batch_failed(struct client *client)
 {
 	const struct server *server = client->server;
+	uint64_t failed = server->prep.batch - track_open_batches(&server->track);
 
-	if (client->unnamed != UNNAMED_SENT ||
-	    client->unnamed_batch != server->prep.batch - track_open_batches(&server->track))
+	/* Batches that a Query has ended in vain belong to it, too, up to the Sync. */
+	if (client->unnamed != UNNAMED_SENT || client->unnamed_batch < failed ||
+	    client->unnamed_batch > failed + track_skipped_batches(&server->track))
 		return;
 	client->unnamed = UNNAMED_FOREIGN;
 	if (client->prep.is_unsure)

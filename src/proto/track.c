@@ -379,6 +379,16 @@ uint32_t track_open_batches(const struct track *t)
 	return n;
 }
 
+uint32_t track_skipped_batches(const struct track *t)
+{
+	struct track *u = (struct track *)(uintptr_t)t;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->count && track_kind_at(u, i) != TRACK_SYNC; i++)
+		n += track_ends_batch(track_kind_at(u, i));
+	return n;
+}
+
 /* True when a message that ends a batch stands in the queue behind the oldest entry. */
 static bool track_has_batch_end(struct track *t)
 {

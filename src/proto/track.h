@@ -120,6 +120,9 @@ static inline bool track_only_owes(const struct track *t)
 /* How many ends of the client's batches (Sync, Query, FunctionCall) are still to be answered. */
 uint32_t track_open_batches(const struct track *t);
 
+/* How many ends of batches an error in the oldest entry makes the server skip: what stands before the next Sync. */
+uint32_t track_skipped_batches(const struct track *t);
+
 /*
  * True when nothing of a batch has been sent yet, so that nothing in it can
  * have failed.

@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
+from harness import bench as be  # noqa: E402
 from harness import cluster as pg  # noqa: E402
 from harness import pooler as pl  # noqa: E402
 from harness import procs, wire  # noqa: E402
@@ -166,6 +167,20 @@ def make_before_primary(make_pooler, primary):
 def pooler(make_pooler):
     """A pooler with the defaults of the harness: trust, session mode, database app."""
     return make_pooler()
+
+
+@pytest.fixture
+def bench(make_pooler, cluster, database):
+    """bench(…settings) is a pooler and PostgreSQL beside it, with equal databases, to compare their answers."""
+    made = []
+
+    def make(**kwargs):
+        made.append(be.Bench(make_pooler, cluster, database, **kwargs))
+        return made[-1]
+
+    yield make
+    for b in made:
+        b.reference.close()
 
 
 @pytest.fixture

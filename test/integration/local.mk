@@ -3,6 +3,8 @@ INTEGRATION_FILES = \
 	test/integration/README.md \
 	test/integration/conftest.py \
 	test/integration/harness/__init__.py \
+	test/integration/harness/bench.py \
+	test/integration/harness/cases.py \
 	test/integration/harness/cluster.py \
 	test/integration/harness/differential.py \
 	test/integration/harness/load.py \
@@ -40,6 +42,7 @@ INTEGRATION_FILES = \
 	test/integration/test_pool_limits.py \
 	test/integration/test_pool_modes.py \
 	test/integration/test_protocol_versions.py \
+	test/integration/test_prepared.py \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \
 	test/integration/test_replication.py \

@@ -187,7 +187,9 @@ def test_bytes_on_the_wire(make_pooler, fake_peer, hops):
     p = make_pooler(settings={"peer_id": 1}, peers={0x1207: peer.line()})
     p.cancel(key_of_peer(0x1207, hops))
     assert peer.packets == [request(key_of_peer(0x1207, hops - 1))]
-    p.wait_for_log(r"LOG C-0x\w+: peer-4615@127.0.0.1:\d+ closing because: successfully sent cancel request \(age=\ds\)")
+    p.wait_for_log(
+        r"LOG C-0x\w+: peer-4615@127.0.0.1:\d+ closing because: successfully sent cancel request \(age=\ds\)"
+    )
     p.wait_for_log(rf"LOG S-0x\w+: peer-4615@127.0.0.1:{peer.port} new connection to server \(from 127.0.0.1:\d+\)")
     p.wait_for_log(rf"LOG S-0x\w+: peer-4615@127.0.0.1:{peer.port} closing because: successfully sent cancel request")
 
@@ -327,9 +329,7 @@ def test_peer_that_never_closes(make_pooler, fake_peer):
     p = make_pooler(settings={"peer_id": 1, "cancel_wait_timeout": 0.3}, peers={2: peer.line()})
     assert ask(p, key_of_peer(2)).expect_close().messages == []
     p.wait_for_log(r"C-.*closing because: cancel_wait_timeout")
-    p.wait_for_log(
-        r"S-.*closing because: client gave up on cancel request, so we also give up forwarding to server"
-    )
+    p.wait_for_log(r"S-.*closing because: client gave up on cancel request, so we also give up forwarding to server")
     wait_peer_pool(p, 2)
     peer.go.set()
 

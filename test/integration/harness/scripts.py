@@ -40,7 +40,7 @@ class Maker:
     """
     Makes scripts. `named` allows named statements, `transactions` what leaves a transaction open, `session` what only
     a session of one's own can hold: LISTEN, cursors WITH HOLD, SQL-level PREPARE. `carried` allows to use in a batch
-    what an earlier one has left in the session: the unnamed statement. `doubt` allows Syncs within COPY data that
+    the unnamed statement that an earlier one has left. `doubt` allows Syncs within COPY data that
     fail: whether PostgreSQL has read them as data or answers them is known to nobody before it has.
     """
 
@@ -128,6 +128,13 @@ class Maker:
         group = self.rng.choices([k for k, _ in kinds], [w for _, w in kinds])[0]
         return self.rng.choice(group)
 
+    def harmless(self):
+        """
+        A statement, of one parameter, for a name that may exist already: which of two errors in one Parse is told is
+        nobody's concern.
+        """
+        return f"select '{self.tag}', $1::text"
+
     def plain_sql(self):
         """A statement without parameters."""
         while True:
@@ -162,13 +169,24 @@ class Maker:
             return [wire.SYNC, wire.SYNC]
         return self.f_query() if r < 0.95 else []
 
+    def unlike_others(self, text):
+        """
+        The text of a named statement. Where a transaction may be aborted, it is one that no server has had: PostgreSQL
+        refuses to parse there, whereas a pooler may say that it knows the text already.
+        """
+        self.count += 1
+        return f"{text} -- {self.tag}-{self.count}" if self.transactions else text
+
     def sound(self):
         """One statement in the extended protocol, as a driver sends it."""
         rng = self.rng
         text, params = self.sql()
-        st, portal = self.statement(), self.portal()
-        out = [wire.close("S", st)] if st and rng.random() < 0.8 else []
-        out.append(wire.parse(st, text))
+        st, portal, out = self.statement(), self.portal(), []
+        if st and rng.random() < 0.8:
+            out.append(wire.close("S", st))
+        elif st:
+            text, params = self.harmless(), 1
+        out.append(wire.parse(st, self.unlike_others(text) if st else text))
         if rng.random() < 0.3:
             out.append(wire.describe("S", st))
         if rng.random() < 0.1:
@@ -203,7 +221,7 @@ class Maker:
         """A portal that is fetched from over several Syncs, within a transaction and (in vain) without."""
         rng, st = self.rng, self.statement()
         out = [wire.query("begin")] if self.transactions and rng.random() < 0.8 else []
-        out += [wire.close("S", st), wire.parse(st, f"select '{self.tag}', generate_series(1, 7)")]
+        out += [wire.close("S", st), wire.parse(st, self.unlike_others(f"select '{self.tag}', generate_series(1, 7)"))]
         out += [wire.bind("pw", st), wire.execute("pw", 2), wire.SYNC]
         for _ in range(rng.randrange(4)):
             out += [wire.execute("pw", rng.choice([1, 2, 3, 0])), rng.choice([wire.SYNC, wire.SYNC, wire.FLUSH])]
@@ -213,13 +231,16 @@ class Maker:
 
     def f_chaos(self):
         """Messages in any order, of any names, existing or not."""
-        rng, out = self.rng, []
+        rng, out, is_parsed = self.rng, [], False
         for _ in range(rng.randrange(1, 10)):
             text, params = self.sql()
             st = self.statement()
-            kinds = "PPBBDDEEECCHSQF" if self.carried else "PPEECCHSQF"
-            kind = rng.choice(kinds)
+            kind = rng.choice("PPBBDDEEECCHSQF")
+            if kind in "BD" and not (st or is_parsed or self.carried):
+                kind = "P"
             if kind == "P":
+                is_parsed |= not st
+                text = self.unlike_others(self.harmless()) if st else text
                 out.append(wire.parse(st, text))
             elif kind == "B":
                 out.append(wire.bind(self.portal(), st, self.values(rng.choice([0, 0, 1, params]))))
@@ -228,11 +249,13 @@ class Maker:
             elif kind == "E":
                 out.append(wire.execute(self.portal(), rng.choice([0, 0, 1, 3])))
             elif kind == "C":
+                is_parsed &= bool(st)
                 out.append(wire.close("S", st) if rng.random() < 0.5 else wire.close("P", self.portal()))
-            elif kind == "F":
-                out += self.f_function()
+            elif kind == "H":
+                out.append(wire.FLUSH)
             else:
-                out.append({"H": wire.FLUSH, "S": wire.SYNC, "Q": wire.query(text if params == 0 else "")}[kind])
+                is_parsed = False
+                out += {"F": self.f_function(), "S": [wire.SYNC], "Q": [wire.query("" if params else text)]}[kind]
         return out + self.end_of_batch()
 
     def f_function(self):
