@@ -66,9 +66,8 @@ def test_named_pipelines_in_statement_mode(bench, profile, setup):
 
 
 @pytest.mark.parametrize("cut", [diff.cut_whole, diff.cut_single])
-@pytest.mark.parametrize("profile", PROFILES)
-def test_errors_at_each_position_of_named_pipelines(bench, profile, cut):
-    b = bench(profile=profile)
+def test_errors_at_each_position_of_named_pipelines(bench, cut):
+    b = bench(profile="pgsluice")
     for n, messages in enumerate(positions()):
         try:
             b.check(cut(named(messages + [SYNC] + rows("select 'after'") + [SYNC]), None))
