@@ -414,10 +414,21 @@ bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **
 	return true;
 }
 
-/* True when nothing stands before the next message that could fail, or make names forgotten: no record is needed. */
+/*
+ * True when nothing stands before the next message that could fail, or make names forgotten: no record is needed. Our
+ * own SET may; then the server is closed.
+ */
 static bool virtual_is_certain(const struct server *server)
 {
-	return track_is_batch_start(&server->track) && server->track.owed == server->track.count;
+	const struct track *t = &server->track;
+
+	return track_is_batch_start(t) && t->owed + server->setting_vars == t->count;
+}
+
+/* True when a batch that is sent now is a transaction of its own, and nothing stands before it. */
+static bool virtual_is_fresh(const struct server *server)
+{
+	return server->track.status == 'I' && virtual_is_certain(server);
 }
 
 /* ---- Parse ---- */
@@ -494,7 +505,7 @@ static struct stmt *virtual_reusable(struct link_walk *w, struct slice body)
 	struct client *client = w->client;
 	struct stmt *last = client->prep.unnamed;
 
-	if (!client->part->conf->reuse_unnamed || !track_is_fresh(&client->server->track))
+	if (!client->part->conf->reuse_unnamed || !virtual_is_fresh(client->server))
 		return NULL;
 	if (last != NULL && stmt_has_text(last, (const uint8_t *)body.p, body.n))
 		return stmt_hold(last);
@@ -663,7 +674,7 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 {
 	struct server *server = w->client->server;
 	const char *before = (const char *)w->data + w->at + FRAME_HEADER;
-	bool is_fresh = track_is_fresh(&server->track);
+	bool is_fresh = virtual_is_fresh(server);
 	struct prep_name *known = NULL;
 	struct prep_entry *entry;
 	struct stmt *stmt;

@@ -132,12 +132,6 @@ static inline bool track_is_batch_start(const struct track *t)
 	return !(t->unsynced | t->copy_in | t->skip);
 }
 
-/* True when a batch that is sent now is a transaction of its own, and nothing stands before it. */
-static inline bool track_is_fresh(const struct track *t)
-{
-	return track_is_batch_start(t) && t->status == 'I' && t->owed == t->count;
-}
-
 /* A message of this type came from the server; `status` is the body of a ReadyForQuery. */
 enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status);
 

@@ -300,6 +300,22 @@ def test_changed_shape_is_described_to_who_parses_it_for_the_first_time(shared, 
     assert (result.types, result.rows) == ("1tT2DCZ", [["1", "y"]])
 
 
+def test_changed_shape_is_run_again_behind_our_set(shared, cluster, database):
+    """The parameters of the session go in front of the batch."""
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a, b = (p.login(params={"application_name": name}.items()) for name in ("a", "b"))
+    a.query("create table shape (x int); insert into shape values (1)")
+    prepare(a, "s", "select * from shape")
+    assert b.value("show application_name") == "b"
+    assert run(a, "s").rows == [["1"]]
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    assert b.value("show application_name") == "b"
+    assert run(a, "s").rows == [["1", "y"]]
+    assert a.value("show application_name") == "a"
+
+
 @pytest.mark.parametrize("through", ["pooler", "nothing"])
 def test_changed_shape_is_an_error_for_who_does_not_look(shared, cluster, database, through):
     """Such a client decodes by an earlier description; also where the pooler has seen the DDL, it must hear of it."""
