@@ -31,6 +31,7 @@
 #include "core/systemd.h"
 #include "net/sock.h"
 #include "pool/handover.h"
+#include "pool/handover_stmt.h"
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -81,6 +82,8 @@ struct takeover {
 	size_t session_count;
 	int *listeners;
 	size_t listener_count;
+	int *stmt_files;
+	size_t stmt_file_count;
 	bool timed_out;  /* receiving has taken too long */
 	char error[512]; /* the last one the other side has told */
 };
@@ -319,6 +322,9 @@ static void takeover_on_row(struct takeover *t, struct slice body)
 	if (strcmp(values[COLUMN_task], "pooler") == 0) {
 		t->listeners = takeover_grow(t->listeners, t->listener_count, sizeof(int));
 		t->listeners[t->listener_count++] = fd;
+	} else if (strcmp(values[COLUMN_task], HANDOVER_STMT_TASK) == 0) {
+		t->stmt_files = takeover_grow(t->stmt_files, t->stmt_file_count, sizeof(int));
+		t->stmt_files[t->stmt_file_count++] = fd;
 	} else if (values[COLUMN_user] == NULL || values[COLUMN_database] == NULL) {
 		close(fd); /* of somebody who was not known yet */
 	} else {
@@ -504,7 +510,10 @@ void takeover_finish(struct takeover **takeover, struct engine *engine)
 	struct takeover *t = *takeover;
 
 	*takeover = NULL;
-	handover_take(engine, t->sessions, t->session_count);
+	handover_take(engine, t->sessions, t->session_count, t->stmt_files, t->stmt_file_count);
+	for (size_t i = 0; i < t->stmt_file_count; i++)
+		close(t->stmt_files[i]);
+	free(t->stmt_files);
 	for (; t->received_used < t->received_count; t->received_used++)
 		close(t->received[t->received_used]); /* came with no row */
 	buf_fini(&t->in);

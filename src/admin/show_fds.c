@@ -12,6 +12,7 @@
 #include "core/alloc.h"
 #include "net/sock.h"
 #include "pool/handover.h"
+#include "pool/handover_stmt.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
 #include "pool/suspend.h"
@@ -47,7 +48,8 @@ struct fds_row {
 
 #define FDS_COLUMNS                                                                                            \
 	COL("fd", OID_INT4, SHOW_INT, fd, "number of the descriptor in this process"),                         \
-		COL("task", OID_TEXT, SHOW_TEXT, task, "pooler for a listening socket, client or server"),     \
+		COL("task", OID_TEXT, SHOW_TEXT, task,                                                         \
+		    "pooler for a listening socket, client or server; statements for a file of these"),        \
 		COL("user", OID_TEXT, SHOW_TEXT, user, "user of the session"),                                 \
 		COL("database", OID_TEXT, SHOW_TEXT, database, "database of the session"),                     \
 		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end"),                           \
@@ -186,43 +188,90 @@ static void fds_add_server(struct show_rows *out, const struct server *server)
 	row->state = fds_keep_buf(out, &b, handover_save_server(server, &b));
 }
 
+/* What may be told of sessions, besides that they are there. */
+struct fds_scope {
+	bool is_plain;        /* nothing that is for pgsluice only */
+	bool with_statements; /* those are told otherwise */
+};
+
 /* True for what only pgsluice goes on with: a client that waits with what was read of it, and who replicates. */
 static bool fds_is_for_pgsluice(const struct client *client)
 {
 	return client->replication != NULL || !buf_is_empty(&client->stream.in);
 }
 
-/* `is_plain`: without what is for pgsluice only. */
-static void fds_visit_sessions(struct worker *worker, struct show_rows *out, bool is_plain)
+static bool fds_may_give_client(const struct fds_scope *scope, const struct client *client)
+{
+	return handover_can_give_client(client) && !(scope->is_plain && fds_is_for_pgsluice(client)) &&
+	       (scope->with_statements || client->prep.count == 0);
+}
+
+static bool fds_may_give_server(const struct fds_scope *scope, const struct server *server)
+{
+	return handover_can_give_server(server) && (scope->with_statements || server->prep.count == 0);
+}
+
+static void fds_visit_sessions(struct worker *worker, struct show_rows *out, const struct fds_scope *scope)
 {
 	const struct pool_part *part;
 	const struct client *client;
 	const struct server *server;
 
-	if (worker == NULL || !worker->suspended)
-		return; /* nothing can be given away */
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (client, &part->clients, entry)
-			if (handover_can_give_client(client) && !(is_plain && fds_is_for_pgsluice(client)) &&
-			    (client->server == NULL || handover_can_give_server(client->server)))
+			if (fds_may_give_client(scope, client) &&
+			    (client->server == NULL || fds_may_give_server(scope, client->server)))
 				fds_add_client(out, client);
 		TAILQ_FOREACH (server, &part->servers, entry)
-			if (handover_can_give_server(server) &&
-			    (server->client == NULL || (handover_can_give_client(server->client) &&
-							!(is_plain && fds_is_for_pgsluice(server->client)))))
+			if (fds_may_give_server(scope, server) &&
+			    (server->client == NULL || fds_may_give_client(scope, server->client)))
 				fds_add_server(out, server);
 	}
 }
 
+/*
+ * Files with statements, one for each worker, which touches its own only. They
+ * are open until the next ones are made, or the process ends.
+ */
+static int fds_stmt_files[ENGINE_WORKERS_MAX];
+
+/* The row of a new file; false when there is none, though somebody is about to take over. */
+static bool fds_add_statements(struct worker *worker, struct show_rows *out)
+{
+	struct fds_row *row;
+	int fd;
+
+	if (!atomic_load(&worker->ctx.engine->handed_over))
+		return true;
+	fd = handover_stmt_save(worker);
+	if (fd < 0)
+		return false;
+	if (fds_stmt_files[worker->index] > 0)
+		close(fds_stmt_files[worker->index]);
+	fds_stmt_files[worker->index] = fd;
+	row = show_add_row(out);
+	row->fd = fd;
+	row->task = HANDOVER_STMT_TASK;
+	return true;
+}
+
 static bool fds_visit(struct show_visit *visit)
 {
-	fds_visit_sessions(visit->worker, visit->rows, true);
+	const struct fds_scope scope = { .is_plain = true };
+
+	if (visit->worker != NULL && visit->worker->suspended) /* else nothing can be given away */
+		fds_visit_sessions(visit->worker, visit->rows, &scope);
 	return false;
 }
 
 static bool handover_visit(struct show_visit *visit)
 {
-	fds_visit_sessions(visit->worker, visit->rows, false);
+	struct fds_scope scope = { .is_plain = false };
+
+	if (visit->worker == NULL || !visit->worker->suspended)
+		return false;
+	scope.with_statements = fds_add_statements(visit->worker, visit->rows);
+	fds_visit_sessions(visit->worker, visit->rows, &scope);
 	return false;
 }
 

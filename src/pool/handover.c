@@ -11,6 +11,8 @@
  * owe anything. It stays with its client until that has an answer that ends a
  * transaction, and serves nobody else afterwards (track's `doubt`).
  *
+ * Prepared statements travel in files of their own, see handover_stmt.c.
+ *
  * Permits are taken whatever the limits say: the connections are there. Those
  * above a limit are closed by and by, as after a reload.
  */
@@ -24,6 +26,7 @@
 #include "core/log.h"
 #include "core/siphash.h"
 #include "core/str.h"
+#include "pool/handover_stmt.h"
 #include "pool/link.h"
 #include "pool/registry.h"
 #include "pool/replication.h"
@@ -31,20 +34,34 @@
 #include "proto/startup.h"
 
 /* Longest text of a state, but for the queue of a server. */
-#define HANDOVER_STATE_MAX 1024
+#define HANDOVER_STATE_MAX       1024
+
+/*
+ * PgBouncer numbers its names on servers as we do, and does not tell which are in
+ * use: ours begin here then. It will never get there.
+ */
+#define HANDOVER_FOREIGN_NUMBERS ((uint64_t)1 << 40)
+
+enum handover_unnamed {
+	HANDOVER_UNNAMED_FOREIGN,
+	HANDOVER_UNNAMED_OWN,
+	HANDOVER_UNNAMED_SENT,        /* in the batch that is under way */
+	HANDOVER_UNNAMED_SENT_BEFORE, /* in one that is not answered yet */
+};
 
 /* ---- giving ---- */
 
 bool handover_can_give_client(const struct client *client)
 {
 	return client->parked && client->state != CL_WELCOME && buf_is_empty(&client->stream.out) &&
-	       (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
+	       client->gather.max == 0 && (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
 }
 
 bool handover_can_give_server(const struct server *server)
 {
 	return server->parked && (!server->dirty || server->client != NULL) &&
-	       (server->state == SV_IDLE || server->state == SV_ACTIVE) && stream_is_clean(&server->stream);
+	       (server->state == SV_IDLE || server->state == SV_ACTIVE) && stream_is_clean(&server->stream) &&
+	       server->prep.record_count == 0 && !server->rerun.is_under_way;
 }
 
 /* What was read of a client in the queue. */
@@ -91,14 +108,26 @@ static int handover_save_key(const struct client *client, struct buf *b)
 	return err;
 }
 
+/* What the client knows of the unnamed statement of its server, when that begins to count batches anew. */
+static enum handover_unnamed handover_unnamed(const struct client *client)
+{
+	if (client->server == NULL || client->unnamed == UNNAMED_FOREIGN)
+		return HANDOVER_UNNAMED_FOREIGN;
+	if (client->unnamed == UNNAMED_OWN)
+		return HANDOVER_UNNAMED_OWN;
+	return client->unnamed_batch == client->server->prep.batch ? HANDOVER_UNNAMED_SENT
+								   : HANDOVER_UNNAMED_SENT_BEFORE;
+}
+
 int handover_save_client(const struct client *client, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
 	size_t n = str_format(text, sizeof(text),
 			      "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
-			      " skip=%d replication=%d",
+			      " skip=%d replication=%d statements=%" PRIu32 " unnamed=%d unsure=%d",
 			      client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
-			      client->skip_to_sync, client_replication(client));
+			      client->skip_to_sync, client_replication(client), client->prep.count,
+			      handover_unnamed(client), client->prep.is_unsure);
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
@@ -136,10 +165,11 @@ int handover_save_server(const struct server *server, struct buf *b)
 	handover_write_hex(secret, sizeof(secret), server->backend_key, server->backend_key_len);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
-		       " dirty=%d replication=%d pid=%" PRIu32 " key=%s track=",
+		       " dirty=%d replication=%d statements=%u pinned=%u pid=%" PRIu32 " key=%s track=",
 		       server->id, server->connect_us, server->request_us, server->active_us,
 		       handover_server_print(server->conf->db), server->dirty || server_is_stale(server),
-		       server->replication, server->backend_pid, secret[0] == '\0' ? "-" : secret);
+		       server->replication, server->prep.count, server->sql_statements, server->backend_pid,
+		       secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
 	return err == 0 ? track_save(&server->track, b) : err;
@@ -216,6 +246,10 @@ struct handover_state {
 	uint64_t conf;
 	uint64_t dirty;
 	uint64_t replication;
+	uint64_t statements;
+	uint64_t pinned;
+	uint64_t unnamed; /* enum handover_unnamed */
+	uint64_t unsure;
 	uint64_t pid;
 	uint8_t key[CANCEL_KEY_MAX]; /* of a client; of a server the secret alone */
 	uint16_t key_len;
@@ -237,6 +271,10 @@ struct handover_state {
 	X(conf, 16)         \
 	X(dirty, 10)        \
 	X(replication, 10)  \
+	X(statements, 10)   \
+	X(pinned, 10)       \
+	X(unnamed, 10)      \
+	X(unsure, 10)       \
 	X(pid, 10)
 
 /* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
@@ -336,6 +374,7 @@ struct handover {
 	struct engine *engine;
 	size_t count;
 	struct handover_session **by_fd; /* sorted by old_fd */
+	struct handover_stmts *stmts;
 	uint64_t last_id;
 	unsigned turn; /* of the home worker that gets the next idle server */
 	unsigned clients;
@@ -427,8 +466,25 @@ static enum startup_replication handover_replication(const struct handover_state
 	return state->replication == REPLICATION_PHYSICAL ? REPLICATION_PHYSICAL : REPLICATION_LOGICAL;
 }
 
+static void handover_fill_unnamed(struct client *client, const struct handover_state *state)
+{
+	client->prep.is_unsure = state->unsure != 0;
+	switch ((enum handover_unnamed)state->unnamed) {
+	case HANDOVER_UNNAMED_FOREIGN:
+		break;
+	case HANDOVER_UNNAMED_OWN:
+		client->unnamed = UNNAMED_OWN;
+		break;
+	case HANDOVER_UNNAMED_SENT:
+	case HANDOVER_UNNAMED_SENT_BEFORE:
+		client->unnamed = UNNAMED_SENT;
+		client->unnamed_batch = state->unnamed == HANDOVER_UNNAMED_SENT ? 0 : UINT64_MAX;
+		break;
+	}
+}
+
 static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
-					   const struct handover_state *state)
+					   const struct handover_state *state, struct prep_client *prep)
 {
 	struct account *account = registry_get_account(h->engine, session->user);
 	struct client_birth birth = {
@@ -458,6 +514,9 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->query_us = state->query;
 	client->xact_us = state->xact;
 	client->skip_to_sync = state->skip != 0;
+	client->prep = *prep;
+	*prep = (struct prep_client){ .size = 0 };
+	handover_fill_unnamed(client, state);
 	if (birth.id > h->last_id)
 		h->last_id = birth.id;
 	session->fd = -1;
@@ -484,6 +543,7 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		memcpy(server->backend_key, state->key, state->key_len);
 		server->backend_key_len = state->key_len;
 	}
+	server->sql_statements = (unsigned)state->pinned;
 	server->track = state->track;
 	track_init(&state->track); /* taken over */
 	if (!state->has_track && session->link > 0) {
@@ -512,6 +572,8 @@ static struct server *handover_make_server(struct handover *h, struct handover_s
 	}
 	server = server_carry(part, session->fd, handover_load_vars(session->parameters), session->link > 0);
 	handover_fill_server(h, server, session, &state);
+	if (!handover_stmt_give_server(h->stmts, session->old_fd, server, state.statements))
+		server->dirty = true; /* it has more than we know of, under names that are never given again */
 	handover_state_fini(&state);
 	session->fd = -1;
 	h->servers++;
@@ -531,6 +593,7 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	struct handover_session *one = client != NULL ? client : server;
 	struct pool *pool = handover_pool(h, one);
 	struct handover_state state = { .id = 0 };
+	struct prep_client prep = { .size = 0 };
 	struct pool_part *part;
 	struct handover_msg *msg;
 
@@ -539,9 +602,11 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 			 client != NULL ? "client" : "server", one->database, one->user);
 		return;
 	}
-	if (client != NULL && handover_read_state(&state, client->state) != 0) {
+	if (client != NULL && (handover_read_state(&state, client->state) != 0 ||
+			       !handover_stmt_give_client(h->stmts, client->old_fd, &prep, state.statements))) {
 		log_warning("not taking over a client of %s/%s: its state cannot be read", client->database,
 			    client->user);
+		prep_client_clear(&prep);
 		handover_state_fini(&state);
 		pool_release(&pool);
 		return;
@@ -553,7 +618,8 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	if (server != NULL)
 		msg->server = handover_make_server(h, server, part);
 	if (client != NULL && (server == NULL || msg->server != NULL))
-		msg->client = handover_make_client(h, client, part, &state);
+		msg->client = handover_make_client(h, client, part, &state, &prep);
+	prep_client_clear(&prep);
 	handover_state_fini(&state);
 	if (msg->client == NULL && msg->server == NULL) {
 		pool_release(&msg->pool);
@@ -563,13 +629,24 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	}
 }
 
-void handover_take(struct engine *engine, struct handover_session *sessions, size_t count)
+/* Names of servers that came without a word about them are never given again. */
+static void handover_skip_numbers(const struct handover_session *sessions, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (sessions[i].is_server && sessions[i].state == NULL)
+			stmt_skip_numbers(HANDOVER_FOREIGN_NUMBERS);
+}
+
+void handover_take(struct engine *engine, struct handover_session *sessions, size_t count, const int *stmt_files,
+		   size_t stmt_file_count)
 {
 	struct handover h = {
 		.engine = engine,
 		.count = count,
 	};
 
+	handover_skip_numbers(sessions, count);
+	h.stmts = handover_stmt_load(stmt_files, stmt_file_count);
 	h.by_fd = xcalloc(count + 1, sizeof(struct handover_session *));
 	for (size_t i = 0; i < count; i++)
 		h.by_fd[i] = &sessions[i];
@@ -593,5 +670,6 @@ void handover_take(struct engine *engine, struct handover_session *sessions, siz
 	if (atomic_load(&engine->next_id) <= h.last_id)
 		atomic_store(&engine->next_id, h.last_id + 1);
 	log_info("took over %u clients and %u servers", h.clients, h.servers);
+	handover_stmt_free(&h.stmts);
 	free(h.by_fd);
 }

@@ -49,10 +49,11 @@ struct handover_session {
 
 /*
  * Goes on with all of them, whatever the limits; the array's content is taken
- * over. A session whose database or user is not there any more is closed. The
- * threads of the engine are not running yet. Control thread.
+ * over; the files of handover_stmt_save() stay the caller's. A session whose database or user is not there any more is
+ * closed. The threads of the engine are not running yet. Control thread.
  */
-void handover_take(struct engine *engine, struct handover_session *sessions, size_t count);
+void handover_take(struct engine *engine, struct handover_session *sessions, size_t count, const int *stmt_files,
+		   size_t stmt_file_count);
 
 /* Gives back what a session holds that is not taken over by handover_take(); its descriptor is closed. */
 void handover_session_fini(struct handover_session *session);

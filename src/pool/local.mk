@@ -8,6 +8,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/dedicated.c src/pool/dedicated.h \
 	src/pool/engine.c src/pool/engine.h \
 	src/pool/handover.c src/pool/handover.h \
+	src/pool/handover_stmt.c src/pool/handover_stmt.h \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
 	src/pool/link_client.c \

@@ -28,6 +28,85 @@ def test_idle_clients_go_on(make_pooler):
     assert p.log_count("closing because: (?!client close)", mark) == 0
 
 
+def prepare(conn, name, sql):
+    conn.send(wire.parse(name, sql), wire.SYNC)
+    return conn.read_ready()
+
+
+def run(conn, name):
+    conn.send(wire.bind("", name), wire.execute(), wire.SYNC)
+    return conn.read_ready()
+
+
+@pytest.mark.newer
+def test_prepared_statements_go_on(make_pooler):
+    """Twice, with evictions before and behind, long texts, and the shadow check where it is built in."""
+    settings = {**TRANSACTION, "default_pool_size": 2, "max_prepared_statements": 5}
+    p = make_pooler(settings=settings, threads=2, profile="pgsluice", env={"PGSLUICE_SHADOW": "1"})
+    a, b = p.login(), p.login()
+    for i in range(8):
+        prepare(a, f"a{i}", f"select {i}")
+        prepare(b, f"a{i}", f"select {i + 4}")
+    prepare(a, "long", "select length('" + "x" * 3_000_000 + "')")
+    prepare(b, "", "select 'unnamed'")
+    for _ in range(2):
+        mark = p.restart()
+        p.wait_for_log(r"took over 2 clients and \d+ servers", since=mark)
+        prepare(a, "new", "select 'new'")
+        for i in (7, 0, 3, 4, 1):
+            assert run(a, f"a{i}").rows == [[str(i)]]
+            assert run(b, f"a{i}").rows == [[str(i + 4)]]
+        assert run(a, "long").rows == [["3000000"]]
+        assert run(a, "new").rows == [["new"]]
+        assert run(b, "").rows == [["unnamed"]]
+        assert run(b, "long").error.code == "26000"
+        a.send(wire.close("S", "new"), wire.SYNC)
+        assert a.read_ready().error is None
+
+
+@pytest.mark.newer
+def test_prepared_statements_of_a_transaction_go_on(make_pooler):
+    p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1}, profile="pgsluice")
+    a, b = p.login(), p.login()
+    prepare(a, "s", "select 'a'")
+    prepare(b, "s", "select 'b'")
+    a.query("begin")
+    assert run(a, "s").rows == [["a"]]
+    a.send(wire.query("select pg_sleep(1), 'slept'"))
+    p.wait_pool(sv_active=1)
+    p.restart()
+    assert [r[1] for r in a.read_ready().rows] == ["slept"]
+    assert run(a, "s").rows == [["a"]]
+    a.query("commit")
+    assert run(b, "s").rows == [["b"]]
+
+
+@pytest.mark.newer
+def test_sql_prepare_goes_on_with_its_server(make_pooler):
+    p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1}, profile="pgsluice")
+    a, b = p.login(), p.login()
+    a.query("prepare q as select 'pinned'")
+    p.restart()
+    b.send(wire.query("select 'waits'"))
+    p.wait_pool(cl_waiting=1)
+    assert a.value("execute q") == "pinned"
+    a.query("deallocate q")
+    assert b.read_ready().rows == [["waits"]]
+
+
+@pytest.mark.newer
+def test_a_message_in_pieces_and_a_restart(make_pooler):
+    """Whoever has sent a part of a long Parse is not taken over, and loses nothing silently."""
+    p = make_pooler(settings={**TRANSACTION, "suspend_timeout": 1}, profile="pgsluice")
+    whole, torn = p.login(), p.login()
+    prepare(whole, "s", "select 'whole'")
+    torn.send(wire.parse("s", "select '" + "x" * 100_000 + "'")[:90_000])
+    wait_until(lambda: sum(r["prepared_statements"] for r in p.show("clients")) == 1, "both were heard")
+    p.restart()
+    assert run(whole, "s").rows == [["whole"]]
+    torn.expect_close()
+
+
 def test_new_clients_are_served_by_the_new_process(make_pooler):
     p = make_pooler(settings=TRANSACTION, threads=2)
     with p.login() as c:
@@ -330,9 +409,7 @@ def test_pgbouncer_takes_over_from_it(make_pooler):
     old, mark = p.proc, p.log_mark()
     p.expected_rc = 1  # PgBouncer's status after SIGTERM, up to 1.22
     with open(p.log, "ab") as log:
-        p.proc = procs.spawn(
-            [shutil.which("pgbouncer", path=SBIN), "-R", p.ini], stdout=log, stderr=log, cwd=p.dir
-        )
+        p.proc = procs.spawn([shutil.which("pgbouncer", path=SBIN), "-R", p.ini], stdout=log, stderr=log, cwd=p.dir)
     p.wait_for_log("process up: PgBouncer", since=mark, timeout=30)
     assert old.wait(20) == 0
     assert idle.value("select 2") == "2"
