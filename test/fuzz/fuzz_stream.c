@@ -55,7 +55,7 @@ static void stream_check(struct stream_test *s)
 	const struct track *t = &s->t;
 
 	ASSERT(t->count <= TRACK_MAX && t->owed <= t->count && s->marks <= t->count);
-	ASSERT(!track_is_idle(t) || (s->marks == 0 && track_is_quiet(t) && track_is_fresh(t)));
+	ASSERT(!track_is_idle(t) || (s->marks == 0 && track_is_quiet(t) && track_is_batch_start(t)));
 	if (track_is_lost(t))
 		return;
 	ASSERT(s->told[BE_PARSE_COMPLETE] <= s->asked[FE_PARSE]);
