@@ -73,7 +73,7 @@ def test_tpcb_like(bench, threads):
     [
         "simple",
         pytest.param("extended"),
-        pytest.param("prepared", marks=pytest.mark.skip(reason="prepared statements across servers come later")),
+        pytest.param("prepared", marks=pytest.mark.newer),
     ],
 )
 @pytest.mark.parametrize("script", ["-S", "-N"])
