@@ -330,6 +330,7 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 	w.at = w.start = 0;
 	w.keep_from = client->server != NULL && client->server->rerun.is_keeping ? 0 : SIZE_MAX;
 	w.unnamed = (struct slice){ NULL, 0 };
+	w.bound = NULL;
 	link_out_init(&w.out);
 	link_walk_prelude(&w);
 	link_walk_body(&w);

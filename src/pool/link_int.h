@@ -26,12 +26,15 @@ struct link_walk {
 	struct client *client;
 	const uint8_t *data;
 	size_t len;
-	size_t at;            /* the message that is looked at */
-	size_t start;         /* of the span that goes to the server */
-	size_t keep_from;     /* bytes from here on are kept for a rerun */
-	struct frame f;       /* head of the message */
-	size_t replaced;      /* of ADMIT_REWRITTEN: its first bytes that do not go */
-	enum reason why;      /* of ADMIT_REFUSE */
+	size_t at;               /* the message that is looked at */
+	size_t start;            /* of the span that goes to the server */
+	size_t keep_from;        /* bytes from here on are kept for a rerun */
+	struct frame f;          /* head of the message */
+	size_t replaced;         /* of ADMIT_REWRITTEN: its first bytes that do not go */
+	enum reason why;         /* of ADMIT_REFUSE */
+	size_t bound_to;         /* where the Bind ends of ... */
+	struct prep_name *bound; /* this name to the unnamed portal; NULL: none */
+	struct prep_entry *bound_entry;
 	struct slice unnamed; /* a text that was parsed without a name, and not bound in the same batch */
 	struct link_out out;
 };

@@ -55,6 +55,7 @@ struct db {
 	atomic_bool starved;
 	atomic_bool evicting;
 	atomic_uint ddl_epoch;     /* counts changes of what statements return; see virtual.c */
+	atomic_uint ddl_tables;    /* counts tables and the like that come and go */
 	atomic_bool paused;        /* PAUSE db */
 	atomic_bool disabled;      /* DISABLE db */
 	atomic_bool removed;       /* out of the table: nobody finds it any more */

@@ -64,6 +64,8 @@ struct prep_entry {
 	uint32_t shape;                 /* of its result there; see shape.h */
 	unsigned epoch;                 /* prep_server.epoch when it was parsed */
 	unsigned db_epoch;              /* db->ddl_epoch likewise */
+	unsigned db_tables;             /* db->ddl_tables likewise */
+	uint32_t doubted_by;            /* it was parsed again because a client had been told this shape */
 	bool is_shapeless;              /* it was asked for, and is too long to be known */
 	bool is_pending;                /* its Parse has not been answered yet */
 	bool is_victim;                 /* a DEALLOCATE of the client will hit it; see virtual.c */
@@ -98,8 +100,9 @@ struct prep_server {
 	struct prep_entry *table;
 	struct prep_recent recent;
 	unsigned count;
-	unsigned epoch; /* counts commands that may have changed what statements return, seen on this server */
-	bool ddl_seen;  /* ... since the last transaction has ended */
+	unsigned epoch;   /* counts commands that may have changed what statements return, seen on this server */
+	bool tables_seen; /* tables came or went since the last transaction has ended */
+	bool ddl_seen;    /* ... since the last transaction has ended */
 	struct prep_record *records;
 	uint32_t record_head;
 	uint32_t record_count;

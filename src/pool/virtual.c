@@ -372,8 +372,10 @@ static struct prep_entry *virtual_add_entry(struct link_walk *w, struct stmt *st
 		virtual_evict(w, entry);
 	}
 	entry = prep_server_add(&server->prep, stmt, stale == NULL ? stmt->number : stmt_next_number());
-	if (entry != NULL)
+	if (entry != NULL) {
 		entry->db_epoch = atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
+		entry->db_tables = atomic_load_explicit(&server->pool->db->ddl_tables, memory_order_relaxed);
+	}
 	return entry;
 }
 
@@ -387,14 +389,21 @@ static void virtual_record_parse(struct server *server, const struct prep_record
 }
 
 /* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
-bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **entryp)
+/* True when the statement on the server will do, for a client that was told this shape. */
+static bool virtual_will_do(const struct link_walk *w, const struct prep_entry *entry, uint32_t told)
+{
+	if (LIKELY(!virtual_is_stale(w->client->server, entry)))
+		return true;
+	return !entry->is_spoiled && virtual_relies_on_shape(w) && (told == SHAPE_UNKNOWN || told == entry->shape);
+}
+
+bool virtual_ensure(struct link_walk *w, struct stmt *stmt, uint32_t told, struct prep_entry **entryp)
 {
 	struct server *server = w->client->server;
 	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
 
 	*entryp = NULL;
-	if (LIKELY(entry != NULL &&
-		   (!virtual_is_stale(server, entry) || (!entry->is_spoiled && virtual_relies_on_shape(w))))) {
+	if (LIKELY(entry != NULL && virtual_will_do(w, entry, told))) {
 		if (entry->is_pending && prep_server_is_held_up(&server->prep))
 			return true;
 		prep_server_touch(&server->prep, entry);
@@ -434,6 +443,17 @@ static bool virtual_is_fresh(const struct server *server)
 /* ---- Parse ---- */
 
 /*
+ * True when no table has come or gone since the statement was parsed there. Who
+ * parses a text now means the tables that there are now; others may be of
+ * another shape.
+ */
+static bool virtual_has_same_tables(const struct server *server, const struct prep_entry *entry)
+{
+	return entry->is_pending ||
+	       entry->db_tables == atomic_load_explicit(&server->pool->db->ddl_tables, memory_order_relaxed);
+}
+
+/*
  * The client parses this text, under a name that was added to its map, or
  * without one (NULL).
  */
@@ -443,7 +463,7 @@ static enum admit virtual_define(struct link_walk *w, struct slice shown, struct
 	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
 	struct prep_record record = { .op = name == NULL ? PREP_UNNAMED : PREP_PARSE, .name = name };
 
-	if (entry != NULL && !virtual_is_stale(server, entry)) {
+	if (entry != NULL && !virtual_is_stale(server, entry) && virtual_has_same_tables(server, entry)) {
 		bool is_safe = virtual_is_certain(server);
 		bool ok = track_owe(&server->track, FE_PARSE);
 
@@ -663,11 +683,22 @@ static bool virtual_will_describe(const struct link_walk *w)
 static enum admit virtual_check_shape(struct link_walk *w, struct slice name, const struct prep_name *known,
 				      struct prep_entry *entry)
 {
-	if (entry->shape == SHAPE_UNKNOWN && !entry->is_shapeless)
-		return virtual_ask_shape(w, entry);
-	if (entry->shape == known->shape || entry->is_shapeless || virtual_will_describe(w))
+	uint32_t told = known->shape;
+
+	if (LIKELY(entry->shape == told || entry->is_shapeless) || virtual_will_describe(w))
 		return ADMIT_SEND;
-	return virtual_provoke(w, REASON_PREP_SHAPE, name);
+	if (entry->shape == SHAPE_UNKNOWN)
+		return virtual_ask_shape(w, entry);
+	if (entry->doubted_by == told)
+		return virtual_provoke(w, REASON_PREP_SHAPE, name);
+	if (prep_server_is_held_up(&w->client->server->prep))
+		return virtual_stall(w);
+	/* Which is older, what the client was told or what the server has, shows when the text is parsed again. */
+	entry->is_spoiled = true;
+	if (!virtual_ensure(w, known->stmt, told, &entry) || entry == NULL)
+		return virtual_refuse(w, REASON_OOM);
+	entry->doubted_by = told;
+	return virtual_ask_shape(w, entry);
 }
 
 static enum admit virtual_use(struct link_walk *w, struct slice name)
@@ -685,11 +716,11 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 		return admit;
 	if (w->f.type == FE_DESCRIBE && prep_server_is_held_up(&server->prep))
 		return virtual_stall(w);
-	if (!virtual_ensure(w, stmt, &entry))
+	if (!virtual_ensure(w, stmt, known == NULL ? SHAPE_UNKNOWN : known->shape, &entry))
 		return virtual_refuse(w, REASON_OOM);
 	if (entry == NULL)
 		return virtual_stall(w);
-	if (w->f.type == FE_BIND && known != NULL && UNLIKELY(known->shape != SHAPE_UNKNOWN)) {
+	if (w->f.type == FE_BIND && known != NULL && known->shape != SHAPE_UNKNOWN) {
 		admit = virtual_check_shape(w, name, known, entry);
 		if (admit != ADMIT_SEND)
 			return admit;
@@ -703,12 +734,37 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 	admit = virtual_replace_head(w, name, slice_make(before, (size_t)(name.p - before)), entry->number);
 	if (admit == ADMIT_REWRITTEN)
 		virtual_tell(server, w->f.type, false);
+	if (admit == ADMIT_REWRITTEN && w->f.type == FE_BIND && *before == '\0') {
+		w->bound = known;
+		w->bound_entry = entry;
+		w->bound_to = w->at + (size_t)w->f.size;
+	}
 	if (admit == ADMIT_REWRITTEN && w->f.type == FE_DESCRIBE) {
 		track_mark(&server->track);
 		prep_server_record(&server->prep,
 				   (struct prep_record){ .op = PREP_DESCRIBE, .name = known, .entry = entry });
 	}
 	return admit;
+}
+
+/* A description of what the Bind right before has bound tells the client, too, what the statement returns. */
+static enum admit virtual_describe_portal(struct link_walk *w)
+{
+	struct server *server = w->client->server;
+	const uint8_t *portal = w->data + w->at + FRAME_HEADER + 1;
+
+	if (w->f.type != FE_DESCRIBE || w->bound == NULL || w->bound_to != w->at ||
+	    link_walk_avail(w) < FRAME_HEADER + 2 || *portal != '\0')
+		return ADMIT_SEND;
+	if (LIKELY(w->bound->shape != SHAPE_UNKNOWN && w->bound->shape == w->bound_entry->shape) ||
+	    w->bound_entry->is_shapeless || prep_server_is_held_up(&server->prep))
+		return ADMIT_SEND;
+	virtual_tell(server, FE_DESCRIBE, false);
+	track_mark(&server->track);
+	prep_server_record(&server->prep,
+			   (struct prep_record){ .op = PREP_DESCRIBE, .name = w->bound, .entry = w->bound_entry });
+	w->replaced = 0;
+	return ADMIT_REWRITTEN;
 }
 
 bool virtual_is_describing(const struct server *server)
@@ -792,12 +848,14 @@ enum admit virtual_admit(struct link_walk *w)
 	struct server *server = w->client->server;
 	struct slice name;
 
-	if (virtual_is_of_portal(w) || server->track.copy_open)
+	if (server->track.copy_open)
 		return ADMIT_SEND;
 	if (!track_reserve(&server->track, VIRTUAL_STEPS) || !prep_server_reserve(&server->prep, VIRTUAL_STEPS)) {
 		w->client->blocked = true;
 		return ADMIT_STOP;
 	}
+	if (virtual_is_of_portal(w))
+		return virtual_describe_portal(w);
 	if (w->f.type == FE_QUERY)
 		return virtual_query(w);
 	if (!virtual_find_name(w, &name))
@@ -840,6 +898,12 @@ void virtual_settle_marks(struct server *server)
 
 /* ---- what servers report ---- */
 
+/* True when something that statements name comes or goes. */
+static bool virtual_changes_tables(struct slice tag)
+{
+	return (tag.n >= 7 && memcmp(tag.p, "CREATE ", 7) == 0) || (tag.n >= 5 && memcmp(tag.p, "DROP ", 5) == 0);
+}
+
 /* True when the command changes what others return, or the list of their columns. */
 static bool virtual_is_ddl(struct slice tag)
 {
@@ -862,5 +926,8 @@ void virtual_command_done(struct server *server, struct slice tag)
 	} else if (virtual_is_ddl(tag)) {
 		server->prep.epoch++;
 		server->prep.ddl_seen = true;
+	} else if (virtual_changes_tables(tag)) {
+		atomic_fetch_add_explicit(&server->pool->db->ddl_tables, 1, memory_order_relaxed);
+		server->prep.tables_seen = true; /* others see it when the transaction has ended */
 	}
 }

@@ -27,8 +27,12 @@ enum admit virtual_provoke(struct link_walk *w, enum reason why, struct slice na
 enum admit virtual_provoke_by(struct link_walk *w, const char *message, size_t n, enum reason why,
 			      struct slice name) MUSTCHECK;
 
-/* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
-bool virtual_ensure(struct link_walk *w, struct stmt *stmt, struct prep_entry **entryp) MUSTCHECK;
+/*
+ * Sees to it that the server has the statement: *entryp, or NULL when the
+ * client must wait. False without memory. `told`: the shape of its result that
+ * the client knows, or SHAPE_UNKNOWN.
+ */
+bool virtual_ensure(struct link_walk *w, struct stmt *stmt, uint32_t told, struct prep_entry **entryp) MUSTCHECK;
 
 /* True when the text, as far as it has come, has a PREPARE that sql_prepare does not allow. */
 bool virtual_is_refused(const struct client *client, struct slice text);

@@ -48,7 +48,7 @@ static struct prep_entry *virtual_make_victim(struct link_walk *w)
 	body[n++] = 0; /* no types */
 	body[n++] = 0;
 	stmt = stmt_intern((const uint8_t *)body, n);
-	if (stmt != NULL && virtual_ensure(w, stmt, &entry) && entry != NULL)
+	if (stmt != NULL && virtual_ensure(w, stmt, SHAPE_UNKNOWN, &entry) && entry != NULL)
 		entry->is_victim = true;
 	stmt_release(&stmt);
 	return entry;

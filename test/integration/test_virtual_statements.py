@@ -369,6 +369,80 @@ def test_changed_shape_behind_another_server(shared, cluster, database):
     c.query("commit")
 
 
+@pytest.fixture
+def two_servers(shared, cluster, database):
+    """A pool of two servers, of which the client under test gets the one that the test chooses."""
+
+    class Two:
+        def __init__(self):
+            self.db = database()
+            self.p = shared(databases={"app": cluster.dsn(dbname=self.db)}, default_pool_size=2)
+            self.holders = [self.p.login(), self.p.login()]
+            for h in self.holders:
+                h.query("begin")
+            self.pids = [h.value("select pg_backend_pid()") for h in self.holders]
+            self.holders[0].query("create table shape (x int); insert into shape values (1)")
+            self.only(0)
+
+        def only(self, i):
+            """All but server i are held by transactions."""
+            for h in self.holders:
+                h.query("commit")
+            for h in self.holders:
+                h.query("begin")
+            pids = [h.value("select pg_backend_pid()") for h in self.holders]
+            self.holders[pids.index(self.pids[i])].query("commit")
+
+        def change(self, sql):
+            with cluster.connect(self.db) as direct:
+                direct.execute(sql)
+
+    return Two()
+
+
+def test_changed_shape_for_who_described_by_portal(two_servers):
+    a = two_servers.p.login()
+    prepare(a, "s", "select * from shape")
+    assert run(a, "s").rows == [["1"]]
+    two_servers.change("alter table shape add y text default 'y'")
+    two_servers.only(1)
+    a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert a.read_ready().error.code == "0A000"
+    assert run(a, "s").rows == [["1", "y"]]
+    a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert a.read_ready().rows == [["1", "y"]]
+
+
+def test_a_statement_prepared_after_a_change_is_no_error_on_a_server_from_before(two_servers):
+    a, b = two_servers.p.login(), two_servers.p.login()
+    for c in (a, b):
+        prepare(c, "s", "select * from shape")
+        assert run(c, "s").rows == [["1"]]
+    two_servers.change("alter table shape add y text default 'y'")
+    two_servers.only(1)
+    a.send(wire.close("S", "s"), wire.parse("s", "select * from shape"), wire.describe("S", "s"), wire.SYNC)
+    assert a.read_ready().error is None
+    two_servers.only(0)
+    for _ in range(2):
+        a.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+        assert a.read_ready().rows == [["1", "y"]]
+    b.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert b.read_ready().error.code == "0A000"
+
+
+def test_a_table_made_anew_is_no_error_for_who_parses_then(shared, cluster, database):
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a, b = p.login(), p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    prepare(a, "s", "select * from shape")
+    assert run(a, "s").rows == [["1"]]
+    b.query("drop table shape")
+    b.query("create table shape (y text); insert into shape values ('y')")
+    b.send(wire.parse("t", "select * from shape"), wire.bind("", "t"), wire.execute(), wire.SYNC)
+    assert b.read_ready().rows == [["y"]]
+
+
 def test_statement_that_the_server_has_lost(shared):
     p = shared()
     a = p.login()
