@@ -128,6 +128,7 @@ bool link_vars_done(struct server *server)
 	cancel_vars_done(client->part->worker, server);
 	if (client->state == CL_HELD) {
 		client_set_state(client, CL_ACTIVE);
+		server->was_awaited = true;
 		client_resume(client);
 	}
 	return true;
@@ -187,7 +188,7 @@ void link_detach(struct client *client, struct server *server)
 	server->cut = client->body_left > 0 && !client->discard_body;
 	client->server = NULL;
 	server->client = NULL;
-	server->setting_vars = false;
+	server->setting_vars = server->was_awaited = false;
 	buf_fini(&server->prelude);
 	prep_server_abandon(&server->prep);
 	rerun_forget(&server->rerun);
@@ -244,6 +245,10 @@ void link_settle(struct server *server)
 	}
 	if (UNLIKELY(client->state == CL_HELD))
 		return;
+	if (UNLIKELY(server->was_awaited)) {
+		server->was_awaited = false; /* the server is idle, but the client's message has yet to come */
+		return;
+	}
 	if (UNLIKELY(client->stalled) && virtual_may_go_on(client)) {
 		client->stalled = false;
 		client_resume(client);

@@ -71,6 +71,7 @@ struct server {
 	uint64_t active_us;      /* last packet while linked, for idle_transaction_timeout */
 	uint64_t body_left;      /* of a message whose head was seen */
 	bool swallow_body;       /* ... and which goes nowhere */
+	bool was_awaited;        /* the client has waited for that, and goes on in this turn */
 	bool setting_vars;       /* our SET for the client is under way */
 	struct buf prelude;      /* it, to be sent in front of what the client says first */
 	struct prep_server prep; /* statements that it was given */

@@ -486,3 +486,16 @@ def test_sql_prepare_ignored(shared):
     a, b = p.login(), p.login()
     a.query("prepare q as select 'shared'")
     assert b.value("execute q") == "shared"
+
+
+def test_parameters_that_no_server_has_taken_are_waited_for_once(shared):
+    """The server is idle when it has taken them; that is no reason to take it away again."""
+    p = shared()
+    clients = [p.login(params={"application_name": f"client {i}"}) for i in range(40)]
+    assigned = lambda: next(int(r["server_assignment_count"]) for r in p.show("stats_totals") if r["database"] == "app")
+    before = assigned()
+    for _ in range(3):
+        for c in clients:
+            c.send(wire.query("show application_name"))
+        assert [c.read_ready().rows for c in clients] == [[[f"client {i}"]] for i in range(40)]
+    assert assigned() - before == 120
