@@ -140,6 +140,7 @@ fsync = off
 synchronous_commit = off
 full_page_writes = off
 autovacuum = off
+jit = off
 password_encryption = 'scram-sha-256'
 timezone = 'UTC'
 log_line_prefix = '%m [%p] %a '
