@@ -78,6 +78,7 @@ struct client {
 	bool send_failed;            /* it cannot be reached any more */
 	bool blocked;                /* too many requests in flight; goes on when answers have come */
 	bool stalled;                /* goes on when the server has settled what is open; see virtual.c */
+	bool is_forgetting;          /* a query under way may forget its statements */
 	enum client_stall stall;     /* ... or more than that */
 	enum client_unnamed unnamed; /* the unnamed statement of the linked server */
 	uint64_t unnamed_batch;      /* ... was parsed in this one; see prep_server.batch */

@@ -193,7 +193,7 @@ void link_detach(struct client *client, struct server *server)
 	prep_server_abandon(&server->prep);
 	rerun_forget(&server->rerun);
 	server->rerun.is_under_way = false;
-	client->stalled = false;
+	client->stalled = client->is_forgetting = false;
 	client->unnamed = UNNAMED_FOREIGN;
 	stream_want_read(&server->stream, true);
 }

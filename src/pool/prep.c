@@ -260,6 +260,9 @@ void prep_server_clear(struct prep_server *ps)
 		prep_server_tell_not(ps, entry);
 		prep_entry_free(&entry);
 	}
+	for (uint32_t i = 0; i < ps->record_count; i++)
+		if (prep_record_at(ps, i)->op == PREP_EVICT)
+			prep_entry_free(&prep_record_at(ps, i)->entry); /* no Close is needed to make that go */
 }
 
 /* ---- records ---- */
@@ -375,7 +378,8 @@ static void prep_record_undo(struct prep_server *ps, struct prep_client *pc, str
 	case PREP_DESCRIBE:
 		break;
 	case PREP_EVICT:
-		prep_server_insert(ps, r->entry);
+		if (r->entry != NULL)
+			prep_server_insert(ps, r->entry);
 		break;
 	case PREP_FORGET:
 		if (r->name != NULL && !prep_client_add(pc, r->name))
@@ -395,6 +399,15 @@ void prep_server_undo(struct prep_server *ps, struct prep_client *pc, uint32_t n
 	prep_server_pop_records(ps, n);
 }
 
+/* True when a Parse that has not been answered yet gives this name. */
+static bool prep_server_will_parse(const struct prep_server *ps, const struct prep_name *name)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++)
+		if (prep_record_at(ps, i)->op == PREP_PARSE && prep_record_at(ps, i)->name == name)
+			return true;
+	return false;
+}
+
 void prep_client_forget(struct prep_client *pc, struct prep_server *ps)
 {
 	struct prep_client kept = { .unnamed = NULL };
@@ -408,9 +421,14 @@ void prep_client_forget(struct prep_client *pc, struct prep_server *ps)
 		if (!prep_client_add(&kept, r->name))
 			prep_name_free(&r->name);
 	}
-	for (uint32_t i = 0; i < ps->record_count; i++)
-		if (prep_record_at(ps, i)->op == PREP_DESCRIBE)
-			prep_record_at(ps, i)->name = NULL;
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op == PREP_DESCRIBE)
+			r->name = NULL;
+		else if (r->op == PREP_FORGET && !prep_server_will_parse(ps, r->name))
+			prep_name_free(&r->name); /* gone, whether the Close succeeds or not */
+	}
 	prep_client_clear(pc);
 	*pc = kept;
 }

@@ -618,6 +618,10 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, stru
 		}
 		return client->prep.unnamed;
 	}
+	if (UNLIKELY(client->is_forgetting) && virtual_is_behind_batches(client->server)) {
+		*admit = virtual_stall_for_batches(w);
+		return NULL;
+	}
 	known = *knownp = prep_client_find(&client->prep, name);
 	if (LIKELY(known != NULL)) {
 		if (LIKELY(!prep_server_is_held_up(&client->server->prep)) ||

@@ -22,7 +22,7 @@ static inline bool virtual_minds_query(const struct link_walk *w)
 	size_t n = link_walk_avail(w) - FRAME_HEADER;
 
 	if (UNLIKELY(w->client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) ||
-	    UNLIKELY(classify_may_touch_session(text, n)))
+	    UNLIKELY(w->client->prep.count > 0) || UNLIKELY(classify_may_touch_session(text, n)))
 		return true;
 	return UNLIKELY(n < VIRTUAL_WORD_MAX && n + FRAME_HEADER < w->f.size) && slice_trim(slice_make(text, n)).n == 0;
 }
@@ -72,6 +72,7 @@ void virtual_batch_failed(struct client *client);
 /* All that the client has sent was answered. */
 static inline void virtual_all_answered(struct client *client)
 {
+	client->is_forgetting = false;
 	if (UNLIKELY(client->unnamed == UNNAMED_SENT)) {
 		client->unnamed = UNNAMED_OWN;
 		client->prep.is_unsure = false;

@@ -100,8 +100,8 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 	return true;
 }
 
-/* True when the text has SQL's own PREPARE among its statements. */
-static bool virtual_has_prepare(struct slice text)
+/* The kinds of a text's statements, as far as it has come. */
+static uint32_t virtual_kinds(struct slice text)
 {
 	struct classify c;
 	int err UNUSED;
@@ -109,16 +109,19 @@ static bool virtual_has_prepare(struct slice text)
 	classify_init(&c, CLASSIFY_F_SCS);
 	classify_feed(&c, text.p, text.n);
 	err = classify_end(&c); /* of what has not come yet, the tag will tell */
-	return (c.kinds & CLASSIFY_BIT(CLASSIFY_PREPARE)) != 0;
+	return c.kinds;
 }
 
 bool virtual_is_refused(const struct client *client, struct slice text)
 {
-	return UNLIKELY(client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) && virtual_has_prepare(text);
+	return UNLIKELY(client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) &&
+	       (virtual_kinds(text) & CLASSIFY_BIT(CLASSIFY_PREPARE)) != 0;
 }
 
 enum admit virtual_query(struct link_walk *w)
 {
+	static const uint32_t forgetful = CLASSIFY_BIT(CLASSIFY_DEALLOCATE_ALL) | CLASSIFY_BIT(CLASSIFY_DISCARD_ALL) |
+					  CLASSIFY_BIT(CLASSIFY_DEALLOCATE);
 	/* a Query for what no server has */
 	static const char query[] = "Q\0\0\0\30EXECUTE \"PGSLUICE_\"";
 	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
@@ -126,7 +129,11 @@ enum admit virtual_query(struct link_walk *w)
 
 	if (virtual_is_refused(w->client, text))
 		return virtual_provoke_by(w, query, sizeof(query), REASON_SQL_PREPARE, slice_of(""));
-	return virtual_translate(w, text, &admit) ? admit : ADMIT_SEND;
+	if (virtual_translate(w, text, &admit))
+		return admit;
+	if (w->client->prep.count > 0 && (virtual_kinds(text) & forgetful) != 0)
+		w->client->is_forgetting = true;
+	return ADMIT_SEND;
 }
 
 void virtual_deallocated(struct server *server)

@@ -240,6 +240,16 @@ def test_a_name_that_a_command_forgets(shared, in_between):
     assert run(c, "s").rows == [["new"]]
 
 
+@pytest.mark.parametrize("command", ["select 1; deallocate all", "discard all", "select 1; discard plans; deallocate all"])
+def test_a_bind_behind_a_command_that_forgets_its_name(shared, command):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'old'")
+    c.send(wire.query(command), wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert c.read_ready().status == "I"
+    assert c.read_ready().error.code == "26000"
+
+
 @pytest.mark.parametrize(
     "command", ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"]
 )
