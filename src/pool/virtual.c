@@ -236,6 +236,8 @@ bool virtual_may_go_on(const struct client *client)
 {
 	const struct server *server = client->server;
 
+	if (server->track.copy_open)
+		return true; /* it reads what comes as data, and settles nothing before that has ended */
 	switch (client->stall) {
 	case STALL_EARLIER:
 		return !prep_server_is_held_up(&server->prep);
