@@ -76,6 +76,9 @@ static void link_trace(const char *fmt, ...)
 /* Servers that have died by the input's will. */
 static unsigned link_deaths;
 
+/* Names that are wrong end a session. */
+static bool link_is_pgbouncer;
+
 /* A server has forgotten statements, by the input's will. */
 static bool link_has_lost;
 
@@ -171,6 +174,8 @@ static void link_want(struct link_client *c, uint8_t what, uint8_t more)
 		     &c->expected);
 	c->excused |= c->alone.dead;
 	c->has_failed |= c->alone.skip;
+	/* the pooler takes the name away when it is parsed, not when it is run */
+	c->excused |= p[0] == FE_PARSE && (what & 15) % 7 == 1 && (more & 15) == 13;
 	if (p[0] == FE_SYNC)
 		c->unsynced = false;
 	else if (strchr("PBDEC", p[0]) != NULL)
@@ -289,6 +294,8 @@ static void link_receive(struct link_client *c)
 		link_compare(c);
 	if (!c->actor->eof)
 		return;
+	/* in the middle of a message of the server nothing can be said */
+	c->excused |= !buf_is_empty(&c->actor->in) && link_is_pgbouncer;
 	if (!c->excused)
 		link_fail(c, "the end", "an answer");
 	link_forget(c);
@@ -523,6 +530,7 @@ static void link_begin(struct link_test *t, uint8_t conf)
 	t->is_wild = conf & 128;
 	t->is_session_mode = (conf & 12) == 12;
 	world->is_sluice = !(conf & 64);
+	link_is_pgbouncer = !world->is_sluice;
 	world_set(world, "pgbouncer", "threads", conf & 1 ? "2" : "1");
 	world_set(world, "pgbouncer", "default_pool_size", conf & 2 ? "2" : "1");
 	world_set(world, "pgbouncer", "pool_mode", t->is_session_mode ? "session" : "transaction");
@@ -544,6 +552,10 @@ static void link_conclude(struct link_client *c)
 
 	if (c->actor == NULL)
 		return;
+	if (c->alone.dead) { /* PostgreSQL would have thrown it out; the pooler may wait for what it says next */
+		link_forget(c);
+		return;
+	}
 	if (c->alone.copying)
 		link_want(c, COPY_DONE, 0);
 	if (c->unsynced || c->alone.skip)
