@@ -254,7 +254,7 @@ static bool link_is_of_server(const char *word)
 /* A Parse that the pooler answers itself succeeds in an aborted transaction, too; what uses it fails. */
 static bool link_is_hasty(const char *word, const char *expected)
 {
-	return word[0] == BE_PARSE_COMPLETE && strncmp(expected, "E:25P02", 7) == 0;
+	return word[0] == BE_PARSE_COMPLETE && strstr(expected, "E:25P02") == expected;
 }
 
 /* Holds what has come against what the client would have got alone. */
