@@ -138,7 +138,7 @@ run_torture()
 	say "torture for $torture s"
 	mkdir -p torture
 	if "$top/test/torture/run.sh" --pooler "$PGSLUICE" --bindir test/torture --seconds "$torture" \
-		--clients "${TORTURE_CLIENTS:-100}" --threads "${threads:-4}" --console --basic >torture/torture.log 2>&1 </dev/null; then
+		--clients "${TORTURE_CLIENTS:-100}" --threads "${threads:-4}" --console >torture/torture.log 2>&1 </dev/null; then
 		echo ":test-result: PASS" >torture/torture.trs
 	else
 		echo ":test-result: FAIL" >torture/torture.trs
