@@ -148,6 +148,8 @@ static enum admit link_admit_linked(struct link_walk *w)
 		link_query_opened(client);
 		if (type == FE_SYNC || type == FE_QUERY || type == FE_FUNCTION_CALL)
 			server->prep.batch++;
+		if (type == FE_QUERY && UNLIKELY(client->prep.unnamed != NULL || w->unnamed.p != NULL))
+			virtual_drop_unnamed(w);
 		return ADMIT_SEND;
 	case TRACK_FULL:
 		client->blocked = true;

@@ -574,6 +574,15 @@ static void virtual_keep_unnamed(struct link_walk *w)
 	w->unnamed = (struct slice){ NULL, 0 };
 }
 
+void virtual_drop_unnamed(struct link_walk *w)
+{
+	if (w->client->server->track.skip)
+		return; /* the server does not run it */
+	w->unnamed = (struct slice){ NULL, 0 };
+	stmt_release(&w->client->prep.unnamed);
+	w->client->prep.is_unsure = false;
+}
+
 void virtual_end_walk(struct link_walk *w)
 {
 	if (UNLIKELY(w->unnamed.p != NULL))

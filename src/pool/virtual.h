@@ -60,6 +60,9 @@ bool virtual_answer_unlinked(struct link_walk *w, enum admit *admit);
  */
 enum admit virtual_admit(struct link_walk *w);
 
+/* A Query goes to the server, which drops the unnamed statement. */
+void virtual_drop_unnamed(struct link_walk *w);
+
 /* All that was read has been worked off. */
 void virtual_end_walk(struct link_walk *w);
 
