@@ -597,7 +597,8 @@ void client_unlinked(struct client *client)
 	client_set_state(client, CL_IDLE);
 	client->query_us = client->xact_us = 0;
 	client->discard_body = client->body_left > 0;
-	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) || !client->stream.want_read) {
+	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) ||
+	    !client->stream.want_read) {
 		client->blocked = false;
 		client_resume(client);
 	}

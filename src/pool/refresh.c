@@ -26,8 +26,8 @@
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
-#include "pool/stmt.h"
 #include "pool/server.h"
+#include "pool/stmt.h"
 
 /* Parts, clients and servers that are looked at in one turn. */
 #define REFRESH_SLICE 128

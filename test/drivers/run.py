@@ -466,7 +466,7 @@ def parse_arguments():
     parser.add_argument("--pooler", required=True, help="the program; none = only directly on PostgreSQL")
     parser.add_argument("--bindir", help="where PostgreSQL's programs are")
     parser.add_argument("--only", type=names, help="only these drivers, NAME[,NAME]")
-    parser.add_argument("--quick", action="store_true", 
+    parser.add_argument("--quick", action="store_true",
                         help="only drivers with ci = yes, and each of their modes on one of the pools")
     parser.add_argument("--install", action="store_true", help="install missing packages (apt, npm)")
     parser.add_argument("--cache", default=str(TOP / "build" / "drivers"), help="where npm packages are put")
