@@ -300,18 +300,32 @@ void log_write(enum log_level level, const char *fmt, ...)
 void log_write_at(struct log_site *site, enum log_level level, const struct log_about *about, const char *fmt, ...)
 {
 	int saved = errno;
-	uint64_t held = 0;
+	struct log_held held;
+	bool passes = true;
 	va_list ap;
 
-	if (log_is_on(level) && (site == NULL || log_site_pass(site, level, fmt, &held))) {
-		if (held > 0)
-			log_write(level, LOG_HELD_FORMAT, fmt, held);
+	held.count = 0;
+	if (!log_is_on(level))
+		return;
+	if (site != NULL) {
+		va_start(ap, fmt);
+		passes = log_site_pass(site, level, &held, fmt, ap);
+		va_end(ap);
+		log_write_held(&held);
+	}
+	if (passes) {
 		errno = saved; /* for %m */
 		va_start(ap, fmt);
 		log_vwrite(level, about, fmt, ap);
 		va_end(ap);
 	}
 	errno = saved;
+}
+
+void log_write_held(const struct log_held *held)
+{
+	if (held->count > 0)
+		log_write(held->level, "%s (message repeated %" PRIu64 " times)", held->text, held->count);
 }
 
 void log_fatal(const char *fmt, ...)

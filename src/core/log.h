@@ -37,6 +37,9 @@ struct log_setup {
 #define LOG_NAME_MAX 128
 #define LOG_POOL_MAX 200
 
+/* Room for the text of a line that is held back, with its NUL. */
+#define LOG_HELD_MAX 256
+
 /*
  * Whom a line is about and what it was doing: the prefix "C-0x...:
  * db/user@host:port " of a text line, fields of a JSON one. All zero: nobody.
@@ -63,10 +66,10 @@ struct log_site {
 	_Atomic uint64_t since_us; /* when the interval began; 0: never */
 	_Atomic unsigned passed;   /* lines in it */
 	_Atomic uint64_t held;     /* lines held back and not told of yet */
-	const char *_Atomic fmt;   /* of the last line that was held back */
-	_Atomic int level;         /* of that line */
+	_Atomic int level;         /* of the first line that was held back */
 	_Atomic bool listed;       /* in the list of sites that have held something back */
 	struct log_site *next;     /* in that list; written before `listed` is seen */
+	char text[LOG_HELD_MAX];   /* of the first line, without whom it was about; under the lock of log_site.c */
 };
 
 /*

@@ -28,8 +28,12 @@ struct log_line {
 	size_t text_at; /* where the text begins, behind the prefix */
 };
 
-/* Tells how often a message was held back: its format, then the number. */
-#define LOG_HELD_FORMAT "%s (message repeated %" PRIu64 " times)"
+/* Lines that were held back: how many, and of the first one level and text. */
+struct log_held {
+	uint64_t count; /* 0: none, and nothing else is set */
+	enum log_level level;
+	char text[LOG_HELD_MAX];
+};
 
 const char *log_level_name(enum log_level level);
 
@@ -52,8 +56,15 @@ size_t log_line_json(const struct log_line *line, char *dst, size_t size);
 /* Lines per LOG_RATE_S seconds for sites without a limit of their own; 0: no limit. */
 void log_site_set_burst(unsigned burst);
 
-/* True when the line may go out. `held`: lines held back before it, to be told of now. */
-bool log_site_pass(struct log_site *site, enum log_level level, const char *fmt, uint64_t *held);
+/*
+ * True when the line may go out; it is counted otherwise. `held`: lines held
+ * back in an interval before, to be told of now. errno must be that of %m.
+ */
+bool log_site_pass(struct log_site *site, enum log_level level, struct log_held *held, const char *fmt, va_list ap)
+	PRINTF_LIKE(4, 0);
+
+/* Writes a line that tells of lines held back; none of none. */
+void log_write_held(const struct log_held *held);
 
 /* Where the journal listens; NULL is where it always does. For tests, before other threads log. */
 void log_set_journal(const char *path);

@@ -5,16 +5,22 @@
  * place in the code that warns has a site, which lets so many lines pass in
  * each interval and counts the others; the count is told when the interval is
  * over, by the next line of the place or by log_tell_held(), whichever comes
- * first.
+ * first. What is told is the text of the first line that was held back; those
+ * behind it came from the same place, with other names in it perhaps.
  *
- * No lock: the fields of a site are atomics, and threads that come at the same
- * time may let a line more pass, or one less, than they should. A count is
- * taken away with an exchange, so nothing is told twice. Sites that have held
- * something back stand in a list that only grows; they are static objects.
+ * The fields of a site are atomics, and threads that come at the same time may
+ * let a line more pass, or one less, than they should. In a storm of lines each
+ * costs an addition; only the first of an interval is formatted, and its text
+ * and the step of the count from nothing to one are under a lock, as is taking
+ * both away: so nothing is told twice, or with another's text. Sites that have
+ * held something back stand in a list that only grows; they are static objects.
  */
 #include "core/clock.h"
+#include "core/lock.h"
 #include "core/log_int.h"
+#include "core/str.h"
 
+static struct lock log_site_lock = { PTHREAD_MUTEX_INITIALIZER, LOCK_RANK_LOG };
 static _Atomic unsigned site_burst;
 static struct log_site *_Atomic site_list;
 
@@ -40,34 +46,58 @@ static void log_site_list(struct log_site *site)
 	while (!atomic_compare_exchange_weak(&site_list, &first, site));
 }
 
-bool log_site_pass(struct log_site *site, enum log_level level, const char *fmt, uint64_t *held)
+/* Counts a line. Its text is kept when it is the first. */
+static void log_site_hold(struct log_site *site, enum log_level level, const char *fmt, va_list ap)
+{
+	struct log_line line = { .level = level };
+	uint64_t count = site->held;
+
+	while (count > 0)
+		if (atomic_compare_exchange_weak(&site->held, &count, count + 1))
+			return;
+	log_line_fill(&line, fmt, ap);
+	lock_acquire(&log_site_lock);
+	if (site->held == 0) {
+		str_copy(site->text, sizeof(site->text), line.message);
+		site->level = (int)level;
+	}
+	atomic_fetch_add(&site->held, 1);
+	lock_release(&log_site_lock);
+	log_site_list(site);
+}
+
+/* Takes the count away, and the text if there is something to tell. */
+static void log_site_take(struct log_site *site, struct log_held *held)
+{
+	held->count = 0;
+	if (site->held == 0)
+		return;
+	lock_acquire(&log_site_lock);
+	held->count = atomic_exchange(&site->held, 0);
+	held->level = (enum log_level)site->level;
+	str_copy(held->text, sizeof(held->text), site->text);
+	lock_release(&log_site_lock);
+}
+
+bool log_site_pass(struct log_site *site, enum log_level level, struct log_held *held, const char *fmt, va_list ap)
 {
 	unsigned burst = site->burst != 0 ? site->burst : site_burst;
 	uint64_t since = site->since_us;
 	uint64_t now;
 
-	*held = 0;
+	held->count = 0;
 	if (burst == 0)
 		return true;
 	now = clock_mono_us();
 	if ((since == 0 || now - since >= log_site_interval_us(site)) &&
 	    atomic_compare_exchange_strong(&site->since_us, &since, now)) {
 		site->passed = 0;
-		*held = atomic_exchange(&site->held, 0);
+		log_site_take(site, held);
 	}
 	if (atomic_fetch_add(&site->passed, 1) < burst)
 		return true;
-	site->fmt = fmt;
-	site->level = (int)level;
-	atomic_fetch_add(&site->held, 1);
-	log_site_list(site);
+	log_site_hold(site, level, fmt, ap);
 	return false;
-}
-
-/* What the lines of the site have in common. */
-static const char *log_site_title(const struct log_site *site)
-{
-	return strcmp(site->fmt, "%s") == 0 ? "lines like the last one of this level" : site->fmt;
 }
 
 void log_tell_held(bool at_end)
@@ -76,12 +106,11 @@ void log_tell_held(bool at_end)
 	uint64_t now = site == NULL ? 0 : clock_mono_us();
 
 	for (; site != NULL; site = site->next) {
-		uint64_t held;
+		struct log_held held;
 
 		if (site->held == 0 || (!at_end && now - site->since_us < log_site_interval_us(site)))
 			continue;
-		held = atomic_exchange(&site->held, 0);
-		if (held > 0)
-			log_write((enum log_level)site->level, LOG_HELD_FORMAT, log_site_title(site), held);
+		log_site_take(site, &held);
+		log_write_held(&held);
 	}
 }

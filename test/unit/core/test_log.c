@@ -532,7 +532,7 @@ static void test_rate(void **state UNUSED)
 	/* It is over, and the next line tells of those before it. */
 	test_site.since_us = 1;
 	test_repeat(1);
-	assert_non_null(strstr(test_read(test_stderr), "WARNING trouble %u (message repeated 5 times)\n"));
+	assert_non_null(strstr(test_read(test_stderr), "WARNING trouble 3 (message repeated 5 times)\n"));
 	assert_int_equal(test_count(test_read(test_stderr), "WARNING trouble 0\n"), 2);
 	/* No next line comes. */
 	test_capture();
@@ -541,12 +541,12 @@ static void test_rate(void **state UNUSED)
 	test_site.since_us = 1;
 	log_tell_held(false);
 	log_tell_held(false);
-	assert_int_equal(test_count(test_read(test_stderr), "(message repeated 4 times)"), 1);
+	assert_int_equal(test_count(test_read(test_stderr), "trouble 2 (message repeated 4 times)"), 1);
 	/* The process ends. */
 	test_capture();
 	test_repeat(5);
 	log_tell_held(true);
-	assert_non_null(strstr(test_read(test_stderr), "(message repeated 2 times)"));
+	assert_non_null(strstr(test_read(test_stderr), "trouble 3 (message repeated 2 times)"));
 	/* Without a limit everything passes. */
 	log_configure(&(struct log_setup){ .rate_limit = 0 });
 	test_capture();
@@ -573,6 +573,29 @@ static void test_rate_spares_records(void **state UNUSED)
 	assert_int_equal(test_count(test_read(test_stderr), "WARNING limited\n"), 2);
 	assert_int_equal(test_count(test_read(test_stderr), "limited (message repeated 4 times)\n"), 2);
 	assert_int_equal(test_count(test_read(test_stderr), "ERROR rare\n"), 1);
+}
+
+/* The count comes with a text as it would have been logged, without whom it was about; never with a format. */
+static void test_rate_text(void **state UNUSED)
+{
+	static struct log_site site = { .burst = 1, .interval_s = 60 };
+	static char big[1000];
+
+	log_configure(&(struct log_setup){ .rate_limit = 0 });
+	for (int i = 0; i < 3; i++) {
+		errno = ENOENT;
+		log_write_at(&site, LOG_LVL_WARNING, &test_client, "%s: %m, %d%%\n", "a %s of %n", i);
+	}
+	test_capture();
+	log_tell_held(true);
+	assert_non_null(strstr(test_read(test_stderr), "WARNING a %s of %n: No such file or directory, 1% (message "));
+	memset(big, 'x', sizeof(big) - 1);
+	log_write_at(&site, LOG_LVL_ERROR, NULL, "%s", big);
+	test_capture();
+	log_tell_held(true);
+	test_release();
+	assert_non_null(strstr(test_read(test_stderr), "ERROR xxx"));
+	assert_non_null(strstr(test_read(test_stderr), "xxx (message repeated 1 times)\n"));
 }
 
 static void *test_complainer(void *arg UNUSED)
@@ -773,6 +796,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_json_cut, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rate_spares_records, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rate_text, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rate_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keep_open, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_old_file_goes_on, setup, teardown),
