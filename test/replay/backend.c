@@ -196,7 +196,7 @@ static void backend_extended(struct actor *server, const char *word)
 		return;
 	switch (word[0]) {
 	case 'P':
-		str_copy(server->statement, sizeof(server->statement), word + 2);
+		str_copy(server->statement, sizeof(server->statement), word + strcspn(word, ":") + 1);
 		backend_say(server, "1", "");
 		break;
 	case 'B':

@@ -39,6 +39,29 @@ static int msgtext_append_filler(struct buf *b, char type, size_t n)
 	return err;
 }
 
+/* A message that names a statement: arg is "name" or, of a Parse, "name:text". */
+static int msgtext_write_named(struct buf *b, char type, const char *arg)
+{
+	size_t n = strcspn(arg, ":");
+	struct slice name = slice_make(arg, n);
+	bool has_text = arg[n] == ':';
+
+	if (has_text != (type == FE_PARSE))
+		return -E_RANGE;
+	switch (type) {
+	case FE_PARSE:
+		return build_parse(b, name, slice_of(arg + n + 1), NULL, 0);
+	case FE_BIND:
+		return build_bind(b, slice_of(""), name, NULL, 0);
+	case FE_DESCRIBE:
+		return build_describe(b, TARGET_STATEMENT, name);
+	case FE_CLOSE:
+		return build_close(b, TARGET_STATEMENT, name);
+	default:
+		return -E_RANGE;
+	}
+}
+
 static int msgtext_write_client(struct buf *b, char type, const char *arg)
 {
 	struct slice none = slice_of("");
@@ -49,13 +72,12 @@ static int msgtext_write_client(struct buf *b, char type, const char *arg)
 	case FE_PARSE:
 		return build_parse(b, none, slice_of(arg), NULL, 0);
 	case FE_BIND:
-		return build_bind(b, none, none, NULL, 0);
+	case FE_CLOSE:
+		return msgtext_write_named(b, type, "");
 	case FE_DESCRIBE:
 		return build_describe(b, TARGET_PORTAL, none);
 	case FE_EXECUTE:
 		return build_execute(b, none, 0);
-	case FE_CLOSE:
-		return build_close(b, TARGET_STATEMENT, none);
 	case FE_COPY_FAIL:
 	case FE_PASSWORD:
 		return msgtext_append_text(b, type, arg);
@@ -154,6 +176,8 @@ bool msgtext_write(struct buf *b, const char *word, bool from_server)
 		return false;
 	if (word[1] == '*')
 		return msgtext_append_filler(b, word[0], strtoul(word + 2, NULL, 10)) == 0;
+	if (word[1] == '@' && !from_server)
+		return msgtext_write_named(b, word[0], word + 2) == 0;
 	if (word[1] != '\0' && word[1] != ':')
 		return false;
 	if (from_server)
@@ -210,6 +234,35 @@ static void msgtext_show_server(char type, struct slice body, char word[MSGTEXT_
 	}
 }
 
+/* A string at `at` in the body, as far as it is there; *next is behind it. */
+static struct slice msgtext_string(struct slice body, size_t at, size_t *next)
+{
+	size_t n = at < body.n ? strnlen(body.p + at, body.n - at) : 0;
+
+	*next = at + n + 1;
+	return slice_make(n == 0 ? "" : body.p + at, n);
+}
+
+/* A message that may name a statement. */
+static void msgtext_show_named(char type, struct slice body, char word[MSGTEXT_MAX])
+{
+	struct slice text = { "", 0 };
+	struct slice name;
+	size_t at = 0;
+
+	if (type == FE_BIND)
+		(void)msgtext_string(body, 0, &at);
+	else if (type != FE_PARSE)
+		at = 1;
+	name = msgtext_string(body, at, &at);
+	if (type == FE_PARSE)
+		text = msgtext_string(body, at, &at);
+	if ((type == FE_DESCRIBE || type == FE_CLOSE) && (body.n == 0 || body.p[0] != TARGET_STATEMENT))
+		name.n = 0;
+	str_format(word, MSGTEXT_MAX, "%c%s%.*s%s%.*s", type, name.n > 0 ? "@" : "", (int)name.n, name.p,
+		   type == FE_PARSE ? ":" : "", (int)text.n, text.p);
+}
+
 static void msgtext_show_client(char type, struct slice body, char word[MSGTEXT_MAX])
 {
 	switch (type) {
@@ -219,8 +272,11 @@ static void msgtext_show_client(char type, struct slice body, char word[MSGTEXT_
 	case FE_PASSWORD:
 		str_format(word, MSGTEXT_MAX, "%c:%.*s", type, (int)strnlen(body.p, body.n), body.p);
 		break;
-	case FE_PARSE: /* the name is empty */
-		str_format(word, MSGTEXT_MAX, "P:%.*s", (int)strnlen(body.p + 1, body.n - 1), body.p + 1);
+	case FE_PARSE:
+	case FE_BIND:
+	case FE_DESCRIBE:
+	case FE_CLOSE:
+		msgtext_show_named(type, body, word);
 		break;
 	default:
 		str_format(word, MSGTEXT_MAX, "%c", type);

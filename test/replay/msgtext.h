@@ -7,6 +7,9 @@
  *                  startup:user/db, or user/db+replication, and cancel:pid (reading only)
  *   from servers:  Z:I  D:value  C:tag  E:sqlstate:text  N:sqlstate:text
  *                  S:name=value  R:code  K:pid  d:data  1 2 3 n t T s I V G H W c A
+ *   with the name of a statement:
+ *                  P@name:text  B@name  D@name  C@name; B, P and C without one are of the unnamed statement,
+ *                  D is of the unnamed portal
  *   either:        L*n    message of type L with a body of n bytes
  *                  raw:hex  these bytes as they are (writing only)
  */
