@@ -115,7 +115,8 @@ static void handover_stmt_put_server(struct carried_writer *w, const struct serv
 
 	TAILQ_FOREACH_REVERSE(e, &server->prep.recent, prep_recent, recent)
 	{
-		bool is_stale = e->is_spoiled || e->epoch != server->prep.epoch || e->db_epoch != db_epoch;
+		bool is_stale =
+			e->is_spoiled || e->is_changed || e->epoch != server->prep.epoch || e->db_epoch != db_epoch;
 
 		handover_stmt_put_text(w, e->stmt);
 		handover_stmt_put(w,

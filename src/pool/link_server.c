@@ -79,6 +79,14 @@ static void link_own_error(struct server *server, const uint8_t *body, size_t le
 			report.severity.p, (int)report.message.n, report.message.p);
 }
 
+/* True for an error that may be about a statement of ours. */
+static bool link_is_about_statement(const struct server *server, const struct frame *f)
+{
+	enum track_kind head = track_head_kind(&server->track);
+
+	return (head == TRACK_BIND || head == TRACK_DESCRIBE) && server->prep.count > 0 && f->size <= LINK_GATHER_MAX;
+}
+
 /* True for a message that is looked at as a whole. */
 static bool link_is_gathered(const struct server *server, const struct frame *f)
 {
@@ -92,7 +100,7 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 		return f->size <= LINK_GATHER_MAX && virtual_is_describing(server);
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
-		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX);
+		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX) || link_is_about_statement(server, f);
 	case BE_DATA_ROW:
 		return shadow_is_reading(server);
 	default:
@@ -210,6 +218,8 @@ static enum judged link_judge_error(struct link_back *k)
 		virtual_batch_failed(k->server->client);
 	if (virtual_is_provoked(k->server))
 		return virtual_report(k->server, body, &k->instead) == 0 ? JUDGED_REPLACE : JUDGED_PASS;
+	if (link_is_about_statement(k->server, &k->f))
+		rerun_learn(k->server, body);
 	if (!k->server->rerun.is_keeping || k->f.size > LINK_GATHER_MAX)
 		return JUDGED_PASS;
 	return rerun_is_due(k->server, body) ? JUDGED_SWALLOW : JUDGED_PASS;

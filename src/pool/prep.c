@@ -174,6 +174,16 @@ struct prep_entry *prep_server_find(const struct prep_server *ps, const struct s
 	return entry;
 }
 
+struct prep_entry *prep_server_find_number(const struct prep_server *ps, uint64_t number)
+{
+	struct prep_entry *entry;
+
+	TAILQ_FOREACH (entry, &ps->recent, recent)
+		if (entry->number == number)
+			return entry;
+	return NULL;
+}
+
 /* Puts an entry into the map, as the one used last. */
 static void prep_server_insert(struct prep_server *ps, struct prep_entry *entry)
 {

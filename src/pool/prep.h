@@ -115,6 +115,8 @@ void prep_server_init(struct prep_server *ps);
 void prep_server_fini(struct prep_server *ps);
 
 struct prep_entry *prep_server_find(const struct prep_server *ps, const struct stmt *stmt);
+/* The same by its number on the server; looks through all of them. */
+struct prep_entry *prep_server_find_number(const struct prep_server *ps, uint64_t number);
 /* A new entry, pending, used last, with a reference of its own; NULL without memory. */
 struct prep_entry *prep_server_add(struct prep_server *ps, struct stmt *stmt, uint64_t number) MUSTCHECK;
 /* Makes it the one used last. */

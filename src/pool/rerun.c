@@ -21,7 +21,9 @@
  * A changed shape is run again only if the batch asks for a description: a
  * client that decodes by the description of an earlier run must see the error,
  * or it would take the new columns for the old ones. It will parse the text
- * again, and that must reach the server then.
+ * again, and that must reach the server then. So it is with any error of these
+ * kinds that is the client's to see, such as one inside of a transaction block:
+ * the statement is prepared anew before its next use (rerun_learn()).
  */
 #include "pool/rerun.h"
 
@@ -84,11 +86,50 @@ static bool rerun_is_one_batch(const struct rerun *r, bool *described)
 	return true;
 }
 
+/* The statement of ours that an error names, whatever language its text is in; NULL for none. */
+static struct prep_entry *rerun_named(const struct prep_server *ps, struct slice message)
+{
+	const size_t prefix_len = sizeof(STMT_NAME_PREFIX) - 1;
+	const char *at = message.n == 0 ? NULL : memmem(message.p, message.n, STMT_NAME_PREFIX, prefix_len);
+	uint64_t number = 0;
+
+	if (at == NULL)
+		return NULL;
+	for (at += prefix_len; at < message.p + message.n && *at >= '0' && *at <= '9'; at++)
+		number = number * 10 + (uint64_t)(*at - '0');
+	return prep_server_find_number(ps, number);
+}
+
+static bool rerun_is_of_shape(const struct parse_report *report)
+{
+	return slice_eq_str(report->sqlstate, "0A000") && slice_eq_str(report->routine, "RevalidateCachedQuery");
+}
+
+void rerun_learn(struct server *server, struct slice body)
+{
+	const struct rerun *r = &server->rerun;
+	struct parse_report report;
+	struct prep_entry *entry;
+
+	if (parse_report(body, &report) != 0)
+		return;
+	if (slice_eq_str(report.sqlstate, "26000")) {
+		entry = rerun_named(&server->prep, report.message);
+		if (entry != NULL)
+			entry->is_spoiled = true;
+	} else if (rerun_is_of_shape(&report)) {
+		entry = r->is_keeping ? prep_server_find(&server->prep, r->stmt) : NULL;
+		if (entry != NULL)
+			entry->is_changed = true; /* for who asks for a description, or parses it again */
+		else
+			server->prep.epoch++; /* the error does not name it: it may be any of them */
+	}
+}
+
 bool rerun_is_due(struct server *server, struct slice body)
 {
 	const struct rerun *r = &server->rerun;
 	enum track_kind head = track_head_kind(&server->track);
-	struct prep_entry *entry;
 	struct parse_report report;
 	bool described;
 
@@ -97,14 +138,7 @@ bool rerun_is_due(struct server *server, struct slice body)
 		return false;
 	if (!rerun_is_one_batch(r, &described) || server->client->body_left > 0)
 		return false;
-	if (slice_eq_str(report.sqlstate, "26000"))
-		return true;
-	if (!slice_eq_str(report.sqlstate, "0A000") || !slice_eq_str(report.routine, "RevalidateCachedQuery"))
-		return false;
-	entry = prep_server_find(&server->prep, r->stmt);
-	if (entry != NULL)
-		entry->is_changed = true; /* for who asks for a description, or parses it again */
-	return described;
+	return slice_eq_str(report.sqlstate, "26000") || (described && rerun_is_of_shape(&report));
 }
 
 int rerun_start(struct server *server)

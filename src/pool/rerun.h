@@ -43,6 +43,12 @@ static inline void rerun_forget(struct rerun *r)
 bool rerun_is_due(struct server *server, struct slice body);
 
 /*
+ * An ErrorResponse answers a Bind or a Describe: when it shows that the server
+ * cannot use a statement any more, that is parsed anew for its next use.
+ */
+void rerun_learn(struct server *server, struct slice body);
+
+/*
  * The error was shown to the tracker and hidden from the client: sees to it
  * that the server comes to the end of the batch. -E_* when it cannot be reached.
  */

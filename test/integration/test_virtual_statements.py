@@ -453,6 +453,46 @@ def test_a_table_made_anew_is_no_error_for_who_parses_then(shared, cluster, data
     assert b.read_ready().rows == [["y"]]
 
 
+def test_changed_shape_inside_of_a_transaction_is_an_error_once(shared, cluster, database):
+    """It cannot be run again there; the next use finds it prepared anew, and so does who parses it again."""
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a, b = p.login(), p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    for c in (a, b):
+        prepare(c, "s", "select * from shape")
+        assert run(c, "s").rows == [["1"]]
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    a.query("begin")
+    assert run(a, "s").error.code == "0A000"
+    a.query("rollback")
+    a.send(wire.close("S", "s"), wire.SYNC)
+    assert a.read_ready().types == "3Z"
+    for c in (a, b):
+        c.query("begin")
+        if c is a:
+            assert prepare(c, "s", "select * from shape").types == "1Z"
+        assert run(c, "s").rows == [["1", "y"]]
+        c.query("rollback")
+
+
+def test_statement_that_the_server_has_lost_inside_of_a_transaction(shared):
+    p = shared()
+    a = p.login()
+    for name in ("s", "t"):
+        prepare(a, name, f"select '{name}'")
+    a.query("do $$ begin execute 'deallocate all'; end $$")
+    a.query("begin")
+    assert run(a, "s").error.code == "26000"
+    a.query("rollback")
+    a.query("begin")
+    assert run(a, "s").rows == [["s"]]
+    assert run(a, "t").error.code == "26000"
+    a.query("rollback")
+    assert run(a, "t").rows == [["t"]]
+
+
 def test_statement_that_the_server_has_lost(shared):
     p = shared()
     a = p.login()
