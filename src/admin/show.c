@@ -448,6 +448,11 @@ static void show_complete(void *arg)
 	show_resume(show);
 }
 
+bool show_await_loops(struct show_visit *visit UNUSED)
+{
+	return false;
+}
+
 static bool show_visit(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint32_t *at, void *arg)
 {
 	struct show *show = arg;

@@ -110,6 +110,14 @@ void show_resume(struct show *show);
 /* The session is gone. Nulls the pointer; NULL inside is fine. */
 void show_drop(struct show **show);
 
+/*
+ * A visit for tables whose figures the control loop reads itself. A loop counts
+ * what it has done behind the calls that do it; so it is asked for nothing but
+ * to come around once, and whatever a client has been answered before it asks
+ * is in the figures.
+ */
+bool show_await_loops(struct show_visit *visit);
+
 /* The handler of SHOW. */
 void show_run(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 

@@ -25,17 +25,24 @@
 #field, OID_INT4, SHOW_INT, offsetof(struct row, field), help \
 	}
 
-#define TABLE(variable, text, row, cols, filler, about) \
-	const struct show_table variable = {            \
-		.name = text,                           \
-		.help = about,                          \
-		.right = COMMAND_FOR_STATS,             \
-		.in_help = true,                        \
-		.columns = cols,                        \
-		.column_count = ARRAY_LEN(cols),        \
-		.row_size = sizeof(struct row),         \
-		.fill = filler,                         \
+#define VISITED(variable, text, row, cols, visitor, filler, about) \
+	const struct show_table variable = {                       \
+		.name = text,                                      \
+		.help = about,                                     \
+		.right = COMMAND_FOR_STATS,                        \
+		.in_help = true,                                   \
+		.columns = cols,                                   \
+		.column_count = ARRAY_LEN(cols),                   \
+		.row_size = sizeof(struct row),                    \
+		.visit = visitor,                                  \
+		.fill = filler,                                    \
 	}
+
+#define TABLE(variable, text, row, cols, filler, about) VISITED(variable, text, row, cols, NULL, filler, about)
+
+/* With counts of connections among the columns. */
+#define COUNTED(variable, text, row, cols, filler, about) \
+	VISITED(variable, text, row, cols, show_await_loops, filler, about)
 
 /* Whole seconds, as PgBouncer shows times. */
 static int64_t show_seconds(uint64_t us)
@@ -164,8 +171,8 @@ static void show_fill_databases(struct show *show)
 	show_sort(&show->rows, show_compare_names);
 }
 
-TABLE(show_databases, "DATABASES", database_row, show_databases_columns, show_fill_databases,
-      "The databases of the configuration, those made from the * entry that are in use, and the console.");
+COUNTED(show_databases, "DATABASES", database_row, show_databases_columns, show_fill_databases,
+	"The databases of the configuration, those made from the * entry that are in use, and the console.");
 
 /* ---- SHOW USERS ---- */
 
@@ -269,8 +276,8 @@ static void show_fill_users(struct show *show)
 		show_fill_user(show, show_row(&show->rows, i));
 }
 
-TABLE(show_users, "USERS", user_row, show_users_columns, show_fill_users,
-      "All users that the configuration, the user list or a login has named.");
+COUNTED(show_users, "USERS", user_row, show_users_columns, show_fill_users,
+	"All users that the configuration, the user list or a login has named.");
 
 /* ---- SHOW CONFIG ---- */
 
@@ -374,7 +381,7 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "dns_pending", 0);
 }
 
-TABLE(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists, "How many there are of everything.");
+COUNTED(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists, "How many there are of everything.");
 
 /* ---- SHOW STATE, SHOW VERSION ---- */
 

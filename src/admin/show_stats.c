@@ -72,16 +72,6 @@ static const struct show_column show_stats_averages_columns[] = { DATABASE_COL,
 #undef X
 };
 
-/*
- * Loops count what they have relayed behind the calls that relay it. They are
- * asked for nothing but to come around once, so that whatever a client has been
- * answered before it asked is in the figures.
- */
-static bool show_await_counters(struct show_visit *visit UNUSED)
-{
-	return false;
-}
-
 static void show_fill_stats(struct show *show)
 {
 	struct rollup_row *rows;
@@ -105,7 +95,7 @@ static void show_fill_stats(struct show *show)
 		.columns = cols,                       \
 		.column_count = ARRAY_LEN(cols),       \
 		.row_size = sizeof(struct rollup_row), \
-		.visit = show_await_counters,          \
+		.visit = show_await_loops,             \
 		.fill = show_fill_stats,               \
 	}
 
@@ -157,6 +147,6 @@ const struct show_table show_totals = {
 	.columns = show_totals_columns,
 	.column_count = ARRAY_LEN(show_totals_columns),
 	.row_size = sizeof(struct show_total_row),
-	.visit = show_await_counters,
+	.visit = show_await_loops,
 	.fill = show_fill_totals,
 };

@@ -28,9 +28,9 @@ void cancel_asker_end(struct cancel_asker *asker, struct engine *engine, const s
 	str_copy(about.peer, sizeof(about.peer), asker->peer);
 	about.action = "cancel";
 	report_close(conf, &about, reason_text(reason), now_us - asker->connect_us);
+	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
 	close(asker->fd);
 	asker->fd = -1;
-	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
 }
 
 static void conn_describe(const struct cancel_conn *conn, struct log_about *about)
