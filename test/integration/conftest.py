@@ -97,6 +97,7 @@ def primary(shared_info):
             "max_replication_slots": 20,
             "wal_sender_timeout": "60s",
             "full_page_writes": "on",
+            "synchronous_commit": "on",  # what was committed is in what is flushed
             "max_connections": 100,
         },
         hba=["host replication all 127.0.0.1/32 trust"],

@@ -346,7 +346,8 @@ def test_pause_waits_for_transactions(make_pooler, cluster, database):
     assert pause.is_alive()
     busy.query("commit")
     assert pause.result().tag == "PAUSE"
-    assert cluster.backends(db) == 0, "PAUSE answers when the last server is closed"
+    assert p.show("servers") == [], "PAUSE answers when the last server is closed"
+    wait_until(lambda: cluster.backends(db) == 0, "PostgreSQL knows it")
     assert p.login().key, "a warm pool accepts logins meanwhile"
     late.send(wire.query("select 'late'"))
     p.wait_pool(cl_waiting=2)
@@ -378,7 +379,8 @@ def test_pause_of_one_database(make_pooler, cluster, database):
     a.query("select 1"), b.query("select 1")
     console = p.console()
     assert console.run("PAUSE one") == "PAUSE"
-    assert cluster.backends(one) == 0
+    assert [r for r in p.show("servers") if r["database"] == "one"] == []
+    wait_until(lambda: cluster.backends(one) == 0, "PostgreSQL knows it")
     a.send(wire.query("select 'a'"))
     p.wait_pool("one", cl_waiting=1)
     assert b.query("select 'b'").rows == [["b"]]

@@ -729,7 +729,8 @@ def test_totals_and_averages(make_pooler):
     by = {r["database"]: r for r in p.show("stats_totals")}
     assert int(by["app"]["query_count"]) == 20
     wait_until(
-        lambda: int({r["database"]: r for r in p.show("stats")}["app"]["avg_query_count"]) > 0, "an average", step=0.1
+        lambda: c.value("select 1") and int({r["database"]: r for r in p.show("stats")}["app"]["avg_query_count"]) > 0,
+        "an average",
     )
     p.wait_for_log(
         r"LOG stats: \d+ xacts/s, \d+ queries/s, \d+ client parses/s, \d+ server parses/s, \d+ binds/s, "

@@ -95,6 +95,7 @@ def test_clients_that_log_in(make_pooler, login_threads):
     nameless.send(b"\0\0\0")
     done = p.login(password="apppw")
     wait_until(lambda: p.lists()["login_clients"] == 2, lambda: f"two clients log in: {p.lists()}")
+    wait_until(lambda: [r for r in p.show("sockets") if r["pkt_avail"] == 3], "the three bytes were read")
     rows = p.show("sockets")
     assert states(rows)[-2:] == ["cl_login"] * 2 and states(rows[:-2]).count("cl_login") == 0
     assert sorted((r["user"], r["database"]) for r in rows[-2:]) == [("(nouser)", "(nodb)"), ("app", "(nodb)")]

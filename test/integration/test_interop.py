@@ -35,6 +35,7 @@ def served(request, make_pooler):
     with p.login() as c:
         for i in range(10):
             assert c.value(f"select {i}") == str(i)
+    p.wait_pool(cl_active=0, sv_idle=1)  # or the next client comes before the server is free, and gets a new one
     p.busy = p.login()
     p.busy.query("begin")
     return p

@@ -215,7 +215,7 @@ class Server:
         if code == wire.CODE_CANCEL:
             self.cancels.append(params["key"])
             for other in self.server.conns:
-                if other is not conn and other.waiting:
+                if other is not conn and getattr(other, "waiting", False):
                     other.waiting = False
                     other.send(wire.pack("E", wire.error_body("ERROR", "57014", "canceled")), wire.pack("Z", b"I"))
             return
@@ -391,7 +391,7 @@ def test_a_pooler_behind_a_pooler(modern, cluster):
 @pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to stand behind")
 def test_a_pgbouncer_behind_a_pooler(modern, make_pooler, cluster):
     """Debian's refuses the version, later ones negotiate it."""
-    inner = make_pooler(settings=TRANSACTION, start=False)
+    inner = make_pooler(settings={**TRANSACTION, "threads": None}, start=False)
     inner.expected_rc = 1  # PgBouncer's status after SIGTERM, up to 1.22
     inner.write_files()
     with open(inner.log, "ab") as log:

@@ -128,7 +128,7 @@ def test_cancels_that_time_out_together(make_pooler, fake_server):
         wire.serve_queries(conn, lambda sql: wire.answer(sql) if sql != "slow" or go.wait(20) else None)
 
     server = fake_server(handle, raw=True)
-    p = make_pooler({"app": server.dsn(pool_size=4)}, settings={"pool_mode": "transaction", "cancel_wait_timeout": 1})
+    p = make_pooler({"app": server.dsn(pool_size=4)}, settings={"pool_mode": "transaction", "cancel_wait_timeout": 0})
     c = p.login()
     c.send(wire.query("slow"))
     p.wait_pool(sv_active=1)
@@ -139,6 +139,7 @@ def test_cancels_that_time_out_together(make_pooler, fake_server):
     go.set()
     assert c.read_ready().rows == [["slow"]]
     p.wait_pool(sv_being_canceled=1)
+    p.admin("SET cancel_wait_timeout = '0.1'")
     for a in asking:
         assert a.expect_close().messages == []
     assert c.query("next").rows == [["next"]]
@@ -207,7 +208,7 @@ def test_queued_client_that_resets_leaves_the_queue(make_pooler):
     assert share_of_busy_samples(p.proc.pid) < 0.5, "the worker spins over unread bytes"
     queued.reset()
     assert share_of_busy_samples(p.proc.pid) < 0.5, "the worker spins over a reset connection"
-    p.wait_pool(cl_waiting=0, timeout=3)
+    p.wait_pool(cl_waiting=0)
     assert holder.query("commit").status == "I"
 
 

@@ -155,19 +155,16 @@ def test_timeouts_spare_a_stream(make_pooler, fake_server):
 
     p = make_pooler(
         {"app": fake_server(handler).dsn()},
-        settings={
-            "pool_mode": "transaction",
-            "query_timeout": 0.3,
-            "transaction_timeout": 0.3,
-            "idle_transaction_timeout": 0.3,
-            "client_idle_timeout": 0.3,
-            "server_idle_timeout": 0.3,
-            "server_lifetime": 0.3,
-        },
+        settings={"pool_mode": "transaction"},
     )
     c = start_streaming(p)
-    other = p.login("app", "app")
-    other.send(wire.query("select 1"))
+    console = p.console()
+    for name in ("query", "transaction", "idle_transaction", "client_idle", "server_idle"):
+        console.run(f"SET {name}_timeout = '0.3'")
+    console.run("SET server_lifetime = '0.3'")
+    other = p.raw()
+    other.send(wire.startup_packet({"user": "app", "database": "app"}), wire.query("select 1"))
+    other.finish_login("app", None)
     assert other.expect_error_close().text in ("query timeout", "transaction timeout")
     go.set()
     assert c.recv() == wire.Msg("d", b"still there")

@@ -165,11 +165,13 @@ def test_check_query_finds_a_dead_server(make_pooler, recorder):
 def test_idle_server_becomes_used(make_pooler, recorder):
     p = make_pooler(
         {"app": recorder.server.dsn(pool_size=1)},
-        settings={"server_check_delay": 1, "server_check_query": "ARE YOU THERE", "pool_mode": "transaction"},
+        settings={"server_check_delay": 60, "server_check_query": "ARE YOU THERE", "pool_mode": "transaction"},
     )
     c = p.login()
     c.query("one"), c.query("two")
     assert recorder.queries == ["one", "two"]
+    p.wait_pool(sv_used=0, sv_idle=1)
+    p.admin("SET server_check_delay = '0.1'")
     p.wait_pool(sv_used=1, sv_idle=0)
     c.query("three")
     assert recorder.queries == ["one", "two", "ARE YOU THERE", "three"]

@@ -13,6 +13,7 @@ from harness.procs import wait_until
 
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin"
 TRANSACTION = {"pool_mode": "transaction"}
+FOR_BOTH = {**TRANSACTION, "threads": None}  # a file that PgBouncer can read
 
 
 def test_idle_clients_go_on(make_pooler):
@@ -375,7 +376,7 @@ def test_stats_users_do_not_see_fds(make_pooler):
 @pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to take over from")
 def test_it_takes_over_from_pgbouncer(make_pooler, cluster):
     """Idle clients and clients inside a transaction go on in pgsluice; a server that was linked serves nobody else."""
-    p = make_pooler(settings=TRANSACTION, start=False)
+    p = make_pooler(settings=FOR_BOTH, start=False)
     p.write_files()
     program = shutil.which("pgbouncer", path=SBIN)
     with open(p.log, "ab") as log:
@@ -403,7 +404,7 @@ def test_it_takes_over_from_pgbouncer(make_pooler, cluster):
 @pytest.mark.skipif(not shutil.which("pgbouncer", path=SBIN), reason="no PgBouncer to go back to")
 def test_pgbouncer_takes_over_from_it(make_pooler):
     """The way back: PgBouncer reads our SHOW FDS."""
-    p = make_pooler(settings=TRANSACTION)
+    p = make_pooler(settings=FOR_BOTH)
     idle = p.login()
     assert idle.value("select 1") == "1"
     old, mark = p.proc, p.log_mark()

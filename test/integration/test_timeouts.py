@@ -19,7 +19,7 @@ def test_query_wait_timeout(make_pooler):
     started = time.monotonic()
     waiter.send(wire.query("select 1"))
     closed_with(waiter, "query_wait_timeout")
-    assert 0.9 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 0.9
     assert holder.query("select 1").rows == [["1"]], "the holder is not the one who waits"
     p.wait_pool(cl_waiting=0)
 
@@ -102,13 +102,14 @@ def test_query_timeout_of_a_waiting_client(make_pooler):
 
 
 def test_idle_transaction_timeout(make_pooler):
-    p = make_pooler(settings={"idle_transaction_timeout": 1, "pool_mode": "transaction"})
+    p = make_pooler(settings={"pool_mode": "transaction"})
     idle, failed, busy, out = p.login(), p.login(), p.login(), p.login()
     idle.query("begin")
     failed.query("begin"), failed.query("select 1/0")
     busy.query("begin")
     busy.send(wire.query("select pg_sleep(1.8)"))
     out.query("select 1")
+    p.admin("SET idle_transaction_timeout = 1")  # not before: the machine may be slow
     closed_with(idle, "idle transaction timeout")
     closed_with(failed, "idle transaction timeout")
     assert busy.read_ready().status == "T"
@@ -134,11 +135,12 @@ def test_transaction_timeout(make_pooler):
 
 
 def test_client_idle_timeout(make_pooler):
-    p = make_pooler(settings={"client_idle_timeout": 1, "pool_mode": "transaction"})
+    p = make_pooler(settings={"pool_mode": "transaction"})
     idle, working, in_transaction = p.login(), p.login(), p.login()
     idle.query("select 1")
     in_transaction.query("begin")
     working.send(wire.query("select pg_sleep(1.8)"))
+    p.admin("SET client_idle_timeout = 1")  # not before: the machine may be slow
     closed_with(idle, "client_idle_timeout")
     assert working.read_ready().error is None
     assert in_transaction.query("select 1").rows == [["1"]]
@@ -166,7 +168,7 @@ def test_client_login_timeout(make_pooler, first):
         c.send(first)
     closed_with_any = c.expect_close()
     assert closed_with_any.error.text == "client_login_timeout"
-    assert 0.9 < time.monotonic() - started < 4
+    assert time.monotonic() - started > 0.9
 
 
 def test_client_login_timeout_with_server_down(make_pooler):
@@ -217,7 +219,7 @@ def test_fractions_of_a_second(make_pooler):
     started = time.monotonic()
     waiter.send(wire.query("select 1"))
     closed_with(waiter, "query_wait_timeout")
-    assert 0.35 < time.monotonic() - started < 1.5
+    assert time.monotonic() - started > 0.35
 
 
 def test_queued_client_fills_no_memory(make_pooler):
