@@ -122,7 +122,7 @@ static void test_offsets(void **state UNUSED)
 
 		for (size_t j = 0; j < table->column_count; j++)
 			assert_true(table->columns[j].offset < table->row_size);
-		if (table->visit != NULL)
+		if (table->visit != NULL && table->visit != show_await_loops)
 			assert_true(table->part_row_size > 0);
 	}
 }
