@@ -33,6 +33,7 @@
  */
 #include "pool/virtual.h"
 
+#include "core/log.h"
 #include "core/str.h"
 #include "pool/report.h"
 #include "pool/rerun.h"
@@ -102,6 +103,17 @@ enum admit virtual_refuse(struct link_walk *w, enum reason why)
 {
 	w->why = why;
 	return ADMIT_REFUSE;
+}
+
+/* Ends a session over a name as PgBouncer does, and says so in the log. */
+static enum admit virtual_refuse_name(struct link_walk *w, enum reason why, struct slice name)
+{
+	struct log_about about;
+
+	client_describe(w->client, &about);
+	log_error_about(&about, "prepared statement '%.*s' %s", (int)name.n, name.p,
+			why == REASON_PREP_NAME_IN_USE ? "was already prepared" : "not found");
+	return virtual_refuse(w, why);
 }
 
 static enum reason virtual_broken(uint8_t type)
@@ -390,7 +402,6 @@ static void virtual_record_parse(struct server *server, const struct prep_record
 	stats_add(&server->part->stats, STAT_server_parse_count, 1);
 }
 
-/* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
 /* True when the statement on the server will do, for a client that was told this shape. */
 static bool virtual_will_do(const struct link_walk *w, const struct prep_entry *entry, uint32_t told)
 {
@@ -399,6 +410,7 @@ static bool virtual_will_do(const struct link_walk *w, const struct prep_entry *
 	return !entry->is_spoiled && virtual_relies_on_shape(w) && (told == SHAPE_UNKNOWN || told == entry->shape);
 }
 
+/* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
 bool virtual_ensure(struct link_walk *w, struct stmt *stmt, uint32_t told, struct prep_entry **entryp)
 {
 	struct server *server = w->client->server;
@@ -501,7 +513,7 @@ static enum admit virtual_parse_named(struct link_walk *w, struct slice name, st
 		if (virtual_is_behind_batches(client->server))
 			return virtual_stall_for_batches(w); /* they may make the server forget it: DISCARD ALL */
 		if (client->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER)
-			return virtual_refuse(w, REASON_PREP_NAME_IN_USE);
+			return virtual_refuse_name(w, REASON_PREP_NAME_IN_USE, name);
 		return virtual_provoke(w, REASON_PREP_EXISTS, name);
 	}
 	if (w->f.size > link_walk_avail(w))
@@ -646,7 +658,7 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, stru
 	if (prep_server_is_held_up(&client->server->prep))
 		*admit = virtual_stall(w); /* the message that forgot the name may yet be undone */
 	else if (client->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER)
-		*admit = virtual_refuse(w, REASON_PREP_UNKNOWN_NAME);
+		*admit = virtual_refuse_name(w, REASON_PREP_UNKNOWN_NAME, name);
 	else
 		*admit = virtual_provoke(w, REASON_PREP_MISSING, name);
 	return NULL;

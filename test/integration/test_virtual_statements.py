@@ -47,6 +47,141 @@ def test_equal_texts_are_parsed_once(shared):
     assert clients[0].value(PARSES.format("equal")) == "1"
 
 
+def test_names_on_servers_are_numbered_from_one(shared):
+    p = shared(profile="pgbouncer")
+    c = p.login()
+    for name in ("a", "b", ""):
+        prepare(c, name, f"select '{name}'")
+    assert c.value(NAMES) == "PGBOUNCER_1 PGBOUNCER_2"
+
+
+def test_the_text_and_the_types_are_the_statement(shared, cluster, database):
+    """In all pools; the names of clients are of no account."""
+    p = shared(databases={"app": cluster.dsn(), "other": cluster.dsn(dbname=database())})
+    a, b, c = p.login(), p.login(), p.login("app", "other")
+    for conn, name, types, described in ((a, "x", (), 25), (b, "y", [23], 23), (c, "z", [23], 23), (a, "w", [], 25)):
+        conn.send(wire.parse(name, "select $1", types), wire.describe("S", name), wire.SYNC)
+        result = conn.read_ready()
+        assert (result.types, result.columns) == ("1tTZ", [("?column?", described)])
+    assert a.value(NAMES) == "PGBOUNCER_1 PGBOUNCER_2"
+    assert c.value(NAMES) == "PGBOUNCER_2"
+
+
+def test_names_of_sixteen_kilobytes(shared):
+    p = shared()
+    a, b = p.login(), p.login()
+    long = ["n" * 16384 + end for end in ("1", "2")]
+    for name in long:
+        prepare(a, name, f"select '{name[-1]}'")
+    for name in long * 2:
+        assert run(a, name).rows == [[name[-1]]]
+        assert b.value("select 1") == "1"
+    a.send(wire.close("S", long[0]), wire.SYNC)
+    assert a.read_ready().types == "3Z"
+    assert run(a, long[0]).error.code == "26000"
+    assert run(a, long[1]).rows == [["2"]]
+
+
+def test_close_is_answered_without_a_server(shared):
+    """Also of a name that nobody knows; the server keeps the statement."""
+    p = shared()
+    a, b = p.login(), p.login()
+    prepare(a, "s", "select 'mine'")
+    b.query("begin")
+    a.send(wire.close("S", "s"), wire.close("S", "nobody"))
+    assert [a.recv().type for _ in range(2)] == ["3", "3"]
+    a.send(wire.parse("s", "select 'mine'"), wire.SYNC)
+    assert b.value(NAMES) == "PGBOUNCER_1"
+    assert a.is_silent()
+    b.query("commit")
+    assert a.read_ready().types == "1Z"
+    assert run(a, "s").rows == [["mine"]]
+
+
+BROKEN = {
+    "Parse": [wire.pack("P", b"s\0select 1\0"), wire.pack("P", b"s\0select 1\0\0\1"), wire.pack("P", b"s\0no end")],
+    "Bind": [wire.pack("B", b"\0no end"), wire.pack("B", b"no end"), wire.pack("B")],
+    "Describe": [wire.pack("D", b"Sno end"), wire.pack("D", b"Ss\0more")],
+    "Close": [wire.pack("C", b"Sno end"), wire.pack("C", b"Ss\0more")],
+}
+
+
+@pytest.mark.parametrize("profile", ["pgbouncer", "pgsluice"])
+@pytest.mark.parametrize("kind", sorted(BROKEN))
+def test_broken_messages_end_the_session(shared, kind, profile):
+    p = shared(profile)
+    for message in BROKEN[kind]:
+        for before in (b"", wire.query("begin")):
+            c = p.login()
+            c.send(before, message)
+            error = c.expect_error_close()
+            assert (error.severity, error.text) == ("FATAL", f"broken {kind} packet"), message
+    assert p.login().value("select 'others go on'") == "others go on"
+
+
+def test_session_mode_leaves_statements_alone(shared):
+    """Two of a name are then PostgreSQL's error, in both profiles, and what it has is called as its client calls it."""
+    p = shared(profile="pgbouncer", pool_mode="session")
+    c = p.login()
+    prepare(c, "s", "select 1")
+    assert prepare(c, "s", "select 2").error.code == "42P05"
+    assert run(c, "nobody").error.code == "26000"
+    assert c.value("select name from pg_prepared_statements") == "s"
+
+
+def test_what_was_used_last_stays(shared):
+    """Bind and Describe are uses."""
+    p = shared(max_prepared_statements=3)
+    c = p.login()
+    for i in range(3):
+        prepare(c, f"s{i}", f"select {i}")
+    assert run(c, "s0").rows == [["0"]]
+    c.send(wire.describe("S", "s1"), wire.SYNC)
+    assert c.read_ready().types == "tTZ"
+    prepare(c, "s3", "select 3")
+    assert sorted(c.value(NAMES).split()) == ["PGBOUNCER_1", "PGBOUNCER_2", "PGBOUNCER_4"]
+    prepare(c, "s4", "select 4")
+    assert sorted(c.value(NAMES).split()) == ["PGBOUNCER_2", "PGBOUNCER_4", "PGBOUNCER_5"]
+
+
+def test_a_lowered_limit_counts_for_the_next_statement(shared):
+    p = shared()
+    c = p.login()
+    for i in range(4):
+        prepare(c, f"s{i}", f"select {i}")
+    p.admin("SET max_prepared_statements = 2")
+    assert [run(c, f"s{i}").rows for i in range(4)] == [[[str(i)]] for i in range(4)]
+    assert len(c.value(NAMES).split()) == 4
+    for i in range(4, 7):
+        prepare(c, f"s{i}", f"select {i}")
+    assert len(c.value(NAMES).split()) == 2
+    assert [run(c, f"s{i}").rows for i in range(7)] == [[[str(i)]] for i in range(7)]
+
+
+def test_a_limit_of_zero_while_statements_are_there(shared):
+    """Names go to the server as they are, and what it had stays; with a limit again, the old names are good again."""
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'old'")
+    p.admin("SET max_prepared_statements = 0")
+    assert run(c, "s").error.code == "26000"
+    assert prepare(c, "own", "select 'own'").types == "1Z"
+    assert c.value("select string_agg(name, ' ' order by length(name)) from pg_prepared_statements") == "own PGBOUNCER_1"
+    p.admin("SET max_prepared_statements = 200")
+    assert run(c, "s").rows == [["old"]]
+
+
+def test_an_eviction_that_was_skipped_is_none(shared):
+    p = shared(max_prepared_statements=1)
+    c = p.login()
+    prepare(c, "kept", "select 'kept'")
+    c.send(wire.extended("select 1/0"), wire.parse("other", "select 'other'"), wire.SYNC)
+    assert c.read_ready().error.code == "22012"
+    c.send(wire.bind("", "kept"), wire.execute(), wire.SYNC)
+    assert c.read_ready().rows == [["kept"]]
+    assert c.value(NAMES) == "PGBOUNCER_1"
+
+
 def test_max_prepared_statements(shared):
     """The ones used last stay."""
     p = shared(max_prepared_statements=2)
@@ -194,10 +329,14 @@ def test_unknown_and_known_names_as_pgbouncer_has_it(shared, what):
     prepare(c, "s", "select 1")
     if what == "unknown":
         c.send(wire.bind("", "nobody"), wire.SYNC)
-        assert c.expect_error_close().text == "prepared statement did not exist"
+        error, line = c.expect_error_close(), "prepared statement 'nobody' not found"
+        assert error.text == "prepared statement did not exist"
     else:
         c.send(wire.parse("s", "select 1"), wire.SYNC)
-        assert c.expect_error_close().text == "prepared statement name is already in use"
+        error, line = c.expect_error_close(), "prepared statement 's' was already prepared"
+        assert error.text == "prepared statement name is already in use"
+    assert (error.severity, error.code) == ("FATAL", "08P01")
+    p.wait_for_log(rf"ERROR C-0x\w+: app/app@.* {line}")
 
 
 def test_an_error_aborts_the_transaction_and_skips(shared):
