@@ -244,13 +244,20 @@ def test_server_drivers_prepare_in_a_transaction(pooled):
     assert c.query("commit").status == "I"
 
 
-def test_unknown_message_type(pooler):
-    for mtype in "Zy!":
-        c = pooler.login()
-        c.send(wire.pack(mtype, b"abc"))
+# What a client may send after its login.
+CLIENT_TYPES = b"QFSHcfPECBDdX"
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_unknown_message_type(pooled, in_transaction):
+    for mtype in set(range(256)) - set(CLIENT_TYPES):
+        c = pooled.login()
+        if in_transaction:
+            c.query("begin")
+        c.send(bytes([mtype]) + b"\0\0\0\7abc")
         error = c.expect_error_close()
         assert (error.severity, error.code, error.text) == ("FATAL", "08P01", "unknown pkt"), mtype
-    assert pooler.login().value("select 1") == "1"
+    assert pooled.login().value("select 1") == "1"
 
 
 def test_errors_of_the_server_pass_untouched(pooled):

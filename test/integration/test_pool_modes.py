@@ -153,6 +153,29 @@ def test_cursors_in_session_and_transaction_mode(make_pooler, cluster):
             assert sum(row[0] for row in cur) == 95 * 96 // 2
 
 
+def test_what_stays_with_the_server_in_transaction_mode(make_pooler):
+    """Nothing holds it back: what a session leaves there is for whoever comes next, until a server goes."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    a, b = p.login(), p.login()
+    for sql in (
+        "listen news",
+        "select pg_advisory_lock(1)",
+        "create temp table mine as select 'of a' as v",
+        "set work_mem = '1234kB'",
+        "begin; declare cur cursor with hold for select 'held'; commit",
+    ):
+        assert a.query(sql).error is None
+    assert b.value("select * from pg_listening_channels()") == "news"
+    assert b.value("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()") == "1"
+    assert b.value("select v from mine") == "of a"
+    assert b.value("show work_mem") == "1234kB"
+    assert b.value("fetch cur") == "held"
+    b.query("notify news, 'hello'")
+    assert p.admin("RECONNECT") == "RECONNECT"
+    assert a.query("select v from mine").error.code == "42P01"
+    assert a.value("show work_mem") != "1234kB"
+
+
 def test_session_mode_autocommit_off(pooler):
     c = pooler.connect(autocommit=False)
     c.execute("create temp table t(i int)")

@@ -47,10 +47,10 @@ def exists(test, read):
         return read(f"test/replay/scenarios/{test[7:]}.replay") is not None
     path, _, function = test.partition("::")
     if path.startswith("unit/"):
-        text, pattern = read(f"test/{path}"), rf"^static void {function}\("
+        text, pattern = read(f"test/{path}"), rf"^static void {function}\(void \*\*"
     else:
-        text, pattern = read(f"test/integration/{path}"), rf"^def {function}\("
-    return bool(text and function.startswith("test_") and re.search(pattern, text, re.M))
+        text, pattern = read(f"test/integration/{path}"), rf"^def (?=test_){function}\("
+    return bool(text and re.search(pattern, text, re.M))
 
 
 def problems(read):
@@ -74,8 +74,8 @@ def self_test():
         '\tX(G, INT, one, "CONF_RL", "0", CONF_R, \\\n\t  "Help, with a comma.") \\\n'
         '\tX(G, INT, two, "0", "0", CONF_SL, \\\n\t  "Help.")\n\n'
         '#define CONF_DB_TABLE(X) \\\n\tX(STR, host, 0, "Help.") \\\n\tX(STR, late, CONF_F_LATER, "Help.")\n\n',
-        "test/integration/test_a.py": "def test_one(p):\n",
-        "test/unit/net/test_b.c": "static void test_two(void **state)\n",
+        "test/integration/test_a.py": "def test_one(p):\ndef helper(p):\n",
+        "test/unit/net/test_b.c": "static void test_two(void **state)\nstatic void helper(void)\n",
         "test/replay/scenarios/c.replay": "",
     }
     good = "| `one` | `test_a.py::test_one`, `unit/net/test_b.c::test_two` |\n| `databases.host` | `replay/c` |\n"
@@ -87,6 +87,8 @@ def self_test():
         (good.replace("test_one", "test_on"), 1),
         (good.replace("`replay/c`", ""), 1),
         (good.replace("replay/c", "replay/d"), 1),
+        (good.replace("test_two", "helper"), 1),
+        (good.replace("test_one", "helper"), 1),
         (good + "Elsewhere `test_a.py::test_two` is named.\n", 1),
         (good.replace("`one`", "`one`, `two`"), 0),
     ]
