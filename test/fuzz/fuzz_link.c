@@ -394,25 +394,6 @@ static void link_say(struct link_test *t, struct actor *server, unsigned what)
 
 /* ---- everybody ---- */
 
-/* Frees the actors that nothing can happen to any more. */
-static void link_sweep(struct link_test *t)
-{
-	struct world *world = t->world;
-
-	for (unsigned i = 0; i < world->actor_count;) {
-		struct actor *actor = world->actors[i];
-
-		if (actor->kind == ACTOR_NEW && actor->eof)
-			actor_close(actor);
-		if (actor->fd >= 0) {
-			i++;
-			continue;
-		}
-		actor_free(&world->actors[i]);
-		world->actors[i] = world->actors[--world->actor_count];
-	}
-}
-
 static void link_receive_all(struct link_test *t)
 {
 	for (unsigned i = 0; i < LINK_CLIENTS; i++)
@@ -435,7 +416,7 @@ static void link_rest(struct link_test *t)
 				moved |= link_answer(t, actor, UINT_MAX) || !buf_is_empty(&actor->out);
 		}
 	}
-	link_sweep(t);
+	world_sweep(t->world);
 }
 
 /* Bytes of the input as they are. */
@@ -633,14 +614,7 @@ static void link_end(struct link_test *t)
 	link_rest(t);
 	fake_advance(20 * 1000000);
 	link_rest(t);
-	check_no_clients(t->world);
-	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
-		world_listen(t->world, i, false);
-	for (unsigned i = 0; i < t->world->actor_count; i++)
-		actor_close(t->world->actors[i]);
-	world_run(t->world);
-	check_no_servers(t->world);
-	world_free(&t->world);
+	check_end(&t->world);
 	for (unsigned i = 0; i < LINK_SERVERS; i++)
 		free(t->sessions[i]);
 }

@@ -9,6 +9,8 @@
  */
 #include "check.h"
 
+#include <sys/wait.h>
+
 #include "proto/track.h"
 
 #define CHECK(expr)                                            \
@@ -236,11 +238,41 @@ void check_no_clients(const struct world *world)
 		CHECK(TAILQ_EMPTY(&engine->logins[i]->logins));
 }
 
-void check_no_servers(const struct world *world)
+static void check_no_servers(const struct world *world)
 {
 	const struct pool *pool;
 
 	check_no_clients(world);
 	TAILQ_FOREACH (pool, world->engine->pools, entry)
 		CHECK(pool->servers == 0);
+}
+
+void check_end(struct world **worldp)
+{
+	struct world *world = *worldp;
+
+	check_no_clients(world);
+	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
+		world_listen(world, i, false);
+	for (unsigned i = 0; i < world->actor_count; i++)
+		actor_close(world->actors[i]);
+	world_run(world);
+	check_no_servers(world);
+	world_free(worldp);
+}
+
+bool check_in_child(int (*run)(const void *arg), const void *arg)
+{
+	int status = 0;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		exit(run(arg));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return false;
+	if (WIFSIGNALED(status))
+		printf("# signal %d\n", WTERMSIG(status));
+	return status == 0;
 }

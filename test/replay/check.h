@@ -20,7 +20,10 @@ void check_nobody_waits_in_vain(const struct world *world);
 /* The same for what may not be left once no client is connected and nothing is under way: counts, slots, queues. */
 void check_no_clients(const struct world *world);
 
-/* The same once no server is connected either. */
-void check_no_servers(const struct world *world);
+/* No client is connected and nothing is under way: the servers end, and the world; nothing may be left over. */
+void check_end(struct world **worldp);
+
+/* Calls run(arg) in a process of its own: true when that ends with 0. */
+bool check_in_child(int (*run)(const void *arg), const void *arg);
 
 #endif

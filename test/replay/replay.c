@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <fnmatch.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "backend.h"
 #include "check.h"
@@ -687,18 +686,12 @@ static void script_end(struct script *s)
 	world_run(world);
 	fake_advance(20 * 1000000);
 	world_run(world);
-	check_no_clients(world);
-	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
-		world_listen(world, i, false);
-	for (unsigned i = 0; i < world->actor_count; i++)
-		actor_close(world->actors[i]);
-	world_run(world);
-	check_no_servers(world);
-	world_free(&s->world);
+	check_end(&s->world);
 }
 
-static int script_run(const char *path)
+static int script_run(const void *arg)
 {
+	const char *path = arg;
 	struct script s = { .path = path, .world = world_new(1) };
 	FILE *f = fopen(path, "r");
 	char line[LINE_MAX_];
@@ -717,23 +710,6 @@ static int script_run(const char *path)
 
 /* ---- all of them ---- */
 
-/* Runs one in a child process; true when it is as it should be. */
-static bool replay_file(const char *path)
-{
-	int status = 0;
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0)
-		exit(script_run(path));
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return false;
-	if (WIFSIGNALED(status))
-		printf("# signal %d\n", WTERMSIG(status));
-	return status == 0;
-}
-
 static int replay_filter(const struct dirent *entry)
 {
 	return fnmatch("*.replay", entry->d_name, 0) == 0;
@@ -749,7 +725,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1) {
 		for (int i = 1; i < argc; i++) {
-			bool ok = replay_file(argv[i]);
+			bool ok = check_in_child(script_run, argv[i]);
 
 			printf("%s %d - %s\n", ok ? "ok" : "not ok", i, argv[i]);
 			failed += !ok;
@@ -768,7 +744,7 @@ int main(int argc, char **argv)
 		bool ok;
 
 		str_format(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
-		ok = replay_file(path);
+		ok = check_in_child(script_run, path);
 		printf("%s %d - %s\n", ok ? "ok" : "not ok", i + 1, names[i]->d_name);
 		failed += !ok;
 		free(names[i]);

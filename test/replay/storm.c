@@ -15,7 +15,6 @@
 #include "storm.h"
 
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #include "backend.h"
 #include "check.h"
@@ -562,26 +561,6 @@ static void storm_step(struct storm *s)
 	}
 }
 
-/* Frees the actors that nothing can happen to any more. */
-static void storm_sweep(struct storm *s)
-{
-	struct world *world = s->world;
-
-	for (unsigned i = 0; i < world->actor_count;) {
-		struct actor *actor = world->actors[i];
-
-		actor_flush(actor);
-		if (actor->kind == ACTOR_NEW && actor->eof)
-			actor_close(actor);
-		if (actor->fd >= 0) {
-			i++;
-			continue;
-		}
-		actor_free(&world->actors[i]);
-		world->actors[i] = world->actors[--world->actor_count];
-	}
-}
-
 static void storm_event(struct storm *s)
 {
 	unsigned dice = fake_random(1000);
@@ -607,7 +586,7 @@ static void storm_event(struct storm *s)
 	else if (dice < 976)
 		storm_time_event(s);
 	else if (dice < 980)
-		storm_sweep(s);
+		world_sweep(s->world);
 	else
 		storm_console_event(s);
 	storm_console_check(s);
@@ -705,14 +684,7 @@ static void storm_end(struct storm *s)
 	world_run(world);
 	fake_advance(20 * 1000000);
 	world_run(world);
-	check_no_clients(world);
-	for (unsigned i = 1; i <= WORLD_BACKENDS; i++)
-		world_listen(world, i, false);
-	for (unsigned i = 0; i < world->actor_count; i++)
-		actor_close(world->actors[i]);
-	world_run(world);
-	check_no_servers(world);
-	world_free(&s->world);
+	check_end(&s->world);
 }
 
 /* The engine ends in the middle of everything. */
@@ -723,15 +695,23 @@ static void storm_abandon(struct storm *s)
 	world_free(&s->world);
 }
 
-static int storm_run(uint64_t seed, unsigned events)
+/* A seed, and how many events. */
+struct storm_task {
+	uint64_t seed;
+	unsigned events;
+};
+
+static int storm_run(const void *arg)
 {
+	const struct storm_task *task = arg;
+	uint64_t seed = task->seed;
 	struct storm s = { .seed = seed, .world = world_new(seed), .trace = getenv("REPLAY_TRACE") != NULL };
 
 	alarm(STORM_SECONDS);
 	s.world->auto_login = false;
 	storm_configure(&s);
 	world_start(s.world);
-	for (s.event = 0; s.event < events; s.event++)
+	for (s.event = 0; s.event < task->events; s.event++)
 		storm_event(&s);
 	if (seed % 4 == 0) {
 		storm_abandon(&s);
@@ -742,32 +722,15 @@ static int storm_run(uint64_t seed, unsigned events)
 	return 0;
 }
 
-/* Runs a seed in a child process; true when all went well. */
-static bool storm_fork(uint64_t seed, unsigned events)
-{
-	int status = 0;
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0)
-		exit(storm_run(seed, events));
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return false;
-	if (WIFSIGNALED(status))
-		printf("# signal %d\n", WTERMSIG(status));
-	return status == 0;
-}
-
 int main(int argc, char **argv)
 {
 	unsigned events = argc > 2 ? (unsigned)atoi(argv[2]) : STORM_EVENTS;
 	unsigned failed = 0;
 
 	if (argc > 1 && strcmp(argv[1], "all") != 0)
-		return storm_run(strtoull(argv[1], NULL, 10), events);
+		return storm_run(&(struct storm_task){ strtoull(argv[1], NULL, 10), events });
 	for (uint64_t seed = 1; seed <= STORM_SEEDS; seed++) {
-		if (storm_fork(seed, events))
+		if (check_in_child(storm_run, &(struct storm_task){ seed, events }))
 			continue;
 		printf("# seed %" PRIu64 " fails: storm %" PRIu64 " %u\n", seed, seed, events);
 		failed++;

@@ -223,6 +223,23 @@ void world_free(struct world **worldp)
 	free(world);
 }
 
+void world_sweep(struct world *world)
+{
+	for (unsigned i = 0; i < world->actor_count;) {
+		struct actor *actor = world->actors[i];
+
+		actor_flush(actor);
+		if (actor->kind == ACTOR_NEW && actor->eof)
+			actor_close(actor);
+		if (actor->fd >= 0) {
+			i++;
+			continue;
+		}
+		actor_free(&world->actors[i]);
+		world->actors[i] = world->actors[--world->actor_count];
+	}
+}
+
 /* ---- the outside ---- */
 
 void world_listen(struct world *world, unsigned backend, bool on)

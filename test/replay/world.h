@@ -44,6 +44,9 @@ struct world {
 struct world *world_new(uint64_t seed) MUSTCHECK;
 void world_free(struct world **world);
 
+/* Frees the actors that nothing can happen to any more. */
+void world_sweep(struct world *world);
+
 /* Sets a line of the configuration; value NULL removes it. A database without port gets port=1. */
 void world_set(struct world *world, const char *section, const char *name, const char *value);
 

@@ -1,17 +1,14 @@
 """asyncpg: everything is prepared and bound in two steps; names come from its cache, which odd clients do without."""
 
 import asyncio
-import datetime
-import decimal
 import os
 import sys
-import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 import asyncpg  # noqa: E402
 
-from scenario import MEGABYTE, NOON, Client, Tasks, Wrong, check, main  # noqa: E402
+from scenario import MEGABYTE, NOON, Client, Tasks, Wrong, check, main, typed_values  # noqa: E402
 
 
 class AsyncpgClient(Client):
@@ -41,21 +38,7 @@ class AsyncpgClient(Client):
         raise Wrong(f"expected {sqlstate}, got {len(rows)} rows ({text})")
 
     async def step_types(self):
-        zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
-        values = {
-            "int": -2147483648,
-            "bigint": 9223372036854775807,
-            "numeric": decimal.Decimal("-12345678901234567890.123456789"),
-            "text": "žluťoučký 馬 🐘 'quoted' \\ \n\t",
-            "bytea": bytes(range(256)),
-            "bool": True,
-            "date": datetime.date(1999, 12, 31),
-            "timestamptz": datetime.datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=zone),
-            "int[]": [1, -2, 3],
-            "text[]": ["a", 'b"c', "", "{,}"],
-            "uuid": uuid.UUID("12345678-9abc-def0-1234-56789abcdef0"),
-            "json": '{"a": [1, null, "ř"]}',
-        }
+        values = typed_values(int=-2147483648, json='{"a": [1, null, "ř"]}')
         columns = ", ".join(f"${n}::{name}" for n, name in enumerate(values, 1))
         for _ in range(5):
             check(list(await self.conn.fetchrow(f"select {columns}", *values.values())), list(values.values()))

@@ -4,13 +4,10 @@ Even clients let the driver begin transactions by itself, as it does by default,
 ones are in autocommit.
 """
 
-import datetime
-import decimal
 import itertools
 import threading
-import uuid
 
-from scenario import MEGABYTE, NOON, Client, Skip, Wrong, check
+from scenario import MEGABYTE, NOON, Client, Skip, Wrong, check, typed_values
 
 CANCEL_INTERVAL_S = 0.2
 
@@ -72,21 +69,7 @@ class DbapiClient(Client):
     # --- steps
 
     def step_types(self):
-        zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
-        values = {
-            "int": -2147483647,
-            "bigint": 9223372036854775807,
-            "numeric": decimal.Decimal("-12345678901234567890.123456789"),
-            "text": "žluťoučký 馬 🐘 'quoted' \\ \n\t",
-            "bytea": bytes(range(256)),
-            "bool": True,
-            "date": datetime.date(1999, 12, 31),
-            "timestamptz": datetime.datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=zone),
-            "int[]": [1, -2, 3],
-            "text[]": ["a", 'b"c', "", "{,}"],
-            "uuid": uuid.UUID("12345678-9abc-def0-1234-56789abcdef0"),
-            "json": {"a": [1, None, "ř"]},
-        }
+        values = typed_values()
         columns = ", ".join(f"%s::{name}" for name in values)
         for _ in range(7):
             row = self.query(f"select {columns}", [self.adapt(v) for v in values.values()])[0]

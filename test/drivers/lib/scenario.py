@@ -9,9 +9,12 @@ this step, after which it connects anew.
 import argparse
 import asyncio
 import concurrent.futures
+import datetime
+import decimal
 import inspect
 import sys
 import traceback
+import uuid
 
 STEPS = (
     "types nulls large error error_in_transaction transaction savepoint copy cancel reuse ddl deallocate many "
@@ -26,6 +29,26 @@ NOON = {  # 2024-07-01 12:00 UTC as text in each of the zones
     "Australia/Adelaide": "2024-07-01 21:30:00+09:30",
 }
 MEGABYTE = 1 << 20
+
+
+def typed_values(**changed):
+    """A value for each type of the step "types", by the name of the type; some drivers want other ones."""
+    zone = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+    values = {
+        "int": -2147483647,
+        "bigint": 9223372036854775807,
+        "numeric": decimal.Decimal("-12345678901234567890.123456789"),
+        "text": "žluťoučký 馬 🐘 'quoted' \\ \n\t",
+        "bytea": bytes(range(256)),
+        "bool": True,
+        "date": datetime.date(1999, 12, 31),
+        "timestamptz": datetime.datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=zone),
+        "int[]": [1, -2, 3],
+        "text[]": ["a", 'b"c', "", "{,}"],
+        "uuid": uuid.UUID("12345678-9abc-def0-1234-56789abcdef0"),
+        "json": {"a": [1, None, "ř"]},
+    }
+    return {**values, **changed}
 
 
 class Skip(Exception):
