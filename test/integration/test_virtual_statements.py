@@ -2,6 +2,7 @@
 
 import pytest
 from harness import wire
+from harness.procs import wait_until
 
 pytestmark = pytest.mark.newer
 
@@ -45,6 +46,11 @@ def test_equal_texts_are_parsed_once(shared):
     for i, c in enumerate(clients):
         assert prepare(c, f"mine{i}", "select 'equal'").types == "1Z"
     assert clients[0].value(PARSES.format("equal")) == "1"
+
+
+def memory(pooler):
+    """What texts and names take of prepared_statement_memory."""
+    return next(r["memtotal"] for r in pooler.show("mem") if r["name"] == "prepared_statement_text_cache")
 
 
 def test_names_on_servers_are_numbered_from_one(shared):
@@ -194,6 +200,16 @@ def test_max_prepared_statements(shared):
         assert run(c, f"s{i}").rows == [[str(i)]]
 
 
+def test_a_negative_limit_is_none(shared):
+    p = shared(max_prepared_statements=-1)
+    c = p.login()
+    for i in range(300):
+        c.send(wire.parse(f"s{i}", f"select {i}"))
+    c.send(wire.SYNC)
+    assert c.read_ready().types == "1" * 300 + "Z"
+    assert len(c.value(NAMES).split()) == 300
+
+
 def test_max_prepared_statements_of_zero_leaves_them_to_the_server(shared):
     p = shared(max_prepared_statements=0)
     c = p.login()
@@ -225,6 +241,32 @@ def test_long_statements_come_as_a_whole(shared):
         assert run(a, f"s{size}").rows == [[str(size)]]
         assert b.value("deallocate all; select 1") == "1"
         assert run(a, f"s{size}").rows == [[str(size)]]
+
+
+def test_a_long_statement_that_has_to_wait(shared):
+    """It came as a whole, and the batch before it decides whether its name is free."""
+    p = shared()
+    text = "select length('" + "x" * 70000 + "')"
+    for first, codes in (("select 1/0", ["22012", None]), ("select 1", [None, "42P05"])):
+        c = p.login()
+        c.send(wire.extended(first), wire.parse("s", "select 'short'"), wire.SYNC)
+        c.send(wire.parse("s", text), wire.SYNC, wire.bind("", "s"), wire.execute(), wire.SYNC)
+        assert [getattr(c.read_ready().error, "code", None) for _ in codes] == codes
+        assert c.read_ready().rows == [["short" if codes[1] else "70000"]]
+
+
+def test_half_of_a_long_statement_takes_no_memory_for_good(shared):
+    p = shared(prepared_statement_memory=100000)
+    message = wire.parse("s", "select length('" + "x" * 60000 + "')")
+    for end in ("reset", "close"):
+        c = p.login()
+        c.send(message[:40000])
+        wait_until(lambda: memory(p) > 60000, "it is claimed")
+        getattr(c, end)()
+        wait_until(lambda: memory(p) == 0, "it is given back")
+    c = p.login()
+    c.send(message, wire.SYNC)
+    assert c.read_ready().types == "1Z"
 
 
 @pytest.mark.parametrize("reuse", [0, 1])
