@@ -152,7 +152,7 @@ void shape_build_shaped(struct script *s, struct actor *a)
 	bool block = rng_one_in(&a->rng, 4);
 	const char *errors = SHAPED_FRESH_ERRORS;
 	struct shaped *sh = &a->shaped[k];
-	size_t from;
+	size_t from, before;
 
 	s->forget = true;
 	if (k == SHAPED_UNNAMED) {
@@ -165,6 +165,7 @@ void shape_build_shaped(struct script *s, struct actor *a)
 	}
 	shaped_begin(s, block);
 	from = s->n_expects;
+	before = s->n_ends > 0 ? s->ends[s->n_ends - 1] : 0;
 	if (k == SHAPED_UNNAMED && rng_one_in(&a->rng, 2)) {
 		shaped_query(s, a);
 	} else {
@@ -173,6 +174,7 @@ void shape_build_shaped(struct script *s, struct actor *a)
 	}
 	script_expect_errors(s, errors, k);
 	script_or(s, from, s->n_expects - 1, true);
+	s->expects[s->n_expects - 1].asked = before; /* as in script_expect_early() */
 	shaped_ready(s);
 	shaped_end(s, block);
 }
