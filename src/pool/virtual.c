@@ -236,8 +236,7 @@ enum admit virtual_stall(struct link_walk *w)
 	return ADMIT_STOP;
 }
 
-/* The same, but not before it has answered all batches before this one. There must be such. */
-static enum admit virtual_stall_for_batches(struct link_walk *w)
+enum admit virtual_stall_for_batches(struct link_walk *w)
 {
 	(void)virtual_stall(w);
 	w->client->stall = STALL_BATCHES;
@@ -260,8 +259,7 @@ bool virtual_may_go_on(const struct client *client)
 	}
 }
 
-/* True when what comes next stands behind whole batches that are not answered yet. */
-static bool virtual_is_behind_batches(const struct server *server)
+bool virtual_is_behind_batches(const struct server *server)
 {
 	return track_open_batches(&server->track) > 0;
 }
@@ -501,6 +499,16 @@ static enum admit virtual_define(struct link_walk *w, struct slice shown, struct
 	return virtual_replace_head(w, shown, slice_of(""), record.entry->number);
 }
 
+/*
+ * True when the server has the text, so that its Parse begins a batch that can
+ * be run again if that turns out to be stale, but not before others are answered.
+ */
+static bool virtual_can_be_fresh(const struct server *server, const struct stmt *stmt)
+{
+	return track_is_batch_start(&server->track) && virtual_is_behind_batches(server) &&
+	       prep_server_find(&server->prep, stmt) != NULL;
+}
+
 static enum admit virtual_parse_named(struct link_walk *w, struct slice name, struct slice body)
 {
 	struct client *client = w->client;
@@ -521,6 +529,10 @@ static enum admit virtual_parse_named(struct link_walk *w, struct slice name, st
 	if (!virtual_is_text((const uint8_t *)body.p, body.n))
 		return virtual_refuse(w, REASON_BROKEN_PARSE);
 	stmt = stmt_intern((const uint8_t *)body.p, body.n);
+	if (stmt != NULL && virtual_can_be_fresh(client->server, stmt)) {
+		stmt_release(&stmt);
+		return virtual_stall_for_batches(w);
+	}
 	known = stmt == NULL ? NULL : prep_name_new(name, stmt);
 	if (known == NULL)
 		return virtual_provoke(w, REASON_PREP_MEMORY, name);

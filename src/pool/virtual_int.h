@@ -14,6 +14,12 @@ enum admit virtual_refuse(struct link_walk *w, enum reason why) MUSTCHECK;
 /* The client goes on when the server has settled what is open of earlier batches. */
 enum admit virtual_stall(struct link_walk *w);
 
+/* The same, but not before it has answered all batches before this one. There must be such. */
+enum admit virtual_stall_for_batches(struct link_walk *w);
+
+/* True when what comes next stands behind whole batches that are not answered yet. */
+bool virtual_is_behind_batches(const struct server *server);
+
 /* The name on servers of the statement with this number; returns its length without the NUL. */
 uint32_t virtual_name(char dst[STMT_NAME_SIZE], uint64_t number);
 

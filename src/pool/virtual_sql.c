@@ -73,11 +73,15 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 		return false;
 	if (classify_deallocate(slice_make(text.p, (size_t)(end - text.p)), true, &name) != CLASSIFY_DEALLOCATE_NAME)
 		return false;
-	known = prep_client_find(&client->prep, slice_make(name.text, name.n));
-	if (known == NULL && !prep_server_is_held_up(&server->prep))
-		return false;
 	if (prep_server_is_held_up(&server->prep)) {
 		*admit = virtual_stall(w);
+		return true;
+	}
+	known = prep_client_find(&client->prep, slice_make(name.text, name.n));
+	if (known == NULL)
+		return false;
+	if (UNLIKELY(client->is_forgetting) && virtual_is_behind_batches(server)) {
+		*admit = virtual_stall_for_batches(w); /* one of them may forget the name */
 		return true;
 	}
 	victim = virtual_make_victim(w);

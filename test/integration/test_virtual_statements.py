@@ -431,6 +431,15 @@ def test_a_bind_behind_a_command_that_forgets_its_name(shared, command):
     assert c.read_ready().error.code == "26000"
 
 
+def test_deallocate_behind_a_command_that_forgets_its_name(shared):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'old'")
+    c.send(wire.query("select 1; deallocate all"), wire.query("deallocate s"))
+    assert c.read_ready().error is None
+    assert c.read_ready().error.code == "26000"
+
+
 @pytest.mark.parametrize(
     "command", ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"]
 )
@@ -632,6 +641,20 @@ def test_a_table_made_anew_is_no_error_for_who_parses_then(shared, cluster, data
     b.query("create table shape (y text); insert into shape values ('y')")
     b.send(wire.parse("t", "select * from shape"), wire.bind("", "t"), wire.execute(), wire.SYNC)
     assert b.read_ready().rows == [["y"]]
+
+
+def test_changed_shape_is_hidden_from_who_parses_behind_other_batches(shared, cluster, database):
+    db = database()
+    p = shared(databases={"app": cluster.dsn(dbname=db)})
+    a, b = p.login(), p.login()
+    a.query("create table shape (x int); insert into shape values (1)")
+    prepare(a, "s", "select * from shape")
+    assert run(a, "s").rows == [["1"]]
+    with cluster.connect(db) as direct:
+        direct.execute("alter table shape add y text default 'y'")
+    batch = wire.parse("s", "select * from shape") + wire.describe("S", "s") + wire.bind("", "s") + wire.execute()
+    b.send(wire.query("select 1"), wire.SYNC, batch, wire.SYNC)
+    assert [b.read_ready().types for _ in range(3)] == ["TDCZ", "Z", "1tT2DCZ"]
 
 
 def test_changed_shape_inside_of_a_transaction_is_an_error_once(shared, cluster, database):
