@@ -479,7 +479,7 @@ static void client_feed(struct client *client, const uint8_t *data, size_t len)
 		return;
 	}
 	if (client->blocked || client->stalled)
-		stream_want_read(&client->stream, false);
+		stream_watch_close(&client->stream); /* the answers that it waits for may take long */
 	else if (client->server == NULL && client->state != CL_WAITING)
 		client->request_us = loop_now_us(client_loop(client));
 	else if (client->server != NULL)
