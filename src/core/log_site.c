@@ -47,6 +47,7 @@ static void log_site_list(struct log_site *site)
 }
 
 /* Counts a line. Its text is kept when it is the first. */
+PRINTF_LIKE(3, 0)
 static void log_site_hold(struct log_site *site, enum log_level level, const char *fmt, va_list ap)
 {
 	struct log_line line = { .level = level };

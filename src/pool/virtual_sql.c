@@ -54,6 +54,12 @@ static struct prep_entry *virtual_make_victim(struct link_walk *w)
 	return entry;
 }
 
+/* True when the client has names, or had and they may yet turn out to be there still. */
+static bool virtual_may_have_names(const struct client *client)
+{
+	return client->prep.count > 0 || client->server->prep.record_count > 0;
+}
+
 /*
  * DEALLOCATE of a statement that the client has prepared by Parse, as a query or
  * a text to parse: true when it is one, and *admit says what becomes of it. The
@@ -69,7 +75,7 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 	struct prep_entry *victim;
 	struct prep_name *known;
 
-	if (end == NULL || client->prep.count == 0 || !classify_may_touch_session(text.p, text.n))
+	if (end == NULL || !virtual_may_have_names(client) || !classify_may_touch_session(text.p, text.n))
 		return false;
 	if (classify_deallocate(slice_make(text.p, (size_t)(end - text.p)), true, &name) != CLASSIFY_DEALLOCATE_NAME)
 		return false;
@@ -135,7 +141,7 @@ enum admit virtual_query(struct link_walk *w)
 		return virtual_provoke_by(w, query, sizeof(query), REASON_SQL_PREPARE, slice_of(""));
 	if (virtual_translate(w, text, &admit))
 		return admit;
-	if (w->client->prep.count > 0 && (virtual_kinds(text) & forgetful) != 0)
+	if (virtual_may_have_names(w->client) && (virtual_kinds(text) & forgetful) != 0)
 		w->client->is_forgetting = true;
 	return ADMIT_SEND;
 }

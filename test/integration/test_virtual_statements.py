@@ -440,6 +440,15 @@ def test_deallocate_behind_a_command_that_forgets_its_name(shared):
     assert c.read_ready().error.code == "26000"
 
 
+def test_deallocate_of_the_only_name_behind_a_close_that_is_skipped(shared):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'kept'")
+    c.send(wire.parse("", "nonsense"), wire.close("S", "s"), wire.SYNC, wire.query("deallocate s"))
+    assert c.read_ready().error.code == "42601"
+    assert c.read_ready().tags == ["DEALLOCATE"]
+
+
 @pytest.mark.parametrize(
     "command", ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"]
 )
