@@ -188,6 +188,8 @@ static struct client *client_new(const struct client_birth *birth)
 	client->pool = birth->pool;
 	client->account = birth->account;
 	client->vars = birth->vars;
+	client->startup = birth->startup;
+	client->startup_is_raw = birth->startup != NULL;
 	client->replication = birth->replication;
 	client->id = birth->id;
 	client->connect_us = birth->connect_us;
@@ -343,6 +345,7 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	vars_release(&client->vars);
+	vars_release(&client->startup);
 	free(client->replication);
 	prep_client_clear(&client->prep);
 	if (client->gather.max > 0 && buf_room(&client->gather) > 0)

@@ -64,6 +64,7 @@ struct client {
 	struct replication *replication; /* what it asked for; NULL: nothing of that kind */
 	struct account *account;         /* of the presented user; held */
 	struct varset *vars;
+	struct varset *startup;    /* those of its startup packet, to which RESET returns; NULL: none */
 	TAILQ_ENTRY(client) entry; /* in part->clients */
 	struct loop_task task;     /* resume or free, at the end of the turn */
 	struct loop_msg msg;       /* for the way to its worker */
@@ -85,6 +86,9 @@ struct client {
 	struct buf gather; /* a message that must come as a whole first, and is too long for stream.in; max 0: none */
 	struct prep_client prep; /* its prepared statements */
 	bool skip_to_sync;       /* a canceled batch is discarded up to its Sync */
+	bool is_resetting;       /* what follows waits until its parameters are what they shall be; see link_vars.c */
+	bool hides_reset;        /* whether it resets all must be known from its texts */
+	bool startup_is_raw;     /* ... is spelled as the client has, not yet as its server does */
 	bool is_unix;
 	struct sock_peer peer; /* of TCP */
 	bool notified;         /* told that it waits */
@@ -117,6 +121,7 @@ struct client_birth {
 	struct pool *pool;               /* the reference is taken over */
 	struct account *account;         /* likewise */
 	struct varset *vars;             /* likewise */
+	struct varset *startup;          /* likewise; may be NULL */
 	struct replication *replication; /* likewise; may be NULL */
 	bool is_unix;
 	bool has_long_key; /* it speaks protocol 3.2 */

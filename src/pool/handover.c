@@ -119,19 +119,41 @@ static enum handover_unnamed handover_unnamed(const struct client *client)
 								   : HANDOVER_UNNAMED_SENT_BEFORE;
 }
 
+/* Those of a set as the value of one item, its quotes doubled: a list inside of the list. */
+static int handover_save_set(const char *name, const struct varset *vars, struct buf *b)
+{
+	struct buf list;
+	int err;
+
+	if (vars == NULL)
+		return 0;
+	buf_init(&list, b->max);
+	err = handover_save_vars(vars, &list);
+	if (err == 0)
+		err = buf_append(&list, "", 1);
+	if (err == 0)
+		err = buf_append(b, " ", 1);
+	if (err == 0)
+		err = handover_save_var(name, (const char *)buf_ptr(&list), b);
+	buf_fini(&list);
+	return err;
+}
+
 int handover_save_client(const struct client *client, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
 	size_t n = str_format(text, sizeof(text),
 			      "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
-			      " skip=%d replication=%d statements=%" PRIu32 " unnamed=%d unsure=%d",
+			      " skip=%d replication=%d statements=%" PRIu32 " unnamed=%d unsure=%d raw=%d",
 			      client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
 			      client->skip_to_sync, client_replication(client), client->prep.count,
-			      handover_unnamed(client), client->prep.is_unsure);
+			      handover_unnamed(client), client->prep.is_unsure, client->startup_is_raw);
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
 		err = handover_save_key(client, b);
+	if (err == 0)
+		err = handover_save_set("startup", client->startup, b);
 	if (err == 0 && !buf_is_empty(&client->stream.in))
 		err = handover_save_pending(&client->stream.in, b);
 	return err;
@@ -165,14 +187,16 @@ int handover_save_server(const struct server *server, struct buf *b)
 	handover_write_hex(secret, sizeof(secret), server->backend_key, server->backend_key_len);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
-		       " dirty=%d replication=%d statements=%u pinned=%u pid=%" PRIu32 " key=%s track=",
+		       " dirty=%d replication=%d statements=%u pinned=%u reset=%d pid=%" PRIu32 " key=%s track=",
 		       server->id, server->connect_us, server->request_us, server->active_us,
 		       handover_server_print(server->conf->db), server->dirty || server_is_stale(server),
-		       server->replication, server->prep.count, server->sql_statements, server->backend_pid,
-		       secret[0] == '\0' ? "-" : secret);
+		       server->replication, server->prep.count, server->sql_statements, server->reset,
+		       server->backend_pid, secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
-	return err == 0 ? track_save(&server->track, b) : err;
+	if (err == 0)
+		err = track_save(&server->track, b);
+	return err == 0 ? handover_save_set("defaults", server->defaults, b) : err;
 }
 
 /* A value that may be empty, as connect strings cannot have it: with an equals sign in front. */
@@ -250,6 +274,9 @@ struct handover_state {
 	uint64_t pinned;
 	uint64_t unnamed; /* enum handover_unnamed */
 	uint64_t unsure;
+	uint64_t raw;
+	uint64_t reset;      /* enum server_reset */
+	struct varset *vars; /* what the client began with, or the server; NULL: not known */
 	uint64_t pid;
 	uint8_t key[CANCEL_KEY_MAX]; /* of a client; of a server the secret alone */
 	uint16_t key_len;
@@ -275,6 +302,8 @@ struct handover_state {
 	X(pinned, 10)       \
 	X(unnamed, 10)      \
 	X(unsure, 10)       \
+	X(raw, 10)          \
+	X(reset, 10)        \
 	X(pid, 10)
 
 /* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
@@ -313,6 +342,10 @@ static int handover_read_item(struct handover_state *s, struct slice key, const 
 		s->key_len = (uint16_t)handover_read_hex(s->key, sizeof(s->key), value);
 	if (slice_eq_str(key, "pending"))
 		return handover_read_pending(s, value);
+	if (slice_eq_str(key, "startup") || slice_eq_str(key, "defaults")) {
+		vars_release(&s->vars);
+		s->vars = handover_load_vars(value[0] == '=' ? value + 1 : "");
+	}
 	if (!slice_eq_str(key, "track"))
 		return 0; /* what a later version says besides is not for us */
 	s->has_track = true;
@@ -344,6 +377,7 @@ static int handover_read_state(struct handover_state *s, const char *text)
 static void handover_state_fini(struct handover_state *s)
 {
 	track_fini(&s->track);
+	vars_release(&s->vars);
 	free(s->pending);
 }
 
@@ -484,7 +518,7 @@ static void handover_fill_unnamed(struct client *client, const struct handover_s
 }
 
 static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
-					   const struct handover_state *state, struct prep_client *prep)
+					   struct handover_state *state, struct prep_client *prep)
 {
 	struct account *account = registry_get_account(h->engine, session->user);
 	struct client_birth birth = {
@@ -492,6 +526,7 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 		.pool = pool_hold(part->pool),
 		.account = account,
 		.vars = handover_load_vars(session->parameters),
+		.startup = state->vars,
 		.id = state->id != 0 ? state->id : engine_next_id(h->engine),
 		.connect_us = state->connect != 0 ? state->connect : loop_now_us(h->engine->control),
 		.pending = state->pending,
@@ -513,6 +548,8 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->request_us = state->request != 0 ? state->request : loop_now_us(h->engine->control);
 	client->query_us = state->query;
 	client->xact_us = state->xact;
+	state->vars = NULL; /* taken over */
+	client->startup_is_raw = state->raw != 0;
 	client->skip_to_sync = state->skip != 0;
 	client->prep = *prep;
 	*prep = (struct prep_client){ .size = 0 };
@@ -544,6 +581,10 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		server->backend_key_len = state->key_len;
 	}
 	server->sql_statements = (unsigned)state->pinned;
+	server->defaults = state->vars;
+	state->vars = NULL; /* taken over */
+	if (state->reset <= RESET_IN_DOUBT)
+		server->reset = (enum server_reset)state->reset;
 	server->track = state->track;
 	track_init(&state->track); /* taken over */
 	if (!state->has_track && session->link > 0) {

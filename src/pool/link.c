@@ -29,109 +29,14 @@
  */
 #include "pool/link.h"
 
-#include "core/log.h"
-#include "pool/cancel.h"
 #include "pool/link_int.h"
 #include "pool/virtual.h"
-#include "proto/build.h"
 #include "proto/msg.h"
-
-static void link_log_sql(const struct server *server, const struct buf *sql)
-{
-	struct log_about about;
-
-	server_describe(server, &about);
-	log_debug_about(&about, "varcache_apply: %.*s", (int)buf_len(sql), (const char *)buf_ptr(sql));
-}
-
-/* The server spells values in another way than the client does. */
-static void link_log_canonical(const struct client *client, const struct varset *server_vars)
-{
-	struct log_about about;
-
-	client_describe(client, &about);
-	for (int i = 0; i < vars_count(); i++) {
-		const char *have = vars_get(client->vars, i);
-		const char *canonical = vars_get(server_vars, i);
-
-		if (have != NULL && canonical != NULL && strcmp(have, canonical) != 0)
-			log_debug_about(&about, "varcache_set_canonical: setting %s to its canonical version %s -> %s",
-					vars_name(i), have, canonical);
-	}
-}
 
 void link_server_is_lost(struct server *server)
 {
 	server->track.broken = true;
 	stream_want_read(&server->stream, true);
-}
-
-/* Prepares the commands that bring the server's parameters to what the client has; false when none are needed. */
-static bool link_set_vars(struct client *client, struct server *server)
-{
-	uint32_t max = vars_diff_max(client->vars);
-	struct buf sql;
-	int count;
-	int err;
-
-	buf_init(&sql, max);
-	buf_init(&server->prelude, max + 16);
-	count = vars_diff(server->vars, client->vars, &sql);
-	if (count > 0) {
-		if (log_is_on(LOG_LVL_DEBUG))
-			link_log_sql(server, &sql);
-		err = build_query(&server->prelude, slice_make(buf_ptr(&sql), buf_len(&sql)));
-		ASSERT(err == 0);
-		server->ours_failed = false;
-		server->setting_vars = track_ours(&server->track, FE_QUERY);
-		ASSERT(server->setting_vars);
-	}
-	buf_fini(&sql);
-	return count > 0;
-}
-
-/* The client takes over the server's spelling of equal values. */
-static void link_adopt_vars(struct client *client, struct server *server)
-{
-	struct varset *set;
-
-	vars_recode(&server->vars, client->vars);
-	set = vars_hold(server->vars);
-	if (log_is_on(LOG_LVL_DEBUG))
-		link_log_canonical(client, server->vars);
-	vars_fill(&set, client->vars);
-	vars_release(&client->vars);
-	client->vars = set;
-}
-
-/* Where the pool remembers that its servers take the values of this client. */
-static _Atomic uint64_t *link_proof(const struct client *client)
-{
-	return &client->pool->proven_vars[vars_serial(client->vars) % POOL_PROVEN_MAX];
-}
-
-static bool link_is_proven(const struct client *client)
-{
-	return atomic_load_explicit(link_proof(client), memory_order_relaxed) == vars_serial(client->vars);
-}
-
-bool link_vars_done(struct server *server)
-{
-	struct client *client = server->client;
-
-	server->setting_vars = false;
-	if (server->ours_failed || server->track.status != 'I')
-		return false;
-	link_adopt_vars(client, server);
-	if (!link_is_proven(client))
-		atomic_store_explicit(link_proof(client), vars_serial(client->vars), memory_order_relaxed);
-	cancel_vars_done(client->part->worker, server);
-	if (client->state == CL_HELD) {
-		client_set_state(client, CL_ACTIVE);
-		server->was_awaited = true;
-		client_resume(client);
-	}
-	return true;
 }
 
 /* Makes them each other's. */
@@ -152,10 +57,10 @@ void link_attach(struct client *client, struct server *server)
 	link_join(client, server);
 	if (LIKELY(client->vars == server->vars)) {
 		client_set_state(client, CL_ACTIVE);
-	} else if (!link_set_vars(client, server)) {
-		link_adopt_vars(client, server);
+	} else if (!link_vars_set(client, server)) {
+		link_vars_adopt(client, server);
 		client_set_state(client, CL_ACTIVE);
-	} else if (link_is_proven(client)) {
+	} else if (link_vars_are_proven(client)) {
 		client_set_state(client, CL_ACTIVE); /* they go in front of its first message */
 	} else {
 		/* A value that no server takes would let the query run under another one. */
@@ -168,7 +73,7 @@ void link_attach(struct client *client, struct server *server)
 void link_attach_own(struct client *client, struct server *server)
 {
 	link_join(client, server);
-	link_adopt_vars(client, server);
+	link_vars_adopt(client, server);
 	client_set_state(client, CL_ACTIVE);
 }
 
@@ -179,6 +84,7 @@ void link_carried(struct client *client, struct server *server)
 	server->client = client;
 	server_set_state(server, SV_ACTIVE);
 	client_set_state(client, CL_ACTIVE);
+	link_vars_carried(client, server);
 }
 
 void link_detach(struct client *client, struct server *server)
@@ -188,12 +94,13 @@ void link_detach(struct client *client, struct server *server)
 	server->cut = client->body_left > 0 && !client->discard_body;
 	client->server = NULL;
 	server->client = NULL;
-	server->setting_vars = server->was_awaited = false;
+	server->setting_vars = server->was_awaited = server->vars_due = false;
+	server->reset = RESET_NONE;
 	buf_fini(&server->prelude);
 	prep_server_abandon(&server->prep);
 	rerun_forget(&server->rerun);
 	server->rerun.is_under_way = false;
-	client->stalled = client->is_forgetting = false;
+	client->stalled = client->is_forgetting = client->is_resetting = false;
 	client->unnamed = UNNAMED_FOREIGN;
 	stream_want_read(&server->stream, true);
 }

@@ -106,6 +106,8 @@ static void link_walk_prelude(struct link_walk *w)
 {
 	struct server *server = w->client->server;
 
+	if (UNLIKELY(server != NULL && server->vars_due) && w->len > 0)
+		link_vars_restore(w->client, w->data[0]);
 	if (UNLIKELY(server != NULL && !buf_is_empty(&server->prelude)))
 		link_out_add(&w->out, buf_ptr(&server->prelude), buf_len(&server->prelude));
 }
@@ -136,6 +138,25 @@ static enum admit link_admit_virtual(struct link_walk *w)
 	return admit;
 }
 
+/* True for a Query that resets the client's parameters: what follows must wait for that, see link_vars.c. */
+static bool link_may_reset(const struct link_walk *w)
+{
+	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+
+	return w->client->startup != NULL && UNLIKELY(classify_may_reset(text.p, text.n) | w->client->hides_reset) &&
+	       link_vars_will_reset(text);
+}
+
+/* The same for a Parse of a client whose texts must be looked at. */
+static bool link_may_parse_reset(const struct link_walk *w)
+{
+	const char *name = (const char *)w->data + w->at + FRAME_HEADER;
+	size_t n = link_walk_avail(w) - FRAME_HEADER;
+	size_t name_len = strnlen(name, n);
+
+	return name_len < n && link_vars_will_reset(slice_make(name + name_len + 1, n - name_len - 1));
+}
+
 /* Tells the tracker of a message that goes to the server as it is. */
 static enum admit link_admit_linked(struct link_walk *w)
 {
@@ -148,6 +169,8 @@ static enum admit link_admit_linked(struct link_walk *w)
 		link_query_opened(client);
 		if (type == FE_SYNC || type == FE_QUERY || type == FE_FUNCTION_CALL)
 			server->prep.batch++;
+		if (type == FE_QUERY && link_may_reset(w))
+			client->is_resetting = true;
 		if (type == FE_QUERY && UNLIKELY(client->prep.unnamed != NULL || w->unnamed.p != NULL))
 			virtual_drop_unnamed(w);
 		return ADMIT_SEND;
@@ -179,6 +202,13 @@ static enum admit link_admit(struct link_walk *w, bool is_virtual)
 		if (admit != ADMIT_SEND)
 			return admit;
 	}
+	if (UNLIKELY(client->is_resetting) && link_vars_must_wait(client)) {
+		client->stalled = true;
+		client->stall = STALL_BATCHES;
+		return ADMIT_STOP;
+	}
+	if (UNLIKELY(client->hides_reset) && type == FE_PARSE && link_may_parse_reset(w))
+		client->is_resetting = true;
 	if (is_virtual) {
 		admit = link_admit_virtual(w);
 		if (admit != ADMIT_SEND)

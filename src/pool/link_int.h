@@ -54,8 +54,52 @@ void link_query_opened(struct client *client);
 /* Nothing can be sent to it any more: the end of the connection is about to be read, maybe after last words. */
 void link_server_is_lost(struct server *server);
 
+/* Prepares the commands that bring the server's parameters to what the client has; false when none are needed. */
+bool link_vars_set(struct client *client, struct server *server) MUSTCHECK;
+
+/* The client takes over the server's spelling of equal values. */
+void link_vars_adopt(struct client *client, struct server *server);
+
+/* True when a server of the pool has taken the values of this client before. */
+bool link_vars_are_proven(const struct client *client);
+
 /* Our SET commands have been answered; false when they were refused. */
 bool link_vars_done(struct server *server);
+
+/* Both have come from another process. */
+void link_vars_carried(struct client *client, struct server *server);
+
+/* The client has changed a parameter. */
+void link_vars_changed(struct client *client, const struct server *server);
+
+/* True when there is a RESET ALL or DISCARD ALL in the text, as far as it has come. */
+bool link_vars_will_reset(struct slice text);
+
+/* True when the message that comes next must wait for the answers to those before; client->is_resetting. */
+bool link_vars_must_wait(struct client *client);
+
+/* A command of the client is complete. */
+void link_vars_tag(struct server *server, struct slice tag);
+
+/* What a command under way has reset may be undone: by an error, or a rollback. */
+static inline void link_vars_undone(struct server *server)
+{
+	if (UNLIKELY(server->reset == RESET_ALL))
+		server->reset = RESET_SOME;
+}
+
+/*
+ * A ReadyForQuery for the client has come, and server->reset or vars_due is
+ * set: writes to `b` what it is to be told first. 0, or -E_*.
+ */
+int link_vars_reset(struct server *server, struct buf *b) MUSTCHECK;
+
+/*
+ * The client of a server whose vars_due is set says something, which begins
+ * with this byte: what the server must be told first is put into its prelude,
+ * unless it has to wait.
+ */
+void link_vars_restore(struct client *client, uint8_t type);
 
 /* Gives the client the answers that are ours, where no message of the server stands before them. */
 void link_give_owed_now(struct server *server);

@@ -44,8 +44,11 @@ static void link_query_done(struct server *server)
 	}
 }
 
-/* A parameter has changed; false for a message that is none. */
-static bool link_parameter_status(struct server *server, const uint8_t *body, size_t len, bool is_ours)
+/*
+ * A parameter has changed; false for a message that is none. *is_kept: the
+ * client will be told when it is known what holds.
+ */
+static bool link_parameter_status(struct server *server, const uint8_t *body, size_t len, bool is_ours, bool *is_kept)
 {
 	struct slice name;
 	struct slice value;
@@ -57,8 +60,13 @@ static bool link_parameter_status(struct server *server, const uint8_t *body, si
 	if (i < 0)
 		return true;
 	vars_change(&server->vars, i, value);
-	if (server->client != NULL && !is_ours)
-		vars_change(&server->client->vars, i, value);
+	if (server->client == NULL || is_ours)
+		return true;
+	*is_kept = server->reset != RESET_NONE;
+	if (*is_kept)
+		return true;
+	vars_change(&server->client->vars, i, value);
+	link_vars_changed(server->client, server);
 	return true;
 }
 
@@ -122,6 +130,7 @@ enum judged {
 	JUDGED_PASS,    /* it goes to the client */
 	JUDGED_SWALLOW, /* it goes nowhere */
 	JUDGED_REPLACE, /* another goes in its place */
+	JUDGED_PRECEDE, /* it goes to the client, behind others */
 	JUDGED_CLOSE,   /* the server is to be closed */
 };
 
@@ -135,7 +144,7 @@ struct link_back {
 	struct frame f;
 	bool is_void; /* the message is the first half of an answer that ends in an error, and will be given anew */
 	enum reason violation; /* of JUDGED_CLOSE */
-	struct buf instead;    /* of JUDGED_REPLACE */
+	struct buf instead;    /* of JUDGED_REPLACE and JUDGED_PRECEDE */
 	struct link_out out;
 };
 
@@ -154,15 +163,16 @@ static enum judged link_judge_async(struct link_back *k, bool is_ours)
 {
 	struct server *server = k->server;
 	struct slice body = link_back_body(k);
+	bool is_kept = false;
 
 	if (k->f.type == BE_PARAMETER_STATUS &&
-	    !link_parameter_status(server, (const uint8_t *)body.p, body.n, is_ours))
+	    !link_parameter_status(server, (const uint8_t *)body.p, body.n, is_ours, &is_kept))
 		return link_violation(k, REASON_BROKEN_PARAMETER);
 	if (server->client == NULL && !is_ours)
 		link_log_unlinked(server, k->f.type);
 	if (server->state == SV_IDLE && k->f.type != BE_NOTIFICATION)
 		return link_violation(k, REASON_IDLE_DIRTY);
-	return server->client != NULL && !is_ours ? JUDGED_PASS : JUDGED_SWALLOW;
+	return server->client != NULL && !is_ours && !is_kept ? JUDGED_PASS : JUDGED_SWALLOW;
 }
 
 /* The answer to a request of our own. */
@@ -178,6 +188,15 @@ static enum judged link_judge_own(struct link_back *k)
 	if (k->f.type == BE_READY && server->setting_vars && !link_vars_done(server))
 		return link_violation(k, REASON_SERVER_PARAMETER);
 	return JUDGED_SWALLOW;
+}
+
+/* RESET: the client is told, before it is ready, what its parameters are now. */
+static enum judged link_judge_reset(struct link_back *k)
+{
+	buf_init(&k->instead, INT32_MAX);
+	if (link_vars_reset(k->server, &k->instead) != 0)
+		return link_violation(k, REASON_OOM);
+	return buf_is_empty(&k->instead) ? JUDGED_PASS : JUDGED_PRECEDE;
 }
 
 /* An answer for the client. */
@@ -201,6 +220,8 @@ static enum judged link_judge_answer(struct link_back *k)
 			virtual_transaction_done(server);
 		if (server->track.count == 0)
 			virtual_all_answered(server->client);
+		if (UNLIKELY(server->vars_due | (server->reset != RESET_NONE)))
+			return link_judge_reset(k);
 	}
 	return JUDGED_PASS;
 }
@@ -214,6 +235,7 @@ static enum judged link_judge_error(struct link_back *k)
 	struct slice body = link_back_body(k);
 	enum track_kind head = track_head_kind(&k->server->track);
 
+	link_vars_undone(k->server);
 	if (k->server->client != NULL && head >= TRACK_PARSE && head <= TRACK_CLOSE)
 		virtual_batch_failed(k->server->client);
 	if (virtual_is_provoked(k->server))
@@ -223,6 +245,13 @@ static enum judged link_judge_error(struct link_back *k)
 	if (!k->server->rerun.is_keeping || k->f.size > LINK_GATHER_MAX)
 		return JUDGED_PASS;
 	return rerun_is_due(k->server, body) ? JUDGED_SWALLOW : JUDGED_PASS;
+}
+
+/* A command is complete whose tag may say something about the session. */
+static void link_command_done(struct server *server, struct slice tag)
+{
+	virtual_command_done(server, tag);
+	link_vars_tag(server, tag);
 }
 
 /* Decides about a message, which has come as a whole if link_is_gathered(). */
@@ -240,8 +269,8 @@ static enum judged link_judge(struct link_back *k)
 	else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server))
 		virtual_described(server, type, k->f.size <= LINK_GATHER_MAX ? link_back_body(k) : slice_of(""));
 	else if (type == BE_COMMAND_COMPLETE && k->f.size > FRAME_HEADER && k->f.size <= LINK_TAG_MAX &&
-		 virtual_minds_tag(body[0]))
-		virtual_command_done(server, slice_make(body, (size_t)k->f.size - FRAME_HEADER - 1));
+		 (virtual_minds_tag(body[0]) || body[0] == 'R'))
+		link_command_done(server, slice_make(body, (size_t)k->f.size - FRAME_HEADER - 1));
 	verdict = track_server(&server->track, type, type == BE_READY && k->f.size == FRAME_HEADER + 1 ? body[0] : 0);
 	if (UNLIKELY(server->track.marks_done | server->track.marks_dropped))
 		virtual_settle_marks(server);
@@ -319,7 +348,7 @@ static void link_give_owed(struct link_back *k)
 	}
 }
 
-/* What the message is replaced by goes out at once: its memory does not last. */
+/* What goes in place of the message, or in front of it, goes out at once: its memory does not last. */
 static void link_back_replace(struct link_back *k)
 {
 	link_back_send(k);
@@ -443,8 +472,10 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 			server_close(server, k.violation);
 			return len;
 		}
-		if (UNLIKELY(judged == JUDGED_REPLACE))
+		if (UNLIKELY(judged == JUDGED_REPLACE || judged == JUDGED_PRECEDE))
 			link_back_replace(&k);
+		if (UNLIKELY(judged == JUDGED_PRECEDE))
+			judged = JUDGED_PASS;
 		n = k.f.size < len - k.at ? (size_t)k.f.size : len - k.at;
 		server->body_left = k.f.size - n;
 		server->swallow_body = judged != JUDGED_PASS;

@@ -15,6 +15,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/link_int.h \
 	src/pool/link_out.h \
 	src/pool/link_server.c \
+	src/pool/link_vars.c \
 	src/pool/login.c src/pool/login.h \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \

@@ -322,6 +322,7 @@ static void login_to_worker(struct login *login, const uint8_t *pending, size_t 
 		return;
 	}
 	birth.fd = stream_take_fd(&login->stream);
+	birth.startup = vars_is_empty(login->vars) ? NULL : vars_hold(login->vars);
 	login->vars = NULL;
 	login->replication = NULL;
 	login->account = NULL;

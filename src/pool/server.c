@@ -93,6 +93,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	shadow_fini(server);
 	buf_fini(&server->prelude);
 	vars_release(&server->vars);
+	vars_release(&server->defaults);
 	pool_conf_release(&server->conf);
 	pool_release(&server->pool);
 	mem_wipe(server->backend_key, sizeof(server->backend_key));

@@ -44,6 +44,14 @@ const char *server_state_name(enum server_state state);
 #define SERVER_TRAVEL_NOBODY UINT32_MAX
 #define SERVER_TRAVEL_EVICT  (UINT32_MAX - 1)
 
+/* What a command under way has done to the parameters of the session. */
+enum server_reset {
+	RESET_NONE,
+	RESET_SOME, /* those are reset that have become what they were at first */
+	RESET_ALL,
+	RESET_IN_DOUBT, /* the transaction has failed: what the server reports holds */
+};
+
 struct server_login; /* what only a login needs; login of a server, see server_login.c */
 
 struct server {
@@ -58,6 +66,7 @@ struct server {
 	enum startup_replication replication; /* what it was opened for */
 	struct pool_conf *conf;               /* as it was when this connection was opened */
 	struct varset *vars;
+	struct varset *defaults;    /* those that it had at first, to which RESET returns; NULL: not known */
 	struct server_login *login; /* NULL once logged in */
 	struct permit permit;
 	TAILQ_ENTRY(server) entry; /* in part->servers */
@@ -73,6 +82,8 @@ struct server {
 	bool swallow_body;       /* ... and which goes nowhere */
 	bool was_awaited;        /* the client has waited for that, and goes on in this turn */
 	bool setting_vars;       /* our SET for the client is under way */
+	bool vars_due;           /* RESET has left it with others than its client shall have; see link_vars.c */
+	enum server_reset reset; /* ... and when more of this is under way, what */
 	struct buf prelude;      /* it, to be sent in front of what the client says first */
 	struct prep_server prep; /* statements that it was given */
 	unsigned sql_statements; /* ... and those that the client made by PREPARE: these tie it to this client */

@@ -462,6 +462,7 @@ static bool login_finish(struct server *server)
 	for (int i = 0; i < VARS_MAX; i++)
 		values[i] = slice_of(login->values[i]);
 	server->vars = vars_make(values);
+	server->defaults = vars_hold(server->vars);
 	if (login->has_fallen_back)
 		atomic_store_explicit(&server->pool->old_protocol, true, memory_order_relaxed);
 	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */

@@ -212,6 +212,56 @@ void vars_recode(struct varset **set, const struct varset *client)
 	}
 }
 
+void vars_respell(struct varset **set, const struct varset *spelled)
+{
+	for (int i = 0; i < name_count; i++)
+		if ((*set)->values[i] != NULL && spelled->values[i] != NULL)
+			vars_change(set, i, slice_of(spelled->values[i]));
+}
+
+/* True when the server has gone back to the value that it had begun with. */
+static bool vars_is_back(const struct varset *told, const struct varset *now, const struct varset *defaults, int i)
+{
+	const char *value = now->values[i];
+
+	return told->values[i] != NULL && strcmp(told->values[i], value) != 0 && defaults->values[i] != NULL &&
+	       strcmp(defaults->values[i], value) == 0;
+}
+
+void vars_reset(struct varset **set, const struct varset *now, const struct varset *startup,
+		const struct varset *defaults)
+{
+	struct slice values[VARS_MAX];
+	struct varset *told = *set;
+
+	vars_unpack(told, values);
+	for (int i = 0; i < name_count; i++) {
+		if (now->values[i] == NULL)
+			continue; /* nobody can tell */
+		values[i] = slice_of(now->values[i]);
+		if (startup != NULL && startup->values[i] != NULL &&
+		    (defaults == NULL || vars_is_back(told, now, defaults, i)))
+			values[i] = slice_of(startup->values[i]);
+	}
+	*set = vars_make(values);
+	vars_release(&told);
+}
+
+bool vars_are_hidden(const struct varset *set, const struct varset *startup, const struct varset *defaults)
+{
+	for (int i = 0; i < name_count; i++)
+		if (startup->values[i] != NULL && set->values[i] != NULL && defaults->values[i] != NULL &&
+		    strcmp(set->values[i], defaults->values[i]) == 0 &&
+		    strcasecmp(set->values[i], startup->values[i]) != 0)
+			return true;
+	return false;
+}
+
+bool vars_is_empty(const struct varset *set)
+{
+	return set->key_len == (size_t)name_count; /* a dash for each */
+}
+
 uint64_t vars_serial(const struct varset *set)
 {
 	return set->serial;

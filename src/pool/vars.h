@@ -61,6 +61,31 @@ void vars_fill(struct varset **set, const struct varset *defaults);
  */
 void vars_recode(struct varset **set, const struct varset *client);
 
+/*
+ * Replaces the values of *set by those that `spelled` has for them, where both
+ * know one: the same values, as the server spells them.
+ */
+void vars_respell(struct varset **set, const struct varset *spelled);
+
+/*
+ * Replaces *set, what the client was told, by what holds in a session of its
+ * own after RESET. `now`: what the server has after it. `startup`: what the
+ * client has begun with; NULL: nothing of that counts. `defaults`: what the
+ * server has begun with, if only what has become this was reset; NULL:
+ * everything was.
+ */
+void vars_reset(struct varset **set, const struct varset *now, const struct varset *startup,
+		const struct varset *defaults);
+
+/*
+ * True when a value of `set` is what the server has begun with, but not what
+ * the client has: that a RESET brings it back does not show.
+ */
+bool vars_are_hidden(const struct varset *set, const struct varset *startup, const struct varset *defaults);
+
+/* True when no value is known. */
+bool vars_is_empty(const struct varset *set);
+
 /* How many sets there are, and the size of one without its values. Any thread. */
 size_t vars_set_count(size_t *set_size);
 

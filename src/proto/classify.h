@@ -39,8 +39,9 @@
 	X(LISTEN, "LISTEN")                                                  \
 	X(UNLISTEN, "UNLISTEN")                                              \
 	X(HOLD, "DECLARE WITH HOLD")                                         \
-	X(SET, "SET")   /* SET and RESET, for the session */                 \
-	X(TEMP, "TEMP") /* something temporary is created */                 \
+	X(SET, "SET")             /* SET and RESET, for the session */       \
+	X(RESET_ALL, "RESET ALL") /* besides SET */                          \
+	X(TEMP, "TEMP")           /* something temporary is created */       \
 	X(LOAD, "LOAD")                                                      \
 	X(TRANSACTION, "TRANSACTION") /* begin, end, savepoints */           \
 	X(PREPARE_TRANSACTION, "PREPARE TRANSACTION")                        \
@@ -119,6 +120,30 @@ enum classify_deallocate {
  * little of a long text that is something else.
  */
 enum classify_deallocate classify_deallocate(struct slice sql, bool scs, struct classify_name *name);
+
+/*
+ * The price of a look, for texts that begin with it, or with a SET in front:
+ * false when the first statement is certainly not SET, RESET or DISCARD. Says
+ * nothing about further statements, nor what stands behind a comment.
+ */
+static inline bool classify_may_reset(const char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')))
+		i++;
+	if (n - i < 3)
+		return false;
+	switch (p[i] | 0x20) {
+	case 'd':
+	case 'r':
+		return (p[i + 2] | 0x20) == 's';
+	case 's':
+		return (p[i + 2] | 0x20) == 't';
+	default:
+		return false;
+	}
+}
 
 /*
  * The price of a look: false when the text's first statement is certainly not

@@ -35,6 +35,7 @@ INTEGRATION_FILES = \
 	test/integration/test_logging.py \
 	test/integration/test_login.py \
 	test/integration/test_network_settings.py \
+	test/integration/test_parameter_reset.py \
 	test/integration/test_parameters.py \
 	test/integration/test_peering.py \
 	test/integration/test_pgbench.py \

@@ -222,6 +222,13 @@ class AsyncpgClient(Client):
                 check(tuple(await conn.fetchrow(text, "2024-07-01 12:00+00")), expected)
         finally:
             await conn.close()
+        # The driver's own pool says RESET ALL between its users, which is to bring back just these.
+        async with asyncpg.create_pool(min_size=1, max_size=1, server_settings=settings, **self.settings()) as pool:
+            for _ in range(5):
+                async with pool.acquire() as conn:
+                    check(tuple(await conn.fetchrow(text, "2024-07-01 12:00+00")), expected, "in the driver's pool")
+                    await conn.execute("set timezone = 'Asia/Kolkata'")
+                    check(await conn.fetchval("show timezone"), "Asia/Kolkata", "in the driver's pool")
 
     async def step_reconnect(self):
         for _ in range(10):

@@ -321,6 +321,95 @@ static void test_diff_without_room(void **state)
 	vars_release(&want);
 }
 
+/* What the client was told, what the server has after it; the same for all tests of RESET. */
+static struct varset *reset(const struct varset *startup, const struct varset *defaults)
+{
+	struct varset *set = make(TIME_ZONE, "Europe/Berlin", ENCODING, "UTF8");
+	struct varset *now = make(TIME_ZONE, "UTC", ENCODING, "UTF8");
+
+	vars_reset(&set, now, startup, defaults);
+	vars_release(&now);
+	return set;
+}
+
+static void test_reset(void **state)
+{
+	struct varset *startup = make(TIME_ZONE, "Asia/Tokyo", ENCODING, "LATIN1");
+	struct varset *others = make(TIME_ZONE, "GMT", ENCODING, "UTF8");
+	struct varset *defaults = make(TIME_ZONE, "UTC", ENCODING, "UTF8");
+	struct varset *set = reset(startup, NULL);
+
+	(void)state;
+	assert_ptr_equal(set, startup); /* all */
+	vars_release(&set);
+	set = reset(NULL, NULL);
+	assert_ptr_equal(set, defaults); /* of nobody */
+	vars_release(&set);
+	set = reset(startup, defaults);
+	assert_string_equal(vars_get(set, TIME_ZONE), "Asia/Tokyo"); /* has become what it was */
+	assert_string_equal(vars_get(set, ENCODING), "UTF8");        /* was that before */
+	vars_release(&set);
+	set = reset(startup, others);
+	assert_string_equal(vars_get(set, TIME_ZONE), "UTC"); /* has become something else */
+	vars_release(&set);
+	vars_release(&startup);
+	vars_release(&others);
+	vars_release(&defaults);
+}
+
+/* Of what the server does not report, nobody knows what becomes of it. */
+static void test_reset_of_the_unknown(void **state)
+{
+	struct varset *startup = make(EXTRA, "sql_standard", APPLICATION, "mine");
+	struct varset *set = make(EXTRA, "iso_8601", -1, NULL);
+	struct varset *now = make(APPLICATION, "", -1, NULL);
+
+	(void)state;
+	vars_reset(&set, now, startup, NULL);
+	assert_string_equal(vars_get(set, EXTRA), "iso_8601");
+	assert_string_equal(vars_get(set, APPLICATION), "mine");
+	vars_release(&startup);
+	vars_release(&set);
+	vars_release(&now);
+}
+
+static void test_hidden(void **state)
+{
+	struct varset *startup = make(TIME_ZONE, "Asia/Tokyo", ENCODING, "utf8");
+	struct varset *defaults = make(TIME_ZONE, "UTC", ENCODING, "UTF8");
+	struct varset *changed = make(TIME_ZONE, "GMT", ENCODING, "UTF8");
+	struct varset *unset = make(ENCODING, "UTF8", -1, NULL);
+
+	(void)state;
+	assert_true(vars_are_hidden(defaults, startup, defaults));
+	assert_false(vars_are_hidden(startup, startup, defaults));
+	assert_false(vars_are_hidden(changed, startup, defaults));
+	assert_false(vars_are_hidden(defaults, unset, defaults));
+	assert_false(vars_are_hidden(defaults, startup, unset));
+	vars_release(&startup);
+	vars_release(&defaults);
+	vars_release(&changed);
+	vars_release(&unset);
+}
+
+static void test_respell(void **state)
+{
+	struct varset *set = make(DATE_STYLE, "iso", ENCODING, "utf8");
+	struct varset *spelled = make(DATE_STYLE, "ISO, MDY", TIME_ZONE, "UTC");
+	struct varset *wanted = make(DATE_STYLE, "ISO, MDY", ENCODING, "utf8");
+	struct varset *none = vars_make_empty();
+
+	(void)state;
+	vars_respell(&set, spelled);
+	assert_ptr_equal(set, wanted);
+	assert_false(vars_is_empty(set));
+	assert_true(vars_is_empty(none));
+	vars_release(&set);
+	vars_release(&spelled);
+	vars_release(&wanted);
+	vars_release(&none);
+}
+
 #define VARS_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -334,6 +423,10 @@ int main(void)
 		VARS_TEST(test_change),
 		VARS_TEST(test_fill),
 		VARS_TEST(test_adoption),
+		VARS_TEST(test_reset),
+		VARS_TEST(test_reset_of_the_unknown),
+		VARS_TEST(test_hidden),
+		VARS_TEST(test_respell),
 		VARS_TEST(test_diff),
 		VARS_TEST(test_quoting),
 		VARS_TEST(test_beyond_ascii),

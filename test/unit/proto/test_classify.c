@@ -97,7 +97,11 @@ static const struct classify_case classify_kinds[] = {
 	{ "DECLARE c CURSOR FOR SELECT 1 FROM cursor WITH hold", 1, K(OTHER) },
 	{ "SET x = 1", 1, K(SET) },
 	{ "SET SESSION x TO 1", 1, K(SET) },
-	{ "SET TIME ZONE 'UTC'; RESET ALL", 2, K(SET) },
+	{ "SET TIME ZONE 'UTC'; RESET work_mem", 2, K(SET) },
+	{ "SET TIME ZONE 'UTC'; RESET ALL", 2, K(SET) | K(RESET_ALL) },
+	{ "SELECT 1; /* */ Reset -- x\n All;", 2, K(OTHER) | K(SET) | K(RESET_ALL) },
+	{ "RESET \"all\"", 1, K(SET) },
+	{ "RESET TIME ZONE", 1, K(SET) },
 	{ "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", 1, K(SET) },
 	{ "SET LOCAL x = 1", 1, K(OTHER) },
 	{ "SET LOCAL \"x\" = 1", 1, K(OTHER) },
@@ -410,6 +414,20 @@ static void quick_look(void **state)
 		assert_false(classify_may_touch_session(no[i], strlen(no[i])));
 }
 
+static void quick_look_for_resets(void **state)
+{
+	static const char *const yes[] = { "RESET ALL", "\n discard all",
+					   "Set session authorization default;RESET ALL" };
+	static const char *const no[] = { "",        "re",       "  di",    "select 1",     "rollback",    "release s",
+					  "delete ", "drop x;x", "show 1 ", "-- reset all", "begin; reset" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
+		assert_true(classify_may_reset(yes[i], strlen(yes[i])));
+	for (size_t i = 0; i < ARRAY_LEN(no); i++)
+		assert_false(classify_may_reset(no[i], strlen(no[i])));
+}
+
 static void kinds_have_names(void **state)
 {
 	(void)state;
@@ -431,6 +449,7 @@ int main(void)
 		cmocka_unit_test(deallocate_is_recognised),
 		cmocka_unit_test(deallocate_with_much_around_it),
 		cmocka_unit_test(quick_look),
+		cmocka_unit_test(quick_look_for_resets),
 		cmocka_unit_test(kinds_have_names),
 	};
 
