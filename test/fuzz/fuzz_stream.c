@@ -61,9 +61,9 @@ static void stream_check(struct stream_test *s)
 	ASSERT(s->told[BE_PARSE_COMPLETE] <= s->asked[FE_PARSE]);
 	ASSERT(s->told[BE_BIND_COMPLETE] <= s->asked[FE_BIND]);
 	ASSERT(s->told[BE_CLOSE_COMPLETE] <= s->asked[FE_CLOSE]);
-	ASSERT(s->told[BE_FUNCTION_RESULT] <= s->asked[FE_FUNCTION_CALL]);
-	ASSERT(s->told[BE_PARAMETER_DESCRIPTION] == 0 ||
-	       s->asked[FE_DESCRIBE] > 0); /* part of an answer, not its end */
+	/* These are parts of answers, not their ends. */
+	ASSERT(s->told[BE_FUNCTION_RESULT] == 0 || s->asked[FE_FUNCTION_CALL] > 0);
+	ASSERT(s->told[BE_PARAMETER_DESCRIPTION] == 0 || s->asked[FE_DESCRIBE] > 0);
 	ASSERT(s->told[BE_READY] <= s->asked[FE_QUERY] + s->asked[FE_SYNC] + s->asked[FE_FUNCTION_CALL]);
 }
 

@@ -250,6 +250,7 @@ static void session_query(struct session *s, struct reader *r, struct buf *out)
 	char sql[SESSION_SQL];
 
 	str_copy_slice(sql, sizeof(sql), rd_cstr(r));
+	session_forget(s, "");
 	if (session_set(s, sql, out))
 		return;
 	if (sql[0] == '\0') {

@@ -3,8 +3,7 @@
  * and unnamed statements and portals, transactions, pipelines with their
  * errors, COPY. It is a function of the messages it is given, so two models
  * that are given the same say the same: one that a client would have for
- * itself, and those behind the pooler. In one thing it is not PostgreSQL: a
- * simple query leaves the unnamed statement alone, as the pooler does.
+ * itself, and those behind the pooler.
  *
  * What a text does is told by its first word: begin, commit, rollback, bad
  * (does not parse), fail (fails when it is run), copyin, copyout, none (no

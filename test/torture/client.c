@@ -689,6 +689,8 @@ static bool client_on_error(struct client *c, const uint8_t *body, size_t len)
 		struct excuse_case ec = client_excuse_case(c);
 		enum excuse_verdict verdict = excuse_error(&ec, text);
 
+		if (c->opt->statement && strcmp(text, "transaction blocks not allowed in statement pooling mode") == 0)
+			verdict = EXCUSE_GRANTED;
 		c->excused = c->excused || verdict == EXCUSE_GRANTED;
 		if (verdict == EXCUSE_DENIED ||
 		    (verdict == EXCUSE_UNKNOWN && c->opt->console && strcmp(sqlstate, "08P01") == 0))

@@ -25,6 +25,7 @@ struct options {
 	bool whole_startup;       /* never split startup and cancel packets */
 	bool always_application;  /* always give application_name in the startup packet */
 	bool alone;               /* each client has a server of its own */
+	bool statement;           /* the pool mode is statement: transaction blocks end the session */
 	bool no_ddl;              /* nobody changes tables behind the pooler's back */
 	enum shape_needs can;     /* what the pooler can do */
 	bool console;             /* an administrator is at work; what follows is for it */

@@ -80,21 +80,35 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$pooler" ] || usage 2
 
+# One kind of sabotage; what it ends with is the last line.
+sabotage_once()
+{
+	kind=$1
+	shift
+	echo "== sabotage $kind"
+	last=$("$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
+		--profile "$profile" --mode "$mode" --prepared "$prepared" $can --bindir "$bindir" \
+		--sabotage "${kind%:*}" "$@" | tail -n 1)
+	echo "$last"
+	case $last in
+	*"was noticed: "*) ;;
+	*) unnoticed="$unnoticed $kind" ;;
+	esac
+}
+
 if [ "$sabotage" = all ]; then
+	unnoticed=
 	for kind in cross double drop swap status byte mute cancel told code write mix:named mix:unnamed param:set leak:set; do
-		echo "== sabotage $kind"
 		case $kind in
-		*:*) shapes="--only ${kind#*:}" ;;
-		*) shapes= ;;
+		*:*) sabotage_once "$kind" --only "${kind#*:}" ;;
+		*) sabotage_once "$kind" ;;
 		esac
-		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
-			--profile "$profile" --mode "$mode" $can --bindir "$bindir" --sabotage "${kind%:*}" $shapes | tail -n 1
 	done
 	for kind in pause resume kill leak lose; do
-		echo "== sabotage $kind"
-		"$0" --pooler "$pooler" --seconds 8 --clients 40 --pool-size "$pool_size" --seed "$seed" --stall 10 \
-			--profile "$profile" --mode "$mode" $can --bindir "$bindir" --console --sabotage "$kind" | tail -n 1
+		sabotage_once "$kind" --console
 	done
+	[ -z "$unnoticed" ] || echo "not noticed:$unnoticed"
+	[ -z "$unnoticed" ] || exit 1
 	exit 0
 fi
 
@@ -205,6 +219,7 @@ reuse_unnamed_statements = 1"
 [ "$can" != --basic ] || statements=
 case $mode,$pooler in
 session,* | *,none) can="$can --alone" ;;
+statement,*) can="$can --statement" ;;
 esac
 
 port=$((20000 + $$ % 10000))

@@ -88,6 +88,7 @@ static const struct option torture_options[] = {
 	{ "strict", no_argument, NULL, 'n' },
 	{ "no-ddl", no_argument, NULL, 'l' },
 	{ "alone", no_argument, NULL, 'A' },
+	{ "statement", no_argument, NULL, 'm' },
 	{ "disconnects", required_argument, NULL, 'x' },
 	{ "cancels", required_argument, NULL, 'k' },
 	{ "console", required_argument, NULL, 'C' },
@@ -123,6 +124,7 @@ static void __attribute__((noreturn)) torture_usage(int status)
 	       "  --strict                 unknown and taken names of statements are errors, not the end of the "
 	       "session\n"
 	       "  --alone                  each client has a server of its own: nothing is lost between transactions\n"
+	       "  --statement              the pool mode is statement: transaction blocks end the session\n"
 	       "  --no-ddl                 no tables are changed behind the pooler's back\n"
 	       "  --console FILE           an administrator (user boss) is at work, who changes the pooler's ini "
 	       "FILE,\n"
@@ -206,6 +208,9 @@ static void torture_parse(int argc, char **argv)
 			break;
 		case 'A':
 			opt.alone = true;
+			break;
+		case 'm':
+			opt.statement = true;
 			break;
 		case 'x':
 			opt.disconnect_ppm = (unsigned)n;
