@@ -53,14 +53,9 @@ const struct command *command_at(size_t i)
 
 static void command_refuse(struct console *c, struct slice text)
 {
-	size_t n = text.n;
-
-	if (n > COMMAND_ECHO_MAX) {
-		n = COMMAND_ECHO_MAX;
-		while (n > 0 && ((unsigned char)text.p[n] & 0xc0) == 0x80)
-			n--; /* not in the middle of a character */
-	}
-	console_finish_error(c, "42601", "invalid command '%.*s', use SHOW HELP;", (int)n, n == 0 ? "" : text.p);
+	text = slice_cut(text, COMMAND_ECHO_MAX);
+	console_finish_error(c, "42601", "invalid command '%.*s', use SHOW HELP;", (int)text.n,
+			     text.n == 0 ? "" : text.p);
 }
 
 static const struct command *command_find(const char *name)

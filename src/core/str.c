@@ -20,6 +20,16 @@ struct slice slice_trim(struct slice s)
 	return s;
 }
 
+struct slice slice_cut(struct slice s, size_t max)
+{
+	if (s.n <= max)
+		return s;
+	s.n = max;
+	while (s.n > 0 && ((unsigned char)s.p[s.n] & 0xc0) == 0x80)
+		s.n--;
+	return s;
+}
+
 char *slice_dup(struct slice s)
 {
 	char *copy = xmalloc(s.n + 1);

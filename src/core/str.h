@@ -40,6 +40,9 @@ bool slice_ieq(struct slice a, struct slice b);
 /* The slice without white space at either end. */
 struct slice slice_trim(struct slice s);
 
+/* Its beginning, `max` bytes at most, that does not end inside of a character of UTF-8. */
+struct slice slice_cut(struct slice s, size_t max);
+
 /* A fresh NUL-terminated copy, to be freed by the caller; aborts without memory. */
 char *slice_dup(struct slice s) MUSTCHECK;
 

@@ -113,14 +113,8 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 /* PgBouncer's length, but no half of a character at the end. */
 static void report_cut(const struct conf *conf, char *text)
 {
-	size_t n = strlen(text);
-
-	if (conf == NULL || report_is_strict(conf) || n <= REPORT_PLAIN_TEXT)
-		return;
-	n = REPORT_PLAIN_TEXT;
-	while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80)
-		n--;
-	text[n] = '\0';
+	if (conf != NULL && !report_is_strict(conf))
+		text[slice_cut(slice_of(text), REPORT_PLAIN_TEXT).n] = '\0';
 }
 
 void report_reason(struct report *r, const struct conf *conf, enum reason reason, const struct reason_facts *facts)

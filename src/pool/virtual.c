@@ -320,7 +320,8 @@ int virtual_report(const struct server *server, struct slice error, struct buf *
 	if (parse_report(error, &cause) != 0 || !slice_eq_str(cause.sqlstate, "26000"))
 		return -E_PROTO;
 	if (record->name != NULL)
-		(void)str_copy_slice(name, sizeof(name), slice_make(record->name->text, record->name->len));
+		(void)str_copy_slice(name, sizeof(name),
+				     slice_cut(slice_make(record->name->text, record->name->len), sizeof(name) - 1));
 	facts.name = name;
 	report_reason(&report, conf, record->why, &facts);
 	report.is_server = true;

@@ -364,6 +364,16 @@ def test_unknown_and_known_names(shared):
     assert run(c, "s").rows == [["1"]]
 
 
+def test_a_long_name_in_an_error_is_cut_between_characters(shared):
+    p = shared()
+    c = p.login()
+    for name in ("é" * 300, "x" + "é" * 300):
+        error = run(c, name).error
+        assert error.code == "26000"
+        shown = error.text.split('"')[1]
+        assert 100 < len(shown) < 300 and name.startswith(shown)
+
+
 @pytest.mark.parametrize("what", ["unknown", "known"])
 def test_unknown_and_known_names_as_pgbouncer_has_it(shared, what):
     p = shared(profile="pgbouncer")

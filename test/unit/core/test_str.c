@@ -38,6 +38,18 @@ static void test_trim(void **state UNUSED)
 	expect_slice(slice_trim(slice_of("\xa0x\xff")), "\xa0x\xff");
 }
 
+static void test_cut(void **state UNUSED)
+{
+	expect_slice(slice_cut(slice_of("abc"), 3), "abc");
+	expect_slice(slice_cut(slice_of("abc"), 2), "ab");
+	expect_slice(slice_cut(slice_of("abc"), 0), "");
+	expect_slice(slice_cut(slice_of(NULL), 5), "");
+	expect_slice(slice_cut(slice_of("a\xc3\xa9"), 3), "a\xc3\xa9");
+	expect_slice(slice_cut(slice_of("a\xc3\xa9"), 2), "a");
+	expect_slice(slice_cut(slice_of("\xe2\x82\xac!"), 2), "");
+	expect_slice(slice_cut(slice_of("\xa0\xa0\xa0"), 2), "");
+}
+
 static void test_dup(void **state UNUSED)
 {
 	char *copy = slice_dup(slice_make("abcdef", 3));
@@ -136,9 +148,9 @@ static void test_alloc(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_equality), cmocka_unit_test(test_trim),   cmocka_unit_test(test_dup),
-		cmocka_unit_test(test_copy),     cmocka_unit_test(test_format), cmocka_unit_test(test_append),
-		cmocka_unit_test(test_memory),   cmocka_unit_test(test_alloc),
+		cmocka_unit_test(test_equality), cmocka_unit_test(test_trim),   cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_dup),      cmocka_unit_test(test_copy),   cmocka_unit_test(test_format),
+		cmocka_unit_test(test_append),   cmocka_unit_test(test_memory), cmocka_unit_test(test_alloc),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
