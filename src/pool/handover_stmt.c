@@ -25,7 +25,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 
-#define HANDOVER_STMT_MAGIC 0x70677374
+#define HANDOVER_STMT_MAGIC 0x70677375
 
 enum carried_kind {
 	CARRIED_TEXT = 1,
@@ -46,7 +46,6 @@ struct carried_head {
 	uint8_t is_spoiled;
 	uint8_t is_victim;
 	uint8_t is_shapeless;
-	uint8_t is_changed;
 };
 
 /* ---- writing ---- */
@@ -96,16 +95,18 @@ static void handover_stmt_put_client(struct carried_writer *w, const struct clie
 								 .fd = client->stream.fd,
 								 .text = n->stmt->number,
 								 .len = n->len,
-								 .shape = n->shape },
+								 .shape = n->told.shape },
 					  n->text);
 		}
 	if (pc->unnamed == NULL)
 		return;
 	handover_stmt_put_text(w, pc->unnamed);
-	handover_stmt_put(
-		w,
-		(struct carried_head){ .kind = CARRIED_UNNAMED, .fd = client->stream.fd, .text = pc->unnamed->number },
-		NULL);
+	handover_stmt_put(w,
+			  (struct carried_head){ .kind = CARRIED_UNNAMED,
+						 .fd = client->stream.fd,
+						 .text = pc->unnamed->number,
+						 .shape = pc->unnamed_told.shape },
+			  NULL);
 }
 
 static void handover_stmt_put_server(struct carried_writer *w, const struct server *server)
@@ -115,8 +116,7 @@ static void handover_stmt_put_server(struct carried_writer *w, const struct serv
 
 	TAILQ_FOREACH_REVERSE(e, &server->prep.recent, prep_recent, recent)
 	{
-		bool is_stale =
-			e->is_spoiled || e->is_changed || e->epoch != server->prep.epoch || e->db_epoch != db_epoch;
+		bool is_stale = e->is_spoiled || e->epoch != server->prep.epoch || e->db_epoch != db_epoch;
 
 		handover_stmt_put_text(w, e->stmt);
 		handover_stmt_put(w,
@@ -127,8 +127,7 @@ static void handover_stmt_put_server(struct carried_writer *w, const struct serv
 							 .shape = e->shape,
 							 .is_spoiled = is_stale,
 							 .is_victim = e->is_victim,
-							 .is_shapeless = e->is_shapeless,
-							 .is_changed = e->is_changed },
+							 .is_shapeless = e->is_shapeless },
 				  NULL);
 	}
 }
@@ -328,13 +327,14 @@ bool handover_stmt_give_client(const struct handover_stmts *stmts, int64_t old_f
 		if (i->head.kind == CARRIED_UNNAMED) {
 			stmt_release(&pc->unnamed);
 			pc->unnamed = stmt_hold(i->stmt);
+			pc->unnamed_told.shape = i->head.shape;
 		}
 		if (i->head.kind != CARRIED_NAME || prep_client_find(pc, text) != NULL)
 			continue;
 		name = prep_name_new(text, stmt_hold(i->stmt));
 		if (name == NULL)
 			return false;
-		name->shape = i->head.shape;
+		name->told.shape = i->head.shape;
 		if (!prep_client_add(pc, name)) {
 			prep_name_free(&name);
 			return false;
@@ -362,7 +362,6 @@ bool handover_stmt_give_server(const struct handover_stmts *stmts, int64_t old_f
 		entry->is_spoiled = i->head.is_spoiled != 0;
 		entry->is_victim = i->head.is_victim != 0;
 		entry->is_shapeless = i->head.is_shapeless != 0;
-		entry->is_changed = i->head.is_changed != 0;
 	}
 	return ps->count == count;
 }

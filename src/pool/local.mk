@@ -41,4 +41,5 @@ libpgsluice_a_SOURCES += \
 	src/pool/vars.c src/pool/vars.h \
 	src/pool/virtual.c src/pool/virtual.h \
 	src/pool/virtual_int.h \
+	src/pool/virtual_shape.c \
 	src/pool/virtual_sql.c

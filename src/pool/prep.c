@@ -132,6 +132,15 @@ void prep_client_remove(struct prep_client *pc, struct prep_name *name)
 	}
 }
 
+void prep_client_begin_unnamed(struct prep_client *pc, unsigned db_epoch)
+{
+	stmt_release(&pc->unnamed);
+	pc->is_unsure = false;
+	pc->unnamed_told = (struct prep_told){ .shape = SHAPE_UNKNOWN, .epoch = db_epoch };
+	if (++pc->unnamed_count == 0)
+		pc->unnamed_count = 1;
+}
+
 void prep_client_clear(struct prep_client *pc)
 {
 	for (uint32_t i = 0; i < pc->size; i++) {
@@ -334,7 +343,7 @@ static void prep_server_pop_records(struct prep_server *ps, uint32_t n)
 	}
 }
 
-void prep_server_described(struct prep_server *ps, uint32_t shape)
+void prep_server_described(struct prep_server *ps, struct prep_client *pc, uint32_t shape)
 {
 	struct prep_record *r = prep_record_at(ps, 0);
 
@@ -342,7 +351,9 @@ void prep_server_described(struct prep_server *ps, uint32_t shape)
 	if (r->entry != NULL)
 		r->entry->shape = shape;
 	if (r->name != NULL)
-		r->name->shape = shape;
+		r->name->told.shape = shape;
+	if (r->unnamed != 0 && pc != NULL && r->unnamed == pc->unnamed_count)
+		pc->unnamed_told.shape = shape;
 }
 
 void prep_server_done(struct prep_server *ps, uint32_t n)
@@ -420,7 +431,7 @@ static bool prep_server_will_parse(const struct prep_server *ps, const struct pr
 
 void prep_client_forget(struct prep_client *pc, struct prep_server *ps)
 {
-	struct prep_client kept = { .unnamed = NULL };
+	struct prep_client kept = { .unnamed_count = pc->unnamed_count };
 
 	for (uint32_t i = 0; i < ps->record_count; i++) {
 		struct prep_record *r = prep_record_at(ps, i);

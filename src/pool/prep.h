@@ -17,13 +17,19 @@
 
 /* ---- clients ---- */
 
+/* What a client takes a statement for. */
+struct prep_told {
+	uint32_t shape; /* of its result, as the client was told when it asked; see shape.h */
+	unsigned epoch; /* db->ddl_epoch when the client parsed it: it means the tables that there were then */
+};
+
 /* A name that a client has given to a text. A million of them is nothing unusual, so they are small. */
 struct prep_name {
 	struct prep_name *next; /* in its bucket */
 	struct stmt *stmt;      /* held; NULL in a record that only needs the name */
 	uint32_t hash;
 	uint32_t len;
-	uint32_t shape; /* of its result, as the client was told when it asked; see shape.h */
+	struct prep_told told;
 	char text[];
 };
 
@@ -32,7 +38,9 @@ struct prep_client {
 	uint32_t size;
 	uint32_t count;
 	struct stmt *unnamed; /* the text of the unnamed statement, if it may be needed on another server; held */
-	bool is_unsure;       /* ... but its Parse may yet turn out to have failed */
+	struct prep_told unnamed_told;
+	uint32_t unnamed_count; /* of unnamed statements so far; never 0 when there was one */
+	bool is_unsure;         /* the Parse of `unnamed` may yet turn out to have failed */
 };
 
 static inline struct slice prep_name_text(const struct prep_name *name)
@@ -50,6 +58,8 @@ struct prep_name *prep_client_find(const struct prep_client *pc, struct slice na
 bool prep_client_add(struct prep_client *pc, struct prep_name *name) MUSTCHECK;
 /* Takes the name out; it is the caller's. */
 void prep_client_remove(struct prep_client *pc, struct prep_name *name);
+/* The client parses another unnamed statement; db_epoch: db->ddl_epoch. The last one's text is forgotten. */
+void prep_client_begin_unnamed(struct prep_client *pc, unsigned db_epoch);
 /* Forgets everything. */
 void prep_client_clear(struct prep_client *pc);
 
@@ -70,7 +80,6 @@ struct prep_entry {
 	bool is_pending;                /* its Parse has not been answered yet */
 	bool is_victim;                 /* a DEALLOCATE of the client will hit it; see virtual.c */
 	bool is_spoiled;                /* the server cannot use it any more, as an error has shown */
-	bool is_changed;                /* ... its result has another shape now, likewise */
 };
 
 TAILQ_HEAD(prep_recent, prep_entry);
@@ -84,14 +93,15 @@ enum prep_op {
 	PREP_UNNAMED,  /* the same for the client's unnamed statement */
 	PREP_EVICT,    /* entry: was taken out of the map as it will be closed. If not, it is back */
 	PREP_FORGET,   /* name: was taken out of the client's map. If not, it is back */
-	PREP_DESCRIBE, /* the shape of entry's result will come, for name as well unless NULL. Either may be gone by
-			  then */
+	PREP_DESCRIBE, /* the shape of a result will come: entry's, name's, the unnamed statement's. NULL: none, or gone
+			  by then */
 	PREP_PROVOKE,  /* an error is going to come, to be told in our words; name: for these, or NULL */
 };
 
 struct prep_record {
 	enum prep_op op;
-	enum reason why; /* of PREP_PROVOKE */
+	enum reason why;  /* of PREP_PROVOKE */
+	uint32_t unnamed; /* of PREP_DESCRIBE: prep_client.unnamed_count when it was asked for; 0: another statement */
 	struct prep_name *name;
 	struct prep_entry *entry;
 };
@@ -103,6 +113,7 @@ struct prep_server {
 	unsigned epoch;   /* counts commands that may have changed what statements return, seen on this server */
 	bool tables_seen; /* tables came or went since the last transaction has ended */
 	bool ddl_seen;    /* ... since the last transaction has ended */
+	bool is_expecting_change; /* a client was left to a statement that may not return the same any more, likewise */
 	struct prep_record *records;
 	uint32_t record_head;
 	uint32_t record_count;
@@ -157,8 +168,8 @@ void prep_server_done(struct prep_server *ps, uint32_t n);
 void prep_server_undo(struct prep_server *ps, struct prep_client *pc, uint32_t n);
 /* The server has forgotten what the client had parsed there; what is still to be parsed stays. */
 void prep_client_forget(struct prep_client *pc, struct prep_server *ps);
-/* What was asked for by the oldest record, a PREP_DESCRIBE, is known. */
-void prep_server_described(struct prep_server *ps, uint32_t shape);
+/* What was asked for by the oldest record, a PREP_DESCRIBE, is known. pc: of the client; NULL when it has gone. */
+void prep_server_described(struct prep_server *ps, struct prep_client *pc, uint32_t shape);
 /* The client has left and the server is of no use: nothing is left to be settled. */
 void prep_server_abandon(struct prep_server *ps);
 

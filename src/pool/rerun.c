@@ -18,12 +18,14 @@
  * copy of a hundred bytes in the steady state, into memory that the server
  * keeps.
  *
- * A changed shape is run again only if the batch asks for a description: a
- * client that decodes by the description of an earlier run must see the error,
- * or it would take the new columns for the old ones. It will parse the text
- * again, and that must reach the server then. So it is with any error of these
- * kinds that is the client's to see, such as one inside of a transaction block:
- * the statement is prepared anew before its next use (rerun_learn()).
+ * A changed shape is run again only if the batch asks for a description, and
+ * names no columns: a client that decodes by the description of an earlier run
+ * must see the error, or it would take the new columns for the old ones. It will
+ * parse the text again, and that must reach the server then. So it is with any
+ * error of these kinds that is the client's to see, such as one inside of a
+ * transaction block: the statement is prepared anew before its next use
+ * (rerun_learn()). Unless the change was to be expected, it has gone around us,
+ * and counts as DDL for the other servers as well.
  */
 #include "pool/rerun.h"
 
@@ -65,24 +67,33 @@ void rerun_keep(struct server *server, const uint8_t *p, size_t n)
 	r->len += (uint32_t)n;
 }
 
-/* True when the kept bytes are whole messages of one batch; *described when a description is asked for in it. */
-static bool rerun_is_one_batch(const struct rerun *r, bool *described)
+/*
+ * True when the kept bytes are whole messages of one batch; *relies when columns
+ * are named in it, or no description is asked for.
+ */
+static bool rerun_is_one_batch(const struct rerun *r, bool *relies)
 {
+	bool is_described = false;
 	bool is_over = false;
 	uint32_t at = 0;
 
-	*described = false;
+	*relies = false;
 	while (at < r->len) {
+		const uint8_t *p = r->bytes + at;
 		struct frame f;
 
-		if (is_over || frame_read(r->bytes + at, r->len - at, RERUN_MAX, &f) != 0 || f.size > r->len - at)
+		if (is_over || frame_read(p, r->len - at, RERUN_MAX, &f) != 0 || f.size > r->len - at)
 			return false;
 		if (f.type == FE_QUERY || f.type == FE_FUNCTION_CALL)
 			return false;
-		*described |= f.type == FE_DESCRIBE;
+		if (f.type == FE_BIND)
+			*relies |=
+				parse_bind_names_columns(slice_make(p + FRAME_HEADER, (size_t)f.size - FRAME_HEADER));
+		is_described |= f.type == FE_DESCRIBE;
 		is_over = f.type == FE_SYNC;
 		at += (uint32_t)f.size;
 	}
+	*relies |= !is_described;
 	return true;
 }
 
@@ -100,14 +111,8 @@ static struct prep_entry *rerun_named(const struct prep_server *ps, struct slice
 	return prep_server_find_number(ps, number);
 }
 
-static bool rerun_is_of_shape(const struct parse_report *report)
-{
-	return slice_eq_str(report->sqlstate, "0A000") && slice_eq_str(report->routine, "RevalidateCachedQuery");
-}
-
 void rerun_learn(struct server *server, struct slice body)
 {
-	const struct rerun *r = &server->rerun;
 	struct parse_report report;
 	struct prep_entry *entry;
 
@@ -117,12 +122,9 @@ void rerun_learn(struct server *server, struct slice body)
 		entry = rerun_named(&server->prep, report.message);
 		if (entry != NULL)
 			entry->is_spoiled = true;
-	} else if (rerun_is_of_shape(&report)) {
-		entry = r->is_keeping ? prep_server_find(&server->prep, r->stmt) : NULL;
-		if (entry != NULL)
-			entry->is_changed = true; /* for who asks for a description, or parses it again */
-		else
-			server->prep.epoch++; /* the error does not name it: it may be any of them */
+	} else if (parse_is_changed_plan(&report) && !server->prep.is_expecting_change) {
+		/* it does not say which statement, so all count as changed */
+		atomic_fetch_add_explicit(&server->pool->db->ddl_epoch, 1, memory_order_relaxed);
 	}
 }
 
@@ -131,14 +133,14 @@ bool rerun_is_due(struct server *server, struct slice body)
 	const struct rerun *r = &server->rerun;
 	enum track_kind head = track_head_kind(&server->track);
 	struct parse_report report;
-	bool described;
+	bool relies;
 
 	if (!r->is_keeping || server->client == NULL || (head != TRACK_BIND && head != TRACK_DESCRIBE) ||
 	    track_head_is_ours(&server->track) || parse_report(body, &report) != 0)
 		return false;
-	if (!rerun_is_one_batch(r, &described) || server->client->body_left > 0)
+	if (!rerun_is_one_batch(r, &relies) || server->client->body_left > 0)
 		return false;
-	return slice_eq_str(report.sqlstate, "26000") || (described && rerun_is_of_shape(&report));
+	return slice_eq_str(report.sqlstate, "26000") || (!relies && parse_is_changed_plan(&report));
 }
 
 int rerun_start(struct server *server)

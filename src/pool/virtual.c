@@ -190,11 +190,7 @@ uint32_t virtual_name(char dst[STMT_NAME_SIZE], uint64_t number)
 	return n;
 }
 
-/*
- * Adds the head of a message with `before`, the name, and `rest` more bytes
- * that somebody else adds.
- */
-static void virtual_add_head(struct link_walk *w, uint8_t type, struct slice before, uint64_t number, size_t rest)
+void virtual_add_head(struct link_walk *w, uint8_t type, struct slice before, uint64_t number, size_t rest)
 {
 	char name[STMT_NAME_SIZE];
 	uint32_t name_len = virtual_name(name, number) + 1;
@@ -338,19 +334,7 @@ static bool virtual_is_stale(const struct server *server, const struct prep_entr
 {
 	if (entry->is_pending)
 		return false;
-	return entry->is_spoiled || entry->is_changed || entry->epoch != server->prep.epoch ||
-	       entry->db_epoch != atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
-}
-
-/*
- * True when the client takes the columns of this Bind for those of an earlier
- * description: none is asked for behind it, as far as can be seen. It is told
- * by the server when they are others now, with the error that it expects, so
- * the statement must stay as it is there.
- */
-static bool virtual_relies_on_shape(const struct link_walk *w)
-{
-	return w->f.type == FE_BIND && (w->f.size >= w->len - w->at || w->data[w->at + w->f.size] != FE_DESCRIBE);
+	return entry->is_spoiled || entry->epoch != server->prep.epoch || entry->db_epoch != virtual_epoch(server);
 }
 
 /* Closes a statement on the server. */
@@ -386,7 +370,7 @@ static struct prep_entry *virtual_add_entry(struct link_walk *w, struct stmt *st
 	}
 	entry = prep_server_add(&server->prep, stmt, stale == NULL ? stmt->number : stmt_next_number());
 	if (entry != NULL) {
-		entry->db_epoch = atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
+		entry->db_epoch = virtual_epoch(server);
 		entry->db_tables = atomic_load_explicit(&server->pool->db->ddl_tables, memory_order_relaxed);
 	}
 	return entry;
@@ -401,16 +385,32 @@ static void virtual_record_parse(struct server *server, const struct prep_record
 	stats_add(&server->part->stats, STAT_server_parse_count, 1);
 }
 
-/* True when the statement on the server will do, for a client that was told this shape. */
-static bool virtual_will_do(const struct link_walk *w, const struct prep_entry *entry, uint32_t told)
+/*
+ * True when a stale statement on the server is the one that the client means. It
+ * is told by the server if that returns something else by now, with the error
+ * that it expects, so the statement must stay as it is there.
+ */
+static bool virtual_is_meant(const struct link_walk *w, const struct prep_entry *entry, const struct prep_told *told)
+{
+	if (entry->is_spoiled || !virtual_relies_on_shape(w))
+		return false;
+	if (told->shape == SHAPE_UNKNOWN)
+		return (int)(told->epoch - entry->db_epoch) <= 0; /* else the client has parsed it later */
+	return told->shape == entry->shape;
+}
+
+/* True when the statement on the server will do for the client. */
+static bool virtual_will_do(const struct link_walk *w, const struct prep_entry *entry, const struct prep_told *told)
 {
 	if (LIKELY(!virtual_is_stale(w->client->server, entry)))
 		return true;
-	return !entry->is_spoiled && virtual_relies_on_shape(w) && (told == SHAPE_UNKNOWN || told == entry->shape);
+	if (!virtual_is_meant(w, entry, told))
+		return false;
+	w->client->server->prep.is_expecting_change = true;
+	return true;
 }
 
-/* Sees to it that the server has the statement: *entryp, or NULL when the client must wait. False without memory. */
-bool virtual_ensure(struct link_walk *w, struct stmt *stmt, uint32_t told, struct prep_entry **entryp)
+bool virtual_ensure(struct link_walk *w, struct stmt *stmt, const struct prep_told *told, struct prep_entry **entryp)
 {
 	struct server *server = w->client->server;
 	struct prep_entry *entry = prep_server_find(&server->prep, stmt);
@@ -541,6 +541,7 @@ static enum admit virtual_parse_named(struct link_walk *w, struct slice name, st
 		prep_name_free(&known);
 		return virtual_refuse(w, REASON_OOM);
 	}
+	known->told.epoch = virtual_epoch(client->server);
 	stats_add(&client->part->stats, STAT_client_parse_count, 1);
 	stream_allow(&client->server->stream, (uint32_t)body.n);
 	return virtual_define(w, name, known->stmt, known);
@@ -572,9 +573,8 @@ static enum admit virtual_parse_unnamed(struct link_walk *w, struct slice name, 
 		return admit;
 	stmt = is_whole ? virtual_reusable(w, body) : NULL;
 	w->unnamed = (struct slice){ NULL, 0 };
-	stmt_release(&client->prep.unnamed);
+	prep_client_begin_unnamed(&client->prep, virtual_epoch(client->server));
 	client->prep.unnamed = stmt;
-	client->prep.is_unsure = false;
 	if (stmt != NULL) {
 		client->unnamed = UNNAMED_FOREIGN;
 		return virtual_define(w, name, stmt, NULL);
@@ -677,91 +677,31 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, stru
 	return NULL;
 }
 
-/* ---- shapes ---- */
-
-/* Asks the server what a statement returns; the client waits for that. */
-static enum admit virtual_ask_shape(struct link_walk *w, struct prep_entry *entry)
-{
-	static const uint8_t flush[] = { FE_FLUSH, 0, 0, 0, 4 };
-	struct server *server = w->client->server;
-
-	if (prep_server_is_held_up(&server->prep))
-		return virtual_stall(w);
-	virtual_add_head(w, FE_DESCRIBE, slice_of("S"), entry->number, 0);
-	virtual_tell(server, FE_DESCRIBE, true);
-	track_mark(&server->track);
-	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_DESCRIBE, .entry = entry });
-	link_walk_reserve(w, 1, 0);
-	link_out_add(&w->out, flush, sizeof(flush));
-	(void)virtual_stall(w);
-	w->client->stall = STALL_RECORDS;
-	return ADMIT_STOP;
-}
-
-/* True when the client asks, behind this Bind, for a description of what it has bound. */
-static bool virtual_will_describe(const struct link_walk *w)
-{
-	size_t at = w->at;
-	struct frame f = w->f;
-
-	while (f.size < w->len - at) {
-		at += (size_t)f.size;
-		if (frame_read(w->data + at, w->len - at, UINT64_MAX, &f) != 0 || f.type == FE_EXECUTE ||
-		    f.type == FE_SYNC)
-			return false;
-		if (f.type == FE_DESCRIBE)
-			return true;
-	}
-	return false;
-}
-
-/*
- * The client was told what this statement returns, maybe by another server and
- * long ago. PostgreSQL lets no plan return anything else later; neither do we.
- * ADMIT_SEND when it is still so, or the client asks again.
- */
-static enum admit virtual_check_shape(struct link_walk *w, struct slice name, const struct prep_name *known,
-				      struct prep_entry *entry)
-{
-	uint32_t told = known->shape;
-
-	if (LIKELY(entry->shape == told || entry->is_shapeless) || virtual_will_describe(w))
-		return ADMIT_SEND;
-	if (entry->shape == SHAPE_UNKNOWN)
-		return virtual_ask_shape(w, entry);
-	if (entry->doubted_by == told)
-		return virtual_provoke(w, REASON_PREP_SHAPE, name);
-	if (prep_server_is_held_up(&w->client->server->prep))
-		return virtual_stall(w);
-	/* Which is older, what the client was told or what the server has, shows when the text is parsed again. */
-	entry->is_spoiled = true;
-	if (!virtual_ensure(w, known->stmt, told, &entry) || entry == NULL)
-		return virtual_refuse(w, REASON_OOM);
-	entry->doubted_by = told;
-	return virtual_ask_shape(w, entry);
-}
-
 static enum admit virtual_use(struct link_walk *w, struct slice name)
 {
 	struct server *server = w->client->server;
 	const char *before = (const char *)w->data + w->at + FRAME_HEADER;
 	bool is_fresh = virtual_is_fresh(server);
 	struct prep_name *known = NULL;
+	const struct prep_told *told;
 	struct prep_entry *entry;
 	struct stmt *stmt;
 	enum admit admit;
 
 	stmt = virtual_resolve(w, name, &known, &admit);
+	if (stmt == NULL && admit == ADMIT_SEND && w->f.type == FE_DESCRIBE && name.n == 0)
+		return virtual_describe_unnamed(w);
 	if (stmt == NULL)
 		return admit;
+	told = known == NULL ? &w->client->prep.unnamed_told : &known->told;
 	if (w->f.type == FE_DESCRIBE && prep_server_is_held_up(&server->prep))
 		return virtual_stall(w);
-	if (!virtual_ensure(w, stmt, known == NULL ? SHAPE_UNKNOWN : known->shape, &entry))
+	if (!virtual_ensure(w, stmt, told, &entry))
 		return virtual_refuse(w, REASON_OOM);
 	if (entry == NULL)
 		return virtual_stall(w);
-	if (w->f.type == FE_BIND && known != NULL && known->shape != SHAPE_UNKNOWN) {
-		admit = virtual_check_shape(w, name, known, entry);
+	if (w->f.type == FE_BIND && told->shape != SHAPE_UNKNOWN) {
+		admit = virtual_check_shape(w, name, stmt, told, entry);
 		if (admit != ADMIT_SEND)
 			return admit;
 	}
@@ -772,54 +712,16 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 	if (w->f.type == FE_BIND && name.n > 0)
 		stats_add(&server->part->stats, STAT_bind_count, 1);
 	admit = virtual_replace_head(w, name, slice_make(before, (size_t)(name.p - before)), entry->number);
-	if (admit == ADMIT_REWRITTEN)
+	if (admit == ADMIT_REWRITTEN && w->f.type == FE_DESCRIBE)
+		virtual_expect_shape(server, known, entry, known == NULL ? w->client->prep.unnamed_count : 0);
+	else if (admit == ADMIT_REWRITTEN)
 		virtual_tell(server, w->f.type, false);
 	if (admit == ADMIT_REWRITTEN && w->f.type == FE_BIND && *before == '\0') {
 		w->bound = known;
 		w->bound_entry = entry;
 		w->bound_to = w->at + (size_t)w->f.size;
 	}
-	if (admit == ADMIT_REWRITTEN && w->f.type == FE_DESCRIBE) {
-		track_mark(&server->track);
-		prep_server_record(&server->prep,
-				   (struct prep_record){ .op = PREP_DESCRIBE, .name = known, .entry = entry });
-	}
 	return admit;
-}
-
-/* A description of what the Bind right before has bound tells the client, too, what the statement returns. */
-static enum admit virtual_describe_portal(struct link_walk *w)
-{
-	struct server *server = w->client->server;
-	const uint8_t *portal = w->data + w->at + FRAME_HEADER + 1;
-
-	if (w->f.type != FE_DESCRIBE || w->bound == NULL || w->bound_to != w->at ||
-	    link_walk_avail(w) < FRAME_HEADER + 2 || *portal != '\0')
-		return ADMIT_SEND;
-	if (LIKELY(w->bound->shape != SHAPE_UNKNOWN && w->bound->shape == w->bound_entry->shape) ||
-	    w->bound_entry->is_shapeless || prep_server_is_held_up(&server->prep))
-		return ADMIT_SEND;
-	virtual_tell(server, FE_DESCRIBE, false);
-	track_mark(&server->track);
-	prep_server_record(&server->prep,
-			   (struct prep_record){ .op = PREP_DESCRIBE, .name = w->bound, .entry = w->bound_entry });
-	w->replaced = 0;
-	return ADMIT_REWRITTEN;
-}
-
-bool virtual_is_describing(const struct server *server)
-{
-	return track_head_is_marked(&server->track) && prep_server_record_head(&server->prep)->op == PREP_DESCRIBE;
-}
-
-void virtual_described(struct server *server, uint8_t type, struct slice body)
-{
-	struct prep_server *ps = &server->prep;
-	uint32_t shape = type == BE_NO_DATA ? SHAPE_NO_ROWS : shape_of(body);
-
-	if (shape == SHAPE_UNKNOWN && prep_server_record_head(ps)->entry != NULL)
-		prep_server_record_head(ps)->entry->is_shapeless = true;
-	prep_server_described(ps, shape);
 }
 
 /* ---- Close ---- */

@@ -109,11 +109,11 @@ static inline bool virtual_minds_tag(uint8_t first)
 /* The server is outside of a transaction. */
 static inline void virtual_transaction_done(struct server *server)
 {
-	if (UNLIKELY(server->prep.ddl_seen | server->prep.tables_seen)) {
+	if (UNLIKELY(server->prep.ddl_seen | server->prep.tables_seen | server->prep.is_expecting_change)) {
 		atomic_fetch_add_explicit(&server->pool->db->ddl_epoch, server->prep.ddl_seen, memory_order_relaxed);
 		atomic_fetch_add_explicit(&server->pool->db->ddl_tables, server->prep.tables_seen,
 					  memory_order_relaxed);
-		server->prep.ddl_seen = server->prep.tables_seen = false;
+		server->prep.ddl_seen = server->prep.tables_seen = server->prep.is_expecting_change = false;
 	}
 }
 

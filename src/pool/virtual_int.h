@@ -34,11 +34,49 @@ enum admit virtual_provoke_by(struct link_walk *w, const char *message, size_t n
 			      struct slice name) MUSTCHECK;
 
 /*
- * Sees to it that the server has the statement: *entryp, or NULL when the
- * client must wait. False without memory. `told`: the shape of its result that
- * the client knows, or SHAPE_UNKNOWN.
+ * Adds the head of a message with `before`, the name, and `rest` more bytes
+ * that somebody else adds.
  */
-bool virtual_ensure(struct link_walk *w, struct stmt *stmt, uint32_t told, struct prep_entry **entryp) MUSTCHECK;
+void virtual_add_head(struct link_walk *w, uint8_t type, struct slice before, uint64_t number, size_t rest);
+
+/*
+ * Sees to it that the server has the statement: *entryp, or NULL when the
+ * client must wait. False without memory. `told`: what the client takes it for.
+ */
+bool virtual_ensure(struct link_walk *w, struct stmt *stmt, const struct prep_told *told,
+		    struct prep_entry **entryp) MUSTCHECK;
+
+/* Counts the DDL that was seen in the server's database. */
+static inline unsigned virtual_epoch(const struct server *server)
+{
+	return atomic_load_explicit(&server->pool->db->ddl_epoch, memory_order_relaxed);
+}
+
+/*
+ * True when the message, which may be any, is a Bind of a client that takes the
+ * columns for those that it was told of: it names the format of each, or asks
+ * for no description behind it, as far as can be seen.
+ */
+bool virtual_relies_on_shape(const struct link_walk *w);
+
+/*
+ * A Bind to the entry of a client that was told a shape. ADMIT_SEND when it
+ * still is that, or does not matter; else what becomes of the Bind.
+ */
+enum admit virtual_check_shape(struct link_walk *w, struct slice name, struct stmt *stmt, const struct prep_told *told,
+			       struct prep_entry *entry) MUSTCHECK;
+
+/*
+ * A Describe is about to be sent, the tracker is told: of the entry for the
+ * client's name, or NULL for either; unnamed: see prep_record.
+ */
+void virtual_expect_shape(struct server *server, struct prep_name *name, struct prep_entry *entry, uint32_t unnamed);
+
+/* A Describe of the unnamed statement that the client itself has parsed there. */
+enum admit virtual_describe_unnamed(struct link_walk *w) MUSTCHECK;
+
+/* A Describe or Close of a portal. What the Bind right before has bound tells the client what the statement returns. */
+enum admit virtual_describe_portal(struct link_walk *w) MUSTCHECK;
 
 /* True when the text, as far as it has come, has a PREPARE that sql_prepare does not allow. */
 bool virtual_is_refused(const struct client *client, struct slice text);

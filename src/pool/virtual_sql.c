@@ -42,13 +42,14 @@ static struct prep_entry *virtual_make_victim(struct link_walk *w)
 {
 	char body[40];
 	size_t n = str_format(body, sizeof(body), "--%" PRIu64, stmt_next_number()) + 1;
+	const struct prep_told told = { .shape = SHAPE_UNKNOWN };
 	struct prep_entry *entry = NULL;
 	struct stmt *stmt;
 
 	body[n++] = 0; /* no types */
 	body[n++] = 0;
 	stmt = stmt_intern((const uint8_t *)body, n);
-	if (stmt != NULL && virtual_ensure(w, stmt, SHAPE_UNKNOWN, &entry) && entry != NULL)
+	if (stmt != NULL && virtual_ensure(w, stmt, &told, &entry) && entry != NULL)
 		entry->is_victim = true;
 	stmt_release(&stmt);
 	return entry;
@@ -101,7 +102,7 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 	prep_client_remove(&client->prep, known);
 	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });
 	if (w->f.type == FE_PARSE) {
-		stmt_release(&client->prep.unnamed);
+		prep_client_begin_unnamed(&client->prep, virtual_epoch(server));
 		client->unnamed = UNNAMED_SENT;
 		client->unnamed_batch = server->prep.batch;
 	}

@@ -55,6 +55,11 @@ int parse_report(struct slice body, struct parse_report *out)
 	return parse_end(&r);
 }
 
+bool parse_is_changed_plan(const struct parse_report *r)
+{
+	return slice_eq_str(r->sqlstate, "0A000") && slice_eq_str(r->routine, "RevalidateCachedQuery");
+}
+
 int parse_parameter_status(struct slice body, struct slice *name, struct slice *value)
 {
 	struct reader r;
@@ -180,6 +185,25 @@ int parse_command_complete(struct slice body, struct slice *tag)
 int parse_password(struct slice body, struct slice *password)
 {
 	return parse_string(body, password);
+}
+
+bool parse_bind_names_columns(struct slice body)
+{
+	struct reader r;
+	unsigned formats;
+
+	rd_init_slice(&r, body);
+	(void)rd_cstr(&r); /* portal */
+	(void)rd_cstr(&r); /* statement */
+	(void)rd_bytes(&r, 2 * (size_t)rd_u16(&r));
+	for (unsigned n = rd_u16(&r); n > 0 && rd_left(&r) > 0; n--) {
+		int32_t len = rd_i32(&r);
+
+		(void)rd_bytes(&r, len > 0 ? (size_t)len : 0);
+	}
+	formats = rd_u16(&r);
+	(void)rd_bytes(&r, 2 * (size_t)formats);
+	return formats > 1 || !rd_done(&r);
 }
 
 int parse_query(struct slice body, struct slice *sql)

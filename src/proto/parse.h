@@ -27,6 +27,9 @@ struct parse_report {
 
 int parse_report(struct slice body, struct parse_report *r) MUSTCHECK;
 
+/* True when a prepared statement does not return the columns any more that it had when it was parsed. */
+bool parse_is_changed_plan(const struct parse_report *r);
+
 int parse_parameter_status(struct slice body, struct slice *name, struct slice *value) MUSTCHECK;
 
 /* The secret that goes with the process id; 4 bytes in protocol 3.0. */
@@ -83,6 +86,9 @@ int parse_sasl_initial(struct slice body, struct parse_sasl_initial *s) MUSTCHEC
 
 /* The body is the response; here for symmetry. Never fails. */
 struct slice parse_sasl_response(struct slice body);
+
+/* Bind: true when it names formats for several columns, so that the result must have as many; also when malformed. */
+bool parse_bind_names_columns(struct slice body);
 
 /* Query: the text without its NUL. */
 int parse_query(struct slice body, struct slice *sql) MUSTCHECK;

@@ -589,13 +589,13 @@ def test_changed_shape_behind_another_server(shared, cluster, database):
 
 
 @pytest.fixture
-def two_servers(shared, cluster, database):
+def make_two_servers(shared, cluster, database):
     """A pool of two servers, of which the client under test gets the one that the test chooses."""
 
     class Two:
-        def __init__(self):
+        def __init__(self, **settings):
             self.db = database()
-            self.p = shared(databases={"app": cluster.dsn(dbname=self.db)}, default_pool_size=2)
+            self.p = shared(databases={"app": cluster.dsn(dbname=self.db)}, default_pool_size=2, **settings)
             self.holders = [self.p.login(), self.p.login()]
             for h in self.holders:
                 h.query("begin")
@@ -616,7 +616,12 @@ def two_servers(shared, cluster, database):
             with cluster.connect(self.db) as direct:
                 direct.execute(sql)
 
-    return Two()
+    return Two
+
+
+@pytest.fixture
+def two_servers(make_two_servers):
+    return make_two_servers()
 
 
 def test_changed_shape_for_who_described_by_portal(two_servers):
@@ -647,6 +652,99 @@ def test_a_statement_prepared_after_a_change_is_no_error_on_a_server_from_before
         assert a.read_ready().rows == [["1", "y"]]
     b.send(wire.bind("", "s"), wire.execute(), wire.SYNC)
     assert b.read_ready().error.code == "0A000"
+
+
+def describe(conn, name, *before):
+    conn.send(*before, wire.describe("S", name), wire.SYNC)
+    result = conn.read_ready()
+    assert result.error is None
+    return [name for name, _ in result.columns]
+
+
+def blind(conn, name, **bind):
+    """A Bind that relies on a description from before."""
+    conn.send(wire.bind("", name, **bind), wire.execute(), wire.SYNC)
+    return conn.read_ready()
+
+
+TEXT = "select * from shape"
+ALTER = "alter table shape add y text default 'y'"
+
+
+@pytest.mark.parametrize("through", ["pooler", "nothing"])
+@pytest.mark.parametrize("reuse", [0, 1])
+def test_unnamed_statement_described_on_one_server_and_bound_on_another(make_two_servers, through, reuse):
+    """The second one still has the text as it was before the change: drivers without names must not fail on that."""
+    two = make_two_servers(reuse_unnamed_statements=reuse)
+    a, b = two.p.login(), two.p.login()
+    for i in (1, 0, 1):
+        two.only(i)
+        for c in (a, b):
+            describe(c, "", wire.parse("", TEXT))
+            assert blind(c, "").rows == [["1"]]
+    two.only(0)
+    describe(b, "", wire.parse("", TEXT))
+    if through == "pooler":
+        two.holders[1].query("commit")
+        assert two.holders[1].query(ALTER).error is None
+    else:
+        two.change(ALTER)
+    two.only(0)
+    assert describe(a, "", wire.parse("", TEXT)) == ["x", "y"]
+    two.only(1)
+    assert blind(a, "").rows == [["1", "y"]]
+    assert blind(b, "").error.code == "0A000", "it was told of one column"
+
+
+def test_bind_that_names_the_format_of_each_column_relies_on_them(two_servers):
+    """As PostgreSQL itself says: the plan has changed, and not that the number of formats is wrong."""
+    two = two_servers
+    a = two.p.login()
+    two.change("alter table shape add z int default 3")
+    describe(a, "s", wire.parse("s", TEXT))
+    formats = {"result_formats": [0, 0]}
+    assert blind(a, "s", **formats).rows == [["1", "3"]]
+    two.change(ALTER)
+    for server in (0, 1):
+        two.only(server)
+        a.send(wire.bind("", "s", **formats), wire.describe("P"), wire.execute(), wire.SYNC)
+        assert a.read_ready().error.code == "0A000"
+    a.query("begin")
+    a.send(wire.bind("", "s", **formats), wire.describe("P"), wire.execute(), wire.SYNC)
+    assert a.read_ready().error.code == "0A000"
+    a.query("rollback")
+
+
+def test_change_that_shows_inside_of_a_block_is_known_afterwards(two_servers):
+    """Nothing can be run again there, so the next time must go well."""
+    two = two_servers
+    a, b = two.p.login(), two.p.login()
+    for c in (a, b):
+        describe(c, "s", wire.parse("s", TEXT))
+        assert blind(c, "s").rows == [["1"]]
+    two.change(ALTER)
+    a.query("begin")
+    assert run(a, "s").error.code == "0A000"
+    a.query("rollback")
+    a.query("begin")
+    assert run(a, "s").rows == [["1", "y"]], "it looks at what comes"
+    assert describe(a, "t", wire.parse("t", TEXT)) == ["x", "y"]
+    assert blind(a, "t").rows == [["1", "y"]]
+    a.query("commit")
+    assert blind(b, "s").error.code == "0A000", "it does not look"
+
+
+def test_statement_that_was_lost_inside_of_a_block_is_known_afterwards(shared):
+    p = shared()
+    a = p.login()
+    prepare(a, "s", "select 'found'")
+    a.query("begin")
+    a.query("do $$ begin execute 'deallocate all'; end $$")
+    assert run(a, "s").error.code == "26000"
+    a.query("rollback")
+    a.query("begin")
+    assert run(a, "s").rows == [["found"]]
+    a.query("commit")
 
 
 def test_a_table_made_anew_is_no_error_for_who_parses_then(shared, cluster, database):

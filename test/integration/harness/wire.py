@@ -69,12 +69,12 @@ def parse(name, sql, types=()):
     )
 
 
-def bind(portal="", statement="", values=()):
+def bind(portal="", statement="", values=(), result_formats=()):
     body = cstr(portal) + cstr(statement) + struct.pack("!hh", 0, len(values))
     for v in values:
         data = None if v is None else str(v).encode()
         body += struct.pack("!i", -1) if data is None else struct.pack("!i", len(data)) + data
-    return pack("B", body + struct.pack("!h", 0))
+    return pack("B", body + struct.pack(f"!h{len(result_formats)}h", len(result_formats), *result_formats))
 
 
 def describe(kind, name=""):

@@ -281,6 +281,18 @@ static int parse_nth(unsigned which, struct slice body)
 	}
 }
 
+static void a_bind_names_columns_with_several_formats(void **state)
+{
+	(void)state;
+	/* portal, statement, formats and values of parameters, formats of columns */
+	assert_false(parse_bind_names_columns(LIT("\0s\0\0\0\0\0\0\0")));
+	assert_false(parse_bind_names_columns(LIT("p\0s\0\0\1\0\1\0\2\0\0\0\1x\377\377\377\377\0\1\0\1")));
+	assert_true(parse_bind_names_columns(LIT("p\0s\0\0\1\0\1\0\2\0\0\0\1x\377\377\377\377\0\2\0\1\0\1")));
+	assert_true(parse_bind_names_columns(LIT("\0s\0\0\0\0\0\0")));
+	assert_true(parse_bind_names_columns(LIT("\0s\0\0\0\377\377\0\0\0\0")));
+	assert_true(parse_bind_names_columns(LIT("\0s\0\0\0\0\1\177\377\377\377\0\0")));
+}
+
 static void every_truncation_is_noticed(void **state)
 {
 	const struct slice bodies[] = {
@@ -314,6 +326,7 @@ int main(void)
 		cmocka_unit_test(single_strings_end_exactly),
 		cmocka_unit_test(sasl_initial_may_lack_data),
 		cmocka_unit_test(sasl_initial_checks_its_length),
+		cmocka_unit_test(a_bind_names_columns_with_several_formats),
 		cmocka_unit_test(every_truncation_is_noticed),
 	};
 
