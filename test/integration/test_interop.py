@@ -55,7 +55,7 @@ def test_psql_asks_again_and_again(served):
     command = f"{bindir()}/psql -X -At -h 127.0.0.1 -p {served.port} -U admin pgbouncer -c 'SHOW POOLS \\watch 0.1'"
     env = dict(os.environ, PGPASSWORD="adminpw")
     shell = f"printf 'SHOW POOLS \\\\watch 0.1\\n' | {command.split(' -c ')[0]} 2>/dev/null | head -n 12"
-    out = procs.run(["timeout", "30", "bash", "-c", shell], env=env).stdout
+    out = procs.run(["timeout", "100", "bash", "-c", shell], env=env, timeout=120).stdout
     rows = [line.split("|") for line in out.splitlines() if line.startswith("app|app|")]
     assert len(rows) >= 2
     assert all(row[2] == "1" for row in rows), "one client all the time"
@@ -149,10 +149,11 @@ def test_pgcli(served):
     """It knows from the name of the database that there is no catalog."""
     env = dict(os.environ, PGPASSWORD="adminpw", HOME=served.dir, XDG_CONFIG_HOME=served.dir, PAGER="cat", COLUMNS="400")
     done = procs.run(
-        ["timeout", "40", "pgcli", "-h", "127.0.0.1", "-p", str(served.port), "-U", "admin", "-d", "pgbouncer"],
+        ["timeout", "150", "pgcli", "-h", "127.0.0.1", "-p", str(served.port), "-U", "admin", "-d", "pgbouncer"],
         env=env,
         input="show pools;\nshow databases;\n",
         stdin=None,
+        timeout=180,
     )
     assert re.search(r"\| app +\| app +\| 1 +\|", done.stdout), done.stdout
     assert re.search(r"\| app +\| 127.0.0.1 +\|", done.stdout), done.stdout
