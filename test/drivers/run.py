@@ -39,7 +39,7 @@ MODES = ("default", "prepared", "pipeline")  # what a driver has besides them is
 USER, PASSWORD, DATABASE = "drv", "drvpw", "drv"
 LINE = re.compile(r"^(ok|FAIL|skip) (\w+)(?::\s*(.*))?$")
 BROKEN = re.compile(r"assertion failed|\w+Sanitizer:|runtime error:", re.I)
-CLIENT_LIMIT_S = 120
+CLIENT_LIMIT_S = 300
 
 Verdict = collections.namedtuple("Verdict", "word text")
 
