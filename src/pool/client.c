@@ -485,6 +485,8 @@ static void client_feed(struct client *client, const uint8_t *data, size_t len)
 		stream_watch_close(&client->stream); /* the answers that it waits for may take long */
 	else if (client->server == NULL && client->state != CL_WAITING)
 		client->request_us = loop_now_us(client_loop(client));
+	else if (client->server != NULL && UNLIKELY(client->server->rerun.is_under_way))
+		stream_watch_close(&client->stream); /* nothing is worked on until that has ended */
 	else if (client->server != NULL)
 		link_settle(client->server);
 }
