@@ -666,10 +666,10 @@ static struct stmt *virtual_resolve(struct link_walk *w, struct slice name, stru
 		*admit = virtual_stall(w);
 		return NULL;
 	}
-	if (client->server->sql_statements > 0)
-		return NULL; /* may be one of these */
 	if (prep_server_is_held_up(&client->server->prep))
 		*admit = virtual_stall(w); /* the message that forgot the name may yet be undone */
+	else if (client->server->sql_statements > 0)
+		return NULL; /* may be one of these */
 	else if (client->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER)
 		*admit = virtual_refuse_name(w, REASON_PREP_UNKNOWN_NAME, name);
 	else
@@ -748,10 +748,10 @@ static enum admit virtual_close(struct link_walk *w, struct slice name)
 		stmt_release(&client->prep.unnamed);
 		return ADMIT_SEND; /* an error before it is no reason to keep that */
 	}
-	if (server->sql_statements > 0 && prep_client_find(&client->prep, name) == NULL)
-		return ADMIT_SEND; /* may be one of these */
 	if (prep_server_is_held_up(&server->prep))
 		return virtual_stall(w);
+	if (server->sql_statements > 0 && prep_client_find(&client->prep, name) == NULL)
+		return ADMIT_SEND; /* may be one of these */
 	known = virtual_forget(client, name);
 	ok = track_owe(&server->track, FE_CLOSE);
 	ASSERT(ok);

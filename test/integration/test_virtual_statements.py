@@ -450,6 +450,18 @@ def test_deallocate_behind_a_command_that_forgets_its_name(shared):
     assert c.read_ready().error.code == "26000"
 
 
+@pytest.mark.parametrize("again", [wire.close("S", "s"), wire.bind("", "s") + wire.execute()])
+def test_a_name_behind_a_close_that_is_skipped_with_prepare_of_sql(shared, again):
+    p = shared()
+    c = p.login()
+    prepare(c, "s", "select 'kept'")
+    c.query("prepare q as select 1")
+    c.send(wire.parse("", "nonsense"), wire.close("S", "s"), wire.SYNC, again, wire.SYNC)
+    assert c.read_ready().error.code == "42601"
+    assert c.read_ready().error is None
+    assert prepare(c, "s", "select 'new'").types == ("1Z" if again[:1] == b"C" else "EZ")
+
+
 def test_deallocate_of_the_only_name_behind_a_close_that_is_skipped(shared):
     p = shared()
     c = p.login()
