@@ -352,7 +352,7 @@ def test_server_that_talks_nonsense_at_login(make_pooler, cluster, fake_server, 
     server = fake_server(handler)
     p = make_pooler(
         {"app": cluster.dsn(), "bad": server.dsn(password="x")},
-        settings={"client_login_timeout": 1, "server_connect_timeout": 1, "server_login_retry": 1},
+        settings={"client_login_timeout": 2, "server_connect_timeout": 1, "server_login_retry": 1},
     )
     good = p.login()
     good.query("begin")
@@ -376,7 +376,7 @@ def test_server_that_closes_at_each_step_of_a_login(make_pooler, cluster, fake_s
         conn.send(data[: len(data) * step // 6])
 
     server = fake_server(handler)
-    p = make_pooler({"app": cluster.dsn(), "bad": server.dsn()}, settings={"client_login_timeout": 1})
+    p = make_pooler({"app": cluster.dsn(), "bad": server.dsn()}, settings={"client_login_timeout": 2})
     error = end_of_login(p)
     assert error is not None and error.text
     assert p.login().value("select 1") == "1"

@@ -188,7 +188,7 @@ def test_server_idle_timeout(make_pooler, cluster, database):
     p = make_pooler({"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction", "server_idle_timeout": 1})
     a, b = p.login(), p.login()
     a.query("begin"), b.query("begin"), a.query("commit"), b.query("commit")
-    wait_until(lambda: p.log_count(r"closing because: server idle timeout \(age=\d+s\)") == 2, "idle servers closed")
+    wait_until(lambda: p.log_count(r"closing because: server idle timeout \(age=\d+s\)") >= 2, "idle servers closed")
     wait_until(lambda: cluster.backends(db) == 0, "PostgreSQL knows it")
     assert a.value("select 1") == "1"
 

@@ -71,7 +71,7 @@ def send_until_unread(conn, data):
 def test_next_client_does_not_complete_a_half_sent_message(make_pooler, script, offence):
     """The rest of a message came in one piece with what the client was closed for: it was never sent."""
     p = make_pooler({"app": script.server.dsn(pool_size=1)}, settings={"pool_mode": "transaction"})
-    victim = p.login(timeout=5)
+    victim = p.login()
     assert victim.query("before").rows == [["before"]]
     rude = p.login()
     whole = wire.pack("H", b"z" * 40)
@@ -185,7 +185,7 @@ def test_waiter_of_a_failed_check_gets_the_other_idle_server(make_pooler, script
         settings={"pool_mode": "transaction", "server_check_delay": 0.001, "server_check_query": "CHECK"},
         threads=1,
     )
-    clients = [p.login(timeout=5) for _ in range(2)]
+    clients = [p.login() for _ in range(2)]
     for c in clients:
         c.send(wire.query("together"))
     for c in clients:
@@ -288,7 +288,7 @@ def test_minimum_of_one_pool_does_not_stop_an_eviction_for_another(make_pooler, 
         settings={"pool_mode": "transaction", "max_user_connections": 1, "min_pool_size": 1},
         threads=1,
     )
-    one, two = p.login(database="one", timeout=5), p.login(database="two", timeout=5)
+    one, two = p.login(database="one"), p.login(database="two")
     one.query("begin")
     two.send(wire.query("select 2"))
     p.wait_pool("two", cl_waiting=1)

@@ -149,7 +149,7 @@ def test_client_idle_timeout(make_pooler):
 @pytest.mark.newer
 def test_client_idle_timeout_of_one_user_spares_the_others(make_pooler):
     p = make_pooler(settings={"pool_mode": "transaction"}, users={"app2": "client_idle_timeout=1"})
-    mine, other = p.login("app2"), p.login("app")
+    other, mine = p.login("app"), p.login("app2")
     mine.query("select 1"), other.query("select 1")
     closed_with(mine, "client_idle_timeout")
     assert other.query("select 1").rows == [["1"]]

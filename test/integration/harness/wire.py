@@ -278,6 +278,7 @@ class Conn:
         """True when nothing at all is there to read at this moment."""
         if self.buf:
             return False
+        timeout = self.sock.gettimeout()
         self.sock.setblocking(False)
         try:
             data = self.sock.recv(65536)
@@ -286,7 +287,7 @@ class Conn:
         except ConnectionResetError:
             return False
         finally:
-            self.sock.settimeout(10.0)
+            self.sock.settimeout(timeout)
         self.buf += data
         return False
 
