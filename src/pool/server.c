@@ -33,6 +33,8 @@
 
 #define SERVER_QUERY_MAX (64 * 1024)
 
+#define SERVER_EMPTY_PATH "set local search_path to ''; "
+
 static const char *const state_names[SERVER_STATES] = {
 #define X(id, name, action) name,
 	SERVER_STATE_TABLE(X)
@@ -222,17 +224,23 @@ void server_close(struct server *server, enum reason reason)
 
 /* ---- our own queries ---- */
 
-/* Sends a simple query whose answer is swallowed. */
-static void server_send_own(struct server *server, const char *sql)
+/* Sends a simple query, in two parts, whose answer is swallowed. */
+static void server_send_own(struct server *server, const char *before, const char *sql)
 {
+	size_t before_len = strlen(before);
+	size_t sql_len = strlen(sql);
+	char *text = xmalloc(before_len + sql_len + 1);
 	struct buf b;
 	int err;
 
+	memcpy(text, before, before_len);
+	memcpy(text + before_len, sql, sql_len);
 	buf_init(&b, SERVER_QUERY_MAX);
 	server->ours_failed = false;
 	server->resetting = sql == server->part->conf->reset_query;
 	server->request_us = loop_now_us(server_loop(server));
-	err = build_query(&b, slice_of(sql));
+	err = build_query(&b, slice_make(text, before_len + sql_len));
+	free(text);
 	if (err == 0 && !track_ours(&server->track, FE_QUERY))
 		err = -E_NOMEM;
 	if (err == 0)
@@ -242,16 +250,21 @@ static void server_send_own(struct server *server, const char *sql)
 		server_close(server, REASON_SERVER_SEND);
 }
 
-void server_check(struct server *server)
+/* The search_path that is in force may be one that a client has set. The check's own lasts for its message. */
+static void server_send_check(struct server *server)
 {
 	const char *query = server->part->conf->check_query;
 
-	if (query == NULL) {
-		server_free(server);
-		return;
-	}
 	server_set_state(server, SV_TESTED);
-	server_send_own(server, query);
+	server_send_own(server, query[0] == '\0' ? "" : SERVER_EMPTY_PATH, query);
+}
+
+void server_check(struct server *server)
+{
+	if (server->part->conf->check_query == NULL)
+		server_free(server);
+	else
+		server_send_check(server);
 }
 
 /* ---- back to the pool ---- */
@@ -286,7 +299,7 @@ static void server_release(struct server *server)
 		return;
 	}
 	server_set_state(server, SV_TESTED);
-	server_send_own(server, query);
+	server_send_own(server, "", query);
 }
 
 void server_free_to_pool(struct server *server)
@@ -300,10 +313,9 @@ void server_free_to_pool(struct server *server)
 		server_close(server, REASON_LIFETIME);
 	} else if (conf->reset_query != NULL) {
 		server_set_state(server, SV_TESTED);
-		server_send_own(server, conf->reset_query);
+		server_send_own(server, "", conf->reset_query);
 	} else if (conf->check_query != NULL && conf->server_check_delay_us == 0) {
-		server_set_state(server, SV_TESTED);
-		server_send_own(server, conf->check_query);
+		server_send_check(server);
 	} else {
 		server_release(server);
 	}

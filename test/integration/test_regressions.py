@@ -34,7 +34,7 @@ class Script:
             if m.type == "S":
                 conn.send(wire.pack("Z", b"I"))
             if m.type == "Q":
-                out = self.reply(conn, m.body[:-1].decode())
+                out = self.reply(conn, m.body[:-1].decode().removeprefix("set local search_path to ''; "))
                 if out is None:
                     return
                 conn.send(out)

@@ -6,6 +6,9 @@ from harness import wire
 from harness.procs import wait_until
 
 
+EMPTY_PATH = "set local search_path to ''; "  # in front of a check that is a query
+
+
 class Recorder:
     """A fake server that keeps the simple queries it was sent, per connection."""
 
@@ -21,7 +24,7 @@ class Recorder:
             m = conn.recv()
             if m.type == "X":
                 return
-            sql = m.body[:-1].decode()
+            sql = m.body[:-1].decode().removeprefix(EMPTY_PATH)
             self.queries.append(sql)
             out = self.reply(sql)
             if out is None:
@@ -125,6 +128,30 @@ def test_check_query_between_uses(make_pooler, recorder):
     assert [q for q in sent if q != "ARE YOU THERE"] == ["one", "two", "three"]
     for sql in ("two", "three"):
         assert sent[sent.index(sql) - 1] == "ARE YOU THERE", sent
+
+
+@pytest.mark.ours
+def test_check_query_runs_with_an_empty_search_path(make_pooler, cluster, database):
+    """A client may have set one that has functions of its own."""
+    db = database()
+    settings = {
+        "pool_mode": "transaction",
+        "default_pool_size": 1,
+        "server_check_delay": 0,
+        "server_check_query": "select checked()",
+    }
+    p = make_pooler({"app": cluster.dsn(dbname=db)}, settings=settings)
+    c = p.login()
+    for sql in (
+        "create sequence calls",
+        "create function checked() returns bigint language sql as $$ select nextval('public.calls') $$",
+        "set search_path to public",
+    ):
+        assert c.query(sql).error is None
+    assert c.value("select checked()") == "1"
+    assert c.value("select checked()") == "2", "called by a client only"
+    assert c.value("show search_path") == "public", "and the client's path is as it was"
+    assert p.log_count("reset or check query failed") > 0
 
 
 @pytest.mark.newer
