@@ -31,7 +31,7 @@
 #include "proto/build.h"
 #include "proto/msg.h"
 
-#define SERVER_QUERY_MAX (64 * 1024)
+#define SERVER_QUERY_MAX  (64 * 1024)
 
 #define SERVER_EMPTY_PATH "set local search_path to ''; "
 
