@@ -746,19 +746,6 @@ def test_change_that_shows_inside_of_a_block_is_known_afterwards(two_servers):
     assert blind(b, "s").error.code == "0A000", "it does not look"
 
 
-def test_statement_that_was_lost_inside_of_a_block_is_known_afterwards(shared):
-    p = shared()
-    a = p.login()
-    prepare(a, "s", "select 'found'")
-    a.query("begin")
-    a.query("do $$ begin execute 'deallocate all'; end $$")
-    assert run(a, "s").error.code == "26000"
-    a.query("rollback")
-    a.query("begin")
-    assert run(a, "s").rows == [["found"]]
-    a.query("commit")
-
-
 def test_a_table_made_anew_is_no_error_for_who_parses_then(shared, cluster, database):
     db = database()
     p = shared(databases={"app": cluster.dsn(dbname=db)})
@@ -784,30 +771,6 @@ def test_changed_shape_is_hidden_from_who_parses_behind_other_batches(shared, cl
     batch = wire.parse("s", "select * from shape") + wire.describe("S", "s") + wire.bind("", "s") + wire.execute()
     b.send(wire.query("select 1"), wire.SYNC, batch, wire.SYNC)
     assert [b.read_ready().types for _ in range(3)] == ["TDCZ", "Z", "1tT2DCZ"]
-
-
-def test_changed_shape_inside_of_a_transaction_is_an_error_once(shared, cluster, database):
-    """It cannot be run again there; the next use finds it prepared anew, and so does who parses it again."""
-    db = database()
-    p = shared(databases={"app": cluster.dsn(dbname=db)})
-    a, b = p.login(), p.login()
-    a.query("create table shape (x int); insert into shape values (1)")
-    for c in (a, b):
-        prepare(c, "s", "select * from shape")
-        assert run(c, "s").rows == [["1"]]
-    with cluster.connect(db) as direct:
-        direct.execute("alter table shape add y text default 'y'")
-    a.query("begin")
-    assert run(a, "s").error.code == "0A000"
-    a.query("rollback")
-    a.send(wire.close("S", "s"), wire.SYNC)
-    assert a.read_ready().types == "3Z"
-    for c in (a, b):
-        c.query("begin")
-        if c is a:
-            assert prepare(c, "s", "select * from shape").types == "1Z"
-        assert run(c, "s").rows == [["1", "y"]]
-        c.query("rollback")
 
 
 def test_statement_that_the_server_has_lost_inside_of_a_transaction(shared):
