@@ -321,6 +321,7 @@ def test_max_packet_size_of_clients(bench, kind):
     assert (error.severity, error.code) == ("FATAL", "08P01") and error.text.startswith("bad packet header")
     look = b.login()
     wait_until(lambda: look.value("select count(*) from t0 where i = 7") == "1", "what came before is executed")
+    look.terminate()
     adds_up(b.pooler)
 
 

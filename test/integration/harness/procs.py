@@ -1,6 +1,7 @@
 """Processes, ports and waiting: the parts that know about the operating system."""
 import ctypes
 import errno
+import fcntl
 import os
 import pwd
 import random
@@ -60,27 +61,34 @@ def make_dir(prefix):
     return path
 
 
-_port_locks = []
+_ports = {}  # those that this process has given out: port -> True; "file" -> the file with the locks
 
 
 def free_port():
     """
     A TCP port that nobody listens on and no other test process will be given.
 
-    The reservation is an abstract Unix socket that lives as long as this process; the range lies below the
-    kernel's ephemeral ports, so that an outgoing connection cannot take the port either.
+    The reservation is a lock on one byte of a file, which lives as long as this process and takes no descriptor of its
+    own: psycopg cannot work with the numbers of a thousand and more. The range lies below the kernel's ephemeral ports,
+    so that an outgoing connection cannot take the port either.
     """
+    if "file" not in _ports:
+        _ports["file"] = open(os.path.join(tempfile.gettempdir(), f"pgsluice-test-ports-{os.geteuid()}"), "a+b")
     while True:
         port = random.randint(12000, 31999)
-        lock = socket.socket(socket.AF_UNIX)
+        if port in _ports:
+            continue
         try:
-            lock.bind(f"\0pgsluice-test-port-{port}")
+            fcntl.lockf(_ports["file"], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError:
+            continue
+        try:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
         except OSError:
-            lock.close()
+            fcntl.lockf(_ports["file"], fcntl.LOCK_UN, 1, port)
             continue
-        _port_locks.append(lock)
+        _ports[port] = True
         return port
 
 
