@@ -20,3 +20,6 @@ test_unit_pool_test_report_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_survey
 test_unit_pool_test_survey_SOURCES = test/unit/pool/test_survey.c
 test_unit_pool_test_survey_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_prep
+test_unit_pool_test_prep_SOURCES = test/unit/pool/test_prep.c
+test_unit_pool_test_prep_LDADD = $(UNIT_LIBS)
