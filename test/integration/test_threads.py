@@ -89,13 +89,17 @@ def test_servers_travel_between_threads(make_pooler, cluster, database):
     clients = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(16)]
     for t in clients:
         t.start()
-    wait_until(lambda: sum(done.values()) > 3000 or wrong, lambda: f"3000 answers: {done}\n{p.log_tail()}", timeout=60)
+    # Who got a server only when the pooler looks around by itself, some times in a second, would not come so far.
+    wait_until(
+        lambda: wrong or (len(done) == 16 and min(done.values()) > 300),
+        lambda: f"300 answers for everybody: {sorted(done.values())}\n{p.log_tail()}",
+        timeout=60,
+    )
     stop.set()
     for t in clients:
         t.join(30)
         assert not t.is_alive(), f"a client hangs\n{p.log_tail()}"
     assert not wrong, wrong
-    assert min(done.values()) * 10 > max(done.values()), f"some clients are starved: {sorted(done.values())}"
     row = p.wait_pool(sv_active=0, cl_waiting=0)
     assert servers_of(row) <= 3
 
