@@ -172,7 +172,9 @@ def test_a_limit_of_zero_while_statements_are_there(shared):
     p.admin("SET max_prepared_statements = 0")
     assert run(c, "s").error.code == "26000"
     assert prepare(c, "own", "select 'own'").types == "1Z"
-    assert c.value("select string_agg(name, ' ' order by length(name)) from pg_prepared_statements") == "own PGBOUNCER_1"
+    assert (
+        c.value("select string_agg(name, ' ' order by length(name)) from pg_prepared_statements") == "own PGBOUNCER_1"
+    )
     p.admin("SET max_prepared_statements = 200")
     assert run(c, "s").rows == [["old"]]
 
@@ -311,7 +313,14 @@ def test_unnamed_statement_survives_the_error_of_an_earlier_batch(shared, reuse)
     p = shared(reuse_unnamed_statements=reuse)
     a, b = p.login(), p.login()
     for _ in range(4):
-        a.send(wire.parse("", "select nonsense"), wire.bind(), wire.execute(), wire.SYNC, wire.parse("", "select 'kept'"), wire.SYNC)
+        a.send(
+            wire.parse("", "select nonsense"),
+            wire.bind(),
+            wire.execute(),
+            wire.SYNC,
+            wire.parse("", "select 'kept'"),
+            wire.SYNC,
+        )
         assert a.read_ready().error.code == "42703"
         assert a.read_ready().types == "1Z"
         b.send(wire.extended("select 'of b'"), wire.SYNC)
@@ -431,7 +440,9 @@ def test_a_name_that_a_command_forgets(shared, in_between):
     assert run(c, "s").rows == [["new"]]
 
 
-@pytest.mark.parametrize("command", ["select 1; deallocate all", "discard all", "select 1; discard plans; deallocate all"])
+@pytest.mark.parametrize(
+    "command", ["select 1; deallocate all", "discard all", "select 1; discard plans; deallocate all"]
+)
 def test_a_bind_behind_a_command_that_forgets_its_name(shared, command):
     p = shared()
     c = p.login()
@@ -472,7 +483,8 @@ def test_deallocate_of_the_only_name_behind_a_close_that_is_skipped(shared):
 
 
 @pytest.mark.parametrize(
-    "command", ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"]
+    "command",
+    ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"],
 )
 @pytest.mark.parametrize("extended", [False, True])
 def test_deallocate_of_a_statement_of_the_protocol(shared, command, extended):
