@@ -112,11 +112,14 @@ static bool link_is_settled(const struct server *server, const struct client *cl
 	       (client->body_left == 0 || client->discard_body);
 }
 
-/* True when the client has got everything it asked for, though the session may not be fit for another. */
+/*
+ * True when the client has got everything it asked for, and keeps nothing on
+ * the server, though the session may not be fit for another.
+ */
 static bool link_is_answered(const struct server *server)
 {
 	return track_is_quiet(&server->track) && server->track.status == 'I' && !server->track.skip &&
-	       !server->track.unsynced && server_pool_mode(server) != CONF_POOL_SESSION;
+	       !server->track.unsynced && server_pool_mode(server) != CONF_POOL_SESSION && server->sql_statements == 0;
 }
 
 /* A batch that has failed for a reason of ours is at its end, and is run again. */

@@ -42,6 +42,8 @@ struct link_client {
 	bool excused;
 	bool unsynced;        /* extended messages without their Sync */
 	bool has_failed;      /* a batch has */
+	bool has_parsed;      /* the unnamed statement, in this batch */
+	bool has_bound;       /* ... and has bound it there, so that it need not be kept */
 	struct buf pending;   /* what it has not sent yet */
 	struct buf expected;  /* what it must be answered to all it wanted, less what has come */
 	struct session alone; /* without a pooler */
@@ -176,6 +178,8 @@ static void link_want(struct link_client *c, uint8_t what, uint8_t more)
 	c->has_failed |= c->alone.skip;
 	/* the pooler takes the name away when it is parsed, not when it is run */
 	c->excused |= p[0] == FE_PARSE && (what & 15) % 7 == 1 && (more & 15) == 13;
+	c->has_bound |= p[0] == FE_BIND && (what & 48) == 0 && c->has_parsed;
+	c->has_parsed = p[0] != FE_SYNC && (c->has_parsed || (p[0] == FE_PARSE && (what & 48) == 0));
 	if (p[0] == FE_SYNC)
 		c->unsynced = false;
 	else if (strchr("PBDEC", p[0]) != NULL)
@@ -239,7 +243,7 @@ static bool link_is_stricter(const char *word)
 	return strncmp(word, "E:08P01:prepared statement ", 27) == 0;
 }
 
-/* An unnamed statement that was parsed in a batch that has failed may be forgotten. */
+/* An unnamed statement that was parsed in a batch that has failed, or has bound it, may be forgotten. */
 static bool link_is_forgetful(const char *word)
 {
 	return strcmp(word, "E:26000:unnamed prepared statement does not exist") == 0;
@@ -266,7 +270,7 @@ static void link_compare(struct link_client *c)
 	while ((n = link_peek(&c->actor->in, word)) > 0) {
 		link_trace("c%u gets %s", c->id, word);
 		c->excused |= link_is_of_server(word);
-		c->excused |= link_is_stricter(word) || (c->has_failed && link_is_forgetful(word));
+		c->excused |= link_is_stricter(word) || ((c->has_failed || c->has_bound) && link_is_forgetful(word));
 		c->excused |= link_deaths > 0 && strstr(word, "server conn crashed?") != NULL;
 		if (!link_is_async(word[0]) && !c->excused) {
 			m = link_peek(&c->expected, other);

@@ -451,6 +451,8 @@ static void session_function(struct session *s, struct reader *r, struct buf *ou
 {
 	rd_rest(r);
 	session_simple(out, BE_FUNCTION_RESULT, "\xff\xff\xff\xff", 4);
+	if (s->status == 'I')
+		session_end_portals(s); /* it commits what came before */
 	session_ready(s, out);
 }
 

@@ -473,6 +473,17 @@ def test_a_name_behind_a_close_that_is_skipped_with_prepare_of_sql(shared, again
     assert prepare(c, "s", "select 'new'").types == ("1Z" if again[:1] == b"C" else "EZ")
 
 
+def test_prepare_of_sql_outlives_a_copy_after_which_the_server_is_in_doubt(shared):
+    p = shared()
+    c = p.login()
+    c.query("create temp table t (x int)")
+    c.query("prepare q as select 'mine'")
+    copy = wire.parse("", "copy t from stdin") + wire.bind("") + wire.execute()
+    c.send(copy, wire.SYNC, wire.pack("d", b"nonsense\n"), wire.pack("c"), wire.SYNC)
+    assert c.read_ready().error.code == "22P02"
+    assert c.query("execute q").rows == [["mine"]]
+
+
 def test_deallocate_of_the_only_name_behind_a_close_that_is_skipped(shared):
     p = shared()
     c = p.login()
