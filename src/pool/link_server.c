@@ -23,7 +23,7 @@
 #define LINK_TAG_MAX    64
 
 /* An error of our own in place of a server's. */
-#define LINK_ERROR_MAX  (8 * 1024)
+#define LINK_ERROR_MAX  (64 * 1024)
 
 /* The end of an answer went to the client: closes what is open in the statistics. */
 static void link_query_done(struct server *server)
@@ -242,9 +242,25 @@ static enum judged link_judge_error(struct link_back *k)
 		return virtual_report(k->server, body, &k->instead) == 0 ? JUDGED_REPLACE : JUDGED_PASS;
 	if (link_is_about_statement(k->server, &k->f))
 		rerun_learn(k->server, body);
-	if (!k->server->rerun.is_keeping || k->f.size > LINK_GATHER_MAX)
-		return JUDGED_PASS;
-	return rerun_is_due(k->server, body) ? JUDGED_SWALLOW : JUDGED_PASS;
+	if (k->server->rerun.is_keeping && k->f.size <= LINK_GATHER_MAX && rerun_is_due(k->server, body))
+		return JUDGED_SWALLOW;
+	if (k->server->client != NULL && link_is_about_statement(k->server, &k->f) &&
+	    virtual_rename_error(k->server, body, &k->instead) == 0)
+		return JUDGED_REPLACE;
+	return JUDGED_PASS;
+}
+
+/* An answer for the client, in place of which another may go. */
+static enum judged link_judge_client(struct link_back *k, enum judged instead)
+{
+	enum judged judged = link_judge_answer(k);
+
+	if (LIKELY(instead != JUDGED_REPLACE))
+		return judged;
+	if (judged == JUDGED_PASS)
+		return JUDGED_REPLACE;
+	buf_fini(&k->instead);
+	return judged;
 }
 
 /* A command is complete whose tag may say something about the session. */
@@ -280,7 +296,7 @@ static enum judged link_judge(struct link_back *k)
 			return rerun_start(server) == 0 ? JUDGED_SWALLOW : link_violation(k, REASON_SERVER_SEND);
 		if (UNLIKELY(k->is_void))
 			return JUDGED_SWALLOW;
-		return instead == JUDGED_REPLACE ? instead : link_judge_answer(k);
+		return link_judge_client(k, instead);
 	case TRACK_SWALLOW:
 		return link_judge_own(k);
 	case TRACK_ASYNC:

@@ -16,9 +16,9 @@
  * several batches one round trip and spares everybody a theory of overlapping
  * undo.
  */
-#include "pool/prep.h"
+#include "core/base.h" /* first: it asks libc for memmem() */
 
-#include "core/base.h"
+#include "pool/prep.h"
 
 #define PREP_BUCKETS_MIN 8
 #define PREP_RECORDS_MIN 16
@@ -101,6 +101,15 @@ static bool prep_client_grow(struct prep_client *pc)
 	pc->buckets = bigger.buckets;
 	pc->size = bigger.size;
 	return true;
+}
+
+struct prep_name *prep_client_find_stmt(const struct prep_client *pc, const struct stmt *stmt)
+{
+	for (uint32_t i = 0; i < pc->size; i++)
+		for (struct prep_name *name = pc->buckets[i]; name != NULL; name = name->next)
+			if (name->stmt == stmt)
+				return name;
+	return NULL;
 }
 
 bool prep_client_add(struct prep_client *pc, struct prep_name *name)
@@ -191,6 +200,21 @@ struct prep_entry *prep_server_find_number(const struct prep_server *ps, uint64_
 		if (entry->number == number)
 			return entry;
 	return NULL;
+}
+
+struct prep_entry *prep_server_find_named(const struct prep_server *ps, struct slice text, struct slice *name)
+{
+	const size_t prefix_len = sizeof(STMT_NAME_PREFIX) - 1;
+	const char *start = text.n == 0 ? NULL : memmem(text.p, text.n, STMT_NAME_PREFIX, prefix_len);
+	uint64_t number = 0;
+	const char *at;
+
+	if (start == NULL)
+		return NULL;
+	for (at = start + prefix_len; at < text.p + text.n && *at >= '0' && *at <= '9'; at++)
+		number = number * 10 + (uint64_t)(*at - '0');
+	*name = slice_make(start, (size_t)(at - start));
+	return prep_server_find_number(ps, number);
 }
 
 /* Puts an entry into the map, as the one used last. */
@@ -323,6 +347,17 @@ bool prep_server_doubts(const struct prep_server *ps, const struct prep_name *na
 			return true;
 	}
 	return false;
+}
+
+const struct prep_name *prep_server_find_forgotten(const struct prep_server *ps, const struct stmt *stmt)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		const struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op == PREP_FORGET && r->name != NULL && r->name->stmt == stmt)
+			return r->name;
+	}
+	return NULL;
 }
 
 const struct prep_record *prep_server_record_head(const struct prep_server *ps)

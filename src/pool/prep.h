@@ -54,6 +54,8 @@ struct prep_name *prep_name_new(struct slice name, struct stmt *stmt) MUSTCHECK;
 void prep_name_free(struct prep_name **name);
 
 struct prep_name *prep_client_find(const struct prep_client *pc, struct slice name);
+/* One of the names for this text, or NULL; looks through all of them. */
+struct prep_name *prep_client_find_stmt(const struct prep_client *pc, const struct stmt *stmt);
 /* Takes over the name, which must be new; false when memory is short, and the name is still the caller's. */
 bool prep_client_add(struct prep_client *pc, struct prep_name *name) MUSTCHECK;
 /* Takes the name out; it is the caller's. */
@@ -128,6 +130,11 @@ void prep_server_fini(struct prep_server *ps);
 struct prep_entry *prep_server_find(const struct prep_server *ps, const struct stmt *stmt);
 /* The same by its number on the server; looks through all of them. */
 struct prep_entry *prep_server_find_number(const struct prep_server *ps, uint64_t number);
+/*
+ * The same by its name there, which stands somewhere in a text, such as an
+ * error in whatever language; *name is where. NULL: it names none.
+ */
+struct prep_entry *prep_server_find_named(const struct prep_server *ps, struct slice text, struct slice *name);
 /* A new entry, pending, used last, with a reference of its own; NULL without memory. */
 struct prep_entry *prep_server_add(struct prep_server *ps, struct stmt *stmt, uint64_t number) MUSTCHECK;
 /* Makes it the one used last. */
@@ -159,6 +166,8 @@ bool prep_server_doubts(const struct prep_server *ps, const struct prep_name *na
 bool prep_server_reserve(struct prep_server *ps, uint32_t n) MUSTCHECK;
 /* Adds a record; there must be room, and it must not be held up. */
 void prep_server_record(struct prep_server *ps, struct prep_record record);
+/* A name for this text that a message which is not answered yet has taken out of the client's map, or NULL. */
+const struct prep_name *prep_server_find_forgotten(const struct prep_server *ps, const struct stmt *stmt);
 /* The oldest record; there must be one. */
 const struct prep_record *prep_server_record_head(const struct prep_server *ps);
 

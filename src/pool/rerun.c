@@ -97,29 +97,16 @@ static bool rerun_is_one_batch(const struct rerun *r, bool *relies)
 	return true;
 }
 
-/* The statement of ours that an error names, whatever language its text is in; NULL for none. */
-static struct prep_entry *rerun_named(const struct prep_server *ps, struct slice message)
-{
-	const size_t prefix_len = sizeof(STMT_NAME_PREFIX) - 1;
-	const char *at = message.n == 0 ? NULL : memmem(message.p, message.n, STMT_NAME_PREFIX, prefix_len);
-	uint64_t number = 0;
-
-	if (at == NULL)
-		return NULL;
-	for (at += prefix_len; at < message.p + message.n && *at >= '0' && *at <= '9'; at++)
-		number = number * 10 + (uint64_t)(*at - '0');
-	return prep_server_find_number(ps, number);
-}
-
 void rerun_learn(struct server *server, struct slice body)
 {
 	struct parse_report report;
 	struct prep_entry *entry;
+	struct slice name;
 
 	if (parse_report(body, &report) != 0)
 		return;
 	if (slice_eq_str(report.sqlstate, "26000")) {
-		entry = rerun_named(&server->prep, report.message);
+		entry = prep_server_find_named(&server->prep, report.message, &name);
 		if (entry != NULL)
 			entry->is_spoiled = true;
 	} else if (parse_is_changed_plan(&report) && !server->prep.is_expecting_change) {

@@ -38,6 +38,7 @@
 #include "pool/report.h"
 #include "pool/rerun.h"
 #include "pool/virtual_int.h"
+#include "proto/build.h"
 #include "proto/msg.h"
 #include "proto/parse.h"
 
@@ -325,6 +326,29 @@ int virtual_report(const struct server *server, struct slice error, struct buf *
 		report.routine = "RevalidateCachedQuery"; /* by which drivers know that they are to prepare again */
 	client_describe(server->client, &about);
 	return report_error(b, conf, &about, "ERROR", &report);
+}
+
+int virtual_rename_error(const struct server *server, struct slice error, struct buf *b)
+{
+	const struct prep_client *pc = &server->client->prep;
+	const struct prep_entry *entry;
+	const struct prep_name *known;
+	struct parse_report report;
+	struct slice name;
+
+	/* Texts of other errors may have such a name from the client itself. */
+	if (parse_report(error, &report) != 0 ||
+	    (!slice_eq_str(report.sqlstate, "08P01") && !slice_eq_str(report.sqlstate, "26000")))
+		return -E_NOENT;
+	entry = prep_server_find_named(&server->prep, report.message, &name);
+	if (entry == NULL)
+		return -E_NOENT;
+	known = prep_client_find_stmt(pc, entry->stmt);
+	if (known == NULL)
+		known = prep_server_find_forgotten(&server->prep, entry->stmt);
+	if (known == NULL && pc->unnamed != entry->stmt)
+		return -E_NOENT;
+	return build_renamed_error(b, error, name, known == NULL ? slice_of("") : prep_name_text(known));
 }
 
 /* ---- what the server has ---- */

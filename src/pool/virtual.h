@@ -91,6 +91,12 @@ bool virtual_is_provoked(const struct server *server);
 /* Writes what the client is told instead of the provoked error, or the error itself where it is another one. */
 int virtual_report(const struct server *server, struct slice error, struct buf *b) MUSTCHECK;
 
+/*
+ * Writes the error with the client's name of a statement where it has ours: 0,
+ * or -E_NOENT when it names none that the client knows.
+ */
+int virtual_rename_error(const struct server *server, struct slice error, struct buf *b) MUSTCHECK;
+
 /* True when an answer tells what a statement returns that the pooler must know. */
 bool virtual_is_describing(const struct server *server);
 

@@ -133,6 +133,19 @@ int build_auth_sasl_final(struct buf *b, struct slice data)
 	return build_auth(b, AUTH_SASL_FINAL, data);
 }
 
+int build_renamed_error(struct buf *b, struct slice body, struct slice name, struct slice instead)
+{
+	size_t before = (size_t)(name.p - body.p);
+	struct writer w;
+
+	ASSERT(name.p >= body.p && before + name.n <= body.n);
+	wr_begin(&w, b, BE_ERROR);
+	wr_bytes(&w, body.p, before);
+	wr_slice(&w, instead);
+	wr_bytes(&w, name.p + name.n, body.n - before - name.n);
+	return wr_end(&w);
+}
+
 int build_parameter_status(struct buf *b, struct slice name, struct slice value)
 {
 	struct writer w;

@@ -35,6 +35,9 @@ struct build_report {
 int build_error(struct buf *b, const struct build_report *r) MUSTCHECK;
 int build_notice(struct buf *b, const struct build_report *r) MUSTCHECK;
 
+/* An ErrorResponse with this body, where `name`, which points into it, is replaced. */
+int build_renamed_error(struct buf *b, struct slice body, struct slice name, struct slice instead) MUSTCHECK;
+
 int build_auth_ok(struct buf *b) MUSTCHECK;
 int build_auth_cleartext(struct buf *b) MUSTCHECK;
 int build_auth_md5(struct buf *b, const uint8_t salt[4]) MUSTCHECK;

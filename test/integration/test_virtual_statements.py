@@ -868,3 +868,30 @@ def test_parameters_that_no_server_has_taken_are_waited_for_once(shared):
             c.send(wire.query("show application_name"))
         assert [c.read_ready().rows for c in clients] == [[[f"client {i}"]] for i in range(40)]
     assert assigned() - before == 120
+
+
+@pytest.mark.parametrize("profile", ["pgsluice", "pgbouncer"])
+def test_errors_have_the_name_of_the_client(shared, profile):
+    """Where PostgreSQL names a statement of ours: with a name, without one, and on a server that was just given it."""
+    p = shared(profile=profile)
+    a, b = p.login(), p.login()
+    wrong = 'bind message supplies 1 parameters, but prepared statement "%s" requires 2'
+    for name in ("mine", "PGBOUNCER_77", "two words", ""):
+        prepare(a, name, f"select $1::int, $2::int -- {name}")
+        b.query("deallocate all")
+        r = run(a, name, ["1"])
+        assert (r.error.code, r.error.text) == ("08P01", wrong % name)
+        assert run(a, name, ["1", "2"]).rows == [["1", "2"]]
+    prepare(b, "theirs", "select $1::int, $2::int")
+    assert run(b, "theirs", ["1"]).error.text == wrong % "theirs"
+    # What is the client's own stays.
+    r = run(b, "theirs", ["1", "PGBOUNCER_1"])
+    assert (r.error.code, r.error.text) == ("22P02", 'invalid input syntax for type integer: "PGBOUNCER_1"')
+    # Closed in the same batch, and so forgotten already.
+    b.send(wire.bind("", "theirs", ["1"]), wire.close("S", "theirs"), wire.SYNC)
+    assert b.read_ready().error.text == wrong % "theirs"
+    a.query("begin")
+    assert run(a, "mine", ["1", "2"]).rows == [["1", "2"]]
+    a.query("do $$ begin execute 'deallocate all'; end $$")
+    r = run(a, "mine", ["1", "2"])
+    assert (r.error.code, r.error.text) == ("26000", 'prepared statement "mine" does not exist')
