@@ -55,6 +55,26 @@ static struct prep_entry *virtual_make_victim(struct link_walk *w)
 	return entry;
 }
 
+/* A query for a statement that no server has. */
+static const char virtual_missing[] = "Q\0\0\0\30EXECUTE \"PGSLUICE_\"";
+
+/*
+ * A DEALLOCATE of a name that the client does not have: true when it looks like
+ * one of ours, by which it would take a statement from others; the answer is that
+ * there is none. As a text to parse it is let through.
+ */
+static bool virtual_guard(struct link_walk *w, const struct classify_name *name, enum admit *admit)
+{
+	size_t n = sizeof(STMT_NAME_PREFIX) - 1;
+
+	if (w->f.type != FE_QUERY || w->client->server->sql_statements > 0 || name->n < n ||
+	    memcmp(name->text, STMT_NAME_PREFIX, n) != 0)
+		return false;
+	*admit = virtual_provoke_by(w, virtual_missing, sizeof(virtual_missing), REASON_PREP_MISSING,
+				    slice_make(name->text, name->n));
+	return true;
+}
+
 /* True when the client has names, or had and they may yet turn out to be there still. */
 static bool virtual_may_have_names(const struct client *client)
 {
@@ -76,7 +96,7 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 	struct prep_entry *victim;
 	struct prep_name *known;
 
-	if (end == NULL || !virtual_may_have_names(client) || !classify_may_touch_session(text.p, text.n))
+	if (end == NULL || !classify_may_touch_session(text.p, text.n))
 		return false;
 	if (classify_deallocate(slice_make(text.p, (size_t)(end - text.p)), true, &name) != CLASSIFY_DEALLOCATE_NAME)
 		return false;
@@ -86,7 +106,7 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 	}
 	known = prep_client_find(&client->prep, slice_make(name.text, name.n));
 	if (known == NULL)
-		return false;
+		return virtual_guard(w, &name, admit);
 	if (UNLIKELY(client->is_forgetting) && virtual_is_behind_batches(server)) {
 		*admit = virtual_stall_for_batches(w); /* one of them may forget the name */
 		return true;
@@ -133,13 +153,12 @@ enum admit virtual_query(struct link_walk *w)
 {
 	static const uint32_t forgetful = CLASSIFY_BIT(CLASSIFY_DEALLOCATE_ALL) | CLASSIFY_BIT(CLASSIFY_DISCARD_ALL) |
 					  CLASSIFY_BIT(CLASSIFY_DEALLOCATE);
-	/* a Query for what no server has */
-	static const char query[] = "Q\0\0\0\30EXECUTE \"PGSLUICE_\"";
 	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
 	enum admit admit;
 
 	if (virtual_is_refused(w->client, text))
-		return virtual_provoke_by(w, query, sizeof(query), REASON_SQL_PREPARE, slice_of(""));
+		return virtual_provoke_by(w, virtual_missing, sizeof(virtual_missing), REASON_SQL_PREPARE,
+					  slice_of(""));
 	if (virtual_translate(w, text, &admit))
 		return admit;
 	if (virtual_may_have_names(w->client) && (virtual_kinds(text) & forgetful) != 0)

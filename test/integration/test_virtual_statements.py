@@ -473,6 +473,19 @@ def test_a_name_behind_a_close_that_is_skipped_with_prepare_of_sql(shared, again
     assert prepare(c, "s", "select 'new'").types == ("1Z" if again[:1] == b"C" else "EZ")
 
 
+@pytest.mark.parametrize("has_names", [False, True])
+def test_deallocate_of_a_name_of_ours_hits_nobody(shared, has_names):
+    p = shared()
+    a, b = p.login(), p.login()
+    prepare(a, "s", "select 'mine'")
+    assert a.value(NAMES) == "PGBOUNCER_1"
+    if has_names:
+        prepare(b, "other", "select 'other'")
+    error = b.query('deallocate "PGBOUNCER_1"').error
+    assert (error.code, error.text) == ("26000", 'prepared statement "PGBOUNCER_1" does not exist')
+    assert "PGBOUNCER_1" in a.value(NAMES)
+
+
 def test_prepare_of_sql_outlives_a_copy_after_which_the_server_is_in_doubt(shared):
     p = shared()
     c = p.login()
