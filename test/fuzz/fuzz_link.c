@@ -129,10 +129,13 @@ static void link_build(struct link_client *c, uint8_t what, uint8_t more)
 	const char *word = words[what & 15];
 	const char *text = texts[more & 15];
 	char own[SESSION_TEXT];
+	bool is_marked;
 	struct slice value = slice_make(own, 0);
 	int err = 0;
 
-	str_format(own, sizeof(own), more & 16 && text[0] != '\0' ? "%s c%u" : "%s", text, c->id);
+	/* with more words behind it a DEALLOCATE is none */
+	is_marked = (more & 16) != 0 && text[0] != '\0' && (more & 15) != 13 && (more & 15) != 14;
+	str_format(own, sizeof(own), is_marked ? "%s c%u" : "%s", text, c->id);
 	switch (word[0]) {
 	case FE_QUERY:
 		err = build_query(&c->pending, slice_of(own));

@@ -42,4 +42,4 @@ test_torture_chaos_SOURCES = \
 	test/torture/sabotage.c test/torture/sabotage.h
 test_torture_chaos_CPPFLAGS = -D_GNU_SOURCE
 
-EXTRA_DIST += test/torture/README.md test/torture/run.sh
+EXTRA_DIST += test/torture/README.md test/torture/mutants.sh test/torture/run.sh
