@@ -44,4 +44,12 @@ EXTRA_DIST += \
 	test/drivers/postgres-js/client.js \
 	test/drivers/postgres-js/driver.ini \
 	test/drivers/postgres-js/package-lock.json \
-	test/drivers/postgres-js/package.json
+	test/drivers/postgres-js/package.json \
+	test/drivers/tokio-postgres/Cargo.toml \
+	test/drivers/tokio-postgres/debian.toml \
+	test/drivers/tokio-postgres/driver.ini \
+	test/drivers/tokio-postgres/harness.rs \
+	test/drivers/tokio-postgres/main.rs \
+	test/drivers/tokio-postgres/rustfmt.toml \
+	test/drivers/tokio-postgres/session.rs \
+	test/drivers/tokio-postgres/types.rs
