@@ -307,7 +307,10 @@ void server_free_to_pool(struct server *server)
 	const struct pool_conf *conf = server->part->conf;
 
 	cancel_detach(server->part->worker, server);
-	if (server->cancels > 0) {
+	server->track.mixed = false;
+	if (UNLIKELY(server->track.tainted)) {
+		server_close(server, REASON_DOUBT);
+	} else if (server->cancels > 0) {
 		server_set_state(server, SV_CANCELED); /* the signal must not hit our own query either */
 	} else if (server_is_over(server)) {
 		server_close(server, REASON_LIFETIME);

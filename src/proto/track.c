@@ -44,6 +44,11 @@
  * Flush. Answers may have come for everything that was sent while the backend
  * is still inside the implicit transaction of a batch without Sync; `unsynced`
  * keeps such a session with its client.
+ *
+ * A Query in the place of a Sync. It ends the batch, and until PostgreSQL 17 the
+ * transaction. Version 18 leaves that open for a Sync, as ReadyForQuery says;
+ * but behind this Sync the next statement fails for an internal error, once. So
+ * such a session is `tainted`, and must not come to another client.
  */
 #include "proto/track.h"
 
@@ -336,6 +341,7 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint8_t f
 	if (row->action != CL_SILENT && !track_push(t, row->kind | flag))
 		return TRACK_FULL;
 	if (row->action == CL_SYNC) {
+		t->mixed |= t->unsynced && !t->skip && row->kind != TRACK_SYNC;
 		t->skip = false;
 		t->unsynced = false;
 	} else if (row->extended) {
@@ -477,6 +483,7 @@ static bool track_ready(struct track *t, enum track_kind head, uint8_t status)
 	if (head == TRACK_NONE)
 		return false;
 	track_pop(t);
+	t->tainted |= t->mixed && status == 'T' && t->status == 'I' && head != TRACK_SYNC;
 	t->status = status;
 	return true;
 }
@@ -577,6 +584,8 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	X('w', copy_both) \
 	X('k', skip)      \
 	X('u', unsynced)  \
+	X('m', mixed)     \
+	X('t', tainted)   \
 	X('d', doubt)     \
 	X('n', begun)     \
 	X('b', broken)

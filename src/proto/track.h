@@ -47,6 +47,8 @@ struct track {
 	bool copy_both; /* ... and it sends data itself: replication */
 	bool skip;      /* an error was answered; the server discards everything up to a Sync that was not sent yet */
 	bool unsynced;  /* extended messages were sent with no Sync behind them */
+	bool mixed;     /* a Query was sent where a Sync belongs ... */
+	bool tainted;   /* ... and has left open a transaction that nobody has begun */
 	bool doubt;     /* more answers may come than the model knows of */
 	bool begun;     /* in doubt: an answer to the oldest entry has begun */
 	bool broken;    /* the server left the protocol, or ended the session */

@@ -312,3 +312,14 @@ def test_query_inside_copy_in(pooled):
     other.query("drop table copy_target")
     assert other.value("select 'next'") == "next"
     assert other.is_silent()
+
+
+@pytest.mark.ours
+def test_query_in_place_of_a_sync_hurts_nobody_else(make_pooler):
+    """Behind it, PostgreSQL 18 fails the next statement of the session."""
+    p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    a, b = p.login(), p.login()
+    a.send(wire.extended("select 1"), wire.query("select 2"), wire.SYNC)
+    assert a.read_ready().error is None and a.read_ready().status == "I"
+    assert b.value("select 3") == "3"
+    assert a.value("select 4") == "4"

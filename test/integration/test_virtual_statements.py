@@ -508,7 +508,7 @@ def test_deallocate_of_the_only_name_behind_a_close_that_is_skipped(shared):
 
 @pytest.mark.parametrize(
     "command",
-    ['deallocate s', 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"],
+    ["deallocate s", 'DEALLOCATE PREPARE "s";', "/* x */ deallocate -- y\n s", "deallocate all", "discard all"],
 )
 @pytest.mark.parametrize("extended", [False, True])
 def test_deallocate_of_a_statement_of_the_protocol(shared, command, extended):

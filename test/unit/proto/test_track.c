@@ -802,6 +802,28 @@ static void notices_of_our_requests_are_ours(void **state)
 	assert_idle();
 }
 
+static void query_in_place_of_sync(void **state)
+{
+	static const struct {
+		const char *script;
+		bool tainted;
+	} cases[] = {
+		{ ">P >B >E >Q <1 <2 <C <C <ZT >S <ZI", true },
+		{ ">P >B >E >Q <1 <2 <C <C <ZI >S <ZI", false },
+		{ ">Q <C <ZT >P >Q <1 <C <ZT >Q <C <ZI", false },
+		{ ">P <E >Q >S <ZI >Q <C <ZT", false },
+		{ ">P >S >Q <1 <ZI <C <ZT", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		track_fini(&t);
+		track_init(&t);
+		play(cases[i].script);
+		assert_int_equal(t.tainted, cases[i].tainted);
+	}
+}
+
 static void only_what_was_saved_is_loaded(void **state)
 {
 	static const char *const bad[] = { "",    "I",   ":",     "X:",   "Ix:", "I:x",
@@ -875,6 +897,7 @@ int main(void)
 		TEST(a_marked_query_that_fails_is_dropped_once),
 		TEST(a_mark_outlives_a_sync_that_copy_swallows),
 		TEST(notices_of_our_requests_are_ours),
+		TEST(query_in_place_of_sync),
 		TEST(only_what_was_saved_is_loaded),
 		TEST(kinds_have_names),
 	};
