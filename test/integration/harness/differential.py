@@ -148,6 +148,7 @@ class Reference:
                 w.put(segment, lambda: True, lambda: "direct")
                 while not (w.closed or (w.unread() == 0 and self.is_waiting(pid))):
                     w.read_all()
+                    time.sleep(0.0005)  # the processor is better used by the backend that is waited for
                 w.read_all()
                 counts.append(len(w.messages))
             w.put(segments[-1], w.is_ended, lambda: f"direct, after {w.messages[-5:]}")
