@@ -350,6 +350,19 @@ static void link_walk_end(struct link_walk *w)
 		link_give_owed_now(server);
 }
 
+/*
+ * True for the first bytes of a message that has to wait for the others: a batch
+ * that may have to be run again is kept in whole messages, or it could not be.
+ * Nobody is kept waiting by that, since the server would wait just as well.
+ */
+static bool link_is_half(const struct link_walk *w)
+{
+	const struct server *server = w->client->server;
+
+	return UNLIKELY(w->f.size > w->len - w->at) && server != NULL && w->keep_from <= w->at &&
+	       rerun_has_room(&server->rerun, w->at - w->keep_from + (size_t)w->f.size);
+}
+
 /* Works on whole messages, and on the one that is under way; returns how many bytes. */
 static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 {
@@ -381,6 +394,8 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 			client_close_header(client, data + w.at, len - w.at);
 			return len;
 		}
+		if (link_is_half(&w))
+			break;
 		is_virtual = virtual_concerns(&w);
 		if (is_virtual && client->server != NULL)
 			link_walk_add_span(&w);

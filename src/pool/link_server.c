@@ -210,7 +210,7 @@ static enum judged link_judge_answer(struct link_back *k)
 	}
 	if (UNLIKELY(server->rerun.is_under_way))
 		return JUDGED_SWALLOW;
-	if (server->rerun.is_keeping | server->rerun.was_run)
+	if (server->rerun.is_keeping | (server->rerun.runs > 0))
 		rerun_forget(&server->rerun);
 	if (k->f.type == BE_READY) {
 		if (UNLIKELY(server->track.status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT)

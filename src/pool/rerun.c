@@ -46,7 +46,7 @@ void rerun_begin(struct server *server, const struct stmt *stmt)
 {
 	struct rerun *r = &server->rerun;
 
-	if (r->was_run)
+	if (r->runs == RERUN_TIMES)
 		return;
 	if (UNLIKELY(r->bytes == NULL))
 		r->bytes = malloc(RERUN_MAX);
@@ -59,7 +59,7 @@ void rerun_keep(struct server *server, const uint8_t *p, size_t n)
 {
 	struct rerun *r = &server->rerun;
 
-	if (n > RERUN_MAX - r->len) {
+	if (!rerun_has_room(r, n)) {
 		r->is_keeping = false;
 		return;
 	}
@@ -161,7 +161,7 @@ int rerun_finish(struct server *server)
 	int err;
 
 	r->is_under_way = false;
-	r->was_run = true;
+	r->runs++;
 	buf_init(&in, client->stream.in.max + RERUN_MAX);
 	err = buf_append(&in, r->bytes, r->len);
 	if (err == 0 && !buf_is_empty(&client->stream.in))

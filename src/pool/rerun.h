@@ -13,7 +13,9 @@ struct server;
 struct stmt;
 
 /* Longer batches are not run again. */
-#define RERUN_MAX 8192
+#define RERUN_MAX   8192
+/* A batch is run so often again, at most: a table may change between two runs. */
+#define RERUN_TIMES 3
 
 struct rerun {
 	uint8_t *bytes; /* RERUN_MAX of them, or NULL while none was needed */
@@ -21,7 +23,7 @@ struct rerun {
 	const struct stmt *stmt; /* used by the first message; for comparison only */
 	bool is_keeping;         /* bytes has all of the batch so far, and nothing of its answer has come */
 	bool is_under_way;       /* the failed run is being brought to its end, unseen by the client */
-	bool was_run;            /* this is the second run already */
+	uint8_t runs;            /* how often the batch was run before */
 };
 
 void rerun_fini(struct rerun *r);
@@ -29,13 +31,20 @@ void rerun_fini(struct rerun *r);
 /* A batch begins with a use of this statement; its bytes are kept from here on. */
 void rerun_begin(struct server *server, const struct stmt *stmt);
 
+/* True when so many bytes more of the batch can be kept. */
+static inline bool rerun_has_room(const struct rerun *r, size_t n)
+{
+	return r->is_keeping && n <= RERUN_MAX - r->len;
+}
+
 /* Keeps more bytes of the batch. */
 void rerun_keep(struct server *server, const uint8_t *p, size_t n);
 
 /* An answer goes to the client, or the link ends: it is too late for another run. */
 static inline void rerun_forget(struct rerun *r)
 {
-	r->is_keeping = r->was_run = false;
+	r->is_keeping = false;
+	r->runs = 0;
 	r->len = 0;
 }
 

@@ -729,7 +729,7 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 		if (admit != ADMIT_SEND)
 			return admit;
 	}
-	if (is_fresh && !entry->is_pending) {
+	if (is_fresh) {
 		rerun_begin(server, stmt);
 		w->keep_from = w->at;
 	}

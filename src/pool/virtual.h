@@ -15,6 +15,12 @@
 /* A query is waited for until this much of it is there: its first words tell whether more is needed. */
 #define VIRTUAL_WORD_MAX 32
 
+/* True when the client has names, or had and they may yet turn out to be there still. */
+static inline bool virtual_may_have_names(const struct client *client)
+{
+	return client->prep.count > 0 || (client->server != NULL && client->server->prep.record_count > 0);
+}
+
 /* True for a query whose words matter. */
 static inline bool virtual_minds_query(const struct link_walk *w)
 {
@@ -22,7 +28,7 @@ static inline bool virtual_minds_query(const struct link_walk *w)
 	size_t n = link_walk_avail(w) - FRAME_HEADER;
 
 	if (UNLIKELY(w->client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) ||
-	    UNLIKELY(w->client->prep.count > 0) || UNLIKELY(classify_may_touch_session(text, n)))
+	    UNLIKELY(virtual_may_have_names(w->client)) || UNLIKELY(classify_may_touch_session(text, n)))
 		return true;
 	return UNLIKELY(n < VIRTUAL_WORD_MAX && n + FRAME_HEADER < w->f.size) && slice_trim(slice_make(text, n)).n == 0;
 }

@@ -75,12 +75,6 @@ static bool virtual_guard(struct link_walk *w, const struct classify_name *name,
 	return true;
 }
 
-/* True when the client has names, or had and they may yet turn out to be there still. */
-static bool virtual_may_have_names(const struct client *client)
-{
-	return client->prep.count > 0 || client->server->prep.record_count > 0;
-}
-
 /*
  * DEALLOCATE of a statement that the client has prepared by Parse, as a query or
  * a text to parse: true when it is one, and *admit says what becomes of it. The

@@ -286,6 +286,11 @@ if [ -n "$pooler_pid" ] && ! kill -0 $pooler_pid 2>/dev/null; then
 	tail -n 30 "$work/pooler.out"
 	status=1
 fi
+if [ -f "$work/pooler.out" ] && grep -q 'Sanitizer\|runtime error:' "$work/pooler.out"; then
+	echo "run.sh: a sanitizer has found something in the pooler"
+	grep -m 1 -A 60 'Sanitizer\|runtime error:' "$work/pooler.out"
+	status=1
+fi
 if [ -n "$sabotage" ]; then
 	if [ $status -eq 0 ]; then
 		echo "run.sh: the sabotage was not noticed"
