@@ -61,7 +61,7 @@ bool handover_can_give_server(const struct server *server)
 {
 	return server->parked && (!server->dirty || server->client != NULL) &&
 	       (server->state == SV_IDLE || server->state == SV_ACTIVE) && stream_is_clean(&server->stream) &&
-	       server->prep.record_count == 0 && !server->rerun.is_under_way;
+	       !prep_server_has_records(&server->prep) && !server->rerun.is_under_way;
 }
 
 /* What was read of a client in the queue. */

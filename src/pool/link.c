@@ -127,10 +127,12 @@ static void link_run_again(struct server *server)
 {
 	struct client *client = server->client;
 
-	if (!track_is_idle(&server->track) || rerun_finish(server) != 0)
+	if (!track_is_idle(&server->track) || rerun_finish(server) != 0) {
 		server_close(server, REASON_SERVER_CRASH);
-	else
-		client_resume(client);
+		return;
+	}
+	client->stalled = false; /* what it waited for comes again */
+	client_resume(client);
 }
 
 void link_settle(struct server *server)

@@ -194,8 +194,10 @@ static enum judged link_judge_own(struct link_back *k)
 static enum judged link_judge_reset(struct link_back *k)
 {
 	buf_init(&k->instead, INT32_MAX);
-	if (link_vars_reset(k->server, &k->instead) != 0)
+	if (link_vars_reset(k->server, &k->instead) != 0) {
+		buf_fini(&k->instead);
 		return link_violation(k, REASON_OOM);
+	}
 	return buf_is_empty(&k->instead) ? JUDGED_PASS : JUDGED_PRECEDE;
 }
 

@@ -228,10 +228,8 @@ int link_vars_reset(struct server *server, struct buf *b)
 		return 0; /* nothing new is due */
 	server->reset = RESET_NONE;
 	before = vars_hold(client->vars);
-	if (reset == RESET_IN_DOUBT || (reset == RESET_SOME && server->defaults == NULL))
-		vars_reset(&client->vars, server->vars, NULL, NULL);
-	else
-		vars_reset(&client->vars, server->vars, client->startup, reset == RESET_ALL ? NULL : server->defaults);
+	vars_reset(&client->vars, server->vars, reset == RESET_IN_DOUBT ? NULL : client->startup, server->defaults,
+		   reset == RESET_ALL);
 	err = link_vars_tell(client, before, b);
 	vars_release(&before);
 	link_vars_changed(client, server);

@@ -269,7 +269,7 @@ struct prep_entry *prep_server_victim(struct prep_server *ps)
 	struct prep_entry *entry;
 
 	TAILQ_FOREACH_REVERSE(entry, &ps->recent, prep_recent, recent)
-	if (entry->is_victim)
+	if (entry->is_victim && !entry->is_pending)
 		return entry;
 	return NULL;
 }
@@ -290,6 +290,13 @@ static void prep_server_tell_not(struct prep_server *ps, const struct prep_entry
 	}
 }
 
+void prep_server_drop(struct prep_server *ps, struct prep_entry **entryp)
+{
+	prep_server_remove(ps, *entryp);
+	prep_server_tell_not(ps, *entryp);
+	prep_entry_free(entryp);
+}
+
 void prep_server_clear(struct prep_server *ps)
 {
 	struct prep_entry *entry;
@@ -299,13 +306,16 @@ void prep_server_clear(struct prep_server *ps)
 		next = TAILQ_NEXT(entry, recent);
 		if (entry->is_pending)
 			continue; /* its Parse comes after what has cleared the others */
-		prep_server_remove(ps, entry);
-		prep_server_tell_not(ps, entry);
-		prep_entry_free(&entry);
+		prep_server_drop(ps, &entry);
 	}
-	for (uint32_t i = 0; i < ps->record_count; i++)
-		if (prep_record_at(ps, i)->op == PREP_EVICT)
-			prep_entry_free(&prep_record_at(ps, i)->entry); /* no Close is needed to make that go */
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op != PREP_EVICT || r->entry == NULL)
+			continue;
+		prep_server_tell_not(ps, r->entry);
+		prep_entry_free(&r->entry); /* no Close is needed to make that go */
+	}
 }
 
 /* ---- records ---- */
@@ -358,6 +368,17 @@ const struct prep_name *prep_server_find_forgotten(const struct prep_server *ps,
 			return r->name;
 	}
 	return NULL;
+}
+
+bool prep_server_has_records(const struct prep_server *ps)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		const struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op != PREP_DESCRIBE || r->name != NULL || r->entry != NULL)
+			return true;
+	}
+	return false;
 }
 
 const struct prep_record *prep_server_record_head(const struct prep_server *ps)

@@ -143,8 +143,10 @@ void prep_server_touch(struct prep_server *ps, struct prep_entry *entry);
 void prep_server_remove(struct prep_server *ps, struct prep_entry *entry);
 /* The entry that was not used for longest, among those that are not pending; NULL: none. */
 struct prep_entry *prep_server_oldest(struct prep_server *ps);
-/* The oldest entry that is a victim; NULL: none. */
+/* The oldest entry that is a victim, and not pending: no answer to what is behind it can have come. NULL: none. */
 struct prep_entry *prep_server_victim(struct prep_server *ps);
+/* The server has forgotten this entry, which must not be pending. Nulls the pointer. */
+void prep_server_drop(struct prep_server *ps, struct prep_entry **entryp);
 /* The server has forgotten all that it had been given. */
 void prep_server_clear(struct prep_server *ps);
 void prep_entry_free(struct prep_entry **entry);
@@ -168,6 +170,8 @@ bool prep_server_reserve(struct prep_server *ps, uint32_t n) MUSTCHECK;
 void prep_server_record(struct prep_server *ps, struct prep_record record);
 /* A name for this text that a message which is not answered yet has taken out of the client's map, or NULL. */
 const struct prep_name *prep_server_find_forgotten(const struct prep_server *ps, const struct stmt *stmt);
+/* True when there are records besides those that only ask for the shape of an unnamed statement. */
+bool prep_server_has_records(const struct prep_server *ps);
 /* The oldest record; there must be one. */
 const struct prep_record *prep_server_record_head(const struct prep_server *ps);
 

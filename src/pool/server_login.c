@@ -453,16 +453,24 @@ static struct welcome *login_make_welcome(struct server *server)
 	return welcome;
 }
 
-static bool login_finish(struct server *server)
+/* What the server has reported so far. */
+static struct varset *login_vars(const struct server_login *login)
 {
-	struct server_login *login = server->login;
 	struct slice values[VARS_MAX];
-	struct welcome *welcome;
 
 	for (int i = 0; i < VARS_MAX; i++)
 		values[i] = slice_of(login->values[i]);
-	server->vars = vars_make(values);
-	server->defaults = vars_hold(server->vars);
+	return vars_make(values);
+}
+
+static bool login_finish(struct server *server)
+{
+	struct server_login *login = server->login;
+	struct welcome *welcome;
+
+	server->vars = login_vars(login);
+	if (server->defaults == NULL)
+		server->defaults = vars_hold(server->vars);
 	if (login->has_fallen_back)
 		atomic_store_explicit(&server->pool->old_protocol, true, memory_order_relaxed);
 	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */
@@ -491,6 +499,7 @@ static bool login_on_ready(struct server *server, struct slice body)
 	    server->replication != REPLICATION_PHYSICAL) { /* which knows no SQL */
 		server->login->stage = LOGIN_QUERY;
 		buf_init(&b, LOGIN_MESSAGE_MAX);
+		server->defaults = login_vars(server->login); /* a RESET does not return to what it sets */
 		err = build_query(&b, slice_of(server->conf->db->connect_query));
 		return login_send(server, &b, err);
 	}

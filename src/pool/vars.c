@@ -219,17 +219,21 @@ void vars_respell(struct varset **set, const struct varset *spelled)
 			vars_change(set, i, slice_of(spelled->values[i]));
 }
 
-/* True when the server has gone back to the value that it had begun with. */
+/* True when the server has the value that it had begun with; also when that is not known. */
+static bool vars_is_default(const struct varset *now, const struct varset *defaults, int i)
+{
+	return defaults == NULL || defaults->values[i] == NULL || strcmp(defaults->values[i], now->values[i]) == 0;
+}
+
+/* True when the server has gone back to it. */
 static bool vars_is_back(const struct varset *told, const struct varset *now, const struct varset *defaults, int i)
 {
-	const char *value = now->values[i];
-
-	return told->values[i] != NULL && strcmp(told->values[i], value) != 0 && defaults->values[i] != NULL &&
-	       strcmp(defaults->values[i], value) == 0;
+	return told->values[i] != NULL && strcmp(told->values[i], now->values[i]) != 0 && defaults != NULL &&
+	       defaults->values[i] != NULL && vars_is_default(now, defaults, i);
 }
 
 void vars_reset(struct varset **set, const struct varset *now, const struct varset *startup,
-		const struct varset *defaults)
+		const struct varset *defaults, bool all)
 {
 	struct slice values[VARS_MAX];
 	struct varset *told = *set;
@@ -240,7 +244,7 @@ void vars_reset(struct varset **set, const struct varset *now, const struct vars
 			continue; /* nobody can tell */
 		values[i] = slice_of(now->values[i]);
 		if (startup != NULL && startup->values[i] != NULL &&
-		    (defaults == NULL || vars_is_back(told, now, defaults, i)))
+		    (all ? vars_is_default(now, defaults, i) : vars_is_back(told, now, defaults, i)))
 			values[i] = slice_of(startup->values[i]);
 	}
 	*set = vars_make(values);

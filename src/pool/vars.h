@@ -71,11 +71,12 @@ void vars_respell(struct varset **set, const struct varset *spelled);
  * Replaces *set, what the client was told, by what holds in a session of its
  * own after RESET. `now`: what the server has after it. `startup`: what the
  * client has begun with; NULL: nothing of that counts. `defaults`: what the
- * server has begun with, if only what has become this was reset; NULL:
- * everything was.
+ * server has begun with; what is something else now was set behind the RESET.
+ * NULL: not known, nothing was. `all`: everything was reset, and not only what
+ * has become this default by it.
  */
 void vars_reset(struct varset **set, const struct varset *now, const struct varset *startup,
-		const struct varset *defaults);
+		const struct varset *defaults, bool all);
 
 /*
  * True when a value of `set` is what the server has begun with, but not what

@@ -117,6 +117,7 @@ bool virtual_translate(struct link_walk *w, struct slice text, enum admit *admit
 	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });
 	if (w->f.type == FE_PARSE) {
 		prep_client_begin_unnamed(&client->prep, virtual_epoch(server));
+		w->unnamed = (struct slice){ NULL, 0 };
 		client->unnamed = UNNAMED_SENT;
 		client->unnamed_batch = server->prep.batch;
 	}
@@ -168,6 +169,5 @@ void virtual_deallocated(struct server *server)
 		server->sql_statements -= server->sql_statements > 0;
 		return;
 	}
-	prep_server_remove(&server->prep, victim);
-	prep_entry_free(&victim);
+	prep_server_drop(&server->prep, &victim);
 }

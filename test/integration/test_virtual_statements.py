@@ -845,6 +845,33 @@ def test_sql_prepare_pins(shared):
     assert b.read_ready().rows == [["waits"]]
 
 
+@pytest.mark.parametrize("last", ["batch", "query", "error"])
+def test_deallocate_of_both_kinds_in_one_go(shared, last):
+    """The first one's answer comes while the other's statement, made for it, is still to be parsed."""
+    p = shared(profile="pgsluice")
+    a, b = p.login(), p.login()
+    a.query("prepare q as select 'by SQL'")
+    prepare(a, "s", "select 'by Parse'")
+    first = wire.extended("deallocate q")
+    if last == "query":
+        a.send(first, wire.SYNC, wire.query("deallocate s"))
+        results = [a.read_ready(), a.read_ready()]
+    else:
+        error = wire.extended("select 1/0") if last == "error" else b""
+        a.send(first, error, wire.extended("deallocate s"), wire.SYNC)
+        results = [a.read_ready()]
+    tags = [tag for r in results for tag in r.tags]
+    assert tags == (["DEALLOCATE"] if last == "error" else ["DEALLOCATE"] * 2)
+    if last == "error":
+        assert a.query("deallocate q").error.code == "26000", "that is not undone with the batch"
+        assert run(a, "s").rows == [["by Parse"]]
+    else:
+        assert run(a, "s").error.code == "26000"
+    assert b.value("select count(*) from pg_prepared_statements where name = 'q'") == "0", "nobody is kept waiting"
+    assert prepare(b, "s", "select 'by Parse'").error is None
+    assert run(b, "s").rows == [["by Parse"]]
+
+
 def test_sql_prepare_of_a_client_that_leaves(shared):
     p = shared()
     a, b = p.login(), p.login()

@@ -322,12 +322,12 @@ static void test_diff_without_room(void **state)
 }
 
 /* What the client was told, what the server has after it; the same for all tests of RESET. */
-static struct varset *reset(const struct varset *startup, const struct varset *defaults)
+static struct varset *reset(const struct varset *startup, const struct varset *defaults, bool all)
 {
 	struct varset *set = make(TIME_ZONE, "Europe/Berlin", ENCODING, "UTF8");
 	struct varset *now = make(TIME_ZONE, "UTC", ENCODING, "UTF8");
 
-	vars_reset(&set, now, startup, defaults);
+	vars_reset(&set, now, startup, defaults, all);
 	vars_release(&now);
 	return set;
 }
@@ -337,20 +337,24 @@ static void test_reset(void **state)
 	struct varset *startup = make(TIME_ZONE, "Asia/Tokyo", ENCODING, "LATIN1");
 	struct varset *others = make(TIME_ZONE, "GMT", ENCODING, "UTF8");
 	struct varset *defaults = make(TIME_ZONE, "UTC", ENCODING, "UTF8");
-	struct varset *set = reset(startup, NULL);
+	struct varset *set = reset(startup, NULL, true);
 
 	(void)state;
 	assert_ptr_equal(set, startup); /* all */
 	vars_release(&set);
-	set = reset(NULL, NULL);
+	set = reset(NULL, NULL, false);
 	assert_ptr_equal(set, defaults); /* of nobody */
 	vars_release(&set);
-	set = reset(startup, defaults);
+	set = reset(startup, defaults, false);
 	assert_string_equal(vars_get(set, TIME_ZONE), "Asia/Tokyo"); /* has become what it was */
 	assert_string_equal(vars_get(set, ENCODING), "UTF8");        /* was that before */
 	vars_release(&set);
-	set = reset(startup, others);
+	set = reset(startup, others, false);
 	assert_string_equal(vars_get(set, TIME_ZONE), "UTC"); /* has become something else */
+	vars_release(&set);
+	set = reset(startup, others, true);
+	assert_string_equal(vars_get(set, TIME_ZONE), "UTC"); /* was set behind it */
+	assert_string_equal(vars_get(set, ENCODING), "LATIN1");
 	vars_release(&set);
 	vars_release(&startup);
 	vars_release(&others);
@@ -365,7 +369,7 @@ static void test_reset_of_the_unknown(void **state)
 	struct varset *now = make(APPLICATION, "", -1, NULL);
 
 	(void)state;
-	vars_reset(&set, now, startup, NULL);
+	vars_reset(&set, now, startup, NULL, true);
 	assert_string_equal(vars_get(set, EXTRA), "iso_8601");
 	assert_string_equal(vars_get(set, APPLICATION), "mine");
 	vars_release(&startup);
