@@ -295,7 +295,8 @@ static void session_parse(struct session *s, struct reader *r, struct buf *out)
 	str_copy_slice(text, sizeof(text), rd_cstr(r));
 	if (name[0] == '\0')
 		session_forget(s, "");
-	if (s->status == 'E' && !session_is_exit(text))
+	/* A text without a statement may be parsed in an aborted transaction. */
+	if (s->status == 'E' && !session_is_exit(text) && !session_begins(text, "--"))
 		session_extended_fail(s, out, "25P02", "current transaction is aborted");
 	else if (session_begins(text, "bad"))
 		session_extended_fail(s, out, "42601", text);

@@ -845,6 +845,30 @@ def test_sql_prepare_pins(shared):
     assert b.read_ready().rows == [["waits"]]
 
 
+@pytest.mark.parametrize("how", ["one by one", "pipelined", "with a Sync behind"])
+def test_deallocate_in_a_failed_block(shared, how):
+    """It is refused there as anything is, and the session goes on."""
+    p = shared()
+    c = p.login(timeout=10)
+    prepare(c, "s", "select 'still there'")
+    c.query("begin")
+    bad, drop = wire.query("select bogus"), wire.query("deallocate s")
+    if how == "one by one":
+        results = [c.query("select bogus"), c.query("deallocate s")]
+    else:
+        c.send(bad, drop, wire.SYNC if how == "with a Sync behind" else b"")
+        results = [c.read_ready(), c.read_ready()]
+    if how == "with a Sync behind":
+        assert c.read_ready().types == "Z"
+    assert [[e.code for e in r.errors] for r in results] == [["42703"], ["25P02"]]
+    assert [r.status for r in results] == ["E", "E"]
+    assert c.query("rollback").status == "I"
+    assert run(c, "s").rows == [["still there"]]
+    assert c.query("deallocate s").tags == ["DEALLOCATE"]
+    assert run(c, "s").error.code == "26000"
+    assert p.log_count("failed: ERROR") == 0
+
+
 @pytest.mark.parametrize("last", ["batch", "query", "error"])
 def test_deallocate_of_both_kinds_in_one_go(shared, last):
     """The first one's answer comes while the other's statement, made for it, is still to be parsed."""
