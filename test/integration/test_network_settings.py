@@ -105,7 +105,7 @@ def test_tcp_defer_accept(make_pooler, defer):
 def test_listen_backlog(make_pooler, backlog, least, most):
     """How many connections the kernel keeps while the pooler takes none; it counts a few more than it is told."""
     p = make_pooler(settings={"listen_backlog": backlog, "tcp_defer_accept": 0})
-    p.signal(signal.SIGSTOP)
+    p.stop_threads()
     conns = []
     try:
         for _ in range(12):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from harness import wire
-from harness.procs import wait_until
+from harness.procs import thread_state, wait_until
 
 pytestmark = pytest.mark.ours
 
@@ -50,10 +50,9 @@ def share_of_busy_samples(pid, samples=40):
     busy = 0
     for _ in range(samples):
         for path in glob.glob(f"/proc/{pid}/task/*/stat"):
-            with open(path) as f:
-                if f.read().rpartition(")")[2].split()[0] == "R":
-                    busy += 1
-                    break
+            if thread_state(path) == "R":
+                busy += 1
+                break
         time.sleep(0.005)
     return busy / samples
 

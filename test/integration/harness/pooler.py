@@ -1,5 +1,6 @@
 """The pooler under test: its files, its process, and what a test asks of it."""
 import functools
+import glob
 import os
 import re
 import shutil
@@ -202,6 +203,14 @@ class Pooler:
 
     def signal(self, number):
         self.proc.send_signal(number)
+
+    def stop_threads(self):
+        """SIGSTOP, in force: a thread may run on for a while after the signal was sent. SIGCONT ends it."""
+        self.signal(signal.SIGSTOP)
+        procs.wait_until(
+            lambda: all(procs.thread_state(path) == "T" for path in glob.glob(f"/proc/{self.proc.pid}/task/*/stat")),
+            "all threads are stopped",
+        )
 
     def wait_exit(self, timeout=15):
         """The process must end by itself; the exit status comes back."""

@@ -92,6 +92,12 @@ def free_port():
         return port
 
 
+def thread_state(path):
+    """The letter for it in a /proc/PID/task/TID/stat."""
+    with open(path) as f:
+        return f.read().rpartition(")")[2].split()[0]
+
+
 def wait_until(condition, what, timeout=10.0, step=0.01):
     """
     Wait for condition() to become true and return its value. `what` says what was awaited; it may be a function,
