@@ -2,6 +2,9 @@
 # Runs the integration tests against the pgsluice of the build tree (or $PGSLUICE), as one test of `make check`.
 # Arguments go to pytest. Skips, with status 77, only when a program that the tests need is not installed, or when
 # PGSLUICE_TEST_QUICK asks for it.
+#
+# Up to three tests that fail among the thousands that run at once are run again, alone. If they pass then, the run has
+# passed, and names them as unsteady: such a test waits for too little, or the pooler has a race; both want a look.
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 
@@ -45,8 +48,40 @@ fi
 
 workers=
 "$python" -c 'import xdist' 2>/dev/null && workers="-n 4"
+scratch=$(mktemp -d) || exit 1
+
+# The exit status goes to a file, as the output goes through a pipe.
+run_pytest()
+{
+	{
+		PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -q -o cache_dir="$scratch/cache" --rootdir "$here" -c "$here/pytest.ini" \
+			"$@" "$here"
+		echo $? >"$scratch/status"
+	} | tee "$scratch/log"
+	status=$(cat "$scratch/status")
+}
+
 # shellcheck disable=SC2086
-PYTHONDONTWRITEBYTECODE=1 "$python" -m pytest -q $workers -p no:cacheprovider --rootdir "$here" -c "$here/pytest.ini" "$here" "$@"
-status=$?
+run_pytest $workers "$@"
+if [ "$status" = 1 ]; then
+	names=$("$python" -c 'import json, sys; print("\n".join(json.load(open(sys.argv[1]))))' "$scratch/cache/v/cache/lastfailed")
+	closing=$(tail -n 1 "$scratch/log")
+	if [ -n "$names" ] && [ "$(echo "$names" | wc -l)" -le 3 ]; then
+		echo "--- once more, alone"
+		run_pytest --last-failed "$@"
+		if [ "$status" = 0 ]; then
+			echo "$names" | sed 's/^/unsteady: /'
+			"$python" - "$closing" <<-'END'
+			import re, sys
+
+			count = {word: int(n) for n, word in re.findall(r"(\d+) ([a-z]+)", sys.argv[1].partition(" in ")[0])}
+			again = sum(count.pop(word, 0) for word in ("failed", "error", "errors"))
+			count["passed"] = count.get("passed", 0) + again
+			print(", ".join(f"{n} {word}" for word, n in count.items()), "in 1s and a second try")
+			END
+		fi
+	fi
+fi
+rm -rf "$scratch"
 [ -z "$copy" ] || rm -rf "$copy"
-exit $status
+exit "$status"

@@ -548,6 +548,8 @@ def refuses_tcp(p):
     try:
         wire.Conn.tcp(p.port).close()
         return False
+    except ConnectionResetError:
+        return False  # it was on its way in when the listener went
     except ConnectionRefusedError:
         return True
 
