@@ -519,7 +519,7 @@ def test_shutdown_wait_for_servers(make_pooler):
     busy.query("begin"), idle.query("select 1")
     console = p.console()
     assert console.run("SHUTDOWN WAIT_FOR_SERVERS") == "SHUTDOWN"
-    wait_until(lambda: refuses_tcp(p), "TCP is closed")
+    wait_until(lambda: p.refuses_tcp(), "TCP is closed")
     idle.send(wire.query("select 1"))
     assert idle.expect_error_close().text == "server shutting down"
     assert refused(console, "RESUME") == "pooler is shutting down"
@@ -535,23 +535,13 @@ def test_shutdown_wait_for_clients(make_pooler):
     c = p.login()
     console = p.console()
     assert console.run("SHUTDOWN WAIT_FOR_CLIENTS") == "SHUTDOWN"
-    wait_until(lambda: refuses_tcp(p), "TCP is closed")
+    wait_until(lambda: p.refuses_tcp(), "TCP is closed")
     for n in range(3):
         assert c.query(f"select {n}").rows == [[str(n)]], "clients keep their service"
     console.close()
     c.terminate()
     assert p.wait_exit() == 0
     p.wait_for_log("client connections dropped, exiting")
-
-
-def refuses_tcp(p):
-    try:
-        wire.Conn.tcp(p.port).close()
-        return False
-    except ConnectionResetError:
-        return False  # it was on its way in when the listener went
-    except ConnectionRefusedError:
-        return True
 
 
 @pytest.mark.newer

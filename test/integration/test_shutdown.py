@@ -26,14 +26,6 @@ def begin(p, how):
     p.wait_for_log(f"got {how}, shutting down")
 
 
-def refuses_tcp(p):
-    try:
-        wire.Conn.tcp(p.port).close()
-        return False
-    except OSError:
-        return True
-
-
 def unix_console(p):
     conn = p.raw_unix()
     conn.login("admin", "pgbouncer", "adminpw")
@@ -56,7 +48,7 @@ def test_listeners_during_a_wait(make_pooler, how):
     c = p.login(password="apppw")
     c.query("begin")
     begin(p, how)
-    wait_until(lambda: refuses_tcp(p), "TCP is closed")
+    wait_until(lambda: p.refuses_tcp(), "TCP is closed")
     u = p.raw_unix()
     with pytest.raises(PgError) as refusal:
         u.login("app", "app", "apppw")
@@ -119,12 +111,12 @@ def test_reload_during_a_wait(make_pooler):
     p = make_pooler(settings=TRANSACTIONS)
     c = p.login()
     begin(p, "SIGTERM")
-    wait_until(lambda: refuses_tcp(p), "TCP is closed")
+    wait_until(lambda: p.refuses_tcp(), "TCP is closed")
     mark = p.log_mark()
     p.signal(signal.SIGHUP)
     p.wait_for_log("got SIGHUP, re-reading config", since=mark)
     assert unix_console(p).query("SHOW VERSION").rows
-    assert refuses_tcp(p)
+    assert p.refuses_tcp()
     assert c.query("select 1").rows == [["1"]]
 
 

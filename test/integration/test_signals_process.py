@@ -387,14 +387,6 @@ def test_sigquit(make_pooler):
     p.wait_for_log("got SIGQUIT, fast exit")
 
 
-def refuses_tcp(p):
-    try:
-        wire.Conn.tcp(p.port).close()
-        return False
-    except OSError:
-        return True
-
-
 @pytest.mark.newer
 def test_sigterm_waits_for_clients(make_pooler):
     p = make_pooler(settings={"pool_mode": "transaction"})
@@ -403,7 +395,7 @@ def test_sigterm_waits_for_clients(make_pooler):
     p.wait_for_log("got SIGTERM")
     for n in range(5):
         assert c.query(f"select {n}").rows == [[str(n)]]
-    wait_until(lambda: refuses_tcp(p), "TCP is closed")
+    wait_until(lambda: p.refuses_tcp(), "TCP is closed")
     c.terminate()
     assert p.wait_exit() == 0
 

@@ -204,6 +204,16 @@ class Pooler:
     def signal(self, number):
         self.proc.send_signal(number)
 
+    def refuses_tcp(self):
+        """True when nothing listens on the port any more."""
+        try:
+            Conn.tcp(self.port).close()
+        except ConnectionRefusedError:
+            return True
+        except ConnectionResetError:
+            pass  # it was on its way in when the listener went
+        return False
+
     def stop_threads(self):
         """SIGSTOP, in force: a thread may run on for a while after the signal was sent. SIGCONT ends it."""
         self.signal(signal.SIGSTOP)
