@@ -128,19 +128,20 @@ static void auth_prepare_scram(struct auth *a, const struct user *user)
 	a->scram = scram_server_new_mock(a->user_name, a->iterations);
 }
 
-struct auth *auth_new(enum auth_method method, const char *user_name, const struct user *user, int scram_iterations)
+struct auth *auth_new(const struct auth_setup *setup)
 {
 	struct auth *a = xcalloc(1, sizeof(*a));
+	const struct user *user = setup->user;
 
-	ASSERT((size_t)method < AUTH_METHOD_COUNT);
-	ASSERT(scram_iterations >= 1);
+	ASSERT((size_t)setup->method < AUTH_METHOD_COUNT);
+	ASSERT(setup->scram_iterations >= 1);
 	a->magic = AUTH_MAGIC;
-	a->user_name = xstrdup(user_name);
+	a->user_name = xstrdup(setup->user_name);
 	a->is_known = user != NULL;
 	secret_copy(&a->secret, user == NULL ? NULL : &user->secret);
-	a->iterations = (uint32_t)scram_iterations;
-	a->method = method;
-	if (method == AUTH_METHOD_MD5 && a->secret.type == SECRET_SCRAM)
+	a->iterations = (uint32_t)setup->scram_iterations;
+	a->method = setup->method;
+	if (a->method == AUTH_METHOD_MD5 && a->secret.type == SECRET_SCRAM)
 		a->method = AUTH_METHOD_SCRAM;
 	if (a->method == AUTH_METHOD_SCRAM)
 		auth_prepare_scram(a, user);

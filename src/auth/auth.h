@@ -3,7 +3,7 @@
  * of each message and sends what comes back; nothing here knows a socket, a
  * clock or the framing of messages.
  *
- *   struct auth *a = auth_new(method, name, user, iterations);
+ *   struct auth *a = auth_new(&setup);
  *   verdict = auth_step(a, NULL, 0, &out);              // starts
  *   while (verdict == AUTH_MORE) {
  *           send Authentication(out.request, out.body);
@@ -94,15 +94,21 @@ struct auth_out {
 
 struct auth;
 
+/* What is known of a login before its exchange begins; auth_new() copies what it needs. */
+struct auth_setup {
+	enum auth_method method;
+	const char *user_name;
+	const struct user *user; /* NULL: the name is unknown; the exchange runs like any other and fails */
+	int scram_iterations;    /* for verifiers that are derived; at least 1 */
+	struct slice binding;    /* what a client that came by TLS may bind to: tls-server-end-point; empty: nothing */
+};
+
 /*
- * A login of a client. `user` is NULL when the name is unknown: the exchange
- * then runs like any other and fails. What is needed is copied. With
- * AUTH_METHOD_ANY the caller must have checked that the database has a forced
- * user. The first login of a user with a plaintext secret under SCRAM costs
- * `scram_iterations` (at least 1) hashes here.
+ * A login of a client. With AUTH_METHOD_ANY the caller must have checked that
+ * the database has a forced user. The first login of a user with a plaintext
+ * secret under SCRAM costs `scram_iterations` hashes here.
  */
-struct auth *auth_new(enum auth_method method, const char *user_name, const struct user *user,
-		      int scram_iterations) MUSTCHECK;
+struct auth *auth_new(const struct auth_setup *setup) MUSTCHECK;
 
 /*
  * One step. The first call has n = 0; each later one has the whole payload of

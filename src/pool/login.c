@@ -2,8 +2,9 @@
  * Logins of clients.
  *
  *   accept -> LOGIN_STARTUP -> LOGIN_AUTH -> handed to a worker or the console
- *                  |  ^ |
- *      (SSLRequest +--+ +-> CancelRequest: handed to cancel.c)
+ *                  |  ^ |       |      ^
+ *      (SSLRequest +--+ |       +------+ LOGIN_LOOKUP: somebody else is asked
+ *                       +-> CancelRequest: handed to cancel.c
  *
  * Everything here comes from people who are not known yet: packets are
  * bounded, nothing is kept but what the struct has, and one timeout covers it
@@ -13,67 +14,16 @@
  * (tcp_defer_accept), so they are read at once; a login that needs no further
  * message never costs a registration with the event loop.
  */
-#include "pool/login.h"
-
-#include "auth/auth.h"
 #include "core/alloc.h"
-#include "core/log.h"
-#include "core/reason_tbl.h"
 #include "core/str.h"
-#include "net/sock.h"
-#include "net/stream.h"
 #include "pool/cancel.h"
-#include "pool/client.h"
+#include "pool/login_int.h"
 #include "pool/login_params.h"
-#include "pool/registry.h"
-#include "pool/replication.h"
-#include "pool/report.h"
-#include "pool/route.h"
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
-#include "proto/startup.h"
 
-#define LOGIN_IN_MAX  (LOOP_SCRATCH_SIZE - 1)
-#define LOGIN_OUT_MAX (STARTUP_MAX + 1024) /* every name of a startup packet may come back */
-
-enum login_stage {
-	LOGIN_STARTUP,
-	LOGIN_AUTH,
-	LOGIN_OVER, /* freed at the end of this turn */
-};
-
-/* What a console session may do. */
-enum console_rights {
-	CONSOLE_NONE, /* not a console session */
-	CONSOLE_STATS,
-	CONSOLE_ADMIN,
-};
-
-struct login {
-	TAILQ_ENTRY(login) entry; /* in ctx->logins */
-	struct loop_ctx *ctx;
-	struct snapshot *snap; /* in force when the startup packet came */
-	struct stream stream;
-	struct loop_task task;
-	enum login_stage stage;
-	enum console_rights console;
-	bool is_unix;
-	bool has_long_key; /* the client speaks protocol 3.2 */
-	bool is_named;     /* the log shows who it is: the limits on the way there are behind it */
-	struct sock_peer peer;
-	uint64_t id;
-	uint64_t connect_us;
-	struct auth *auth;
-	struct db *db;           /* held, and counted in db->clients; NULL: unknown, or the console */
-	struct account *account; /* held, and counted in account->clients; NULL: unknown */
-	struct varset *vars;
-	struct replication *replication; /* NULL: an ordinary client */
-	char user[STARTUP_USER_MAX + 1];
-	char database[64];
-};
-
-static bool login_is_console_name(const char *database)
+bool login_is_console_name(const char *database)
 {
 	return strcmp(database, "pgbouncer") == 0 || strcmp(database, "pgsluice") == 0;
 }
@@ -85,7 +35,7 @@ static bool login_has_pool(const struct login *login)
 	       (login_is_console_name(login->database) || (login->db != NULL && login->account != NULL));
 }
 
-static void login_describe(const struct login *login, struct log_about *about)
+void login_describe(const struct login *login, struct log_about *about)
 {
 	report_about(about, login, login->id, login->database, login->user);
 	report_about_peer(about, &login->peer, login->ctx->snap->conf->listen_port);
@@ -101,13 +51,14 @@ static void login_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	free(CONTAINER_OF(task, struct login, task));
 }
 
-/* Ends the login; the descriptor is closed unless it was taken. Counts stay with whoever took them over. */
-static void login_over(struct login *login)
+void login_over(struct login *login)
 {
 	struct loop_ctx *ctx = login->ctx;
 
 	ASSERT(login->stage != LOGIN_OVER);
 	login->stage = LOGIN_OVER;
+	if (login->lookup != NULL)
+		login->lookup->login = NULL;
 	TAILQ_REMOVE(&ctx->logins, login, entry);
 	atomic_fetch_sub_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	stream_close(&login->stream);
@@ -121,8 +72,7 @@ static void login_over(struct login *login)
 	loop_defer(ctx->loop, &login->task);
 }
 
-/* Ends a login that leads nowhere. */
-static void login_drop(struct login *login)
+void login_drop(struct login *login)
 {
 	if (login->db != NULL)
 		atomic_fetch_sub_explicit(&login->db->clients, 1, memory_order_relaxed);
@@ -141,7 +91,7 @@ static void login_log_close(const struct login *login, const char *text)
 	report_close(login->ctx->snap->conf, &about, text, loop_now_us(login->ctx->loop) - login->connect_us);
 }
 
-static void login_fail(struct login *login, const struct report *report)
+void login_fail(struct login *login, const struct report *report)
 {
 	const struct conf *conf = login->ctx->snap->conf;
 	struct log_about about;
@@ -159,8 +109,7 @@ static void login_fail(struct login *login, const struct report *report)
 	login_drop(login);
 }
 
-/* `limit`: the one that is exceeded, or 0. */
-static void login_fail_limit(struct login *login, enum reason reason, unsigned limit)
+void login_fail_limit(struct login *login, enum reason reason, unsigned limit)
 {
 	const struct conf *conf = login->ctx->snap->conf;
 	struct report_facts facts = { .known = { .database = login->database, .user = login->user } };
@@ -174,7 +123,7 @@ static void login_fail_limit(struct login *login, enum reason reason, unsigned l
 	login_fail(login, &report);
 }
 
-static void login_fail_reason(struct login *login, enum reason reason)
+void login_fail_reason(struct login *login, enum reason reason)
 {
 	login_fail_limit(login, reason, 0);
 }
@@ -199,8 +148,7 @@ static void login_fail_startup(struct login *login, enum startup_err err, struct
 	login_fail(login, &report);
 }
 
-/* Sends a message of the exchange; false when the login has ended. */
-static bool login_send(struct login *login, struct buf *b, int err)
+bool login_send(struct login *login, struct buf *b, int err)
 {
 	if (err == 0)
 		err = stream_send_buf(&login->stream, b);
@@ -208,257 +156,6 @@ static bool login_send(struct login *login, struct buf *b, int err)
 	if (err < 0)
 		login_drop(login);
 	return err >= 0;
-}
-
-/* ---- limits ---- */
-
-/* Counts the client under a limit (0: none); false when that is full. */
-static bool login_count(atomic_uint *count, unsigned max)
-{
-	unsigned n = atomic_fetch_add_explicit(count, 1, memory_order_relaxed) + 1;
-
-	return max == 0 || n <= max;
-}
-
-/* Counts the client under its database; false when the login has ended. */
-static bool login_count_db(struct login *login)
-{
-	bool is_admin = conf_list_has(&login->snap->conf->admin_users, login->user);
-	unsigned max = is_admin ? 0 : route_max_db_clients(login->ctx->engine, login->db);
-
-	if (login_count(&login->db->clients, max))
-		return true;
-	login_fail_limit(login, REASON_MAX_DB_CLIENTS, max);
-	return false;
-}
-
-/* ---- after authentication ---- */
-
-/* Keys of console sessions name no place: the control loop compares them all. */
-static void login_make_console_key(const struct login *login, struct cancel_key *key)
-{
-	struct engine *engine = login->ctx->engine;
-	uint32_t random = arc4random();
-	struct cancel_place place = { CANCEL_WORKER_CONSOLE, random % CANCEL_SLOTS_MAX, (uint16_t)(random >> 16) };
-	uint8_t head[CANCEL_KEY_LEN];
-
-	cancel_key_make(engine->cancel_secret, (unsigned)login->snap->conf->peer_id, &place, head);
-	cancel_key_set(key, head, sizeof(head));
-	if (!login->has_long_key)
-		return;
-	cancel_key_extend(engine->cancel_secret, head, key);
-	atomic_store_explicit(&engine->has_long_keys, true, memory_order_relaxed);
-}
-
-static void login_to_console(struct login *login, const uint8_t *pending, size_t pending_len)
-{
-	struct engine *engine = login->ctx->engine;
-	struct console_handover *handover = xcalloc(1, sizeof(*handover) + pending_len);
-
-	handover->msg.fn = engine->ops->console_adopt;
-	handover->fd = stream_take_fd(&login->stream);
-	handover->id = login->id;
-	handover->connect_us = login->connect_us;
-	handover->is_admin = login->console == CONSOLE_ADMIN;
-	handover->peer = login->peer;
-	login_make_console_key(login, &handover->cancel_key);
-	str_copy(handover->user, sizeof(handover->user), login->user);
-	str_copy(handover->database, sizeof(handover->database), login->database);
-	handover->account = login->account;
-	handover->vars = login->vars;
-	login->account = NULL;
-	login->vars = NULL;
-	handover->pending_len = pending_len;
-	if (pending_len > 0)
-		memcpy(handover->pending, pending, pending_len);
-	loop_post(engine->control, &handover->msg);
-	login_over(login);
-}
-
-/* A database that is not there. */
-static void login_fail_no_db(struct login *login)
-{
-	struct log_about about;
-
-	if (login->snap->conf->log_connections != 0) {
-		login_describe(login, &about);
-		log_info_about(&about, "login failed: db=%s user=%s", login->database, login->user);
-	}
-	login_fail_reason(login, REASON_NO_DATABASE);
-}
-
-static void login_to_worker(struct login *login, const uint8_t *pending, size_t pending_len)
-{
-	struct engine *engine = login->ctx->engine;
-	const struct conf *conf = login->snap->conf;
-	char pool_user[STARTUP_USER_MAX + 1];
-	struct log_about about;
-	struct client_birth birth = {
-		.id = login->id,
-		.connect_us = login->connect_us,
-		.account = login->account,
-		.vars = login->vars,
-		.replication = login->replication,
-		.is_unix = login->is_unix,
-		.has_long_key = login->has_long_key,
-		.peer = login->peer,
-		.pending = pending,
-		.pending_len = pending_len,
-	};
-
-	if (!route_forced_user(engine, login->db, pool_user, sizeof(pool_user))) {
-		if (conf->auth_type == CONF_AUTH_ANY) {
-			login_describe(login, &about);
-			about.is_bare = true;
-			log_error_about(&about, "auth_type=any requires forced user");
-			login_fail_reason(login, REASON_CONFIG);
-			return;
-		}
-		str_copy(pool_user, sizeof(pool_user), login->user);
-	}
-	birth.pool = registry_get_pool(engine, login->db, pool_user);
-	if (birth.pool == NULL) {
-		login_fail_no_db(login);
-		return;
-	}
-	birth.fd = stream_take_fd(&login->stream);
-	birth.startup = vars_is_empty(login->vars) ? NULL : vars_hold(login->vars);
-	login->vars = NULL;
-	login->replication = NULL;
-	login->account = NULL;
-	client_hand_over(engine, &birth);
-	login_over(login);
-}
-
-/* The client is who it says; `pending` is what it sent behind its last message. */
-static void login_done(struct login *login, const uint8_t *pending, size_t pending_len)
-{
-	struct log_about about;
-	struct engine *engine = login->ctx->engine;
-	const struct scram_keys *keys = login->auth == NULL ? NULL : auth_scram_keys(login->auth);
-
-	if (stream_is_choked(&login->stream)) {
-		login_drop(login); /* does not read what a login consists of */
-		return;
-	}
-	if (keys != NULL && login->account != NULL)
-		route_store_keys(engine, login->account, keys);
-	if (login->console != CONSOLE_NONE) {
-		login_to_console(login, pending, pending_len);
-		return;
-	}
-	if (login->db == NULL) {
-		/* One that the * entry makes: only now, so that strangers register nothing. */
-		login_describe(login, &about);
-		login->db = registry_get_db(engine, login->database, REGISTRY_ANY, &about);
-		if (login->db != NULL && !login_count_db(login))
-			return;
-	}
-	if (login->db == NULL || atomic_load(&login->db->removed)) {
-		login_fail_no_db(login);
-	} else if (atomic_load(&login->db->disabled)) {
-		login_fail_reason(login, REASON_DB_DISABLED);
-	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
-		login_fail_reason(login, REASON_SHUTDOWN);
-	} else {
-		login_to_worker(login, pending, pending_len);
-	}
-}
-
-/* ---- authentication ---- */
-
-/* Sends what a step asks for; false when the login has ended. */
-static bool login_send_request(struct login *login, const struct auth_out *out)
-{
-	static const char *const mechanisms[] = { SCRAM_MECHANISM };
-	struct slice body = slice_make(out->body, out->body_len);
-	struct buf b;
-
-	buf_init(&b, LOGIN_OUT_MAX);
-	switch (out->request) {
-	case AUTH_REQ_OK:
-		return true;
-	case AUTH_REQ_PASSWORD:
-		return login_send(login, &b, build_auth_cleartext(&b));
-	case AUTH_REQ_MD5:
-		ASSERT(out->body_len == 4);
-		return login_send(login, &b, build_auth_md5(&b, out->body));
-	case AUTH_REQ_SASL:
-		return login_send(login, &b, build_auth_sasl(&b, mechanisms, ARRAY_LEN(mechanisms)));
-	case AUTH_REQ_SASL_CONTINUE:
-		return login_send(login, &b, build_auth_sasl_continue(&b, body));
-	case AUTH_REQ_SASL_FINAL:
-		return login_send(login, &b, build_auth_sasl_final(&b, body));
-	}
-	UNREACHABLE();
-}
-
-/* One step of the exchange; `pending` is what follows the client's message. */
-static void login_step(struct login *login, const uint8_t *payload, size_t n, const uint8_t *pending,
-		       size_t pending_len)
-{
-	struct log_about about;
-	struct report report;
-	struct auth_out out;
-
-	switch (auth_step(login->auth, payload, n, &out)) {
-	case AUTH_MORE:
-		login->stage = LOGIN_AUTH;
-		if (login_send_request(login, &out))
-			stream_want_read(&login->stream, true);
-		break;
-	case AUTH_DONE:
-		if (login_send_request(login, &out))
-			login_done(login, pending, pending_len);
-		break;
-	case AUTH_FAIL:
-		if (out.detail != NULL && out.detail[0] != '\0' && login->ctx->snap->conf->log_connections != 0) {
-			login_describe(login, &about);
-			log_info_about(&about, "%s: %s", auth_reason_text(out.reason), out.detail);
-		}
-		report_text(&report, login->snap->conf, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason),
-			    NULL);
-		login_fail(login, &report);
-		break;
-	}
-}
-
-/* The method for auth_type; false when this build cannot do it, so that nobody gets in. */
-static bool login_method(const struct conf *conf, enum auth_method *method)
-{
-	switch ((enum conf_auth_type)conf->auth_type) {
-	case CONF_AUTH_ANY:
-		*method = AUTH_METHOD_ANY;
-		return true;
-	case CONF_AUTH_TRUST:
-		*method = AUTH_METHOD_TRUST;
-		return true;
-	case CONF_AUTH_PLAIN:
-		*method = AUTH_METHOD_PLAIN;
-		return true;
-	case CONF_AUTH_MD5:
-		*method = AUTH_METHOD_MD5;
-		return true;
-	case CONF_AUTH_SCRAM:
-		*method = AUTH_METHOD_SCRAM;
-		return true;
-	default:
-		return false;
-	}
-}
-
-static void login_begin_auth(struct login *login, const struct user *user, const uint8_t *pending, size_t pending_len)
-{
-	const struct conf *conf = login->snap->conf;
-	enum auth_method method;
-
-	if (!login_method(conf, &method)) {
-		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
-		login_fail_reason(login, REASON_CONFIG);
-		return;
-	}
-	login->auth = auth_new(method, login->user, user, conf->scram_iterations);
-	login_step(login, NULL, 0, pending, pending_len);
 }
 
 /* ---- the startup packet ---- */
@@ -512,93 +209,10 @@ static bool login_negotiate(struct login *login, const struct startup *startup)
 	return login_send(login, &b, err);
 }
 
-/* Finds and counts database and user; false when the login has ended. */
-static bool login_find(struct login *login, const struct user *user)
+/* A whole startup packet. */
+static void login_on_startup(struct login *login, const uint8_t *packet, const struct startup_head *head)
 {
 	struct engine *engine = login->ctx->engine;
-	const struct conf *conf = login->snap->conf;
-	const struct conf_user *conf_user = conf_find_user(conf, login->user);
-	bool is_admin = conf_list_has(&conf->admin_users, login->user);
-	unsigned max;
-
-	if (!login_is_console_name(login->database)) {
-		login->db = registry_get_db(engine, login->database, REGISTRY_CONFIGURED, NULL);
-		if (login->db != NULL && !login_count_db(login))
-			return false;
-	}
-	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
-		return true;
-	login->account = registry_get_account(engine, login->user);
-	max = is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user);
-	if (!login_count(&login->account->clients, max)) {
-		login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
-		return false;
-	}
-	return true;
-}
-
-/* True when the client is the user that runs this process, and names the console's own user. */
-static bool login_is_owner(const struct login *login)
-{
-	uid_t uid;
-
-	return login->is_unix && login_is_console_name(login->user) &&
-	       sock_peer_cred(login->stream.fd, &uid, NULL) == 0 && uid == geteuid();
-}
-
-/* Who may use the console; false when the login has ended or is complete. */
-static bool login_check_console(struct login *login, const struct user *user, const uint8_t *pending,
-				size_t pending_len)
-{
-	const struct conf *conf = login->snap->conf;
-	struct log_about about;
-
-	login->console = CONSOLE_STATS;
-	if (login_is_owner(login)) {
-		login->console = CONSOLE_ADMIN;
-		if (conf->log_connections != 0) {
-			login_describe(login, &about);
-			log_info_about(&about, "pgbouncer access from unix socket");
-		}
-		login_done(login, pending, pending_len);
-		return false;
-	}
-	if (conf_list_has(&conf->admin_users, login->user)) {
-		login->console = CONSOLE_ADMIN;
-	} else if (!conf_list_has(&conf->stats_users, login->user) && conf->auth_type != CONF_AUTH_ANY &&
-		   user != NULL) {
-		login_fail_reason(login, REASON_NOT_ALLOWED);
-		return false;
-	}
-	return true;
-}
-
-/* A name that nobody knows; it goes through the same exchange as any other. */
-static void login_log_stranger(const struct login *login)
-{
-	struct log_about about;
-
-	login_describe(login, &about);
-	log_info_about(&about, "no such user: %s", login->user);
-}
-
-static void login_log_attempt(const struct login *login)
-{
-	struct log_about about;
-
-	if (login->snap->conf->log_connections == 0)
-		return;
-	login_describe(login, &about);
-	log_info_about(&about, "login attempt: db=%s user=%s tls=no replication=%s", login->database, login->user,
-		       replication_value(login->replication == NULL ? REPLICATION_NONE : login->replication->mode));
-}
-
-/* A whole startup packet; `pending` is what follows it. */
-static void login_on_startup(struct login *login, const uint8_t *packet, const struct startup_head *head,
-			     const uint8_t *pending, size_t pending_len)
-{
-	struct engine *engine = login->ctx->engine;
-	const struct user *user;
 	struct startup startup;
 	enum startup_err err;
 	unsigned max_clients;
@@ -625,16 +239,7 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 	}
 	if (!login_negotiate(login, &startup))
 		return;
-	user = users_find(login->snap->users, login->user);
-	if (!login_find(login, user))
-		return;
-	if (login->account == NULL)
-		login_log_stranger(login);
-	login->is_named = true;
-	login_log_attempt(login);
-	if (login_is_console_name(login->database) && !login_check_console(login, user, pending, pending_len))
-		return;
-	login_begin_auth(login, user, pending, pending_len);
+	login_auth_begin(login);
 }
 
 /* ---- bytes ---- */
@@ -732,7 +337,9 @@ static size_t login_feed_startup(struct login *login, const uint8_t *data, size_
 		login_on_cancel(login, data, &head);
 		return len;
 	default:
-		login_on_startup(login, data, &head, data + head.total, len - head.total);
+		login->pending = data + head.total;
+		login->pending_len = len - head.total;
+		login_on_startup(login, data, &head);
 		return login->stage == LOGIN_OVER ? len : head.total;
 	}
 }
@@ -758,27 +365,18 @@ static size_t login_feed_auth(struct login *login, const uint8_t *data, size_t l
 	}
 	if (f.size > len)
 		return 0;
-	login_step(login, data + FRAME_HEADER, (size_t)f.size - FRAME_HEADER, data + f.size, len - (size_t)f.size);
+	login->pending = data + f.size;
+	login->pending_len = len - (size_t)f.size;
+	login_auth_step(login, data + FRAME_HEADER, (size_t)f.size - FRAME_HEADER);
 	return login->stage == LOGIN_OVER ? len : (size_t)f.size;
 }
 
-static void login_on_readable(void *owner)
+/* The bytes at hand, as far as the stage takes them; what is left is kept. */
+static void login_feed(struct login *login, const uint8_t *data, size_t len)
 {
-	struct login *login = owner;
-	uint8_t *data;
-	size_t len;
 	size_t at = 0;
-	int err = stream_fill(&login->stream, &data, &len);
 
-	if (err == -E_AGAIN) {
-		stream_want_read(&login->stream, true);
-		return;
-	}
-	if (err < 0) {
-		login_drop(login);
-		return;
-	}
-	while (at < len && login->stage != LOGIN_OVER) {
+	while (at < len && (login->stage == LOGIN_STARTUP || login->stage == LOGIN_AUTH)) {
 		size_t used = login->stage == LOGIN_STARTUP ? login_feed_startup(login, data + at, len - at)
 							    : login_feed_auth(login, data + at, len - at);
 
@@ -790,8 +388,63 @@ static void login_on_readable(void *owner)
 		return;
 	if (stream_hold(&login->stream, data + at, len - at) != 0)
 		login_fail_reason(login, REASON_OOM);
+	else if (login->stage == LOGIN_LOOKUP)
+		stream_watch_close(&login->stream);
 	else
 		stream_want_read(&login->stream, true);
+}
+
+static void login_on_readable(void *owner)
+{
+	struct login *login = owner;
+	uint8_t *data;
+	size_t len;
+	int err = stream_fill(&login->stream, &data, &len);
+
+	if (err == -E_AGAIN)
+		stream_want_read(&login->stream, true);
+	else if (err < 0)
+		login_drop(login);
+	else
+		login_feed(login, data, len);
+}
+
+/* ---- waiting for somebody else's answer ---- */
+
+void login_lookup_begin(struct login *login, struct login_lookup *lookup)
+{
+	ASSERT(login->lookup == NULL && login->stage != LOGIN_OVER);
+	login->stage = LOGIN_LOOKUP;
+	login->lookup = lookup;
+	lookup->login = login;
+}
+
+struct login *login_lookup_answered(struct login_lookup *lookup)
+{
+	struct login *login = lookup->login;
+
+	if (login == NULL)
+		return NULL;
+	ASSERT(login->stage == LOGIN_LOOKUP && login->lookup == lookup);
+	login->lookup = NULL;
+	login->stage = LOGIN_AUTH;
+	login->pending = buf_is_empty(&login->stream.in) ? NULL : buf_ptr(&login->stream.in);
+	login->pending_len = buf_len(&login->stream.in);
+	return login;
+}
+
+void login_lookup_end(struct login *login)
+{
+	uint8_t *scratch = loop_scratch(login->ctx->loop);
+	size_t n = buf_len(&login->stream.in);
+
+	if (login->stage != LOGIN_AUTH)
+		return;
+	/* Held bytes are worked off as if they had just been read. */
+	if (n > 0)
+		memcpy(scratch, buf_ptr(&login->stream.in), n);
+	buf_clear(&login->stream.in);
+	login_feed(login, scratch, n);
 }
 
 static void login_on_drained(void *owner, int err)

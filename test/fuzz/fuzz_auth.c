@@ -22,10 +22,23 @@ static struct slice fuzz_take_message(struct slice *input)
 	return fuzz_take(input, n);
 }
 
+/* A login of alice in plain text. */
+static struct auth *new_auth(enum auth_method method, const struct user *user, int iterations)
+{
+	struct auth_setup setup = {
+		.method = method,
+		.user_name = "alice",
+		.user = user,
+		.scram_iterations = iterations,
+	};
+
+	return auth_new(&setup);
+}
+
 static void fuzz_client(enum auth_method method, const char *secret, struct slice input)
 {
 	struct user *user = secret == NULL ? NULL : user_new("alice", slice_of(secret));
-	struct auth *a = auth_new(method, "alice", user, 1);
+	struct auth *a = new_auth(method, user, 1);
 	struct auth_out out;
 	enum auth_verdict verdict = auth_step(a, NULL, 0, &out);
 

@@ -78,12 +78,25 @@ static enum auth_verdict log_in(struct auth *a, const char *password, struct aut
 	return verdict;
 }
 
+/* A login of alice in plain text. */
+static struct auth *new_auth(enum auth_method method, const struct user *user, int iterations)
+{
+	struct auth_setup setup = {
+		.method = method,
+		.user_name = "alice",
+		.user = user,
+		.scram_iterations = iterations,
+	};
+
+	return auth_new(&setup);
+}
+
 /* As above for a user "alice" with this secret, or an unknown one for NULL. */
 static enum auth_verdict log_in_as(enum auth_method method, const char *stored, const char *password,
 				   enum auth_reason *reason, const char **detail)
 {
 	struct user *user = stored == NULL ? NULL : user_new("alice", slice_of(stored));
-	struct auth *a = auth_new(method, "alice", user, ITERATIONS);
+	struct auth *a = new_auth(method, user, ITERATIONS);
 	struct auth_out out;
 	enum auth_verdict verdict;
 
@@ -200,7 +213,7 @@ static void test_method_names(void **state)
 static void test_requests(void **state)
 {
 	struct user *user = user_new("alice", slice_of("secret"));
-	struct auth *a = auth_new(AUTH_METHOD_PLAIN, "alice", user, ITERATIONS);
+	struct auth *a = new_auth(AUTH_METHOD_PLAIN, user, ITERATIONS);
 	struct auth_out out;
 	uint8_t salt[4];
 
@@ -209,19 +222,19 @@ static void test_requests(void **state)
 	assert_int_equal(out.body_len, 0);
 	auth_free(&a);
 
-	a = auth_new(AUTH_METHOD_MD5, "alice", user, ITERATIONS);
+	a = new_auth(AUTH_METHOD_MD5, user, ITERATIONS);
 	assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
 	assert_int_equal(out.request, 5);
 	assert_int_equal(out.body_len, 4);
 	memcpy(salt, out.body, 4);
 	auth_free(&a);
-	a = auth_new(AUTH_METHOD_MD5, "alice", NULL, ITERATIONS);
+	a = new_auth(AUTH_METHOD_MD5, NULL, ITERATIONS);
 	assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
 	assert_int_equal(out.request, 5);
 	assert_memory_not_equal(salt, out.body, 4);
 	auth_free(&a);
 
-	a = auth_new(AUTH_METHOD_SCRAM, "alice", user, ITERATIONS);
+	a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS);
 	assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
 	assert_int_equal(out.request, 10);
 	assert_int_equal(out.body_len, 15);
@@ -239,7 +252,7 @@ static void test_empty_password(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
 		for (size_t j = 0; j < ARRAY_LEN(stored); j++) {
 			struct user *user = stored[j] == NULL ? NULL : user_new("alice", slice_of(stored[j]));
-			struct auth *a = auth_new(methods[i], "alice", user, ITERATIONS);
+			struct auth *a = new_auth(methods[i], user, ITERATIONS);
 
 			assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
 			assert_int_equal(auth_step(a, (const uint8_t *)"", 1, &out), AUTH_FAIL);
@@ -252,7 +265,7 @@ static void test_empty_password(void **state)
 
 static enum auth_reason answer_password(enum auth_method method, const struct user *user, const void *payload, size_t n)
 {
-	struct auth *a = auth_new(method, "alice", user, ITERATIONS);
+	struct auth *a = new_auth(method, user, ITERATIONS);
 	uint8_t *copy = xmalloc(n);
 	struct auth_out out;
 	enum auth_verdict verdict;
@@ -326,7 +339,7 @@ static void test_md5_hash_is_no_password(void **state)
 static enum auth_reason answer_sasl(const char *stored, const void *payload, size_t n)
 {
 	struct user *user = stored == NULL ? NULL : user_new("alice", slice_of(stored));
-	struct auth *a = auth_new(AUTH_METHOD_SCRAM, "alice", user, ITERATIONS);
+	struct auth *a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS);
 	uint8_t *copy = xmalloc(n);
 	struct auth_out out;
 	enum auth_verdict verdict;
@@ -378,7 +391,7 @@ static void test_sasl_initial_forms(void **state)
 static size_t cut_final(size_t n, enum auth_verdict expected)
 {
 	struct user *user = user_new("alice", slice_of(SECRET_AS_SCRAM));
-	struct auth *a = auth_new(AUTH_METHOD_SCRAM, "alice", user, ITERATIONS);
+	struct auth *a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS);
 	struct secret secret;
 	struct auth_server *client;
 	struct auth_server_out to_send;
@@ -434,7 +447,7 @@ static void test_keys_and_passwords_for_servers(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct user *user = user_new("alice", slice_of(rows[i].stored));
-		struct auth *a = auth_new(rows[i].method, "alice", user, ITERATIONS);
+		struct auth *a = new_auth(rows[i].method, user, ITERATIONS);
 		struct auth_out out;
 
 		assert_int_equal(log_in(a, "secret", &out), AUTH_DONE);
@@ -449,7 +462,7 @@ static void test_keys_and_passwords_for_servers(void **state)
 
 static void test_no_password_after_a_failure(void **state)
 {
-	struct auth *a = auth_new(AUTH_METHOD_PLAIN, "alice", NULL, ITERATIONS);
+	struct auth *a = new_auth(AUTH_METHOD_PLAIN, NULL, ITERATIONS);
 	struct auth_out out;
 
 	assert_int_equal(log_in(a, "secret", &out), AUTH_FAIL);
@@ -466,7 +479,7 @@ static void test_plaintext_user_is_derived_once(void **state)
 	const struct scram_verifier *v = NULL;
 
 	for (int i = 0; i < 3; i++) {
-		struct auth *a = auth_new(AUTH_METHOD_SCRAM, "alice", user, ITERATIONS + i);
+		struct auth *a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS + i);
 
 		assert_int_equal(log_in(a, "secret", &out), AUTH_DONE);
 		auth_free(&a);

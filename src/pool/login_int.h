@@ -1,0 +1,125 @@
+/*
+ * What the parts of a client's login share: login.c (the connection, from its
+ * first byte to its end), login_auth.c (who it is) and login_place.c (where it
+ * goes then). All of it runs on the login's own loop.
+ */
+#ifndef PGSLUICE_POOL_LOGIN_INT_H
+#define PGSLUICE_POOL_LOGIN_INT_H
+
+#include "auth/auth.h"
+#include "core/log.h"
+#include "core/reason_tbl.h"
+#include "net/sock.h"
+#include "net/stream.h"
+#include "pool/engine.h"
+#include "pool/login.h"
+#include "pool/registry.h"
+#include "pool/replication.h"
+#include "pool/report.h"
+#include "proto/startup.h"
+
+#define LOGIN_IN_MAX  (LOOP_SCRATCH_SIZE - 1)
+#define LOGIN_OUT_MAX (STARTUP_MAX + 1024) /* every name of a startup packet may come back */
+
+enum login_stage {
+	LOGIN_STARTUP,
+	LOGIN_AUTH,
+	LOGIN_LOOKUP, /* somebody else was asked; nothing is read until the answer is there */
+	LOGIN_OVER,   /* freed at the end of this turn */
+};
+
+/* What a console session may do. */
+enum console_rights {
+	CONSOLE_NONE, /* not a console session */
+	CONSOLE_STATS,
+	CONSOLE_ADMIN,
+};
+
+struct login;
+
+/*
+ * A question to somebody else on behalf of a login: a part of whatever carries
+ * it there and back. The answer comes to the login's own loop; by then the
+ * login may be over.
+ */
+struct login_lookup {
+	struct login *login; /* NULL: it is over, nobody waits for the answer */
+};
+
+struct login {
+	TAILQ_ENTRY(login) entry; /* in ctx->logins */
+	struct loop_ctx *ctx;
+	struct snapshot *snap; /* in force when the startup packet came */
+	struct stream stream;
+	struct loop_task task;
+	enum login_stage stage;
+	enum console_rights console;
+	bool is_unix;
+	bool has_long_key; /* the client speaks protocol 3.2 */
+	bool is_named;     /* the log shows who it is: the limits on the way there are behind it */
+	struct sock_peer peer;
+	uint64_t id;
+	uint64_t connect_us;
+	struct auth *auth;
+	struct login_lookup *lookup; /* under way, in LOGIN_LOOKUP */
+	const uint8_t *pending; /* what the client sent behind the message at hand; valid while that is worked off */
+	size_t pending_len;
+	struct db *db;           /* held, and counted in db->clients; NULL: unknown, or the console */
+	struct account *account; /* held, and counted in account->clients; NULL: unknown */
+	struct varset *vars;
+	struct replication *replication; /* NULL: an ordinary client */
+	char user[STARTUP_USER_MAX + 1];
+	char database[64];
+};
+
+/* ---- login.c: the connection ---- */
+
+/* Who it is, for the log. */
+void login_describe(const struct login *login, struct log_about *about);
+
+/* The console has this name. */
+bool login_is_console_name(const char *database);
+
+/* Ends the login; the descriptor is closed unless it was taken. Counts stay with whoever took them over. */
+void login_over(struct login *login);
+
+/* Ends a login that leads nowhere, without a word. */
+void login_drop(struct login *login);
+
+/* Tells the client and the log why, and ends the login. */
+void login_fail(struct login *login, const struct report *report);
+void login_fail_reason(struct login *login, enum reason reason);
+/* The same; `limit` is the one that is exceeded, or 0. */
+void login_fail_limit(struct login *login, enum reason reason, unsigned limit);
+
+/* Sends what was built with the result `err`, and gives the buffer back; false when the login has ended. */
+bool login_send(struct login *login, struct buf *b, int err);
+
+/* From now on the login waits for an answer: it reads nothing. */
+void login_lookup_begin(struct login *login, struct login_lookup *lookup);
+
+/*
+ * The answer is there: the login that goes on, or NULL when it is over. What
+ * the client has sent meanwhile is in login->pending until the caller calls
+ * login_lookup_end(), after which the login may be over.
+ */
+struct login *login_lookup_answered(struct login_lookup *lookup) MUSTCHECK;
+void login_lookup_end(struct login *login);
+
+/* ---- login_auth.c: who it is ---- */
+
+/* The startup packet was taken: user and database have names. */
+void login_auth_begin(struct login *login);
+
+/* An answer of the client in the exchange. */
+void login_auth_step(struct login *login, const uint8_t *payload, size_t n);
+
+/* Counts the client under its database; false when the login has ended. */
+bool login_count_db(struct login *login);
+
+/* ---- login_place.c: where it goes ---- */
+
+/* The client is who it says: it goes to its worker or to the console. */
+void login_place(struct login *login);
+
+#endif
