@@ -17,6 +17,7 @@ enum lock_rank {
 	LOCK_RANK_VARS,         /* interned parameter sets */
 	LOCK_RANK_STMT,         /* texts of prepared statements */
 	LOCK_RANK_DNS,          /* name cache */
+	LOCK_RANK_JOB,          /* one queue of jobs for helper threads */
 	LOCK_RANK_MSGQ,         /* mailbox of a loop */
 	LOCK_RANK_LOG,          /* sink of the log */
 };

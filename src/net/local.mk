@@ -1,6 +1,7 @@
 libpgsluice_a_SOURCES += \
 	src/net/dns.c src/net/dns.h \
 	src/net/dns_zone.c src/net/dns_zone.h \
+	src/net/job.c src/net/job.h \
 	src/net/listen.c src/net/listen.h \
 	src/net/loop.c src/net/loop.h \
 	src/net/soa.c src/net/soa.h \

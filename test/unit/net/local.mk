@@ -13,3 +13,6 @@ test_unit_net_test_loop_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_soa
 test_unit_net_test_soa_SOURCES = test/unit/net/test_soa.c
 test_unit_net_test_soa_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/net/test_job
+test_unit_net_test_job_SOURCES = test/unit/net/test_job.c
+test_unit_net_test_job_LDADD = $(UNIT_LIBS)
