@@ -29,8 +29,8 @@ group_packages()
 {
 	case $1 in
 	build) echo gcc libc6-dev make autoconf automake pkg-config libevent-dev libssl-dev libpq-dev libinih-dev uthash-dev ;;
-	test) echo libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-psycopg python3-psycopg2 openssl \
-		procps postgresql ;;
+	test) echo libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-psycopg python3-psycopg2 \
+		python3-cryptography openssl procps postgresql ;;
 	run) echo postgresql procps ;;
 	bench) echo postgresql python3 gcc libc6-dev openssl pgbouncer ;;
 	lint) echo clang-tidy clang-format cppcheck shellcheck python3 ;;

@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 
 from harness import bench as be  # noqa: E402
+from harness import certs  # noqa: E402
 from harness import cluster as pg  # noqa: E402
 from harness import pooler as pl  # noqa: E402
 from harness import procs, wire  # noqa: E402
@@ -104,6 +105,56 @@ def primary(shared_info):
     )
     own.start()
     own.sql("create role repl login replication")
+    yield own
+    own.remove()
+
+
+@pytest.fixture(scope="session")
+def pki():
+    """Certificates of every kind, made when they are asked for."""
+    made = certs.Pki()
+    yield made
+    made.remove()
+
+
+def tls_cluster_of(shared_info, pki, name, hba, **settings):
+    """A PostgreSQL of the test's own with TLS and these lines in its pg_hba.conf."""
+    files = pki.files("server")
+    own = pg.Cluster(
+        shared_info["template"],
+        settings={
+            "ssl": "on",
+            "ssl_cert_file": files.cert,
+            "ssl_key_file": files.key,
+            "ssl_ca_file": pki.ca("root"),
+            "hba_file": pki.write(f"hba-{name}.conf", "\n".join(hba) + "\n"),
+            "max_connections": 100,
+            **settings,
+        },
+    )
+    return own.start()
+
+
+@pytest.fixture(scope="session")
+def tls_cluster(shared_info, pki):
+    """A PostgreSQL that answers in TLS only; the role scramuser needs its password, the others none."""
+    own = tls_cluster_of(
+        shared_info,
+        pki,
+        "tls",
+        ["local all all trust", "hostssl all scramuser all scram-sha-256", "hostssl all md5user all md5"]
+        + ["hostssl all all all trust"],
+    )
+    yield own
+    own.remove()
+
+
+@pytest.fixture(scope="session")
+def cert_cluster(shared_info, pki):
+    """A PostgreSQL that demands a certificate of the root authority whose CN is the role's name."""
+    own = tls_cluster_of(
+        shared_info, pki, "cert", ["local all all trust", "hostssl all all all trust clientcert=verify-full"]
+    )
     yield own
     own.remove()
 

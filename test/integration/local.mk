@@ -5,6 +5,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/__init__.py \
 	test/integration/harness/bench.py \
 	test/integration/harness/cases.py \
+	test/integration/harness/certs.py \
 	test/integration/harness/cluster.py \
 	test/integration/harness/differential.py \
 	test/integration/harness/load.py \
@@ -12,6 +13,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/procs.py \
 	test/integration/harness/replication.py \
 	test/integration/harness/scripts.py \
+	test/integration/harness/tls.py \
 	test/integration/harness/wire.py \
 	test/integration/programs/Console.java \
 	test/integration/pytest.ini \

@@ -329,15 +329,19 @@ class Pooler:
     def socket_path(self):
         return f"{self.dir}/.s.PGSQL.{self.port}"
 
-    def login(self, user="app", database="app", password=None, params=(), timeout=10.0):
-        """A logged-in raw connection."""
-        conn = self.raw(timeout)
+    def tls(self, context, timeout=10.0, **kwargs):
+        """A raw connection with TLS, before its startup packet."""
+        return self.raw(timeout).start_tls(context, **kwargs)
+
+    def login(self, user="app", database="app", password=None, params=(), timeout=10.0, tls=None):
+        """A logged-in raw connection; with a context for it through TLS."""
+        conn = self.tls(tls, timeout) if tls else self.raw(timeout)
         conn.login(user, database, password, params)
         return conn
 
-    def login_error(self, user="app", database="app", password=None, params=(), timeout=10.0):
+    def login_error(self, user="app", database="app", password=None, params=(), timeout=10.0, tls=None):
         """The login must be refused: the error comes back, and the connection must have been closed after it."""
-        conn = self.raw(timeout)
+        conn = self.tls(tls, timeout) if tls else self.raw(timeout)
         try:
             conn.login(user, database, password, params)
         except PgError as e:
@@ -363,11 +367,18 @@ class Pooler:
                 pass
         self.conns.clear()
 
-    def psql(self, *args, dbname="app", user="app", check=True, host=None, **env):
+    def pgbench(self, dbname, *args, user="app", host="localhost", **env):
+        """Run to its end, which must be a good one."""
         from .cluster import bindir
 
+        cmd = [f"{bindir()}/pgbench", "-h", host, "-p", str(self.port), "-U", user, *args, dbname]
+        return procs.run(cmd, env={**os.environ, "HOME": self.dir, **env})
+
+    def psql(self, *args, dbname="app", user="app", check=True, host=None, bindir=None, **env):
+        from . import cluster
+
         cmd = [
-            f"{bindir()}/psql",
+            f"{bindir or cluster.bindir()}/psql",
             "-X",
             "-At",
             "-h",
@@ -380,16 +391,21 @@ class Pooler:
             dbname,
             *args,
         ]
-        return procs.run(cmd, check=check, env={**os.environ, "PGCONNECT_TIMEOUT": "10", **env})
+        return procs.run(cmd, check=check, env={**os.environ, "HOME": self.dir, "PGCONNECT_TIMEOUT": "10", **env})
 
     # --- console
 
     def console(self, user="admin", database="pgbouncer", password="adminpw"):
         return Console(self.login(user, database, password))
 
+    def console_conn(self):
+        """What the console is asked over: the Unix socket where TCP demands TLS."""
+        demands_tls = self.settings.get("client_tls_sslmode") in ("require", "verify-ca", "verify-full")
+        return Conn.unix(self.socket_path) if demands_tls else Conn.tcp(self.port)
+
     def show(self, what, user="admin", password="adminpw"):
         """Rows of a SHOW command as dicts, from a console session of its own."""
-        with Conn.tcp(self.port) as c:
+        with self.console_conn() as c:
             c.login(user, "pgbouncer", password)
             rows = Console(c).show(what)
             c.terminate()
@@ -397,7 +413,7 @@ class Pooler:
 
     def admin(self, command):
         """Run a console command in a session of its own; the tag comes back, an error is raised."""
-        with Conn.tcp(self.port) as c:
+        with self.console_conn() as c:
             c.login("admin", "pgbouncer", "adminpw")
             tag = Console(c).run(command)
             c.terminate()

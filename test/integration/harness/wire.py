@@ -11,9 +11,12 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
+
+from .tls import TlsSock
 
 PROTO_3_0 = 0x00030000
 CODE_CANCEL = 80877102
@@ -174,6 +177,7 @@ class Conn:
         self.params, self.key, self.auth, self.notices = {}, None, None, []
         self.negotiated = None
         self.scram_iterations = None
+        self.tls_context = None  # as a server: a request for TLS is granted with it
 
     @classmethod
     def tcp(cls, port, host="127.0.0.1", timeout=10.0):
@@ -205,6 +209,30 @@ class Conn:
         except OSError:
             pass
         self.close()
+
+    # --- TLS
+
+    tls = property(lambda self: self.sock if isinstance(self.sock, TlsSock) else None)
+
+    def start_tls(self, context, hostname=None, session=None, direct=False):
+        """As a client: ask for TLS, unless it is direct, and do the handshake."""
+        if not direct:
+            answer = self.ssl_request()
+            if answer != b"S":
+                raise AssertionError(f"the request for TLS was answered by {answer!r}")
+        self.sock = TlsSock(self.sock, context, hostname=hostname, session=session)
+        self.sock.handshake()
+        return self
+
+    def accept_tls(self, context=None):
+        """As a server: the handshake, behind the S."""
+        self.sock = TlsSock(self.sock, context or self.tls_context, server_side=True)
+        self.sock.handshake()
+        return self
+
+    def begins_with_tls(self):
+        """As a server: True when the client begins with a handshake, without asking."""
+        return self.sock.recv(1, socket.MSG_PEEK) == b"\x16"
 
     def reset(self):
         """Close with a TCP reset."""
@@ -370,11 +398,20 @@ class Conn:
     # --- as a server
 
     def read_startup(self):
-        """(code, parameters) of the packet that opens a connection; SSL and GSS requests are refused on the way."""
+        """
+        (code, parameters) of the packet that opens a connection. GSS requests are refused on the way, and those for TLS
+        unless there is a context for it.
+        """
+        if self.tls_context and not self.tls and self.begins_with_tls():
+            self.accept_tls()
         while True:
             (size,) = struct.unpack("!i", self.read_exact(4))
             body = self.read_exact(size - 4)
             (code,) = struct.unpack("!i", body[:4])
+            if code == CODE_SSL and self.tls_context and not self.tls:
+                self.send(b"S")
+                self.accept_tls()
+                continue
             if code in (CODE_SSL, CODE_GSSENC):
                 self.send(b"N")
                 continue
@@ -487,11 +524,12 @@ class FakeServer:
     A scripted PostgreSQL server: `handler(conn, startup_parameters)` runs in a thread of its own for each login.
     The connection is closed when it returns. What a handler raises is kept in .failures, cancel keys in .cancels.
     With `raw`, handler(conn) gets the connection before a byte was read. `host` may be the path of a Unix socket,
-    with @ for the abstract name space.
+    with @ for the abstract name space. With a context in `tls` it grants TLS, asked for or direct; what went wrong in a
+    handshake is kept in .tls_errors.
     """
 
-    def __init__(self, handler, raw=False, host="127.0.0.1", port=0):
-        self.handler, self.raw = handler, raw
+    def __init__(self, handler, raw=False, host="127.0.0.1", port=0, tls=None):
+        self.handler, self.raw, self.tls = handler, raw, tls
         if host[0] in "/@":
             self.listener = socket.socket(socket.AF_UNIX)
             self.listener.bind(host.replace("@", "\0"))
@@ -501,7 +539,7 @@ class FakeServer:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self.listener = socket.create_server((host, port), family=family, backlog=128)
             self.port = self.listener.getsockname()[1]
-        self.failures, self.cancels, self.logins, self.conns = [], [], 0, []
+        self.failures, self.cancels, self.logins, self.conns, self.tls_errors = [], [], 0, [], []
         self.stopping = False
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -512,6 +550,7 @@ class FakeServer:
             except OSError:
                 return
             conn = Conn(sock, timeout=30)
+            conn.tls_context = self.tls
             self.conns.append(conn)
             threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
 
@@ -527,6 +566,8 @@ class FakeServer:
                 return
             self.logins += 1
             self.handler(conn, params)
+        except ssl.SSLError as e:
+            self.tls_errors.append(e)
         except (Closed, OSError):
             pass
         except Exception as e:
