@@ -55,11 +55,13 @@ struct auth {
 	uint32_t iterations;        /* for what we derive */
 	uint8_t salt[MD5_SALT_LEN]; /* sent, in AUTH_MD5 */
 	struct scram_server *scram; /* while SCRAM runs; NULL also when OpenSSL gave no random bytes */
+	bool offers_plus;           /* SCRAM can be bound to the client's TLS connection */
 	const char *doom;           /* why the SCRAM exchange is a mock, or NULL */
 	char *password;             /* what the client sent in clear text, once it was right */
 };
 
 static const char auth_no_random[] = "no random numbers from OpenSSL";
+static const char auth_malformed_initial[] = "malformed SASLInitialResponse";
 
 const char *auth_method_name(enum auth_method method)
 {
@@ -109,14 +111,12 @@ const char *auth_reason_sqlstate(enum auth_reason reason)
 }
 
 /* The exchange against the user's verifier, or a mock with the reason why. */
-static void auth_prepare_scram(struct auth *a, const struct user *user)
+static struct scram_server *auth_new_scram(struct auth *a, const struct user *user)
 {
 	const struct scram_verifier *v = user == NULL ? NULL : user_verifier(user, a->iterations);
 
-	if (v != NULL) {
-		a->scram = scram_server_new(v, NULL);
-		return;
-	}
+	if (v != NULL)
+		return scram_server_new(v, NULL);
 	if (user == NULL)
 		a->doom = "user is not known";
 	else if (user->secret.type == SECRET_MD5)
@@ -125,7 +125,15 @@ static void auth_prepare_scram(struct auth *a, const struct user *user)
 		a->doom = "user has no password";
 	else
 		a->doom = auth_no_random;
-	a->scram = scram_server_new_mock(a->user_name, a->iterations);
+	return scram_server_new_mock(a->user_name, a->iterations);
+}
+
+static void auth_prepare_scram(struct auth *a, const struct auth_setup *setup)
+{
+	a->scram = auth_new_scram(a, setup->user);
+	a->offers_plus = setup->binding.n > 0;
+	if (a->scram != NULL && a->offers_plus)
+		scram_server_bind(a->scram, setup->binding);
 }
 
 struct auth *auth_new(const struct auth_setup *setup)
@@ -144,7 +152,7 @@ struct auth *auth_new(const struct auth_setup *setup)
 	if (a->method == AUTH_METHOD_MD5 && a->secret.type == SECRET_SCRAM)
 		a->method = AUTH_METHOD_SCRAM;
 	if (a->method == AUTH_METHOD_SCRAM)
-		auth_prepare_scram(a, user);
+		auth_prepare_scram(a, setup);
 	return a;
 }
 
@@ -220,12 +228,14 @@ static enum auth_verdict auth_start_md5(struct auth *a, struct auth_out *out)
 
 static enum auth_verdict auth_start_scram(struct auth *a, struct auth_out *out)
 {
-	/* A list of names, each with its NUL, and an empty one. */
-	static const char mechanisms[] = SCRAM_MECHANISM "\0";
+	/* Lists of names, each with its NUL, and an empty one. */
+	static const char plain[] = SCRAM_MECHANISM "\0";
+	static const char plus[] = SCRAM_MECHANISM_PLUS "\0" SCRAM_MECHANISM "\0";
 
 	if (a->scram == NULL)
 		return auth_fail(a, out, AUTH_REASON_SASL, auth_no_random);
-	return auth_more(a, out, AUTH_SASL_INITIAL, AUTH_REQ_SASL, mechanisms, sizeof(mechanisms));
+	return auth_more(a, out, AUTH_SASL_INITIAL, AUTH_REQ_SASL, a->offers_plus ? plus : plain,
+			 a->offers_plus ? sizeof(plus) : sizeof(plain));
 }
 
 static enum auth_verdict auth_take_start(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out)
@@ -340,10 +350,8 @@ static enum auth_verdict auth_fail_scram(struct auth *a, struct auth_out *out, i
 {
 	const char *detail;
 
-	if (rc == -E_UNSUPPORTED)
-		detail = "client requires channel binding";
-	else if (rc == -E_PROTO)
-		detail = "malformed SCRAM message";
+	if (rc == -E_UNSUPPORTED || rc == -E_PROTO)
+		detail = scram_server_fault(a->scram);
 	else if (a->doom != NULL)
 		detail = a->doom;
 	else
@@ -360,18 +368,22 @@ static uint32_t auth_get_u32(const uint8_t *p)
 static enum auth_verdict auth_take_sasl_initial(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out)
 {
 	const uint8_t *nul = n == 0 ? NULL : memchr(payload, '\0', n);
+	struct slice mechanism;
 	struct slice data;
 	struct slice challenge;
+	bool is_plus;
 	int rc;
 
 	if (nul == NULL)
-		return auth_fail_scram(a, out, -E_PROTO);
-	if (!slice_eq_str(slice_make(payload, (size_t)(nul - payload)), SCRAM_MECHANISM))
+		return auth_fail(a, out, AUTH_REASON_SASL, auth_malformed_initial);
+	mechanism = slice_make(payload, (size_t)(nul - payload));
+	is_plus = a->offers_plus && slice_eq_str(mechanism, SCRAM_MECHANISM_PLUS);
+	if (!is_plus && !slice_eq_str(mechanism, SCRAM_MECHANISM))
 		return auth_fail(a, out, AUTH_REASON_MECHANISM, "");
-	data = slice_make(nul + 1, n - (size_t)(nul - payload) - 1);
+	data = slice_make(nul + 1, n - mechanism.n - 1);
 	if (data.n < 4 || auth_get_u32((const uint8_t *)data.p) != data.n - 4)
-		return auth_fail_scram(a, out, -E_PROTO);
-	rc = scram_server_first(a->scram, slice_make(data.p + 4, data.n - 4), &challenge);
+		return auth_fail(a, out, AUTH_REASON_SASL, auth_malformed_initial);
+	rc = scram_server_first(a->scram, is_plus, slice_make(data.p + 4, data.n - 4), &challenge);
 	if (rc < 0)
 		return auth_fail_scram(a, out, rc);
 	return auth_more(a, out, AUTH_SASL_RESPONSE, AUTH_REQ_SASL_CONTINUE, challenge.p, challenge.n);

@@ -171,13 +171,22 @@ struct auth_server_out {
 
 struct auth_server;
 
-/*
- * Our login to a server. `secret` may be NULL (none known: treated as the
- * empty password); `keys` may be NULL and count only for a secret that is a
- * SCRAM verifier or NULL. All is copied.
- */
-struct auth_server *auth_server_new(const char *user_name, const struct secret *secret,
-				    const struct scram_keys *keys) MUSTCHECK;
+/* What is known before our login to a server; auth_server_new() copies what it needs. */
+struct auth_server_setup {
+	const char *user_name;
+	const struct secret *secret;   /* NULL: none known, treated as the empty password */
+	const struct scram_keys *keys; /* may be NULL; count only for a secret that is a SCRAM verifier or NULL */
+	struct slice binding;          /* tls-server-end-point of the server's certificate; empty: there is none */
+	bool is_tls;                   /* the connection is encrypted */
+	/*
+	 * A server that offers SCRAM_MECHANISM_PLUS although the connection is in plain text believes that it has TLS:
+	 * somebody ends it in between. PgBouncer does not look at that, so there are places where it is meant to be.
+	 */
+	bool ignores_stripped_tls;
+};
+
+/* Our login to a server. */
+struct auth_server *auth_server_new(const struct auth_server_setup *setup) MUSTCHECK;
 
 /*
  * Takes one Authentication message of the server: its code and what follows.

@@ -18,6 +18,10 @@
  *     MD5           answers            answers         wrong password type
  *     SASL          answers            wrong type      with keys only
  *
+ * SCRAM is bound to the TLS connection when the server offers that and its
+ * certificate has a hash. A server that does not offer it is told that we could
+ * ("y"): if it did, and somebody took the offer out, it refuses the login.
+ *
  * The "text" of a hash is not a password of the server, but it is what
  * PgBouncer sends; a server behind a second pooler may even want it.
  */
@@ -43,7 +47,11 @@ struct auth_server {
 	char *user_name;
 	struct secret secret;
 	bool has_keys;
-	struct scram_keys keys;       /* when has_keys */
+	struct scram_keys keys;    /* when has_keys */
+	bool is_tls;               /* the connection is encrypted */
+	bool ignores_stripped_tls; /* of the setup */
+	size_t binding_len;        /* bytes of binding; 0: there is none */
+	uint8_t binding[SCRAM_END_POINT_MAX];
 	struct scram_client *scram;   /* while SCRAM runs */
 	char md5[MD5_SECRET_LEN + 1]; /* the answer to MD5 */
 };
@@ -64,16 +72,22 @@ const char *auth_server_error_text(enum auth_server_error error)
 	return texts[error];
 }
 
-struct auth_server *auth_server_new(const char *user_name, const struct secret *secret, const struct scram_keys *keys)
+struct auth_server *auth_server_new(const struct auth_server_setup *setup)
 {
 	struct auth_server *as = xcalloc(1, sizeof(*as));
 
+	ASSERT(setup->binding.n <= sizeof(as->binding) && (setup->binding.n == 0 || setup->is_tls));
 	as->magic = AUTH_SERVER_MAGIC;
-	as->user_name = xstrdup(user_name);
-	secret_copy(&as->secret, secret);
-	as->has_keys = keys != NULL && (secret == NULL || secret->type == SECRET_SCRAM);
+	as->user_name = xstrdup(setup->user_name);
+	secret_copy(&as->secret, setup->secret);
+	as->has_keys = setup->keys != NULL && (setup->secret == NULL || setup->secret->type == SECRET_SCRAM);
 	if (as->has_keys)
-		as->keys = *keys;
+		as->keys = *setup->keys;
+	as->is_tls = setup->is_tls;
+	as->ignores_stripped_tls = setup->ignores_stripped_tls;
+	as->binding_len = setup->binding.n;
+	if (as->binding_len > 0)
+		memcpy(as->binding, setup->binding.p, as->binding_len);
 	return as;
 }
 
@@ -151,54 +165,78 @@ static enum auth_server_error auth_server_take_md5(struct auth_server *as, const
 	return AUTH_SERVER_NONE;
 }
 
-/*
- * Looks for our mechanism in a list of NUL-terminated names that ends with an
- * empty one. -E_PROTO when the list does not end there, -E_NOENT when the
- * mechanism is not in it.
- */
-static int auth_server_find_mechanism(const uint8_t *body, size_t n)
-{
-	int rc = -E_NOENT;
+/* Which of the mechanisms that we know a server offers. */
+struct auth_server_offer {
+	bool plain; /* SCRAM_MECHANISM */
+	bool plus;  /* SCRAM_MECHANISM_PLUS */
+};
 
+/* Reads a list of NUL-terminated names that ends with an empty one. 0, or -E_PROTO when it does not end there. */
+static int auth_server_read_offer(const uint8_t *body, size_t n, struct auth_server_offer *offer)
+{
+	*offer = (struct auth_server_offer){ false, false };
 	while (n > 0) {
 		const uint8_t *nul = memchr(body, '\0', n);
-		size_t len;
+		struct slice name;
 
 		if (nul == NULL)
 			return -E_PROTO;
-		len = (size_t)(nul - body);
-		if (len == 0)
-			return n == 1 ? rc : -E_PROTO;
-		if (slice_eq_str(slice_make(body, len), SCRAM_MECHANISM))
-			rc = 0;
-		body += len + 1;
-		n -= len + 1;
+		name = slice_make(body, (size_t)(nul - body));
+		if (name.n == 0)
+			return n == 1 ? 0 : -E_PROTO;
+		offer->plain = offer->plain || slice_eq_str(name, SCRAM_MECHANISM);
+		offer->plus = offer->plus || slice_eq_str(name, SCRAM_MECHANISM_PLUS);
+		body += name.n + 1;
+		n -= name.n + 1;
 	}
 	return -E_PROTO;
+}
+
+/* The client's side with the keys or the password; NULL with the error set. */
+static struct scram_client *auth_server_new_scram(struct auth_server *as, struct auth_server_out *out)
+{
+	struct scram_client *scram;
+
+	if (as->has_keys) {
+		scram = scram_client_new("", slice_make(NULL, 0), &as->keys, NULL);
+	} else if (as->secret.type == SECRET_PLAIN || as->secret.type == SECRET_EMPTY) {
+		scram = scram_client_new("", secret_slice(&as->secret), NULL, NULL);
+	} else {
+		out->error = AUTH_SERVER_PASSWORD_TYPE;
+		return NULL;
+	}
+	if (scram == NULL) {
+		out->error = AUTH_SERVER_UNSUPPORTED;
+		out->detail = "no random numbers from OpenSSL";
+	}
+	return scram;
 }
 
 static enum auth_server_error auth_server_take_sasl(struct auth_server *as, const uint8_t *body, size_t n,
 						    struct auth_server_out *out)
 {
-	int rc = auth_server_find_mechanism(body, n);
+	struct auth_server_offer offer;
 	struct slice first;
+	bool is_plus;
 
-	if (rc == -E_PROTO)
+	if (auth_server_read_offer(body, n, &offer) < 0)
 		return auth_server_malformed(out);
-	if (rc < 0)
-		return AUTH_SERVER_MECHANISM;
-	if (as->has_keys)
-		as->scram = scram_client_new("", slice_make(NULL, 0), &as->keys, NULL);
-	else if (as->secret.type == SECRET_PLAIN || as->secret.type == SECRET_EMPTY)
-		as->scram = scram_client_new("", secret_slice(&as->secret), NULL, NULL);
-	else
-		return AUTH_SERVER_PASSWORD_TYPE;
-	if (as->scram == NULL) {
-		out->detail = "no random numbers from OpenSSL";
+	if (offer.plus && !as->is_tls && !as->ignores_stripped_tls) {
+		out->detail = "server offers " SCRAM_MECHANISM_PLUS " without TLS: somebody between us has removed it";
 		return AUTH_SERVER_UNSUPPORTED;
 	}
+	is_plus = offer.plus && as->binding_len > 0;
+	if (!is_plus && !offer.plain)
+		return AUTH_SERVER_MECHANISM;
+	as->scram = auth_server_new_scram(as, out);
+	if (as->scram == NULL)
+		return out->error;
+	if (is_plus)
+		scram_client_bind(as->scram, SCRAM_FLAG_BOUND, slice_make(as->binding, as->binding_len));
+	else if (as->binding_len > 0)
+		scram_client_bind(as->scram, SCRAM_FLAG_COULD, slice_make(NULL, 0));
 	scram_client_first(as->scram, &first);
-	out->mechanism = SCRAM_MECHANISM;
+	out->mechanism = is_plus ? SCRAM_MECHANISM_PLUS : SCRAM_MECHANISM;
 	auth_server_send(as, out, AUTH_SERVER_CHALLENGE, AUTH_SEND_SASL_INITIAL, first.p, first.n);
 	return AUTH_SERVER_NONE;
 }
@@ -213,7 +251,7 @@ static enum auth_server_error auth_server_take_continue(struct auth_server *as, 
 		if (rc == -E_RANGE)
 			out->detail = "server asks for too many SCRAM iterations";
 		else
-			out->detail = rc == -E_PROTO ? "malformed SCRAM message of the server" : "OpenSSL failed";
+			out->detail = rc == -E_PROTO ? scram_client_fault(as->scram) : "OpenSSL failed";
 		return AUTH_SERVER_UNSUPPORTED;
 	}
 	auth_server_send(as, out, AUTH_SERVER_FINAL, AUTH_SEND_SASL, final.p, final.n);
@@ -228,7 +266,7 @@ static enum auth_server_error auth_server_take_final(struct auth_server *as, con
 	if (rc == -E_AUTH)
 		return AUTH_SERVER_SIGNATURE;
 	if (rc < 0) {
-		out->detail = "malformed SCRAM message of the server";
+		out->detail = scram_client_fault(as->scram);
 		return AUTH_SERVER_UNVERIFIED;
 	}
 	as->state = AUTH_SERVER_SIGNED;

@@ -58,6 +58,39 @@ bool scram_nonce_is_valid(struct slice nonce)
 	return nonce.n > 0;
 }
 
+const char *scram_gs2_header(enum scram_flag flag)
+{
+	static const char *const headers[] = {
+		[SCRAM_FLAG_NONE] = "n,,",
+		[SCRAM_FLAG_COULD] = "y,,",
+		[SCRAM_FLAG_BOUND] = SCRAM_GS2_BOUND,
+	};
+
+	ASSERT((size_t)flag < ARRAY_LEN(headers));
+	return headers[flag];
+}
+
+void scram_set_end_point(struct scram_end_point *end_point, struct slice hash)
+{
+	ASSERT(hash.n >= 1 && hash.n <= sizeof(end_point->hash));
+	memcpy(end_point->hash, hash.p, hash.n);
+	end_point->len = hash.n;
+}
+
+void scram_format_cbind(enum scram_flag flag, const struct scram_end_point *end_point, char dst[SCRAM_CBIND_SIZE])
+{
+	const char *header = scram_gs2_header(flag);
+	size_t n = strlen(header);
+	uint8_t raw[sizeof(SCRAM_GS2_BOUND) - 1 + SCRAM_END_POINT_MAX];
+
+	memcpy(raw, header, n);
+	if (flag == SCRAM_FLAG_BOUND) {
+		memcpy(raw + n, end_point->hash, end_point->len);
+		n += end_point->len;
+	}
+	base64_encode(dst, SCRAM_CBIND_SIZE, raw, n);
+}
+
 bool scram_parse_iterations(struct slice text, uint32_t *out)
 {
 	uint64_t value = 0;

@@ -9,8 +9,12 @@
  *                         --- client-final -->    scram_server_final()
  *   scram_client_verify() <-- server-final ---
  *
- * Channel binding (the PLUS variant) is not offered. The user name inside the
- * exchange is ignored, as in PostgreSQL. Objects belong to one thread.
+ * Either side can bind the exchange to the TLS connection that it runs in
+ * (SCRAM-SHA-256-PLUS, RFC 5929 tls-server-end-point): what both sign then
+ * contains a hash of the server's certificate as each of them sees it, so that
+ * nobody who ends the TLS in between with another certificate can pass the
+ * messages on. The user name inside the exchange is ignored, as in PostgreSQL.
+ * Objects belong to one thread.
  */
 #ifndef PGSLUICE_AUTH_SCRAM_H
 #define PGSLUICE_AUTH_SCRAM_H
@@ -20,6 +24,8 @@
 #include "core/str.h"
 
 #define SCRAM_MECHANISM      "SCRAM-SHA-256"
+#define SCRAM_MECHANISM_PLUS "SCRAM-SHA-256-PLUS"
+#define SCRAM_END_POINT_MAX  64 /* bytes of a hash of a certificate */
 #define SCRAM_KEY_LEN        32
 #define SCRAM_SALT_LEN       16   /* bytes of a salt that we make */
 #define SCRAM_SALT_MAX       1024 /* bytes of a salt that we accept */
@@ -77,6 +83,13 @@ void scram_verifier_free(struct scram_verifier **v);
  */
 bool scram_verifier_matches(const struct scram_verifier *v, struct slice password);
 
+/* What a client says about channel binding. */
+enum scram_flag {
+	SCRAM_FLAG_NONE,  /* "n": it cannot */
+	SCRAM_FLAG_COULD, /* "y": it could, but believes that the server cannot */
+	SCRAM_FLAG_BOUND, /* "p=tls-server-end-point": it does; only under SCRAM_MECHANISM_PLUS */
+};
+
 struct scram_server;
 
 /*
@@ -96,17 +109,31 @@ struct scram_server *scram_server_new_mock(const char *user_name, uint32_t itera
 void scram_server_free(struct scram_server **s);
 
 /*
- * Takes the client-first message, gives the server-first message. *out points
- * into the object and lives until the next call. 0; -E_PROTO for a malformed
- * message; -E_UNSUPPORTED when the client insists on channel binding.
+ * Tells that the client came by TLS and that SCRAM_MECHANISM_PLUS is offered to
+ * it: `end_point` is the hash of our certificate, 1 to SCRAM_END_POINT_MAX
+ * bytes, and copied. Before scram_server_first(), if at all.
  */
-int scram_server_first(struct scram_server *s, struct slice in, struct slice *out) MUSTCHECK;
+void scram_server_bind(struct scram_server *s, struct slice end_point);
+
+/*
+ * Takes the client-first message, gives the server-first message. `is_plus`:
+ * the client has chosen SCRAM_MECHANISM_PLUS, which needs scram_server_bind().
+ * *out points into the object and lives until the next call. 0; -E_PROTO for a
+ * malformed message and one whose flag does not suit the mechanism, such as
+ * "y" after PLUS was offered, which means that somebody removed the offer;
+ * -E_UNSUPPORTED when the client insists on a channel binding that there is not.
+ */
+int scram_server_first(struct scram_server *s, bool is_plus, struct slice in, struct slice *out) MUSTCHECK;
 
 /*
  * Takes the client-final message, gives the server-final message. 0; -E_PROTO
- * for a malformed message; -E_AUTH for a wrong proof or a mock.
+ * for a malformed message or one that is bound to another channel; -E_AUTH for
+ * a wrong proof or a mock.
  */
 int scram_server_final(struct scram_server *s, struct slice in, struct slice *out) MUSTCHECK;
+
+/* What was wrong with the message that failed with -E_PROTO or -E_UNSUPPORTED, for the log; a constant. */
+const char *scram_server_fault(const struct scram_server *s);
 
 /* The keys that the client proved to have; NULL before scram_server_final() succeeded. */
 const struct scram_keys *scram_server_keys(const struct scram_server *s);
@@ -125,12 +152,19 @@ struct scram_client *scram_client_new(const char *name, struct slice password, c
 /* Wipes, frees and nulls. */
 void scram_client_free(struct scram_client **c);
 
+/*
+ * What to say about channel binding; SCRAM_FLAG_NONE when this is not called.
+ * `end_point`, for SCRAM_FLAG_BOUND, is the hash of the server's certificate, 1
+ * to SCRAM_END_POINT_MAX bytes, and copied. Before scram_client_first().
+ */
+void scram_client_bind(struct scram_client *c, enum scram_flag flag, struct slice end_point);
+
 /* Gives the client-first message. *out points into the object and lives until the next call. */
 void scram_client_first(struct scram_client *c, struct slice *out);
 
 /*
- * Takes the server-first message, gives the client-final message; with a
- * password it costs the server's iterations. 0; -E_PROTO for a malformed
+ * After scram_client_first(): takes the server-first message, gives the
+ * client-final message; with a password it costs the server's iterations. 0; -E_PROTO for a malformed
  * message; -E_RANGE for more than SCRAM_ITERATIONS_MAX; -E_SYS.
  */
 int scram_client_final(struct scram_client *c, struct slice in, struct slice *out) MUSTCHECK;
@@ -140,5 +174,8 @@ int scram_client_final(struct scram_client *c, struct slice in, struct slice *ou
  * verifier; -E_AUTH for a wrong signature; -E_PROTO for a malformed message.
  */
 int scram_client_verify(struct scram_client *c, struct slice in) MUSTCHECK;
+
+/* What was wrong with the message that failed with -E_PROTO, for the log; a constant. */
+const char *scram_client_fault(const struct scram_client *c);
 
 #endif

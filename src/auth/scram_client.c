@@ -14,10 +14,7 @@
 #include "auth/scram_int.h"
 #include "core/alloc.h"
 
-#define SCRAM_CLIENT_MAGIC   0x53435243U
-#define SCRAM_CLIENT_GS2     "n,," /* no channel binding, no other identity */
-#define SCRAM_CLIENT_GS2_LEN 3
-#define SCRAM_CLIENT_CBIND   "biws" /* base64 of it */
+#define SCRAM_CLIENT_MAGIC 0x53435243U
 
 enum scram_client_state {
 	SCRAM_CLIENT_NEW,    /* waits for server-first */
@@ -29,8 +26,12 @@ enum scram_client_state {
 struct scram_client {
 	unsigned magic;
 	enum scram_client_state state;
+	enum scram_flag flag;             /* about channel binding */
+	struct scram_end_point end_point; /* of SCRAM_FLAG_BOUND */
+	const char *fault;                /* what is wrong with the message that was refused */
+	char *name;                       /* in client-first */
 	char *nonce;                      /* our part of the nonce */
-	char *first;                      /* client-first */
+	char *first;                      /* client-first, once it was given */
 	char *final;                      /* client-final */
 	char *password;                   /* NULL: keys were given */
 	size_t password_len;              /* bytes of password */
@@ -51,7 +52,6 @@ struct scram_client *scram_client_new(const char *name, struct slice password, c
 {
 	char *our_nonce;
 	struct scram_client *c;
-	size_t size;
 
 	ASSERT((password.p != NULL) != (keys != NULL));
 	ASSERT(strpbrk(name, ",=") == NULL);
@@ -67,9 +67,8 @@ struct scram_client *scram_client_new(const char *name, struct slice password, c
 		c->password = slice_dup(password);
 		c->password_len = password.n;
 	}
-	size = SCRAM_CLIENT_GS2_LEN + strlen(name) + strlen(our_nonce) + sizeof("n=,r=");
-	c->first = xmalloc(size);
-	str_format(c->first, size, SCRAM_CLIENT_GS2 "n=%s,r=%s", name, our_nonce);
+	c->name = xstrdup(name);
+	c->fault = "";
 	return c;
 }
 
@@ -84,6 +83,7 @@ void scram_client_free(struct scram_client **cp)
 	if (c->password != NULL)
 		mem_wipe(c->password, c->password_len);
 	free(c->password);
+	free(c->name);
 	free(c->nonce);
 	free(c->first);
 	free(c->final);
@@ -91,10 +91,30 @@ void scram_client_free(struct scram_client **cp)
 	free(c);
 }
 
-void scram_client_first(struct scram_client *c, struct slice *out)
+void scram_client_bind(struct scram_client *c, enum scram_flag flag, struct slice end_point)
 {
 	CHECK_OBJ(c, SCRAM_CLIENT_MAGIC);
-	ASSERT(c->state == SCRAM_CLIENT_NEW);
+	ASSERT(c->state == SCRAM_CLIENT_NEW && c->first == NULL);
+	c->flag = flag;
+	if (flag == SCRAM_FLAG_BOUND)
+		scram_set_end_point(&c->end_point, end_point);
+}
+
+const char *scram_client_fault(const struct scram_client *c)
+{
+	CHECK_OBJ(c, SCRAM_CLIENT_MAGIC);
+	return c->fault;
+}
+
+void scram_client_first(struct scram_client *c, struct slice *out)
+{
+	const char *header = scram_gs2_header(c->flag);
+	size_t size = strlen(header) + strlen(c->name) + strlen(c->nonce) + sizeof("n=,r=");
+
+	CHECK_OBJ(c, SCRAM_CLIENT_MAGIC);
+	ASSERT(c->state == SCRAM_CLIENT_NEW && c->first == NULL);
+	c->first = xmalloc(size);
+	str_format(c->first, size, "%sn=%s,r=%s", header, c->name, c->nonce);
 	*out = slice_of(c->first);
 }
 
@@ -104,7 +124,7 @@ static bool scram_client_may_read(struct slice in)
 }
 
 /* Reads r=<our nonce><more>,s=<salt>,i=<count> and nothing behind it. */
-static int scram_client_read_first(const struct scram_client *c, struct slice in, struct scram_server_first *f)
+static int scram_client_read_first(struct scram_client *c, struct slice in, struct scram_server_first *f)
 {
 	struct scram_reader r = scram_reader_make(in);
 	size_t our_len = strlen(c->nonce);
@@ -115,8 +135,10 @@ static int scram_client_read_first(const struct scram_client *c, struct slice in
 	if (!scram_read(&r, 'r', &f->nonce) || !scram_read(&r, 's', &salt) || !scram_read(&r, 'i', &count) ||
 	    !scram_reader_at_end(&r))
 		return -E_PROTO;
-	if (!scram_nonce_is_valid(f->nonce) || f->nonce.n <= our_len || memcmp(f->nonce.p, c->nonce, our_len) != 0)
+	if (!scram_nonce_is_valid(f->nonce) || f->nonce.n <= our_len || memcmp(f->nonce.p, c->nonce, our_len) != 0) {
+		c->fault = "SCRAM nonce of the server does not begin with ours";
 		return -E_PROTO;
+	}
 	len = base64_decode(f->salt, sizeof(f->salt), salt);
 	if (len <= 0 || !scram_parse_iterations(count, &f->iterations))
 		return -E_PROTO;
@@ -128,7 +150,7 @@ static int scram_client_read_first(const struct scram_client *c, struct slice in
 static int scram_client_prove(struct scram_client *c, struct slice server_first, size_t final_size)
 {
 	struct scram_auth_message m = {
-		.client_first_bare = slice_of(c->first + SCRAM_CLIENT_GS2_LEN),
+		.client_first_bare = slice_of(c->first + strlen(scram_gs2_header(c->flag))),
 		.server_first = server_first,
 		.client_final_bare = slice_of(c->final),
 	};
@@ -152,13 +174,15 @@ static int scram_client_prove(struct scram_client *c, struct slice server_first,
 
 int scram_client_final(struct scram_client *c, struct slice in, struct slice *out)
 {
+	char cbind[SCRAM_CBIND_SIZE];
 	struct scram_server_first f;
 	size_t size;
 	int rc;
 
 	CHECK_OBJ(c, SCRAM_CLIENT_MAGIC);
-	ASSERT(c->state == SCRAM_CLIENT_NEW);
+	ASSERT(c->state == SCRAM_CLIENT_NEW && c->first != NULL);
 	c->state = SCRAM_CLIENT_FAILED;
+	c->fault = "malformed SCRAM message of the server";
 	if (!scram_client_may_read(in))
 		return -E_PROTO;
 	rc = scram_client_read_first(c, in, &f);
@@ -167,9 +191,10 @@ int scram_client_final(struct scram_client *c, struct slice in, struct slice *ou
 				       &c->keys);
 	if (rc < 0)
 		return rc;
-	size = f.nonce.n + SCRAM_KEY_TEXT_LEN + sizeof("c=" SCRAM_CLIENT_CBIND ",r=,p=");
+	scram_format_cbind(c->flag, &c->end_point, cbind);
+	size = strlen(cbind) + f.nonce.n + SCRAM_KEY_TEXT_LEN + sizeof("c=,r=,p=");
 	c->final = xmalloc(size);
-	str_format(c->final, size, "c=" SCRAM_CLIENT_CBIND ",r=%.*s", (int)f.nonce.n, f.nonce.p);
+	str_format(c->final, size, "c=%s,r=%.*s", cbind, (int)f.nonce.n, f.nonce.p);
 	rc = scram_client_prove(c, in, size);
 	if (rc < 0)
 		return rc;

@@ -13,6 +13,16 @@
 #define SCRAM_NONCE_TEXT_LEN BASE64_ENCODED_LEN(SCRAM_NONCE_LEN)
 #define SCRAM_KEY_TEXT_LEN   BASE64_ENCODED_LEN(SCRAM_KEY_LEN)
 
+/* The longest gs2 header, and c= in base64 with its NUL: the header and the hash. */
+#define SCRAM_GS2_BOUND      "p=tls-server-end-point,,"
+#define SCRAM_CBIND_SIZE     (BASE64_ENCODED_LEN(sizeof(SCRAM_GS2_BOUND) - 1 + SCRAM_END_POINT_MAX) + 1)
+
+/* What one side knows about the channel. */
+struct scram_end_point {
+	size_t len; /* 0: there is no binding */
+	uint8_t hash[SCRAM_END_POINT_MAX];
+};
+
 /* The three parts of the message that both sides sign; commas go between them. */
 struct scram_auth_message {
 	struct slice client_first_bare;
@@ -48,6 +58,15 @@ static inline bool scram_reader_at_end(const struct scram_reader *r)
 
 /* True for a nonce as the grammar allows it: not empty, printable ASCII (commas end it before). */
 bool scram_nonce_is_valid(struct slice nonce);
+
+/* The header that stands before the client-first-bare message: flag, and no other identity. */
+const char *scram_gs2_header(enum scram_flag flag);
+
+/* What c= says: the header of the flag and, when it is bound, the hash, in base64. */
+void scram_format_cbind(enum scram_flag flag, const struct scram_end_point *end_point, char dst[SCRAM_CBIND_SIZE]);
+
+/* Copies the hash, whose length must be 1 to SCRAM_END_POINT_MAX. */
+void scram_set_end_point(struct scram_end_point *end_point, struct slice hash);
 
 /* A decimal number from 1 to INT32_MAX without sign or blanks; false for anything else. */
 bool scram_parse_iterations(struct slice text, uint32_t *out) MUSTCHECK;

@@ -7,6 +7,17 @@
  *     client-final   c=biws,r=<both nonces>,p=<proof>
  *     server-final   v=<signature>
  *
+ * The first letter is what the client says about channel binding, and c= is
+ * the same and the hash of our certificate, in base64:
+ *
+ *                       PLUS offered      not offered
+ *     n  cannot         fine              fine
+ *     y  could          refused           fine
+ *     p  does           only under PLUS   refused
+ *
+ * "y" from a client that was offered PLUS has not seen the offer: somebody who
+ * ends its TLS has taken it out.
+ *
  * A name that cannot log in gets a mock: a verifier that nobody can match,
  * made from the name and a key that is random per process. It takes the same
  * path with the same work, so neither text nor time tells whether the name
@@ -32,12 +43,14 @@ struct scram_server {
 	unsigned magic;
 	enum scram_server_state state;
 	bool doomed;              /* a mock: fails whatever the proof is */
-	const char *cbind;        /* what c= must say: base64 of the gs2 header */
+	const char *fault;        /* what is wrong with the message that was refused */
 	struct scram_verifier *v; /* what the proof is checked against */
 	char *our_nonce;          /* our part of the nonce */
 	char *nonce;              /* both parts */
 	char *client_first_bare;  /* signed by both sides */
 	char *server_first;       /* signed by both sides */
+	struct scram_end_point end_point;
+	char cbind[SCRAM_CBIND_SIZE]; /* what c= must say */
 	char server_final[2 + SCRAM_KEY_TEXT_LEN + 1];
 	struct scram_keys keys; /* valid in SCRAM_SERVER_PROVEN */
 };
@@ -63,6 +76,7 @@ struct scram_server *scram_server_new(const struct scram_verifier *v, const char
 	s->magic = SCRAM_SERVER_MAGIC;
 	s->v = scram_verifier_dup(v);
 	s->our_nonce = our_nonce;
+	s->fault = "";
 	return s;
 }
 
@@ -110,31 +124,67 @@ void scram_server_free(struct scram_server **sp)
 	free(s);
 }
 
+void scram_server_bind(struct scram_server *s, struct slice end_point)
+{
+	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
+	ASSERT(s->state == SCRAM_SERVER_NEW);
+	scram_set_end_point(&s->end_point, end_point);
+}
+
+const char *scram_server_fault(const struct scram_server *s)
+{
+	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
+	return s->fault;
+}
+
+/* Refuses a message with the reason for the log. */
+static int scram_server_refuse(struct scram_server *s, int err, const char *fault)
+{
+	s->fault = fault;
+	return err;
+}
+
 /* Messages are text within bounds. */
 static bool scram_server_may_read(struct slice in)
 {
 	return in.n > 0 && in.n <= SCRAM_MESSAGE_MAX && memchr(in.p, '\0', in.n) == NULL;
 }
 
-/*
- * Reads the gs2 header: "n,," or "y,,", the latter from a client that could do
- * channel binding and believes that we cannot, which is so. "p=" insists on
- * it. Between the commas an identity to act as could stand; nobody has one.
- */
-static int scram_server_read_gs2(struct scram_server *s, struct slice *in)
+/* Whether what the client says about channel binding suits what it was offered and has chosen. */
+static int scram_server_check_flag(struct scram_server *s, bool is_plus, enum scram_flag flag)
 {
-	if (in->p[0] == 'p')
-		return -E_UNSUPPORTED;
-	if (in->n < 3 || in->p[1] != ',' || in->p[2] != ',')
-		return -E_PROTO;
-	if (in->p[0] == 'n')
-		s->cbind = "biws";
-	else if (in->p[0] == 'y')
-		s->cbind = "eSws";
-	else
-		return -E_PROTO;
-	*in = slice_make(in->p + 3, in->n - 3);
+	bool is_offered = s->end_point.len > 0;
+
+	if (flag == SCRAM_FLAG_BOUND && !is_offered)
+		return scram_server_refuse(s, -E_UNSUPPORTED, "client requires channel binding, which needs TLS");
+	if (flag == SCRAM_FLAG_BOUND && !is_plus)
+		return scram_server_refuse(s, -E_PROTO, "client binds to the channel without " SCRAM_MECHANISM_PLUS);
+	if (flag == SCRAM_FLAG_COULD && is_offered)
+		return scram_server_refuse(s, -E_PROTO, "client has not seen the offer of " SCRAM_MECHANISM_PLUS);
+	if (flag == SCRAM_FLAG_NONE && is_plus)
+		return scram_server_refuse(s, -E_PROTO, "client does not bind to the channel as it has chosen to");
 	return 0;
+}
+
+/*
+ * Reads the gs2 header: the flag and two commas, between which an identity to
+ * act as could stand; nobody has one.
+ */
+static int scram_server_read_gs2(struct scram_server *s, bool is_plus, struct slice *in)
+{
+	for (enum scram_flag flag = SCRAM_FLAG_NONE; flag <= SCRAM_FLAG_BOUND; flag++) {
+		const char *header = scram_gs2_header(flag);
+		size_t n = strlen(header);
+
+		if (in->n < n || memcmp(in->p, header, n) != 0)
+			continue;
+		*in = slice_make(in->p + n, in->n - n);
+		scram_format_cbind(flag, &s->end_point, s->cbind);
+		return scram_server_check_flag(s, is_plus, flag);
+	}
+	if (in->p[0] == 'p')
+		return scram_server_refuse(s, -E_UNSUPPORTED, "client requires an unknown channel binding");
+	return -E_PROTO;
 }
 
 /* Reads the rest of client-first: a name that does not matter, the nonce, and extensions that nobody asked for. */
@@ -167,7 +217,7 @@ static char *scram_server_format_first(const struct scram_server *s)
 	return text;
 }
 
-int scram_server_first(struct scram_server *s, struct slice in, struct slice *out)
+int scram_server_first(struct scram_server *s, bool is_plus, struct slice in, struct slice *out)
 {
 	struct slice nonce;
 	size_t size;
@@ -175,10 +225,12 @@ int scram_server_first(struct scram_server *s, struct slice in, struct slice *ou
 
 	CHECK_OBJ(s, SCRAM_SERVER_MAGIC);
 	ASSERT(s->state == SCRAM_SERVER_NEW);
+	ASSERT(!is_plus || s->end_point.len > 0);
 	s->state = SCRAM_SERVER_FAILED;
+	s->fault = "malformed SCRAM message";
 	if (!scram_server_may_read(in))
 		return -E_PROTO;
-	rc = scram_server_read_gs2(s, &in);
+	rc = scram_server_read_gs2(s, is_plus, &in);
 	if (rc == 0)
 		rc = scram_server_read_bare(in, &nonce);
 	if (rc < 0)
@@ -197,17 +249,21 @@ int scram_server_first(struct scram_server *s, struct slice in, struct slice *ou
  * Reads client-final: the channel binding and the nonce must be what we
  * expect, the proof is the last attribute. *bare is all before the proof.
  */
-static int scram_server_read_final(const struct scram_server *s, struct slice in, struct slice *bare,
+static int scram_server_read_final(struct scram_server *s, struct slice in, struct slice *bare,
 				   uint8_t proof[SCRAM_KEY_LEN])
 {
 	struct scram_reader r = scram_reader_make(in);
 	struct slice value;
 	char name;
 
-	if (!scram_read(&r, 'c', &value) || !slice_eq_str(value, s->cbind))
+	if (!scram_read(&r, 'c', &value))
 		return -E_PROTO;
-	if (!scram_read(&r, 'r', &value) || !slice_eq_str(value, s->nonce))
+	if (!slice_eq_str(value, s->cbind))
+		return scram_server_refuse(s, -E_PROTO, "channel binding does not match");
+	if (!scram_read(&r, 'r', &value))
 		return -E_PROTO;
+	if (!slice_eq_str(value, s->nonce))
+		return scram_server_refuse(s, -E_PROTO, "SCRAM nonce does not match");
 	do {
 		/* Without the comma before the attribute that is about to be read. */
 		*bare = slice_make(in.p, in.n - r.rest.n);
@@ -232,6 +288,7 @@ static int scram_server_check_proof(struct scram_server *s, const struct scram_a
 		return rc;
 	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
 		s->keys.client_key[i] = proof[i] ^ signature[i];
+	mem_wipe(signature, sizeof(signature)); /* with the proof, it gives the key */
 	rc = crypto_sha256(s->keys.client_key, SCRAM_KEY_LEN, stored_key);
 	if (rc < 0)
 		return rc;

@@ -39,7 +39,6 @@ bool login_count_db(struct login *login)
 /* Sends what a step asks for; false when the login has ended. */
 static bool login_send_request(struct login *login, const struct auth_out *out)
 {
-	static const char *const mechanisms[] = { SCRAM_MECHANISM };
 	struct slice body = slice_make(out->body, out->body_len);
 	struct buf b;
 
@@ -53,7 +52,7 @@ static bool login_send_request(struct login *login, const struct auth_out *out)
 		ASSERT(out->body_len == 4);
 		return login_send(login, &b, build_auth_md5(&b, out->body));
 	case AUTH_REQ_SASL:
-		return login_send(login, &b, build_auth_sasl(&b, mechanisms, ARRAY_LEN(mechanisms)));
+		return login_send(login, &b, build_auth_sasl(&b, body));
 	case AUTH_REQ_SASL_CONTINUE:
 		return login_send(login, &b, build_auth_sasl_continue(&b, body));
 	case AUTH_REQ_SASL_FINAL:

@@ -238,10 +238,16 @@ static bool login_send_startup(struct server *server)
 static struct auth_server *login_new_auth(struct server *server)
 {
 	struct scram_keys keys;
-	bool has_keys = route_copy_keys(server->pool->engine, server->pool->account, &keys);
-	struct auth_server *auth =
-		auth_server_new(server->pool->account->name, &server->conf->secret, has_keys ? &keys : NULL);
+	struct auth_server *auth;
+	struct auth_server_setup setup = {
+		.user_name = server->pool->account->name,
+		.secret = &server->conf->secret,
+		.ignores_stripped_tls = server->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER,
+	};
 
+	if (route_copy_keys(server->pool->engine, server->pool->account, &keys))
+		setup.keys = &keys;
+	auth = auth_server_new(&setup);
 	mem_wipe(&keys, sizeof(keys));
 	return auth;
 }

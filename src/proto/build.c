@@ -111,16 +111,9 @@ int build_auth_md5(struct buf *b, const uint8_t salt[4])
 	return build_auth(b, AUTH_MD5, slice_make(salt, 4));
 }
 
-int build_auth_sasl(struct buf *b, const char *const *mechanisms, size_t n)
+int build_auth_sasl(struct buf *b, struct slice mechanisms)
 {
-	struct writer w;
-
-	wr_begin(&w, b, BE_AUTH);
-	wr_u32(&w, AUTH_SASL);
-	for (size_t i = 0; i < n; i++)
-		wr_cstr(&w, mechanisms[i]);
-	wr_u8(&w, 0);
-	return wr_end(&w);
+	return build_auth(b, AUTH_SASL, mechanisms);
 }
 
 int build_auth_sasl_continue(struct buf *b, struct slice data)

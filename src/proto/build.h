@@ -41,8 +41,8 @@ int build_renamed_error(struct buf *b, struct slice body, struct slice name, str
 int build_auth_ok(struct buf *b) MUSTCHECK;
 int build_auth_cleartext(struct buf *b) MUSTCHECK;
 int build_auth_md5(struct buf *b, const uint8_t salt[4]) MUSTCHECK;
-/* Offers n mechanisms, in this order. */
-int build_auth_sasl(struct buf *b, const char *const *mechanisms, size_t n) MUSTCHECK;
+/* Offers mechanisms: names with a NUL each, in this order, and an empty one. */
+int build_auth_sasl(struct buf *b, struct slice mechanisms) MUSTCHECK;
 int build_auth_sasl_continue(struct buf *b, struct slice data) MUSTCHECK;
 int build_auth_sasl_final(struct buf *b, struct slice data) MUSTCHECK;
 

@@ -1,6 +1,6 @@
 /*
  * The two login drivers. The first byte chooses the driver, the method and the
- * kind of the user; then come messages, each with a length of two bytes in
+ * kind of the user, and whether there is TLS; then come messages, each with a length of two bytes in
  * front (and a code of one byte, for the driver that faces servers).
  */
 #include "fuzz.h"
@@ -22,23 +22,24 @@ static struct slice fuzz_take_message(struct slice *input)
 	return fuzz_take(input, n);
 }
 
-/* A login of alice in plain text. */
-static struct auth *new_auth(enum auth_method method, const struct user *user, int iterations)
+/* A login of alice, by TLS when `binding` is not empty. */
+static struct auth *new_auth(enum auth_method method, const struct user *user, int iterations, struct slice binding)
 {
 	struct auth_setup setup = {
 		.method = method,
 		.user_name = "alice",
 		.user = user,
 		.scram_iterations = iterations,
+		.binding = binding,
 	};
 
 	return auth_new(&setup);
 }
 
-static void fuzz_client(enum auth_method method, const char *secret, struct slice input)
+static void fuzz_client(enum auth_method method, const char *secret, struct slice binding, struct slice input)
 {
 	struct user *user = secret == NULL ? NULL : user_new("alice", slice_of(secret));
-	struct auth *a = new_auth(method, user, 1);
+	struct auth *a = new_auth(method, user, 1, binding);
 	struct auth_out out;
 	enum auth_verdict verdict = auth_step(a, NULL, 0, &out);
 
@@ -54,10 +55,16 @@ static void fuzz_client(enum auth_method method, const char *secret, struct slic
 	user_free(&user);
 }
 
-static void fuzz_server(const char *secret, struct slice input)
+static void fuzz_server(const char *secret, struct slice binding, struct slice input)
 {
 	struct user *user = secret == NULL ? NULL : user_new("alice", slice_of(secret));
-	struct auth_server *as = auth_server_new("alice", user == NULL ? NULL : &user->secret, NULL);
+	struct auth_server_setup setup = {
+		.user_name = "alice",
+		.secret = user == NULL ? NULL : &user->secret,
+		.binding = binding,
+		.is_tls = binding.n > 0,
+	};
+	struct auth_server *as = auth_server_new(&setup);
 	struct auth_server_out out = { .done = false };
 	bool signs = false;
 	int rc = 0;
@@ -82,10 +89,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct slice input = slice_make(data, size);
 	uint8_t choice = fuzz_take_u8(&input);
 	const char *secret = secrets[choice / 8 % ARRAY_LEN(secrets)];
+	struct slice binding = choice / 8 / ARRAY_LEN(secrets) % 2 == 0 ? slice_of(NULL) : slice_of("hash");
 
 	if (choice % 8 < AUTH_METHOD_COUNT)
-		fuzz_client((enum auth_method)(choice % 8), secret, input);
+		fuzz_client((enum auth_method)(choice % 8), secret, binding, input);
 	else
-		fuzz_server(secret, input);
+		fuzz_server(secret, binding, input);
 	return 0;
 }

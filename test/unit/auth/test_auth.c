@@ -50,20 +50,34 @@ static enum auth_verdict step(struct auth *a, struct payload m, struct auth_out 
 	return verdict;
 }
 
-/*
- * Logs in with a password (NULL: none known) as a driver would; auth_server is
- * our client. Returns the verdict, and in *out how it ended.
- */
-static enum auth_verdict log_in(struct auth *a, const char *password, struct auth_out *out)
+/* A client with a password (NULL: none known) that came by TLS when `binding` is not empty. */
+static struct auth_server *new_client(const char *password, struct slice binding)
 {
 	struct secret secret;
 	struct auth_server *client;
+	struct auth_server_setup setup = {
+		.user_name = "alice",
+		.secret = &secret,
+		.binding = binding,
+		.is_tls = binding.n > 0,
+	};
+
+	secret_init(&secret, slice_of(password));
+	client = auth_server_new(&setup);
+	secret_fini(&secret);
+	return client;
+}
+
+/*
+ * Logs in as a driver would; auth_server is our client. Returns the verdict,
+ * and in *out how it ended.
+ */
+static enum auth_verdict log_in_bound(struct auth *a, const char *password, struct slice binding, struct auth_out *out)
+{
+	struct auth_server *client = new_client(password, binding);
 	struct auth_server_out to_send;
 	enum auth_verdict verdict = auth_step(a, NULL, 0, out);
 
-	secret_init(&secret, slice_of(password));
-	client = auth_server_new("alice", &secret, NULL);
-	secret_fini(&secret);
 	while (verdict == AUTH_MORE) {
 		assert_int_equal(auth_server_step(client, out->request, out->body, out->body_len, &to_send), 0);
 		verdict = step(a, payload_of(&to_send), out);
@@ -78,17 +92,29 @@ static enum auth_verdict log_in(struct auth *a, const char *password, struct aut
 	return verdict;
 }
 
-/* A login of alice in plain text. */
-static struct auth *new_auth(enum auth_method method, const struct user *user, int iterations)
+static enum auth_verdict log_in(struct auth *a, const char *password, struct auth_out *out)
+{
+	return log_in_bound(a, password, slice_make(NULL, 0), out);
+}
+
+/* A login of alice, by TLS when `binding` is not empty. */
+static struct auth *new_auth_bound(enum auth_method method, const struct user *user, int iterations,
+				   struct slice binding)
 {
 	struct auth_setup setup = {
 		.method = method,
 		.user_name = "alice",
 		.user = user,
 		.scram_iterations = iterations,
+		.binding = binding,
 	};
 
 	return auth_new(&setup);
+}
+
+static struct auth *new_auth(enum auth_method method, const struct user *user, int iterations)
+{
+	return new_auth_bound(method, user, iterations, slice_make(NULL, 0));
 }
 
 /* As above for a user "alice" with this secret, or an unknown one for NULL. */
@@ -336,10 +362,10 @@ static void test_md5_hash_is_no_password(void **state)
 }
 
 /* One SASLInitialResponse against a fresh login; AUTH_MORE becomes AUTH_REASON_NONE. */
-static enum auth_reason answer_sasl(const char *stored, const void *payload, size_t n)
+static enum auth_reason answer_sasl_bound(const char *stored, struct slice binding, const void *payload, size_t n)
 {
 	struct user *user = stored == NULL ? NULL : user_new("alice", slice_of(stored));
-	struct auth *a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS);
+	struct auth *a = new_auth_bound(AUTH_METHOD_SCRAM, user, ITERATIONS, binding);
 	uint8_t *copy = xmalloc(n);
 	struct auth_out out;
 	enum auth_verdict verdict;
@@ -354,6 +380,11 @@ static enum auth_reason answer_sasl(const char *stored, const void *payload, siz
 	auth_free(&a);
 	user_free(&user);
 	return out.reason;
+}
+
+static enum auth_reason answer_sasl(const char *stored, const void *payload, size_t n)
+{
+	return answer_sasl_bound(stored, slice_make(NULL, 0), payload, n);
 }
 
 static void test_sasl_initial_forms(void **state)
@@ -387,20 +418,88 @@ static void test_sasl_initial_forms(void **state)
 		assert_int_equal(answer_sasl("secret", good, n), AUTH_REASON_SASL);
 }
 
+static void test_sasl_initial_forms_with_tls(void **state)
+{
+	static const struct {
+		const char *p;
+		size_t n;
+		enum auth_reason reason;
+	} rows[] = {
+		{ "SCRAM-SHA-256\0\0\0\0\013n,,n=,r=abc", 29, AUTH_REASON_NONE },
+		{ "SCRAM-SHA-256\0\0\0\0\013y,,n=,r=abc", 29, AUTH_REASON_SASL },
+		{ "SCRAM-SHA-256-PLUS\0\0\0\0\040p=tls-server-end-point,,n=,r=abc", 55, AUTH_REASON_NONE },
+		{ "SCRAM-SHA-256\0\0\0\0\040p=tls-server-end-point,,n=,r=abc", 50, AUTH_REASON_SASL },
+		{ "SCRAM-SHA-256-PLUS\0\0\0\0\013n,,n=,r=abc", 34, AUTH_REASON_SASL },
+		{ "SCRAM-SHA-256-PLUS\0\0\0\0\013y,,n=,r=abc", 34, AUTH_REASON_SASL },
+		{ "SCRAM-SHA-256-PLUS\0\0\0\0\0", 23, AUTH_REASON_SASL },
+		{ "SCRAM-SHA-256-PLUS\0", 19, AUTH_REASON_SASL },
+		{ "SCRAM-SHA-1-PLUS\0\0\0\0\013n,,n=,r=abc", 32, AUTH_REASON_MECHANISM },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		static const char *const stored[] = { "secret", SECRET_AS_SCRAM, "", NULL };
+
+		for (size_t j = 0; j < ARRAY_LEN(stored); j++)
+			assert_int_equal(answer_sasl_bound(stored[j], slice_of("hash"), rows[i].p, rows[i].n),
+					 rows[i].reason);
+	}
+}
+
+static void test_mechanisms_offered_with_tls(void **state)
+{
+	struct auth *a = new_auth_bound(AUTH_METHOD_SCRAM, NULL, ITERATIONS, slice_of("hash"));
+	struct auth_out out;
+
+	assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
+	assert_int_equal(out.request, 10);
+	assert_int_equal(out.body_len, 34);
+	assert_memory_equal(out.body, "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0", 34);
+	auth_free(&a);
+}
+
+static void test_binding_of_both_sides(void **state)
+{
+	static const struct {
+		const char *ours; /* NULL: no TLS, or a certificate without a hash */
+		const char *theirs;
+		enum auth_verdict verdict;
+		const char *detail; /* in the log */
+	} rows[] = {
+		{ "hash", "hash", AUTH_DONE, "" },
+		{ "hash", "Hash", AUTH_FAIL, "channel binding does not match" },
+		{ NULL, "hash", AUTH_DONE, "" }, /* they say that they could, and nobody contradicts */
+	};
+	struct user *user = user_new("alice", slice_of(SECRET_AS_SCRAM));
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		/* md5 becomes SCRAM for this user, with everything that belongs to it */
+		static const enum auth_method methods[] = { AUTH_METHOD_SCRAM, AUTH_METHOD_MD5 };
+
+		for (size_t j = 0; j < ARRAY_LEN(methods); j++) {
+			struct auth *a = new_auth_bound(methods[j], user, ITERATIONS, slice_of(rows[i].ours));
+			struct auth_out out;
+
+			assert_int_equal(log_in_bound(a, "secret", slice_of(rows[i].theirs), &out), rows[i].verdict);
+			assert_string_equal(out.detail, rows[i].detail);
+			assert_int_equal(out.reason,
+					 rows[i].verdict == AUTH_DONE ? AUTH_REASON_NONE : AUTH_REASON_SASL);
+			auth_free(&a);
+		}
+	}
+	user_free(&user);
+}
+
 /* A full exchange whose last answer is cut to n bytes; the length of the whole answer is returned. */
 static size_t cut_final(size_t n, enum auth_verdict expected)
 {
 	struct user *user = user_new("alice", slice_of(SECRET_AS_SCRAM));
 	struct auth *a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS);
-	struct secret secret;
-	struct auth_server *client;
+	struct auth_server *client = new_client("secret", slice_make(NULL, 0));
 	struct auth_server_out to_send;
 	struct auth_out out;
 	struct payload m;
 	size_t whole;
 
-	secret_init(&secret, slice_of("secret"));
-	client = auth_server_new("alice", &secret, NULL);
 	assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
 	assert_int_equal(auth_server_step(client, out.request, out.body, out.body_len, &to_send), 0);
 	assert_int_equal(step(a, payload_of(&to_send), &out), AUTH_MORE);
@@ -412,7 +511,6 @@ static size_t cut_final(size_t n, enum auth_verdict expected)
 	assert_int_equal(step(a, m, &out), expected);
 	assert_int_equal(out.reason, expected == AUTH_FAIL ? AUTH_REASON_SASL : AUTH_REASON_NONE);
 	assert_int_equal(auth_scram_keys(a) != NULL, expected == AUTH_DONE);
-	secret_fini(&secret);
 	auth_server_free(&client);
 	auth_free(&a);
 	user_free(&user);
@@ -505,6 +603,9 @@ int main(void)
 		cmocka_unit_test(test_longest_password),
 		cmocka_unit_test(test_md5_hash_is_no_password),
 		cmocka_unit_test(test_sasl_initial_forms),
+		cmocka_unit_test(test_sasl_initial_forms_with_tls),
+		cmocka_unit_test(test_mechanisms_offered_with_tls),
+		cmocka_unit_test(test_binding_of_both_sides),
 		cmocka_unit_test(test_sasl_response_cut_at_each_byte),
 		cmocka_unit_test(test_keys_and_passwords_for_servers),
 		cmocka_unit_test(test_no_password_after_a_failure),

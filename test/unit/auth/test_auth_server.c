@@ -17,12 +17,33 @@
 static struct auth_server *login(const char *text, const struct scram_keys *keys)
 {
 	struct secret secret;
+	struct auth_server_setup setup = { .user_name = "alice", .keys = keys };
 	struct auth_server *as;
 
 	if (text == NULL)
-		return auth_server_new("alice", NULL, keys);
+		return auth_server_new(&setup);
 	secret_init(&secret, slice_of(text));
-	as = auth_server_new("alice", &secret, keys);
+	setup.secret = &secret;
+	as = auth_server_new(&setup);
+	secret_fini(&secret);
+	return as;
+}
+
+/* A login with the password "secret". */
+static struct auth_server *login_by(bool is_tls, const char *binding, bool ignores_stripped_tls)
+{
+	struct secret secret;
+	struct auth_server_setup setup = {
+		.user_name = "alice",
+		.secret = &secret,
+		.binding = slice_of(binding),
+		.is_tls = is_tls,
+		.ignores_stripped_tls = ignores_stripped_tls,
+	};
+	struct auth_server *as;
+
+	secret_init(&secret, slice_of("secret"));
+	as = auth_server_new(&setup);
 	secret_fini(&secret);
 	return as;
 }
@@ -129,9 +150,9 @@ static void test_mechanism_lists(void **state)
 		enum auth_server_error error;
 	} rows[] = {
 		{ "SCRAM-SHA-256\0", 15, AUTH_SERVER_NONE },
-		{ "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0", 34, AUTH_SERVER_NONE },
+		{ "SCRAM-SHA-1\0SCRAM-SHA-256\0", 27, AUTH_SERVER_NONE },
 		{ "SCRAM-SHA-256\0OAUTHBEARER\0", 27, AUTH_SERVER_NONE },
-		{ "SCRAM-SHA-256-PLUS\0", 20, AUTH_SERVER_MECHANISM },
+		{ "SCRAM-SHA-1-PLUS\0", 18, AUTH_SERVER_MECHANISM },
 		{ "scram-sha-256\0", 15, AUTH_SERVER_MECHANISM },
 		{ "", 1, AUTH_SERVER_MECHANISM },
 		{ "", 0, AUTH_SERVER_UNSUPPORTED },
@@ -143,6 +164,52 @@ static void test_mechanism_lists(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		assert_int_equal(first_error("secret", NULL, 10, rows[i].p, rows[i].n), rows[i].error);
+}
+
+/* What we choose from an offer, and what we say about channel binding, by what we have. */
+static void test_choice_of_a_mechanism(void **state)
+{
+	static const char both[] = "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0";
+	static const char turned[] = "SCRAM-SHA-256\0SCRAM-SHA-256-PLUS\0";
+	static const char plain[] = "SCRAM-SHA-256\0";
+	static const char plus[] = "SCRAM-SHA-256-PLUS\0";
+	static const struct {
+		bool is_tls;
+		const char *binding;
+		bool ignores_stripped_tls;
+		const char *offer;
+		size_t offer_len;
+		const char *begin; /* of client-first; NULL: refused */
+		enum auth_server_error error;
+	} rows[] = {
+		{ true, "hash", false, both, sizeof(both), "p=tls-server-end-point,,", AUTH_SERVER_NONE },
+		{ true, "hash", false, turned, sizeof(turned), "p=tls-server-end-point,,", AUTH_SERVER_NONE },
+		{ true, "hash", false, plus, sizeof(plus), "p=tls-server-end-point,,", AUTH_SERVER_NONE },
+		{ true, "hash", false, plain, sizeof(plain), "y,,", AUTH_SERVER_NONE },
+		{ true, NULL, false, both, sizeof(both), "n,,", AUTH_SERVER_NONE },
+		{ true, NULL, false, plain, sizeof(plain), "n,,", AUTH_SERVER_NONE },
+		{ true, NULL, false, plus, sizeof(plus), NULL, AUTH_SERVER_MECHANISM },
+		{ false, NULL, false, plain, sizeof(plain), "n,,", AUTH_SERVER_NONE },
+		{ false, NULL, false, both, sizeof(both), NULL, AUTH_SERVER_UNSUPPORTED },
+		{ false, NULL, false, plus, sizeof(plus), NULL, AUTH_SERVER_UNSUPPORTED },
+		{ false, NULL, true, both, sizeof(both), "n,,", AUTH_SERVER_NONE },
+		{ false, NULL, true, plus, sizeof(plus), NULL, AUTH_SERVER_MECHANISM },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct auth_server *as = login_by(rows[i].is_tls, rows[i].binding, rows[i].ignores_stripped_tls);
+		struct auth_server_out out;
+
+		if (step(as, 10, rows[i].offer, rows[i].offer_len, &out) != (rows[i].begin == NULL ? -E_AUTH : 0))
+			fail_msg("row %zu", i);
+		assert_int_equal(out.error, rows[i].error);
+		if (rows[i].begin != NULL) {
+			assert_memory_equal(out.data, rows[i].begin, strlen(rows[i].begin));
+			assert_string_equal(out.mechanism,
+					    rows[i].begin[0] == 'p' ? "SCRAM-SHA-256-PLUS" : "SCRAM-SHA-256");
+		}
+		auth_server_free(&as);
+	}
 }
 
 static void test_malformed_and_unknown_requests(void **state)
@@ -202,7 +269,7 @@ static struct slice pair_to_challenge(struct pair *p)
 	struct slice challenge;
 
 	assert_int_equal(step(p->login, 10, MECHANISMS, sizeof(MECHANISMS), &out), 0);
-	assert_int_equal(scram_server_first(p->server, slice_make(out.data, out.data_len), &challenge), 0);
+	assert_int_equal(scram_server_first(p->server, false, slice_make(out.data, out.data_len), &challenge), 0);
 	return challenge;
 }
 
@@ -370,6 +437,7 @@ int main(void)
 		cmocka_unit_test(test_requests_against_secrets),
 		cmocka_unit_test(test_what_is_sent),
 		cmocka_unit_test(test_mechanism_lists),
+		cmocka_unit_test(test_choice_of_a_mechanism),
 		cmocka_unit_test(test_malformed_and_unknown_requests),
 		cmocka_unit_test(test_nothing_may_follow_a_password),
 		cmocka_unit_test(test_scram_with_password_and_with_keys),

@@ -49,7 +49,7 @@ static int server_first(const char *text, size_t n)
 	int rc;
 
 	memcpy(copy, text, n);
-	rc = scram_server_first(s, slice_make(copy, n), &out);
+	rc = scram_server_first(s, false, slice_make(copy, n), &out);
 	free(copy);
 	scram_server_free(&s);
 	return rc;
@@ -62,7 +62,7 @@ static int server_final(const char *first, const char *text, size_t n)
 	struct slice out;
 	int rc;
 
-	assert_int_equal(scram_server_first(s, slice_of(first), &out), 0);
+	assert_int_equal(scram_server_first(s, false, slice_of(first), &out), 0);
 	memcpy(copy, text, n);
 	rc = scram_server_final(s, slice_make(copy, n), &out);
 	assert_int_equal(rc == 0, scram_server_keys(s) != NULL);
@@ -86,6 +86,7 @@ static int client_final(const char *text, size_t n)
 	struct slice out;
 	int rc;
 
+	scram_client_first(c, &out);
 	memcpy(copy, text, n);
 	rc = scram_client_final(c, slice_make(copy, n), &out);
 	free(copy);
@@ -101,6 +102,7 @@ static int client_verify(const char *text, size_t n)
 	struct slice out;
 	int rc;
 
+	scram_client_first(c, &out);
 	assert_int_equal(scram_client_final(c, slice_of(RFC_SERVER_FIRST), &out), 0);
 	memcpy(copy, text, n);
 	rc = scram_client_verify(c, slice_make(copy, n));
@@ -114,7 +116,7 @@ static void test_rfc_server(void **state)
 	struct scram_server *s = rfc_server();
 	struct slice out;
 
-	assert_int_equal(scram_server_first(s, slice_of(RFC_CLIENT_FIRST), &out), 0);
+	assert_int_equal(scram_server_first(s, false, slice_of(RFC_CLIENT_FIRST), &out), 0);
 	check_slice(out, RFC_SERVER_FIRST);
 	assert_null(scram_server_keys(s));
 	assert_int_equal(scram_server_final(s, slice_of(RFC_CLIENT_FINAL), &out), 0);
@@ -145,12 +147,13 @@ static void test_keys_recovered_by_a_server_log_in(void **state)
 	struct scram_client *c;
 	struct slice out;
 
-	assert_int_equal(scram_server_first(s, slice_of(RFC_CLIENT_FIRST), &out), 0);
+	assert_int_equal(scram_server_first(s, false, slice_of(RFC_CLIENT_FIRST), &out), 0);
 	assert_int_equal(scram_server_final(s, slice_of(RFC_CLIENT_FINAL), &out), 0);
 	keys = *scram_server_keys(s);
 	scram_server_free(&s);
 
 	c = scram_client_new("user", no_password, &keys, RFC_CLIENT_NONCE);
+	scram_client_first(c, &out);
 	assert_int_equal(scram_client_final(c, slice_of(RFC_SERVER_FIRST), &out), 0);
 	check_slice(out, RFC_CLIENT_FINAL);
 	assert_int_equal(scram_client_verify(c, slice_of(RFC_SERVER_FINAL)), 0);
@@ -165,7 +168,7 @@ static int talk(struct scram_server *s, struct scram_client *c, int *verified)
 	int rc;
 
 	scram_client_first(c, &to_server);
-	assert_int_equal(scram_server_first(s, to_server, &to_client), 0);
+	assert_int_equal(scram_server_first(s, false, to_server, &to_client), 0);
 	assert_int_equal(scram_client_final(c, to_client, &to_server), 0);
 	rc = scram_server_final(s, to_server, &to_client);
 	*verified = rc == 0 ? scram_client_verify(c, to_client) : -1;
@@ -247,9 +250,9 @@ static void test_mock_looks_like_any_other(void **state)
 	mock[0] = scram_server_new_mock("nobody", 5);
 	mock[1] = scram_server_new_mock("nobody", 5);
 	mock[2] = scram_server_new_mock("nobody else", 5);
-	assert_int_equal(scram_server_first(real, slice_of("n,,n=,r=abc"), &r), 0);
+	assert_int_equal(scram_server_first(real, false, slice_of("n,,n=,r=abc"), &r), 0);
 	for (size_t i = 0; i < ARRAY_LEN(mock); i++) {
-		assert_int_equal(scram_server_first(mock[i], slice_of("n,,n=,r=abc"), &m[i]), 0);
+		assert_int_equal(scram_server_first(mock[i], false, slice_of("n,,n=,r=abc"), &m[i]), 0);
 		assert_int_equal(m[i].n, r.n);
 		assert_int_equal(salt_of(m[i]).n, salt_of(r).n);
 		assert_memory_equal(m[i].p + m[i].n - 4, ",i=5", 4);
@@ -328,6 +331,164 @@ static void test_client_messages_have_a_bound(void **state)
 	memcpy(text, "n,,n=,r=", 8);
 	assert_int_equal(server_first(text, SCRAM_MESSAGE_MAX), 0);
 	assert_int_equal(server_first(text, SCRAM_MESSAGE_MAX + 1), -E_PROTO);
+}
+
+/* What a client that was offered PLUS may say, by the mechanism that it has chosen. */
+static void test_flags_where_plus_is_offered(void **state)
+{
+	static const struct {
+		const char *text;
+		bool is_plus;
+		int rc;
+		const char *fault;
+	} rows[] = {
+		{ "p=tls-server-end-point,,n=,r=abc", true, 0, NULL },
+		{ "n,,n=,r=abc", false, 0, NULL },
+		{ "n,,n=,r=abc", true, -E_PROTO, "client does not bind to the channel as it has chosen to" },
+		{ "y,,n=,r=abc", false, -E_PROTO, "client has not seen the offer of SCRAM-SHA-256-PLUS" },
+		{ "y,,n=,r=abc", true, -E_PROTO, "client has not seen the offer of SCRAM-SHA-256-PLUS" },
+		{ "p=tls-server-end-point,,n=,r=abc", false, -E_PROTO,
+		  "client binds to the channel without SCRAM-SHA-256-PLUS" },
+		{ "p=tls-unique,,n=,r=abc", true, -E_UNSUPPORTED, "client requires an unknown channel binding" },
+		{ "p=tls-server-end-pointx,,n=,r=abc", true, -E_UNSUPPORTED,
+		  "client requires an unknown channel binding" },
+		{ "p=tls-server-end-point,a=other,n=,r=abc", true, -E_UNSUPPORTED,
+		  "client requires an unknown channel binding" },
+		{ "p=tls-server-end-point,,", true, -E_PROTO, "malformed SCRAM message" },
+		{ "p=,,n=,r=abc", true, -E_UNSUPPORTED, "client requires an unknown channel binding" },
+		{ "p", true, -E_UNSUPPORTED, "client requires an unknown channel binding" },
+		{ "P=tls-server-end-point,,n=,r=abc", true, -E_PROTO, "malformed SCRAM message" },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct scram_server *s = rfc_server();
+		struct slice out;
+
+		scram_server_bind(s, slice_of("hash"));
+		if (scram_server_first(s, rows[i].is_plus, slice_of(rows[i].text), &out) != rows[i].rc)
+			fail_msg("%s", rows[i].text);
+		if (rows[i].fault != NULL)
+			assert_string_equal(scram_server_fault(s), rows[i].fault);
+		scram_server_free(&s);
+	}
+}
+
+/* A bound exchange between a client that sees one certificate and a server that has another or the same. */
+static int talk_bound(struct slice seen, struct slice own, int *verified)
+{
+	struct scram_verifier *v = scram_verifier_parse(slice_of(RFC_VERIFIER));
+	struct scram_server *s = scram_server_new(v, NULL);
+	struct scram_client *c = scram_client_new("", slice_of("pencil"), NULL, NULL);
+	struct slice to_server;
+	struct slice to_client;
+	int rc;
+
+	scram_verifier_free(&v);
+	scram_server_bind(s, own);
+	scram_client_bind(c, SCRAM_FLAG_BOUND, seen);
+	scram_client_first(c, &to_server);
+	assert_memory_equal(to_server.p, "p=tls-server-end-point,,n=,r=", 29);
+	assert_int_equal(scram_server_first(s, true, to_server, &to_client), 0);
+	assert_int_equal(scram_client_final(c, to_client, &to_server), 0);
+	rc = scram_server_final(s, to_server, &to_client);
+	*verified = rc == 0 ? scram_client_verify(c, to_client) : -1;
+	if (rc == -E_PROTO)
+		assert_string_equal(scram_server_fault(s), "channel binding does not match");
+	scram_server_free(&s);
+	scram_client_free(&c);
+	return rc;
+}
+
+static void test_bound_exchange(void **state)
+{
+	static const char hash[SCRAM_END_POINT_MAX + 1] =
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	static const size_t lengths[] = { 1, 20, 28, 32, 48, 64 };
+	int verified;
+
+	for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+		char other[SCRAM_END_POINT_MAX + 1];
+
+		assert_int_equal(talk_bound(slice_make(hash, lengths[i]), slice_make(hash, lengths[i]), &verified), 0);
+		assert_int_equal(verified, 0);
+		memcpy(other, hash, sizeof(other));
+		other[lengths[i] - 1] ^= 1;
+		assert_int_equal(talk_bound(slice_make(hash, lengths[i]), slice_make(other, lengths[i]), &verified),
+				 -E_PROTO);
+	}
+	assert_int_equal(talk_bound(slice_make(hash, 32), slice_make(hash, 48), &verified), -E_PROTO);
+	assert_int_equal(talk_bound(slice_make(hash, 48), slice_make(hash, 32), &verified), -E_PROTO);
+}
+
+/* c= as other implementations write it: base64 of "p=tls-server-end-point,,hash". */
+static void test_bound_final_as_on_the_wire(void **state)
+{
+	struct scram_client *c = rfc_client();
+	struct slice out;
+
+	scram_client_bind(c, SCRAM_FLAG_BOUND, slice_of("hash"));
+	scram_client_first(c, &out);
+	check_slice(out, "p=tls-server-end-point,,n=user,r=" RFC_CLIENT_NONCE);
+	assert_int_equal(scram_client_final(c, slice_of(RFC_SERVER_FIRST), &out), 0);
+	assert_memory_equal(out.p, "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsaGFzaA==,r=", 45);
+	scram_client_free(&c);
+}
+
+static void test_unbound_final_where_plus_is_offered(void **state)
+{
+	struct scram_server *s = rfc_server();
+	struct slice out;
+
+	scram_server_bind(s, slice_of("hash"));
+	assert_int_equal(scram_server_first(s, false, slice_of(RFC_CLIENT_FIRST), &out), 0);
+	assert_int_equal(scram_server_final(s, slice_of(RFC_CLIENT_FINAL), &out), 0);
+	scram_server_free(&s);
+}
+
+static void test_client_that_could_bind(void **state)
+{
+	struct scram_server *s = rfc_server();
+	struct scram_client *c = scram_client_new("", slice_of("pencil"), NULL, NULL);
+	struct slice out;
+	int verified;
+
+	scram_client_bind(c, SCRAM_FLAG_COULD, no_password);
+	assert_int_equal(talk(s, c, &verified), 0);
+	assert_int_equal(verified, 0);
+	scram_server_free(&s);
+	scram_client_free(&c);
+
+	s = rfc_server();
+	scram_server_bind(s, slice_of("hash"));
+	c = scram_client_new("", slice_of("pencil"), NULL, NULL);
+	scram_client_bind(c, SCRAM_FLAG_COULD, no_password);
+	scram_client_first(c, &out);
+	assert_int_equal(scram_server_first(s, false, out, &out), -E_PROTO);
+	scram_server_free(&s);
+	scram_client_free(&c);
+}
+
+static void test_mock_with_binding_looks_alike(void **state)
+{
+	struct scram_server *mock = scram_server_new_mock("nobody", 4096);
+	struct scram_server *real = rfc_server();
+	struct scram_client *c = scram_client_new("", slice_of("pencil"), NULL, NULL);
+	struct slice in;
+	struct slice m;
+	struct slice r;
+
+	scram_server_bind(mock, slice_of("hash"));
+	scram_server_bind(real, slice_of("hash"));
+	scram_client_bind(c, SCRAM_FLAG_BOUND, slice_of("hash"));
+	scram_client_first(c, &in);
+	assert_int_equal(scram_server_first(mock, true, in, &m), 0);
+	assert_int_equal(scram_server_first(real, true, in, &r), 0);
+	assert_int_equal(salt_of(m).n, salt_of(r).n);
+	assert_int_equal(scram_client_final(c, m, &in), 0);
+	assert_int_equal(scram_server_final(mock, in, &m), -E_AUTH);
+	scram_server_free(&mock);
+	scram_server_free(&real);
+	scram_client_free(&c);
 }
 
 static void test_client_final_forms(void **state)
@@ -531,6 +692,12 @@ int main(void)
 		cmocka_unit_test(test_mock_never_succeeds),
 		cmocka_unit_test(test_client_first_forms),
 		cmocka_unit_test(test_client_messages_have_a_bound),
+		cmocka_unit_test(test_flags_where_plus_is_offered),
+		cmocka_unit_test(test_bound_exchange),
+		cmocka_unit_test(test_bound_final_as_on_the_wire),
+		cmocka_unit_test(test_unbound_final_where_plus_is_offered),
+		cmocka_unit_test(test_client_that_could_bind),
+		cmocka_unit_test(test_mock_with_binding_looks_alike),
 		cmocka_unit_test(test_client_final_forms),
 		cmocka_unit_test(test_cut_messages_of_a_client),
 		cmocka_unit_test(test_each_bit_of_the_proof_counts),

@@ -68,7 +68,6 @@ static void a_nul_in_a_report_is_refused(void **state)
 
 static void authentication_requests_are_parsed_back(void **state)
 {
-	static const char *const mechanisms[] = { "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256" };
 	const uint8_t salt[4] = { 1, 0, 2, 3 };
 	struct parse_auth a;
 	struct slice m;
@@ -87,7 +86,7 @@ static void authentication_requests_are_parsed_back(void **state)
 	assert_int_equal(a.code, AUTH_MD5);
 	assert_slice(a.data, "\x01\0\x02\x03");
 	buf_clear(&b);
-	assert_int_equal(build_auth_sasl(&b, mechanisms, 2), 0);
+	assert_int_equal(build_auth_sasl(&b, LIT("SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")), 0);
 	assert_int_equal(parse_auth(only_body(&b, BE_AUTH), &a), 0);
 	assert_int_equal(a.code, AUTH_SASL);
 	assert_true(parse_auth_mechanism_next(&a.data, &m));
