@@ -18,6 +18,7 @@ enum lock_rank {
 	LOCK_RANK_STMT,         /* texts of prepared statements */
 	LOCK_RANK_DNS,          /* name cache */
 	LOCK_RANK_JOB,          /* one queue of jobs for helper threads */
+	LOCK_RANK_TLS,          /* sessions and ticket keys of a TLS context */
 	LOCK_RANK_MSGQ,         /* mailbox of a loop */
 	LOCK_RANK_LOG,          /* sink of the log */
 };
