@@ -3,6 +3,7 @@ libpgsluice_a_SOURCES += \
 	src/auth/auth_server.c \
 	src/auth/base64.c src/auth/base64.h \
 	src/auth/crypto.c src/auth/crypto.h \
+	src/auth/ldap_options.c src/auth/ldap_options.h \
 	src/auth/md5.c src/auth/md5.h \
 	src/auth/scram.c src/auth/scram.h src/auth/scram_int.h \
 	src/auth/scram_client.c \

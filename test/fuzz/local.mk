@@ -35,6 +35,11 @@ test_fuzz_fuzz_ini_SOURCES = test/fuzz/fuzz_ini.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_ini_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_ini_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_ldap_options
+test_fuzz_fuzz_ldap_options_SOURCES = test/fuzz/fuzz_ldap_options.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_ldap_options_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_ldap_options_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_parse
 test_fuzz_fuzz_parse_SOURCES = test/fuzz/fuzz_parse.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_parse_LDFLAGS = $(FUZZ_LINK)

@@ -29,3 +29,7 @@ test_unit_auth_test_auth_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/auth/test_auth_server
 test_unit_auth_test_auth_server_SOURCES = test/unit/auth/test_auth_server.c
 test_unit_auth_test_auth_server_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_ldap_options
+test_unit_auth_test_ldap_options_SOURCES = test/unit/auth/test_ldap_options.c
+test_unit_auth_test_ldap_options_LDADD = $(UNIT_LIBS)
