@@ -284,7 +284,7 @@ static void admin_adopt(struct loop *loop UNUSED, struct loop_msg *msg)
 
 	ASSERT(admin_instance != NULL);
 	if (admin_instance->stopped) {
-		close(h->fd);
+		stream_socket_close(&h->socket);
 		if (h->account != NULL)
 			atomic_fetch_sub_explicit(&h->account->clients, 1, memory_order_relaxed);
 		account_release(&h->account);

@@ -522,7 +522,8 @@ struct console *console_new(struct admin *admin, const struct console_handover *
 	if (console_speaks_extended(admin->engine))
 		c->extended = extended_new();
 	buf_init(&c->reply, CONSOLE_OUT_MAX);
-	stream_init(&c->stream, h->fd, &console_stream_ops, c, CONSOLE_IN_MAX, CONSOLE_OUT_MAX);
+	stream_init(&c->stream, h->socket.fd, &console_stream_ops, c, CONSOLE_IN_MAX, CONSOLE_OUT_MAX);
+	stream_adopt_tls(&c->stream, h->socket.tls);
 	TAILQ_INSERT_TAIL(&admin->consoles, c, entry);
 	admin->console_count++;
 	stream_attach(&c->stream, console_loop(c));

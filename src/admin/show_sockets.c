@@ -167,14 +167,17 @@ static void socket_fill_addrs(struct socket_row *row, int fd, int64_t unix_port)
 }
 
 /* What all rows have in common. `peer` is the remote address where it is known, which saves a call; or NULL. */
-static struct socket_row *socket_add_plain_row(struct show_rows *out, const char *type, int fd,
+static struct socket_row *socket_add_plain_row(struct show_rows *out, const char *type, int fd, const struct tls *tls,
 					       const struct sock_peer *peer, int64_t unix_port)
 {
 	struct socket_row *row = show_add_row(out);
+	char info[TLS_INFO_MAX] = "";
 
 	row->type = type;
 	row->replication = "none";
-	row->tls = "";
+	if (tls != NULL)
+		tls_info(tls, info, sizeof(info));
+	row->tls = show_keep_text(out, info);
 	row->application_name = "";
 	row->pool_user = "";
 	if (peer != NULL)
@@ -186,7 +189,7 @@ static struct socket_row *socket_add_plain_row(struct show_rows *out, const char
 static struct socket_row *socket_add_row(struct show_rows *out, const char *type, const struct stream *stream,
 					 const struct sock_peer *peer, int64_t unix_port)
 {
-	struct socket_row *row = socket_add_plain_row(out, type, stream->fd, peer, unix_port);
+	struct socket_row *row = socket_add_plain_row(out, type, stream->fd, stream_tls(stream), peer, unix_port);
 
 	row->in_bytes = buf_len(&stream->in);
 	row->out_bytes = buf_len(&stream->out);
@@ -304,7 +307,7 @@ static void socket_add_asker(const struct cancel_view *view, void *arg)
 
 	if (asker == NULL)
 		return;
-	row = socket_add_plain_row(to->rows, "C", asker->fd, NULL, to->listen_port);
+	row = socket_add_plain_row(to->rows, "C", asker->socket.fd, asker->socket.tls, NULL, to->listen_port);
 	socket_fill_cancel(to->rows, row, view);
 	row->connect_us = asker->connect_us;
 	row->request_us = asker->request_us;
@@ -322,7 +325,7 @@ static void socket_add_carrier(const struct cancel_view *view, void *arg)
 
 	if (conn == NULL)
 		return;
-	row = socket_add_plain_row(to->rows, "S", conn->stream.fd, NULL, conn->port);
+	row = socket_add_plain_row(to->rows, "S", conn->stream.fd, stream_tls(&conn->stream), NULL, conn->port);
 	socket_fill_cancel(to->rows, row, view);
 	if (view->pool != NULL)
 		row->user = row->pool_user;

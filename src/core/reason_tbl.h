@@ -44,6 +44,10 @@
 	  "The client has sent a message that has no place here.", \
 	  NULL) \
 	X(REASON_BAD_PACKET, "bad packet", "08P01", NULL, NULL) \
+	X(REASON_SSL_REQUIRED, "SSL required", "28000", \
+	  "The pooler takes connections over TCP with TLS only.", \
+	  "Set sslmode of the client to require or better.") \
+	X(REASON_SSL_TWICE, "SSL req inside SSL", "08P01", NULL, NULL) \
 	X(REASON_BROKEN_PARSE, "broken Parse packet", "08P01", NULL, NULL) \
 	X(REASON_BROKEN_BIND, "broken Bind packet", "08P01", NULL, NULL) \
 	X(REASON_BROKEN_DESCRIBE, "broken Describe packet", "08P01", NULL, NULL) \

@@ -7,6 +7,7 @@ libpgsluice_a_SOURCES += \
 	src/net/soa.c src/net/soa.h \
 	src/net/sock.c src/net/sock.h \
 	src/net/stream.c src/net/stream.h \
+	src/net/tls.c src/net/tls.h \
 	src/net/tls_ctx.c src/net/tls_ctx.h \
 	src/net/tls_pem.c src/net/tls_pem.h \
 	src/net/tls_session.c src/net/tls_session.h

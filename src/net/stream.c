@@ -9,6 +9,10 @@
  * Reading is switched off lazily. A stream whose owner does not want bytes
  * stays registered; only when bytes do arrive is it taken out of epoll. Most
  * pauses (a client that waits some microseconds for a server) are over first.
+ *
+ * TLS sits between the buffers and the socket. What it has decrypted, or read
+ * ahead, and no buffer had room for, no event of the kernel will announce: then
+ * tls_left is set, and the stream makes the event itself.
  */
 #include "net/stream.h"
 
@@ -26,6 +30,13 @@ void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *o
 	s->fill_max = LOOP_SCRATCH_SIZE;
 	buf_init(&s->in, in_max);
 	buf_init(&s->out, out_max);
+}
+
+/* Has the owner called although the socket has nothing new, when it wants to read and TLS has something. */
+static void stream_announce_left(struct stream *s)
+{
+	if (s->tls_left && s->want_read && (s->armed & EV_READ) != 0)
+		event_active(&s->ev, EV_READ, 0);
 }
 
 /* Registers exactly the conditions `mask`. */
@@ -48,11 +59,12 @@ static void stream_rearm(struct stream *s)
 {
 	short mask = s->want_read ? EV_READ : 0;
 
-	if (stream_is_choked(s))
+	if (stream_is_choked(s) || s->tls_blocks)
 		mask |= EV_WRITE;
 	else if (!s->want_read && s->watching)
 		mask = EV_READ | EV_CLOSED | EV_ET; /* edges: unread bytes and errors must not fire again and again */
 	stream_arm(s, mask);
+	stream_announce_left(s);
 }
 
 /* True when the other side has closed or reset, whatever bytes are still to be read. */
@@ -78,13 +90,29 @@ void stream_attach_quiet(struct stream *s, struct loop *loop)
 	s->want_read = false;
 }
 
-int stream_take_fd(struct stream *s)
+struct stream_socket stream_take(struct stream *s)
 {
-	int fd = s->fd;
+	struct stream_socket socket = { s->fd, s->tls };
 
 	stream_detach(s);
 	s->fd = -1;
-	return fd;
+	s->tls = NULL;
+	return socket;
+}
+
+void stream_adopt_tls(struct stream *s, struct tls *tls)
+{
+	ASSERT(s->loop == NULL && s->tls == NULL);
+	s->tls = tls;
+	s->tls_left = tls != NULL && tls_has_pending(tls);
+}
+
+void stream_socket_close(struct stream_socket *socket)
+{
+	tls_free(&socket->tls);
+	if (socket->fd >= 0)
+		close(socket->fd);
+	socket->fd = -1;
 }
 
 void stream_detach(struct stream *s)
@@ -97,12 +125,40 @@ void stream_detach(struct stream *s)
 
 void stream_close(struct stream *s)
 {
-	stream_detach(s);
-	if (s->fd >= 0)
-		close(s->fd);
-	s->fd = -1;
+	struct stream_socket socket = stream_take(s);
+
+	stream_socket_close(&socket);
 	buf_fini(&s->in);
 	buf_fini(&s->out);
+}
+
+/* What a recv() that gave nothing means. */
+static int stream_recv_error(ssize_t n)
+{
+	if (n == 0)
+		return -E_EOF;
+	return errno == EAGAIN || errno == EWOULDBLOCK ? -E_AGAIN : -E_IO;
+}
+
+/* Through TLS: all that has come, as far as there is room. */
+static int stream_recv_tls(struct stream *s, uint8_t *p, size_t size, size_t *got)
+{
+	size_t n;
+	int err;
+
+	*got = 0;
+	do {
+		err = tls_read(s->tls, p + *got, size - *got, &n);
+		if (err == 0)
+			*got += n;
+	} while (err == 0 && *got < size && tls_has_pending(s->tls));
+	s->tls_left = err == 0 && tls_has_pending(s->tls);
+	stream_announce_left(s);
+	if (err == -E_AGAIN && tls_want(s->tls) == TLS_WANT_WRITE) {
+		s->tls_blocks = true;
+		stream_rearm(s);
+	}
+	return *got > 0 ? 0 : err;
 }
 
 /* The one place where bytes come in. */
@@ -110,6 +166,8 @@ static int stream_recv(struct stream *s, void *p, size_t size, size_t *got)
 {
 	ssize_t n;
 
+	if (UNLIKELY(s->tls != NULL))
+		return stream_recv_tls(s, p, size, got);
 	do {
 		n = recv(s->fd, p, size, MSG_DONTWAIT);
 	} while (UNLIKELY(n < 0 && errno == EINTR));
@@ -117,9 +175,7 @@ static int stream_recv(struct stream *s, void *p, size_t size, size_t *got)
 		*got = (size_t)n;
 		return 0;
 	}
-	if (n == 0)
-		return -E_EOF;
-	return errno == EAGAIN || errno == EWOULDBLOCK ? -E_AGAIN : -E_IO;
+	return stream_recv_error(n);
 }
 
 int stream_fill(struct stream *s, uint8_t **data, size_t *len)
@@ -142,6 +198,17 @@ int stream_fill(struct stream *s, uint8_t **data, size_t *len)
 	*data = scratch;
 	*len = held + got;
 	return 0;
+}
+
+int stream_peek(struct stream *s, uint8_t *byte)
+{
+	ssize_t n;
+
+	ASSERT(s->tls == NULL && buf_is_empty(&s->in));
+	do {
+		n = recv(s->fd, byte, 1, MSG_DONTWAIT | MSG_PEEK);
+	} while (UNLIKELY(n < 0 && errno == EINTR));
+	return n == 1 ? 0 : stream_recv_error(n);
 }
 
 int stream_hold(struct stream *s, const uint8_t *p, size_t n)
@@ -175,6 +242,8 @@ static int stream_write(struct stream *s, const void *p, size_t n, size_t *sent)
 {
 	ssize_t r;
 
+	if (UNLIKELY(s->tls != NULL))
+		return tls_write(s->tls, p, n, sent);
 	do {
 		r = send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (UNLIKELY(r < 0 && errno == EINTR));
@@ -204,12 +273,67 @@ int stream_send(struct stream *s, const void *p, size_t n)
 	return 1;
 }
 
+/* Pieces on their way through TLS: they share records, each of which costs a system call and some bytes of its own. */
+struct stream_record {
+	size_t n;
+	uint8_t bytes[TLS_RECORD_MAX];
+};
+
+static int stream_write_record(struct stream *s, struct stream_record *record, size_t *sent)
+{
+	size_t taken;
+	int err = tls_write(s->tls, record->bytes, record->n, &taken);
+
+	*sent += taken;
+	record->n = 0;
+	return err;
+}
+
+/* One piece; what does not fill a record stays in it. */
+static int stream_write_piece(struct stream *s, struct stream_record *record, const uint8_t *p, size_t n, size_t *sent)
+{
+	size_t taken;
+	int err = 0;
+
+	if (record->n == 0 && n >= sizeof(record->bytes)) {
+		err = tls_write(s->tls, p, n, &taken);
+		*sent += taken;
+		return err;
+	}
+	while (err == 0 && n > 0) {
+		size_t room = sizeof(record->bytes) - record->n;
+		size_t part = n < room ? n : room;
+
+		memcpy(record->bytes + record->n, p, part);
+		record->n += part;
+		p += part;
+		n -= part;
+		if (part == room)
+			err = stream_write_record(s, record, sent);
+	}
+	return err;
+}
+
+static int stream_writev_tls(struct stream *s, const struct iovec *iov, int n, size_t *sent)
+{
+	struct stream_record record;
+	int err = 0;
+
+	record.n = 0;
+	*sent = 0;
+	for (; err == 0 && n > 0; iov++, n--)
+		err = stream_write_piece(s, &record, iov->iov_base, iov->iov_len, sent);
+	return err == 0 ? stream_write_record(s, &record, sent) : err;
+}
+
 /* As stream_write(), of several pieces. */
 static int stream_writev(struct stream *s, struct iovec *iov, int n, size_t *sent)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
 	ssize_t r;
 
+	if (UNLIKELY(s->tls != NULL))
+		return stream_writev_tls(s, iov, n, sent);
 	do {
 		r = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} while (UNLIKELY(r < 0 && errno == EINTR));
@@ -242,6 +366,13 @@ int stream_sendv(struct stream *s, struct iovec *iov, int n)
 	if (s->loop != NULL)
 		stream_rearm(s);
 	return 1;
+}
+
+void stream_send_last(struct stream *s, const void *p, size_t n)
+{
+	size_t sent;
+
+	(void)stream_write(s, p, n, &sent);
 }
 
 /* The maximum is what it was. */
@@ -288,15 +419,49 @@ static void stream_flush(struct stream *s)
 	s->ops->on_drained(s->owner, err);
 }
 
+/* ---- the handshake ---- */
+
+void stream_start_tls(struct stream *s, struct tls *tls)
+{
+	ASSERT(s->loop != NULL && s->tls == NULL && stream_is_clean(s));
+	s->tls = tls;
+	s->securing = true;
+	stream_arm(s, tls_want(tls) == TLS_WANT_WRITE ? EV_WRITE : EV_READ);
+}
+
+static void stream_secure(struct stream *s)
+{
+	int err = tls_handshake(s->tls);
+
+	if (err == -E_AGAIN) {
+		stream_arm(s, tls_want(s->tls) == TLS_WANT_WRITE ? EV_WRITE : EV_READ);
+		return;
+	}
+	s->securing = false;
+	s->want_read = err == 0;
+	s->tls_left = err == 0 && tls_has_pending(s->tls); /* what came behind the handshake was read ahead */
+	stream_rearm(s);
+	s->ops->on_secured(s->owner, err);
+}
+
 static void stream_event_cb(evutil_socket_t fd UNUSED, short what, void *arg)
 {
 	struct stream *s = arg;
 
+	if (UNLIKELY(s->securing)) {
+		stream_secure(s);
+		return;
+	}
 	if (UNLIKELY((what & EV_WRITE) != 0)) {
 		if (s->connecting) {
 			s->connecting = false;
 			stream_arm(s, 0);
 			s->ops->on_event(s->owner);
+		} else if (s->tls_blocks) {
+			s->tls_blocks = false;
+			stream_rearm(s);
+			if (s->want_read)
+				s->ops->on_readable(s->owner);
 		} else if (stream_is_choked(s)) {
 			stream_flush(s);
 		} else {
@@ -320,6 +485,8 @@ void stream_want_read(struct stream *s, bool want)
 	s->watching = false;
 	if (want && (s->armed & (EV_READ | EV_CLOSED)) != EV_READ && s->loop != NULL)
 		stream_rearm(s);
+	else
+		stream_announce_left(s);
 }
 
 void stream_watch_close(struct stream *s)

@@ -1,7 +1,8 @@
 /*
- * A stream is one connected socket on one loop: the descriptor, its event, the
- * bytes that could not be sent yet and the bytes that are not a whole message
- * yet. It knows no PostgreSQL. The owner's callbacks run on the loop's thread.
+ * A stream is one connected socket on one loop: the descriptor, perhaps with
+ * TLS on it, its event, the bytes that could not be sent yet and the bytes that
+ * are not a whole message yet. It knows no PostgreSQL. The owner's callbacks
+ * run on the loop's thread.
  *
  * Reading goes into the loop's scratch buffer (stream_fill), sending goes
  * straight to the socket (stream_send); a stream holds memory only for what is
@@ -17,6 +18,7 @@
 #include "core/base.h"
 #include "core/buf.h"
 #include "net/loop.h"
+#include "net/tls.h"
 
 struct stream_ops {
 	/* Bytes, the end or an error wait to be read; call stream_fill(). */
@@ -25,6 +27,11 @@ struct stream_ops {
 	void (*on_drained)(void *owner, int err);
 	/* A connect in progress has ended (stream_watch_connect), or the other side closed (stream_watch_close). */
 	void (*on_event)(void *owner);
+	/*
+	 * The handshake of stream_start_tls() has ended: 0, or as tls_handshake() failed, whose text the log may
+	 * tell. NULL where no handshake is started.
+	 */
+	void (*on_secured)(void *owner, int err);
 };
 
 struct stream {
@@ -34,6 +41,7 @@ struct stream {
 	struct event ev;
 	struct buf in;     /* read, but not consumed yet */
 	struct buf out;    /* to be sent when the socket takes it */
+	struct tls *tls;   /* owned; NULL: plain text */
 	int fd;            /* -1 when closed */
 	short armed;       /* what the event is registered for */
 	uint32_t fill_max; /* bytes that one stream_fill() reads at most */
@@ -41,6 +49,9 @@ struct stream {
 	bool want_read;
 	bool watching;   /* for the other side to close, while not reading */
 	bool connecting; /* writable means that the connect has ended */
+	bool securing;   /* the handshake is under way */
+	bool tls_left;   /* the TLS layer has bytes that the kernel will not report */
+	bool tls_blocks; /* it has to write before it can read on */
 };
 
 /*
@@ -59,8 +70,34 @@ void stream_attach_quiet(struct stream *s, struct loop *loop);
 /* Takes the stream off its loop; it may then move to another thread. Buffers stay. */
 void stream_detach(struct stream *s);
 
-/* Detaches and gives the descriptor to the caller; stream_close() then closes nothing. */
-int stream_take_fd(struct stream *s) MUSTCHECK;
+/* A connected socket without a stream: on its way from one owner to the next. */
+struct stream_socket {
+	int fd;
+	struct tls *tls; /* NULL: plain text */
+};
+
+/* Detaches and gives the socket to the caller, with TLS if it has that; stream_close() then closes nothing. */
+struct stream_socket stream_take(struct stream *s) MUSTCHECK;
+
+/* Goes on with the TLS session of a socket that came from stream_take(). Before stream_attach(). NULL is fine. */
+void stream_adopt_tls(struct stream *s, struct tls *tls);
+
+/* Closes a socket that never got a stream again. */
+void stream_socket_close(struct stream_socket *socket);
+
+/*
+ * Begins a handshake: the session is taken over, and all that follows goes
+ * through it. Nothing may be held or queued. The owner hears on_secured(), not
+ * before it has returned to the loop; until then it hears nothing else. The
+ * stream must be attached.
+ */
+void stream_start_tls(struct stream *s, struct tls *tls);
+
+/* The TLS session, or NULL: plain text. */
+static inline struct tls *stream_tls(const struct stream *s)
+{
+	return s->tls;
+}
 
 /* Closes the descriptor and gives all memory back. May be called in a callback; twice is fine. */
 void stream_close(struct stream *s);
@@ -78,6 +115,10 @@ static inline bool stream_is_open(const struct stream *s)
  * held).
  */
 int stream_fill(struct stream *s, uint8_t **data, size_t *len) MUSTCHECK;
+
+/* The next byte that stream_fill() will give, which stays where it is: 0, -E_AGAIN, -E_EOF or -E_IO. Plain text only.
+ */
+int stream_peek(struct stream *s, uint8_t *byte) MUSTCHECK;
 
 /* Keeps bytes for the next stream_fill(): 0, -E_NOSPACE or -E_NOMEM. */
 int stream_hold(struct stream *s, const uint8_t *p, size_t n) MUSTCHECK;
@@ -97,6 +138,9 @@ int stream_send(struct stream *s, const void *p, size_t n) MUSTCHECK;
 
 /* The same for several pieces in one system call. The array is used up. */
 int stream_sendv(struct stream *s, struct iovec *iov, int n) MUSTCHECK;
+
+/* One last word before the stream is closed: what the socket does not take at once is lost. */
+void stream_send_last(struct stream *s, const void *p, size_t n);
 
 /* Lets the outgoing buffer take n bytes more than its maximum, until it is empty: for one large message of our own. */
 void stream_allow(struct stream *s, uint32_t n);
@@ -122,10 +166,10 @@ void stream_watch_close(struct stream *s);
 /* on_event once when the connect started on the descriptor has ended. Before stream_attach(). */
 void stream_watch_connect(struct stream *s, struct loop *loop);
 
-/* Bytes neither side of this stream has seen to: held, queued, in the TLS layer. */
+/* False for bytes that neither side of this stream has seen to: held, queued, in the TLS layer. */
 static inline bool stream_is_clean(const struct stream *s)
 {
-	return buf_is_empty(&s->in) && buf_is_empty(&s->out);
+	return buf_is_empty(&s->in) && buf_is_empty(&s->out) && (s->tls == NULL || !tls_has_pending(s->tls));
 }
 
 #endif

@@ -29,8 +29,7 @@ void cancel_asker_end(struct cancel_asker *asker, struct engine *engine, const s
 	about.action = "cancel";
 	report_close(conf, &about, reason_text(reason), now_us - asker->connect_us);
 	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
-	close(asker->fd);
-	asker->fd = -1;
+	stream_socket_close(&asker->socket);
 }
 
 static void conn_describe(const struct cancel_conn *conn, struct log_about *about)

@@ -13,7 +13,7 @@
 
 /* Who asks: a connection that is kept open, without a word, until the outcome is known. */
 struct cancel_asker {
-	int fd;
+	struct stream_socket socket;
 	bool is_unix;
 	uint64_t id;
 	uint64_t connect_us;

@@ -197,8 +197,9 @@ static struct client *client_new(const struct client_birth *birth)
 	client->has_long_key = birth->has_long_key;
 	client->peer = birth->peer;
 	if (client->is_unix && client->peer.family == 0)
-		sock_peer_set_fd(&client->peer, birth->fd);
-	stream_init(&client->stream, birth->fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
+		sock_peer_set_fd(&client->peer, birth->socket.fd);
+	stream_init(&client->stream, birth->socket.fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
+	stream_adopt_tls(&client->stream, birth->socket.tls);
 	err = stream_hold(&client->stream, birth->pending, birth->pending_len);
 	ASSERT(err == 0);
 	return client;

@@ -115,7 +115,7 @@ enum startup_replication client_replication(const struct client *client);
 
 /* Everything a login has found out, for client_new(). Strings and bytes are copied. */
 struct client_birth {
-	int fd;
+	struct stream_socket socket; /* taken over */
 	uint64_t id;
 	uint64_t connect_us;
 	struct pool *pool;               /* the reference is taken over */

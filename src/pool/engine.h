@@ -15,6 +15,7 @@
 #include "net/dns.h"
 #include "net/listen.h"
 #include "net/loop.h"
+#include "net/stream.h"
 #include "pool/cancel_key.h"
 #include "pool/stats.h"
 
@@ -32,6 +33,7 @@ struct snapshot {
 	atomic_uint refs;
 	struct conf *conf;
 	struct users *users;
+	struct tls_ctx *client_tls; /* NULL: off */
 	unsigned template_version; /* of the * entry: another number when its text has changed */
 	struct loop *home;         /* whose thread frees it; NULL: whoever gives the last reference back */
 	struct loop_msg free_msg;
@@ -113,7 +115,7 @@ enum engine_shutdown {
 /* A client of the admin console, handed up by a login loop. */
 struct console_handover {
 	struct loop_msg msg; /* the receiver frees the object */
-	int fd;
+	struct stream_socket socket;
 	uint64_t id;
 	uint64_t connect_us;
 	bool is_admin; /* else: only SHOW */

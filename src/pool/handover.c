@@ -522,7 +522,7 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 {
 	struct account *account = registry_get_account(h->engine, session->user);
 	struct client_birth birth = {
-		.fd = session->fd,
+		.socket = { session->fd, NULL },
 		.pool = pool_hold(part->pool),
 		.account = account,
 		.vars = handover_load_vars(session->parameters),

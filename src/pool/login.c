@@ -2,9 +2,12 @@
  * Logins of clients.
  *
  *   accept -> LOGIN_STARTUP -> LOGIN_AUTH -> handed to a worker or the console
- *                  |  ^ |       |      ^
- *      (SSLRequest +--+ |       +------+ LOGIN_LOOKUP: somebody else is asked
- *                       +-> CancelRequest: handed to cancel.c
+ *         |        |  ^ |       |      ^
+ *         |        |  | |       +------+ LOGIN_LOOKUP: somebody else is asked
+ *         |        |  | +-> CancelRequest: handed to cancel.c
+ *         |        |  +---- SSLRequest, GSSENCRequest: not granted
+ *         v        v
+ *         LOGIN_TLS: the handshake --> LOGIN_STARTUP
  *
  * Everything here comes from people who are not known yet: packets are
  * bounded, nothing is kept but what the struct has, and one timeout covers it
@@ -218,6 +221,10 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 	unsigned max_clients;
 
 	login->snap = snapshot_hold(login->ctx->snap);
+	if (login->snap->conf->client_tls_sslmode >= CONF_SSL_REQUIRE && !login->is_unix && login->stream.tls == NULL) {
+		login_fail_reason(login, REASON_SSL_REQUIRED);
+		return;
+	}
 	err = startup_parse(packet, head, &startup);
 	if (err == STARTUP_OK && startup.user.n <= STARTUP_USER_MAX) {
 		str_copy_slice(login->user, sizeof(login->user), startup.user);
@@ -244,17 +251,74 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 
 /* ---- bytes ---- */
 
-/* SSLRequest and GSSENCRequest: not offered. False when the login has ended. */
-static bool login_refuse(struct login *login, bool is_ssl, size_t extra)
+/* True when this client may speak TLS. */
+static bool login_may_secure(const struct login *login)
 {
+	return login->ctx->snap->client_tls != NULL && !login->is_unix && login->stream.tls == NULL;
+}
+
+static void login_start_tls(struct login *login)
+{
+	login->stage = LOGIN_TLS;
+	stream_start_tls(&login->stream, tls_accept(login->ctx->snap->client_tls, login->stream.fd));
+}
+
+static void login_on_secured(void *owner, int err)
+{
+	struct login *login = owner;
+	char info[TLS_INFO_MAX];
+	struct log_about about;
+
+	login_describe(login, &about);
+	if (err != 0) {
+		log_warning_about(&about, "TLS handshake error: %s", tls_error_text(login->stream.tls));
+		login_drop(login);
+		return;
+	}
+	login->stage = LOGIN_STARTUP;
+	if (login->ctx->snap->conf->log_connections != 0) {
+		tls_info(login->stream.tls, info, sizeof(info));
+		log_info_about(&about, "SSL established: %s", info);
+	}
+}
+
+/*
+ * SSLRequest and GSSENCRequest, of which the first may be granted. What comes
+ * with the request was sent in plain text by somebody, and must not be taken
+ * for what comes through TLS. False when the login has ended.
+ */
+static bool login_on_encryption(struct login *login, bool is_ssl, size_t extra)
+{
+	bool is_granted = is_ssl && login_may_secure(login);
+
+	if (is_ssl && login->stream.tls != NULL) {
+		login_leave(login, REASON_SSL_TWICE);
+		return false;
+	}
 	if (extra > 0) {
 		login_fail_startup(login, is_ssl ? STARTUP_E_SSL_EXTRA : STARTUP_E_GSS_EXTRA, slice_make(NULL, 0));
 		return false;
 	}
-	if (stream_send(&login->stream, "N", 1) < 0) {
+	if (stream_send(&login->stream, is_granted ? "S" : "N", 1) != 0) {
 		login_drop(login);
 		return false;
 	}
+	if (is_granted)
+		login_start_tls(login);
+	return true;
+}
+
+/* Direct negotiation: the first byte of the connection is that of a handshake. True when there is nothing to be read.
+ */
+static bool login_begin_direct(struct login *login)
+{
+	uint8_t byte;
+
+	if (login->is_begun || !login_may_secure(login))
+		return false;
+	if (stream_peek(&login->stream, &byte) != 0 || !startup_is_tls(byte))
+		return false;
+	login_start_tls(login);
 	return true;
 }
 
@@ -273,7 +337,7 @@ static void login_on_cancel(struct login *login, const uint8_t *packet, const st
 	cancel_key_set(&copy, key.p, key.n);
 	login_describe(login, &about);
 	str_copy(asker.peer, sizeof(asker.peer), about.peer);
-	asker.fd = stream_take_fd(&login->stream);
+	asker.socket = stream_take(&login->stream);
 	cancel_request(login->ctx, &asker, &copy);
 	login_over(login);
 }
@@ -332,7 +396,7 @@ static size_t login_feed_startup(struct login *login, const uint8_t *data, size_
 	switch (head.kind) {
 	case STARTUP_SSL:
 	case STARTUP_GSSENC:
-		return login_refuse(login, head.kind == STARTUP_SSL, len - head.total) ? head.total : len;
+		return login_on_encryption(login, head.kind == STARTUP_SSL, len - head.total) ? head.total : len;
 	case STARTUP_CANCEL:
 		login_on_cancel(login, data, &head);
 		return len;
@@ -376,6 +440,7 @@ static void login_feed(struct login *login, const uint8_t *data, size_t len)
 {
 	size_t at = 0;
 
+	login->is_begun = true;
 	while (at < len && (login->stage == LOGIN_STARTUP || login->stage == LOGIN_AUTH)) {
 		size_t used = login->stage == LOGIN_STARTUP ? login_feed_startup(login, data + at, len - at)
 							    : login_feed_auth(login, data + at, len - at);
@@ -384,8 +449,8 @@ static void login_feed(struct login *login, const uint8_t *data, size_t len)
 			break;
 		at += used;
 	}
-	if (login->stage == LOGIN_OVER)
-		return;
+	if (login->stage == LOGIN_OVER || login->stage == LOGIN_TLS)
+		return; /* nothing is left of what the stage has taken */
 	if (stream_hold(&login->stream, data + at, len - at) != 0)
 		login_fail_reason(login, REASON_OOM);
 	else if (login->stage == LOGIN_LOOKUP)
@@ -399,8 +464,11 @@ static void login_on_readable(void *owner)
 	struct login *login = owner;
 	uint8_t *data;
 	size_t len;
-	int err = stream_fill(&login->stream, &data, &len);
+	int err;
 
+	if (login_begin_direct(login))
+		return;
+	err = stream_fill(&login->stream, &data, &len);
 	if (err == -E_AGAIN)
 		stream_want_read(&login->stream, true);
 	else if (err < 0)
@@ -462,6 +530,7 @@ static const struct stream_ops login_stream_ops = {
 	.on_readable = login_on_readable,
 	.on_drained = login_on_drained,
 	.on_event = login_on_event,
+	.on_secured = login_on_secured,
 };
 
 void login_on_accept(struct loop *loop, int fd, const struct listener *from, const struct sock_addr *peer, void *arg)

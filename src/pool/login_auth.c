@@ -121,6 +121,10 @@ static void login_begin_auth(struct login *login, const struct user *user)
 		.user = user,
 		.scram_iterations = conf->scram_iterations,
 	};
+	uint8_t binding[TLS_BINDING_MAX];
+
+	if (login->stream.tls != NULL)
+		setup.binding = slice_make(binding, tls_end_point(login->stream.tls, binding));
 
 	if (!login_method(conf, &setup.method)) {
 		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
@@ -205,11 +209,14 @@ static void login_log_stranger(const struct login *login)
 static void login_log_attempt(const struct login *login)
 {
 	struct log_about about;
+	char tls[TLS_INFO_MAX] = "no";
 
 	if (login->snap->conf->log_connections == 0)
 		return;
 	login_describe(login, &about);
-	log_info_about(&about, "login attempt: db=%s user=%s tls=no replication=%s", login->database, login->user,
+	if (login->stream.tls != NULL)
+		tls_info(login->stream.tls, tls, sizeof(tls));
+	log_info_about(&about, "login attempt: db=%s user=%s tls=%s replication=%s", login->database, login->user, tls,
 		       replication_value(login->replication == NULL ? REPLICATION_NONE : login->replication->mode));
 }
 

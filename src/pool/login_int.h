@@ -23,6 +23,7 @@
 
 enum login_stage {
 	LOGIN_STARTUP,
+	LOGIN_TLS, /* the handshake is under way; then LOGIN_STARTUP again */
 	LOGIN_AUTH,
 	LOGIN_LOOKUP, /* somebody else was asked; nothing is read until the answer is there */
 	LOGIN_OVER,   /* freed at the end of this turn */
@@ -55,6 +56,7 @@ struct login {
 	enum login_stage stage;
 	enum console_rights console;
 	bool is_unix;
+	bool is_begun;     /* some of it was read: too late to begin with a handshake */
 	bool has_long_key; /* the client speaks protocol 3.2 */
 	bool is_named;     /* the log shows who it is: the limits on the way there are behind it */
 	struct sock_peer peer;

@@ -31,7 +31,7 @@ static void login_to_console(struct login *login)
 	struct console_handover *handover = xcalloc(1, sizeof(*handover) + login->pending_len);
 
 	handover->msg.fn = engine->ops->console_adopt;
-	handover->fd = stream_take_fd(&login->stream);
+	handover->socket = stream_take(&login->stream);
 	handover->id = login->id;
 	handover->connect_us = login->connect_us;
 	handover->is_admin = login->console == CONSOLE_ADMIN;
@@ -96,7 +96,7 @@ static void login_to_worker(struct login *login)
 		login_fail_no_db(login);
 		return;
 	}
-	birth.fd = stream_take_fd(&login->stream);
+	birth.socket = stream_take(&login->stream);
 	birth.startup = vars_is_empty(login->vars) ? NULL : vars_hold(login->vars);
 	login->vars = NULL;
 	login->replication = NULL;

@@ -124,12 +124,11 @@ static void server_log_close(const struct server *server, enum reason reason)
 static void server_send_terminate(struct server *server)
 {
 	static const uint8_t terminate[] = { FE_TERMINATE, 0, 0, 0, 4 };
-	ssize_t n UNUSED;
 
 	/* Behind a part of a message it would be taken for the rest. */
 	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !server->cut && !stream_is_choked(&server->stream) &&
 	    !server_is_given_away(server))
-		n = send(server->stream.fd, terminate, sizeof(terminate), MSG_DONTWAIT | MSG_NOSIGNAL);
+		stream_send_last(&server->stream, terminate, sizeof(terminate));
 }
 
 /*
