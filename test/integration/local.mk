@@ -12,6 +12,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/pooler.py \
 	test/integration/harness/procs.py \
 	test/integration/harness/replication.py \
+	test/integration/harness/scram.py \
 	test/integration/harness/scripts.py \
 	test/integration/harness/tls.py \
 	test/integration/harness/wire.py \
@@ -28,6 +29,7 @@ INTEGRATION_FILES = \
 	test/integration/test_console_show.py \
 	test/integration/test_console_sockets.py \
 	test/integration/test_copy.py \
+	test/integration/test_cve.py \
 	test/integration/test_dns.py \
 	test/integration/test_errors.py \
 	test/integration/test_extended.py \
@@ -53,6 +55,7 @@ INTEGRATION_FILES = \
 	test/integration/test_replication_tools.py \
 	test/integration/test_reset_check.py \
 	test/integration/test_restart.py \
+	test/integration/test_scram_malice.py \
 	test/integration/test_server_login.py \
 	test/integration/test_server_loss.py \
 	test/integration/test_shadow.py \
