@@ -4,7 +4,7 @@
  * A login is in one state; the state says what the next payload means and
  * which function takes it. The method only chooses how it starts:
  *
- *     START -- any, trust ------------------------------------> done or failed
+ *     START -- any, trust, cert, peer, reject ----------------> done or failed
  *           -- plain -----> PASSWORD -------------------------> done or failed
  *           -- md5 -------> MD5 ------------------------------> done or failed
  *           -- scram -----> SASL_INITIAL ---> SASL_RESPONSE --> done or failed
@@ -56,6 +56,7 @@ struct auth {
 	uint8_t salt[MD5_SALT_LEN]; /* sent, in AUTH_MD5 */
 	struct scram_server *scram; /* while SCRAM runs; NULL also when OpenSSL gave no random bytes */
 	bool offers_plus;           /* SCRAM can be bound to the client's TLS connection */
+	const char *denied;         /* cert, peer: why the client is not the user, or NULL */
 	const char *doom;           /* why the SCRAM exchange is a mock, or NULL */
 	char *password;             /* what the client sent in clear text, once it was right */
 };
@@ -149,6 +150,7 @@ struct auth *auth_new(const struct auth_setup *setup)
 	secret_copy(&a->secret, user == NULL ? NULL : &user->secret);
 	a->iterations = (uint32_t)setup->scram_iterations;
 	a->method = setup->method;
+	a->denied = setup->denied;
 	if (a->method == AUTH_METHOD_MD5 && a->secret.type == SECRET_SCRAM)
 		a->method = AUTH_METHOD_SCRAM;
 	if (a->method == AUTH_METHOD_SCRAM)
@@ -214,6 +216,29 @@ static enum auth_verdict auth_start_trust(struct auth *a, struct auth_out *out)
 	return a->is_known ? auth_done(a) : auth_fail(a, out, AUTH_REASON_TRUST, "user is not known");
 }
 
+/* cert and peer: others have said already who the client is. */
+static enum auth_verdict auth_settle(struct auth *a, struct auth_out *out, enum auth_reason reason)
+{
+	const char *detail = a->denied == NULL && !a->is_known ? "user is not known" : a->denied;
+
+	return detail == NULL ? auth_done(a) : auth_fail(a, out, reason, detail);
+}
+
+static enum auth_verdict auth_start_cert(struct auth *a, struct auth_out *out)
+{
+	return auth_settle(a, out, AUTH_REASON_CERT);
+}
+
+static enum auth_verdict auth_start_peer(struct auth *a, struct auth_out *out)
+{
+	return auth_settle(a, out, AUTH_REASON_PEER);
+}
+
+static enum auth_verdict auth_start_reject(struct auth *a, struct auth_out *out)
+{
+	return auth_fail(a, out, AUTH_REASON_REJECT, "");
+}
+
 static enum auth_verdict auth_start_plain(struct auth *a, struct auth_out *out)
 {
 	return auth_more(a, out, AUTH_PASSWORD, AUTH_REQ_PASSWORD, NULL, 0);
@@ -243,7 +268,8 @@ static enum auth_verdict auth_take_start(struct auth *a, const uint8_t *payload,
 	static enum auth_verdict (*const starts[])(struct auth *, struct auth_out *) = {
 		[AUTH_METHOD_ANY] = auth_start_any,     [AUTH_METHOD_TRUST] = auth_start_trust,
 		[AUTH_METHOD_PLAIN] = auth_start_plain, [AUTH_METHOD_MD5] = auth_start_md5,
-		[AUTH_METHOD_SCRAM] = auth_start_scram,
+		[AUTH_METHOD_SCRAM] = auth_start_scram, [AUTH_METHOD_CERT] = auth_start_cert,
+		[AUTH_METHOD_PEER] = auth_start_peer,   [AUTH_METHOD_REJECT] = auth_start_reject,
 	};
 
 	_Static_assert(ARRAY_LEN(starts) == AUTH_METHOD_COUNT, "each method has a start");

@@ -28,13 +28,16 @@
  */
 #define AUTH_PAYLOAD_MAX (SECRET_MAX + 1)
 
-/* id, value of auth_type */
-#define AUTH_METHOD_TABLE(X)          \
-	X(AUTH_METHOD_ANY, "any")     \
-	X(AUTH_METHOD_TRUST, "trust") \
-	X(AUTH_METHOD_PLAIN, "plain") \
-	X(AUTH_METHOD_MD5, "md5")     \
-	X(AUTH_METHOD_SCRAM, "scram-sha-256")
+/* id, value of auth_type; "reject" is for rules only */
+#define AUTH_METHOD_TABLE(X)                  \
+	X(AUTH_METHOD_ANY, "any")             \
+	X(AUTH_METHOD_TRUST, "trust")         \
+	X(AUTH_METHOD_PLAIN, "plain")         \
+	X(AUTH_METHOD_MD5, "md5")             \
+	X(AUTH_METHOD_SCRAM, "scram-sha-256") \
+	X(AUTH_METHOD_CERT, "cert")           \
+	X(AUTH_METHOD_PEER, "peer")           \
+	X(AUTH_METHOD_REJECT, "reject")
 
 enum auth_method {
 #define X(id, name) id,
@@ -55,6 +58,9 @@ int auth_method_parse(const char *name, enum auth_method *out) MUSTCHECK;
 	X(AUTH_REASON_PASSWORD, "28P01", "password authentication failed") \
 	X(AUTH_REASON_SASL, "28P01", "SASL authentication failed")         \
 	X(AUTH_REASON_TRUST, "28000", "\"trust\" authentication failed")   \
+	X(AUTH_REASON_CERT, "28000", "certificate authentication failed")  \
+	X(AUTH_REASON_PEER, "28000", "unix socket login rejected")         \
+	X(AUTH_REASON_REJECT, "28000", "login rejected")                   \
 	X(AUTH_REASON_EMPTY, "28P01", "empty password returned by client") \
 	X(AUTH_REASON_MECHANISM, "08P01", "client selected an invalid SASL authentication mechanism")
 
@@ -100,6 +106,7 @@ struct auth_setup {
 	const char *user_name;
 	const struct user *user; /* NULL: the name is unknown; the exchange runs like any other and fails */
 	int scram_iterations;    /* for verifiers that are derived; at least 1 */
+	const char *denied;      /* cert, peer: why the client is not that user; NULL: it is. Not copied. */
 	struct slice binding;    /* what a client that came by TLS may bind to: tls-server-end-point; empty: nothing */
 };
 

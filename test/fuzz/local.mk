@@ -85,6 +85,16 @@ test_fuzz_fuzz_userlist_SOURCES = test/fuzz/fuzz_userlist.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_userlist_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_userlist_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_hba
+test_fuzz_fuzz_hba_SOURCES = test/fuzz/fuzz_hba.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_hba_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_hba_LDADD = $(SLUICE_LIBS)
+
+FUZZ_TARGETS += test/fuzz/fuzz_ident
+test_fuzz_fuzz_ident_SOURCES = test/fuzz/fuzz_ident.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_ident_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_ident_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_track
 test_fuzz_fuzz_track_SOURCES = test/fuzz/fuzz_track.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_track_LDFLAGS = $(FUZZ_LINK)

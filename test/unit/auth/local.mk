@@ -33,3 +33,19 @@ test_unit_auth_test_auth_server_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/auth/test_ldap_options
 test_unit_auth_test_ldap_options_SOURCES = test/unit/auth/test_ldap_options.c
 test_unit_auth_test_ldap_options_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_pattern
+test_unit_auth_test_pattern_SOURCES = test/unit/auth/test_pattern.c
+test_unit_auth_test_pattern_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_rulefile
+test_unit_auth_test_rulefile_SOURCES = test/unit/auth/test_rulefile.c test/unit/auth/rules_test.h
+test_unit_auth_test_rulefile_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_ident
+test_unit_auth_test_ident_SOURCES = test/unit/auth/test_ident.c test/unit/auth/rules_test.h
+test_unit_auth_test_ident_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/auth/test_hba
+test_unit_auth_test_hba_SOURCES = test/unit/auth/test_hba.c test/unit/auth/rules_test.h
+test_unit_auth_test_hba_LDADD = $(UNIT_LIBS)

@@ -223,7 +223,9 @@ static void test_texts(void **state)
 
 static void test_method_names(void **state)
 {
-	static const char *const names[] = { "any", "trust", "plain", "md5", "scram-sha-256" };
+	static const char *const names[] = {
+		"any", "trust", "plain", "md5", "scram-sha-256", "cert", "peer", "reject"
+	};
 	enum auth_method method;
 
 	assert_int_equal(ARRAY_LEN(names), AUTH_METHOD_COUNT);
@@ -234,6 +236,41 @@ static void test_method_names(void **state)
 	assert_int_equal(auth_method_parse("", &method), -E_NOENT);
 	assert_int_equal(auth_method_parse("MD5", &method), -E_NOENT);
 	assert_int_equal(auth_method_parse("scram", &method), -E_NOENT);
+}
+
+/* One login by a method that asks the client nothing. */
+static void check_settled(enum auth_method method, const char *denied, bool is_known, enum auth_verdict verdict,
+			  enum auth_reason reason, const char *detail)
+{
+	struct user *user = user_new("joe", slice_of(""));
+	struct auth_setup setup = {
+		.method = method,
+		.user_name = "joe",
+		.user = is_known ? user : NULL,
+		.scram_iterations = 1,
+		.denied = denied,
+	};
+	struct auth *a = auth_new(&setup);
+	struct auth_out out;
+
+	assert_int_equal(auth_step(a, NULL, 0, &out), verdict);
+	assert_int_equal(out.request, AUTH_REQ_OK);
+	assert_int_equal(out.reason, reason);
+	assert_string_equal(out.detail, detail);
+	auth_free(&a);
+	user_free(&user);
+}
+
+static void test_methods_that_others_settle(void **state)
+{
+	check_settled(AUTH_METHOD_CERT, NULL, true, AUTH_DONE, AUTH_REASON_NONE, "");
+	check_settled(AUTH_METHOD_CERT, "not he", true, AUTH_FAIL, AUTH_REASON_CERT, "not he");
+	check_settled(AUTH_METHOD_CERT, NULL, false, AUTH_FAIL, AUTH_REASON_CERT, "user is not known");
+	check_settled(AUTH_METHOD_CERT, "not he", false, AUTH_FAIL, AUTH_REASON_CERT, "not he");
+	check_settled(AUTH_METHOD_PEER, NULL, true, AUTH_DONE, AUTH_REASON_NONE, "");
+	check_settled(AUTH_METHOD_PEER, "not he", true, AUTH_FAIL, AUTH_REASON_PEER, "not he");
+	check_settled(AUTH_METHOD_PEER, NULL, false, AUTH_FAIL, AUTH_REASON_PEER, "user is not known");
+	check_settled(AUTH_METHOD_REJECT, NULL, true, AUTH_FAIL, AUTH_REASON_REJECT, "");
 }
 
 static void test_requests(void **state)
@@ -597,6 +634,7 @@ int main(void)
 		cmocka_unit_test(test_no_password_is_not_an_empty_one),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_method_names),
+		cmocka_unit_test(test_methods_that_others_settle),
 		cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_empty_password),
 		cmocka_unit_test(test_malformed_passwords),
