@@ -143,6 +143,12 @@
 	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " \
 	"FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
 
+/* The user itself, and every role that it is a member of, directly or by way of another. */
+#define CONF_AUTH_ROLES_QUERY_DEFAULT \
+	"WITH RECURSIVE member(oid) AS (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1 " \
+	"UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN member ON m.member = member.oid) " \
+	"SELECT rolname FROM pg_catalog.pg_roles WHERE oid IN (SELECT oid FROM member)"
+
 /* X(group, type, name, default in [pgbouncer], default in [pgsluice], min, max, unit, values, flags, help) */
 #define CONF_TABLE(X) \
 	X(LISTEN, CSV, listen_addr, "", "", 0, 0, "", NONE, CONF_S, \
@@ -213,15 +219,19 @@
 	  "Rules that choose the method by address, database and user; read with auth_type hba.") \
 	X(AUTH, STR, auth_ident_file, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
 	  "Maps from certificate or system names to user names, for the rules of auth_hba_file.") \
-	X(AUTH, STR, auth_user, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	X(AUTH, STR, auth_user, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "User that runs auth_query for clients that auth_file does not know.") \
-	X(AUTH, STR, auth_query, CONF_AUTH_QUERY_DEFAULT, CONF_AUTH_QUERY_DEFAULT, 0, 0, "", NONE, CONF_RL, \
-	  "Query that gives the name and secret of the user $1.") \
-	X(AUTH, STR, auth_dbname, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	X(AUTH, STR, auth_query, CONF_AUTH_QUERY_DEFAULT, CONF_AUTH_QUERY_DEFAULT, 0, 0, "", NONE, CONF_R, \
+	  "Query that gives the name and secret of the user $1; tables and functions need their schemas.") \
+	X(AUTH, STR, auth_roles_query, CONF_AUTH_ROLES_QUERY_DEFAULT, CONF_AUTH_ROLES_QUERY_DEFAULT, 0, 0, "", NONE, \
+	  CONF_R, \
+	  "Query that gives the roles that the user $1 is a member of, for the groups in auth_hba_file.") \
+	X(AUTH, STR, auth_dbname, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "Database in which auth_query runs; unset means the one that the client asks for.") \
-	X(AUTH, TIME, auth_query_cache_ttl, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
-	  "How long an answer of auth_query is used again; 0 asks at every login.") \
-	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	X(AUTH, TIME, auth_query_cache_ttl, "0", "30", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long an answer of auth_query is used again, a tenth of it and five seconds at most if there was no " \
+	  "such user; 0 asks at every login.") \
+	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long beyond that an answer may still be used while the server cannot be asked.") \
 	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_RL | CONF_F_SECRET, \
 	  "Options for auth_type ldap, in the form that an HBA line has.") \
@@ -457,9 +467,9 @@
 	X(PORT, port, CONF_F_RECYCLE, "Port of every host; 5432 when unset.") \
 	X(STR, user, CONF_F_RECYCLE, "User for the server; then all clients of the database share one pool.") \
 	X(STR, password, CONF_F_SECRET, "Password of that user; unset means the one in auth_file.") \
-	X(STR, auth_user, CONF_F_LATER, "Instead of the setting auth_user.") \
-	X(STR, auth_query, CONF_F_RECYCLE | CONF_F_LATER, "Instead of the setting auth_query.") \
-	X(STR, auth_dbname, CONF_F_RECYCLE | CONF_F_LATER, "Instead of the setting auth_dbname.") \
+	X(STR, auth_user, 0, "Instead of the setting auth_user.") \
+	X(STR, auth_query, CONF_F_RECYCLE, "Instead of the setting auth_query.") \
+	X(STR, auth_dbname, CONF_F_RECYCLE, "Instead of the setting auth_dbname.") \
 	X(SIZE, pool_size, 0, "Instead of default_pool_size; negative inherits.") \
 	X(SIZE, min_pool_size, 0, "Instead of min_pool_size; negative inherits.") \
 	X(SIZE, reserve_pool_size, 0, "Instead of reserve_pool_size; negative inherits. reserve_pool is the same key.") \

@@ -18,6 +18,7 @@
 #include "core/log.h"
 #include "core/str.h"
 #include "net/sock.h"
+#include "pool/auth_reply.h"
 #include "pool/cancel.h"
 #include "pool/carried_key.h"
 #include "pool/link.h"
@@ -170,7 +171,8 @@ static void client_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 
 	client_join(client, part);
 	client_make_key(client);
-	stats_add(&part->stats, STAT_client_login_count, 1);
+	if (!client->is_inner)
+		stats_add(&part->stats, STAT_client_login_count, 1);
 	client->request_us = loop_now_us(worker->ctx.loop);
 	if (atomic_load(&client->pool->removed))
 		client_close(client, REASON_DB_REMOVED);
@@ -194,6 +196,7 @@ static struct client *client_new(const struct client_birth *birth)
 	client->id = birth->id;
 	client->connect_us = birth->connect_us;
 	client->is_unix = birth->is_unix;
+	client->is_inner = birth->is_inner;
 	client->has_long_key = birth->has_long_key;
 	client->peer = birth->peer;
 	if (client->is_unix && client->peer.family == 0)
@@ -366,7 +369,7 @@ static bool client_is_given_away(const struct client *client)
 
 static void client_log_close(const struct client *client, const struct log_about *about, const char *why)
 {
-	if (!client_is_given_away(client))
+	if (!client_is_given_away(client) && !client->is_inner)
 		report_close(client_conf(client), about, why, loop_now_us(client_loop(client)) - client->connect_us);
 }
 
@@ -397,9 +400,11 @@ static void client_end(struct client *client)
 	part->present--;
 	part->timed -= client->idle_timeout_us > 0;
 	atomic_fetch_sub_explicit(&part->client_count, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&client->pool->db->clients, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&client->account->clients, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+	if (!client->is_inner) {
+		atomic_fetch_sub_explicit(&client->pool->db->clients, 1, memory_order_relaxed);
+		atomic_fetch_sub_explicit(&client->account->clients, 1, memory_order_relaxed);
+		atomic_fetch_sub_explicit(&engine->client_count, 1, memory_order_relaxed);
+	}
 	stream_close(&client->stream);
 	loop_cancel(client_loop(client), &client->task);
 	client->task.fn = client_free_task;
@@ -419,6 +424,27 @@ void client_drop(struct client *client, enum reason reason)
 	client_end(client);
 }
 
+/* Tells a look-up what has befallen its client, and whether that was waiting; the log is told by the look-up. */
+static void client_end_inner(struct client *client, const struct report *report)
+{
+	bool has_server = client->state == CL_HELD || client->state == CL_ACTIVE;
+	bool has_state = report->is_server || client_conf(client)->error_style == CONF_ERROR_POSTGRES;
+	struct build_report told = {
+		.severity = slice_of(has_server ? "FATAL" : AUTH_REPLY_WAITED),
+		.sqlstate = slice_of(has_state ? report->sqlstate : reason_sqlstate(REASON_AUTHREQ)),
+		.message = slice_of(report->text),
+	};
+	struct buf b;
+	int err UNUSED;
+
+	buf_init(&b, CLIENT_ERROR_MAX);
+	err = build_error(&b, &told);
+	if (err == 0 && !client_is_inside_message(client))
+		err = stream_send_buf(&client->stream, &b);
+	buf_fini(&b);
+	client_end(client);
+}
+
 void client_close_report(struct client *client, const struct report *report)
 {
 	struct log_about about;
@@ -427,6 +453,10 @@ void client_close_report(struct client *client, const struct report *report)
 
 	if (client->state == CL_CLOSED)
 		return;
+	if (client->is_inner) {
+		client_end_inner(client, report);
+		return;
+	}
 	client_describe(client, &about);
 	str_copy(about.sqlstate, sizeof(about.sqlstate), report->sqlstate);
 	client_log_close(client, &about, report->text);

@@ -90,6 +90,7 @@ struct client {
 	bool hides_reset;        /* whether it resets all must be known from its texts */
 	bool startup_is_raw;     /* ... is spelled as the client has, not yet as its server does */
 	bool is_unix;
+	bool is_inner;         /* asks for the pooler itself, see auth_query.c: it is counted nowhere */
 	struct sock_peer peer; /* of TCP */
 	bool notified;         /* told that it waits */
 	bool parked;           /* not read: everything is suspended */
@@ -124,6 +125,7 @@ struct client_birth {
 	struct varset *startup;          /* likewise; may be NULL */
 	struct replication *replication; /* likewise; may be NULL */
 	bool is_unix;
+	bool is_inner;     /* asks for the pooler itself; see struct client */
 	bool has_long_key; /* it speaks protocol 3.2 */
 	struct sock_peer peer;
 	const uint8_t *pending; /* bytes behind the last login message */

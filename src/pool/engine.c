@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/str.h"
 #include "core/systemd.h"
+#include "pool/auth_query.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/janitor.h"
@@ -144,6 +145,7 @@ static void loop_ctx_init(struct loop_ctx *ctx, struct engine *engine, struct lo
 	ctx->loop = loop;
 	ctx->snap = snapshot_hold(engine->snap);
 	TAILQ_INIT(&ctx->logins);
+	TAILQ_INIT(&ctx->auth_runs);
 }
 
 static struct worker *worker_new(struct engine *engine, unsigned index)
@@ -165,6 +167,7 @@ static struct worker *worker_new(struct engine *engine, unsigned index)
 static void login_tick(struct loop *loop, void *arg)
 {
 	login_sweep(arg, loop_now_us(loop));
+	auth_query_sweep(arg, loop_now_us(loop));
 }
 
 static struct loop_ctx *login_ctx_new(struct engine *engine, unsigned index)
@@ -222,6 +225,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	if (engine->dns == NULL)
 		log_fatal("dns setup failed");
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
+	engine->auth_cache = auth_cache_new();
 	engine->peers = peers_new(engine);
 	engine->worker_count = engine_thread_count(conf);
 	engine->login_count = conf->login_threads;
@@ -572,6 +576,7 @@ static void engine_close_worker(struct worker *worker)
 	struct pool_part *part;
 
 	login_close_all(&worker->ctx);
+	auth_query_close_all(&worker->ctx);
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		struct client *client;
 		struct server *server;
@@ -612,6 +617,7 @@ static void engine_settle(struct engine *engine)
 		for (unsigned i = 0; i < engine->login_count; i++) {
 			loop_run_left(engine->logins[i]->loop);
 			login_close_all(engine->logins[i]);
+			auth_query_close_all(engine->logins[i]);
 			loop_run_left(engine->logins[i]->loop);
 		}
 		loop_run_left(engine->control);
@@ -657,6 +663,7 @@ void engine_free(struct engine **enginep)
 		free(engine->workers[i]->slots);
 		free(engine->workers[i]);
 	}
+	auth_cache_free(&engine->auth_cache);
 	suspend_free(&engine->suspend);
 	loop_free(&engine->control);
 	free(engine->logins);

@@ -20,6 +20,8 @@
 #include "pool/stats.h"
 
 struct account;
+struct auth_cache;
+struct auth_run;
 struct carried_key;
 struct client;
 struct login;
@@ -52,6 +54,7 @@ struct loop_ctx {
 	struct snapshot *snap;      /* swapped by a message at a reload */
 	TAILQ_HEAD(, login) logins; /* clients that are not logged in yet */
 	atomic_uint login_count;    /* length of logins, for SHOW LISTS */
+	TAILQ_HEAD(, auth_run) auth_runs; /* look-ups by query that run here; see auth_query.c */
 	bool accepting;             /* listening sockets are attached here */
 };
 
@@ -146,6 +149,7 @@ struct engine {
 	struct loop_ctx **logins;
 	unsigned login_count;
 	struct dns *dns;
+	struct auth_cache *auth_cache;
 	const struct engine_ops *ops;
 	uint64_t start_us;
 	uint8_t cancel_secret[32];

@@ -10,6 +10,7 @@
 
 #include "core/log.h"
 #include "pool/audit.h"
+#include "pool/auth_query.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/link.h"
@@ -264,4 +265,5 @@ void janitor_tick(struct loop *loop, void *arg)
 	}
 	cancel_sweep(worker, now_us);
 	login_sweep(&worker->ctx, now_us);
+	auth_query_sweep(&worker->ctx, now_us);
 }

@@ -60,12 +60,17 @@ void login_over(struct login *login)
 
 	ASSERT(login->stage != LOGIN_OVER);
 	login->stage = LOGIN_OVER;
-	if (login->lookup != NULL)
+	if (login->lookup != NULL) {
 		login->lookup->login = NULL;
+		if (login->lookup->on_gone != NULL)
+			login->lookup->on_gone(login->lookup);
+	}
 	TAILQ_REMOVE(&ctx->logins, login, entry);
 	atomic_fetch_sub_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	stream_close(&login->stream);
 	auth_free(&login->auth);
+	auth_answer_release(&login->found);
+	free(login->typed);
 	vars_release(&login->vars);
 	free(login->replication);
 	db_release(&login->db);

@@ -61,6 +61,26 @@ static bool login_send_request(struct login *login, const struct auth_out *out)
 	UNREACHABLE();
 }
 
+static struct auth_asker login_asker(const struct login *login)
+{
+	return (struct auth_asker){
+		.snap = login->snap,
+		.database = login->database,
+		.user = login->typed == NULL ? login->user : login->typed,
+		.peer = &login->peer,
+		.is_unix = login->is_unix,
+	};
+}
+
+/* What was found before may have changed since. */
+static void login_distrust(const struct login *login)
+{
+	const struct auth_asker asker = login_asker(login);
+
+	if (login->found != NULL)
+		auth_query_distrust(login->ctx, &asker);
+}
+
 void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
 {
 	struct log_about about;
@@ -82,6 +102,7 @@ void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
 			login_describe(login, &about);
 			log_info_about(&about, "%s: %s", auth_reason_text(out.reason), out.detail);
 		}
+		login_distrust(login);
 		report_text(&report, login->snap->conf, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason),
 			    NULL);
 		login_fail(login, &report);
@@ -137,23 +158,26 @@ static void login_begin_auth(struct login *login, const struct user *user)
 
 /* ---- names ---- */
 
-/* Finds and counts database and user; false when the login has ended. */
-static bool login_find(struct login *login, const struct user *user)
+/* Finds and counts the database; false when the login has ended. */
+static bool login_find_db(struct login *login)
 {
-	struct engine *engine = login->ctx->engine;
+	if (login_is_console_name(login->database))
+		return true;
+	login->db = registry_get_db(login->ctx->engine, login->database, REGISTRY_CONFIGURED, NULL);
+	return login->db == NULL || login_count_db(login);
+}
+
+/* Finds and counts the user; false when the login has ended. */
+static bool login_find_user(struct login *login, const struct user *user)
+{
 	const struct conf *conf = login->snap->conf;
 	const struct conf_user *conf_user = conf_find_user(conf, login->user);
 	bool is_admin = conf_list_has(&conf->admin_users, login->user);
 	unsigned max;
 
-	if (!login_is_console_name(login->database)) {
-		login->db = registry_get_db(engine, login->database, REGISTRY_CONFIGURED, NULL);
-		if (login->db != NULL && !login_count_db(login))
-			return false;
-	}
 	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
 		return true;
-	login->account = registry_get_account(engine, login->user);
+	login->account = registry_get_account(login->ctx->engine, login->user);
 	max = is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user);
 	if (!login_count(&login->account->clients, max)) {
 		login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
@@ -220,11 +244,10 @@ static void login_log_attempt(const struct login *login)
 		       replication_value(login->replication == NULL ? REPLICATION_NONE : login->replication->mode));
 }
 
-void login_auth_begin(struct login *login)
+/* The user is known, or it is known that nobody knows it. */
+static void login_auth_user(struct login *login, const struct user *user)
 {
-	const struct user *user = users_find(login->snap->users, login->user);
-
-	if (!login_find(login, user))
+	if (!login_find_user(login, user))
 		return;
 	if (login->account == NULL)
 		login_log_stranger(login);
@@ -233,4 +256,123 @@ void login_auth_begin(struct login *login)
 	if (login_is_console_name(login->database) && !login_check_console(login, user))
 		return;
 	login_begin_auth(login, user);
+}
+
+/* ---- users that a database knows ---- */
+
+/* A login that waits for an answer of auth_query. */
+struct login_query {
+	struct login_lookup lookup;
+	struct loop_ctx *ctx;
+	struct auth_ask *ask;
+};
+
+/* The database could not be asked, or the query is no good. */
+static void login_fail_query(struct login *login, const struct auth_answer *answer)
+{
+	struct report report;
+
+	if (answer->text[0] == '\0') {
+		login_fail_reason(login, REASON_CONFIG);
+		return;
+	}
+	report_server(&report, answer->text, answer->sqlstate);
+	login_fail(login, &report);
+}
+
+/* Goes on with an answer, which is taken over. */
+static void login_take_answer(struct login *login, struct auth_answer *answer)
+{
+	switch (answer->outcome) {
+	case AUTH_OUTCOME_FOUND:
+		/* From here on the client is whom the database names, as if it had said so. */
+		login->typed = xstrdup(login->user);
+		login->found = answer;
+		str_copy(login->user, sizeof(login->user), answer->user->name);
+		login_auth_user(login, answer->user);
+		return;
+	case AUTH_OUTCOME_NONE:
+		login_auth_user(login, NULL);
+		break;
+	case AUTH_OUTCOME_FAILED:
+	case AUTH_OUTCOME_DOWN:
+		login_fail_query(login, answer);
+		break;
+	}
+	auth_answer_release(&answer);
+}
+
+static void login_on_answer(void *arg, struct auth_answer *answer)
+{
+	struct login_query *query = arg;
+	struct login *login = login_lookup_answered(&query->lookup);
+
+	ASSERT(login != NULL); /* nobody is called who has left */
+	free(query);
+	login_take_answer(login, answer);
+	login_lookup_end(login);
+}
+
+static void login_on_query_gone(struct login_lookup *lookup)
+{
+	struct login_query *query = CONTAINER_OF(lookup, struct login_query, lookup);
+
+	auth_query_leave(query->ctx, &query->ask);
+	free(query);
+}
+
+/* True when the database is to be asked for the user, whom no file knows. */
+static bool login_must_ask(const struct login *login)
+{
+	const struct auth_asker asker = login_asker(login);
+
+	if (login->snap->conf->auth_type == CONF_AUTH_ANY)
+		return false;
+	if (login_is_console_name(login->database) && login_is_owner(login))
+		return false;
+	return auth_query_is_due(login->ctx, &asker);
+}
+
+/* The methods that ask somebody else for the password know users of their own; false when the login has ended. */
+static bool login_check_query_method(struct login *login)
+{
+	enum conf_auth_type type = (enum conf_auth_type)login->snap->conf->auth_type;
+	struct log_about about;
+
+	if (type != CONF_AUTH_LDAP && type != CONF_AUTH_PAM)
+		return true;
+	login_describe(login, &about);
+	log_error_about(&about, "%s can't be used together with database authorization",
+			type == CONF_AUTH_PAM ? "PAM" : "LDAP");
+	login_fail_reason(login, REASON_CONFIG);
+	return false;
+}
+
+static void login_ask(struct login *login)
+{
+	struct login_query *query = xcalloc(1, sizeof(*query));
+	const struct auth_asker asker = login_asker(login);
+	struct auth_answer *answer;
+
+	query->ctx = login->ctx;
+	query->lookup.on_gone = login_on_query_gone;
+	answer = auth_query_lookup(login->ctx, &asker, login_on_answer, query, &query->ask);
+	if (answer == NULL) {
+		login_lookup_begin(login, &query->lookup);
+		return;
+	}
+	free(query);
+	login_take_answer(login, answer);
+}
+
+void login_auth_begin(struct login *login)
+{
+	const struct user *user = users_find(login->snap->users, login->user);
+
+	if (!login_find_db(login))
+		return;
+	if (user != NULL || !login_must_ask(login))
+		login_auth_user(login, user);
+	else if (login_check_query_method(login))
+		login_ask(login);
 }

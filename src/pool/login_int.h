@@ -11,6 +11,7 @@
 #include "core/reason_tbl.h"
 #include "net/sock.h"
 #include "net/stream.h"
+#include "pool/auth_query.h"
 #include "pool/engine.h"
 #include "pool/login.h"
 #include "pool/registry.h"
@@ -44,7 +45,8 @@ struct login;
  * login may be over.
  */
 struct login_lookup {
-	struct login *login; /* NULL: it is over, nobody waits for the answer */
+	struct login *login;                          /* NULL: it is over, nobody waits for the answer */
+	void (*on_gone)(struct login_lookup *lookup); /* or NULL: called when that happens */
 };
 
 struct login {
@@ -69,6 +71,8 @@ struct login {
 	struct db *db;           /* held, and counted in db->clients; NULL: unknown, or the console */
 	struct account *account; /* held, and counted in account->clients; NULL: unknown */
 	struct varset *vars;
+	struct auth_answer *found;       /* of auth_query; NULL: it was not asked, or knows nobody */
+	char *typed;                     /* the name that was asked for, while there is `found` */
 	struct replication *replication; /* NULL: an ordinary client */
 	char user[STARTUP_USER_MAX + 1];
 	char database[64];

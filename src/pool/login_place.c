@@ -96,6 +96,8 @@ static void login_to_worker(struct login *login)
 		login_fail_no_db(login);
 		return;
 	}
+	if (login->found != NULL && strcmp(pool_user, login->user) == 0)
+		route_store_secret(birth.pool, &login->found->user->secret, auth_scram_keys(login->auth));
 	birth.socket = stream_take(&login->stream);
 	birth.startup = vars_is_empty(login->vars) ? NULL : vars_hold(login->vars);
 	login->vars = NULL;
@@ -115,7 +117,7 @@ void login_place(struct login *login)
 		login_drop(login); /* does not read what a login consists of */
 		return;
 	}
-	if (keys != NULL && login->account != NULL)
+	if (keys != NULL && login->account != NULL && login->found == NULL)
 		route_store_keys(engine, login->account, keys);
 	if (login->console != CONSOLE_NONE) {
 		login_to_console(login);

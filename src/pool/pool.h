@@ -124,6 +124,16 @@ struct pool_key {
 /* How many sets of parameters a pool remembers to be good. */
 #define POOL_PROVEN_MAX 16
 
+/* What a user that no file knows has logged in with, for logins to servers. */
+struct pool_secret {
+	struct secret secret;
+	bool has_keys;
+	struct scram_keys keys;
+};
+
+/* Wipes, frees and nulls; NULL inside is fine. */
+void pool_secret_free(struct pool_secret **secret);
+
 struct pool {
 	uint32_t magic;
 	UT_hash_handle hh; /* protected by the registry lock */
@@ -172,6 +182,7 @@ struct pool {
 	unsigned failures;         /* in a row */
 	uint64_t retry_us;         /* no attempt before this time */
 	char failure[128];         /* why, for clients that come now */
+	struct pool_secret *secret; /* with which the user has logged in; NULL: nobody has, or auth_file has it */
 	unsigned host_turn;        /* which host of a list is next, modulo their number */
 	struct pool_part *parts[]; /* one per worker */
 };

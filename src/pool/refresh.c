@@ -22,6 +22,7 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "pool/auth_cache.h"
 #include "pool/client.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
@@ -358,6 +359,7 @@ void refresh_run(struct engine *engine, struct snapshot *snap)
 	refresh_dbs(&run);
 	refresh_accounts(&run);
 	refresh_pools(&run);
+	auth_cache_reload(engine->auth_cache, run.old, snap);
 	refresh_tell_workers(&run);
 	log_debug("reload: %zu databases, %zu registered, %zu pools, %zu changed, handed over in %" PRIu64 " us",
 		  snap->conf->db_count, run.db_count, run.pool_count, run.pools_changed, clock_mono_us() - start_us);

@@ -301,6 +301,7 @@ static void registry_free_pool(struct pool *pool)
 		free(part);
 	}
 	pool_conf_release(&pool->conf);
+	pool_secret_free(&pool->secret);
 	welcome_release(&pool->welcome);
 	lock_fini(&pool->lock);
 	pool->magic = 0;

@@ -70,6 +70,89 @@ bool route_copy_keys(struct engine *engine, struct account *account, struct scra
 	return has;
 }
 
+/* ---- secrets of users that no file knows ---- */
+
+void pool_secret_free(struct pool_secret **secretp)
+{
+	struct pool_secret *secret = *secretp;
+
+	*secretp = NULL;
+	if (secret == NULL)
+		return;
+	secret_fini(&secret->secret);
+	mem_wipe(secret, sizeof(*secret));
+	free(secret);
+}
+
+static struct pool_secret *pool_secret_new(const struct secret *secret, const struct scram_keys *keys)
+{
+	struct pool_secret *own = xcalloc(1, sizeof(*own));
+
+	secret_copy(&own->secret, secret);
+	own->has_keys = keys != NULL;
+	if (keys != NULL)
+		own->keys = *keys;
+	return own;
+}
+
+void route_store_secret(struct pool *pool, const struct secret *secret, const struct scram_keys *keys)
+{
+	struct pool_secret *fresh = pool_secret_new(secret, keys);
+	struct pool_secret *old;
+
+	lock_acquire(&pool->lock);
+	old = pool->secret;
+	if (old != NULL && !fresh->has_keys && slice_eq(secret_slice(&old->secret), secret_slice(&fresh->secret))) {
+		fresh->has_keys = old->has_keys; /* this time it was another method that needed none */
+		fresh->keys = old->keys;
+	}
+	if (old == NULL || !slice_eq(secret_slice(&old->secret), secret_slice(&fresh->secret)))
+		pool->retry_us = 0;
+	pool->secret = fresh;
+	lock_release(&pool->lock);
+	pool_secret_free(&old);
+}
+
+struct pool_secret *route_copy_secret(struct pool *pool)
+{
+	struct pool_secret *copy = xcalloc(1, sizeof(*copy));
+	struct secret *to = &copy->secret;
+	size_t len = 0;
+	bool has;
+
+	/* No allocation under the lock: the room is made first, and again while it turns out to be too small. */
+	for (;;) {
+		const struct pool_secret *own;
+
+		free_secret(to->text);
+		to->text = xcalloc(1, len + 1);
+		lock_acquire(&pool->lock);
+		own = pool->secret;
+		has = own != NULL;
+		to->len = has ? own->secret.len : 0;
+		if (to->len <= len) {
+			if (has) {
+				memcpy(to->text, own->secret.text, to->len + 1);
+				copy->has_keys = own->has_keys;
+				copy->keys = own->keys;
+			}
+			lock_release(&pool->lock);
+			break;
+		}
+		len = to->len;
+		lock_release(&pool->lock);
+	}
+	if (has) {
+		char *text = to->text;
+
+		secret_init(to, slice_make(text, to->len));
+		free_secret(text);
+		return copy;
+	}
+	pool_secret_free(&copy);
+	return NULL;
+}
+
 /* ---- messages to the parts of a pool ---- */
 
 struct tell_msg {

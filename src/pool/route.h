@@ -18,6 +18,15 @@ void route_store_keys(struct engine *engine, struct account *account, const stru
 /* Copies them; false when there are none. Any thread. */
 bool route_copy_keys(struct engine *engine, struct account *account, struct scram_keys *keys);
 
+/*
+ * Remembers with what the user of a pool has logged in, for logins to servers
+ * when the configuration has no secret for it. `keys` may be NULL. One that is
+ * new ends the wait after a failure. Any thread.
+ */
+void route_store_secret(struct pool *pool, const struct secret *secret, const struct scram_keys *keys);
+/* Copies that, to be freed by the caller; NULL when there is none. Any thread. */
+struct pool_secret *route_copy_secret(struct pool *pool) MUSTCHECK;
+
 /* A permit came free: runs the pools of the database and of the user (either may be NULL). Any thread. */
 void route_kick(struct engine *engine, struct db *db, struct account *account);
 

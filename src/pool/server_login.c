@@ -235,8 +235,10 @@ static bool login_send_startup(struct server *server)
 	return login_send(server, &b, build_startup(&b, server->login->version, pairs, n));
 }
 
+/* The secret of the configuration, else the one with which the pool's user has logged in. */
 static struct auth_server *login_new_auth(struct server *server)
 {
+	struct pool_secret *own = NULL;
 	struct scram_keys keys;
 	struct auth_server *auth;
 	struct auth_server_setup setup = {
@@ -245,10 +247,17 @@ static struct auth_server *login_new_auth(struct server *server)
 		.ignores_stripped_tls = server->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER,
 	};
 
-	if (route_copy_keys(server->pool->engine, server->pool->account, &keys))
+	if (server->conf->secret.type == SECRET_EMPTY)
+		own = route_copy_secret(server->pool);
+	if (own != NULL) {
+		setup.secret = &own->secret;
+		setup.keys = own->has_keys ? &own->keys : NULL;
+	} else if (route_copy_keys(server->pool->engine, server->pool->account, &keys)) {
 		setup.keys = &keys;
+	}
 	auth = auth_server_new(&setup);
 	mem_wipe(&keys, sizeof(keys));
+	pool_secret_free(&own);
 	return auth;
 }
 

@@ -154,6 +154,8 @@ static const struct stream_ops suspend_server_ops = {
 /* True when the client is at a boundary and all it asked for was passed on, or when it waits for its turn. */
 static bool suspend_is_at_rest(const struct client *client)
 {
+	if (client->is_inner)
+		return false; /* it goes with the login that it asks for */
 	switch (client->state) {
 	case CL_IDLE:
 	case CL_ACTIVE:
@@ -188,7 +190,8 @@ static unsigned suspend_park_clients(struct pool_part *part, bool force)
 
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
-		client->stream.ops = &suspend_client_ops;
+		if (!client->is_inner)
+			client->stream.ops = &suspend_client_ops;
 		if (suspend_park_client(client))
 			continue;
 		active++;

@@ -182,9 +182,7 @@ static void test_check_of_everything(void **state)
 				  "noop\tpkt_buf\t9\t4096\n"
 				  "# accepted, not yet effective\n"
 				  "later-setting\tauth_ldap_options\t****\t\n"
-				  "later-setting\tauth_type\thba\tmd5\n"
-				  "later-database\ta\\x09b\tauth_user\tau\n"
-				  "later-database\t*\tauth_query\tq\n");
+				  "later-setting\tauth_type\thba\tmd5\n");
 	free(text);
 	conf_release(&conf);
 }
