@@ -381,10 +381,29 @@ static int tls_ctx_choose_protocol_cb(SSL *ssl UNUSED, const unsigned char **cho
 	return SSL_TLSEXT_ERR_OK;
 }
 
+/*
+ * A certificate that comes without the chain below it gets one from the
+ * authorities that are trusted, as far as they have it. Left to itself, OpenSSL
+ * would look for it in each handshake, and read the directory of the system's
+ * certificates each time that there is none.
+ */
+static int tls_build_chain(struct tls_build *b)
+{
+	STACK_OF(X509) *chain = NULL;
+
+	if (SSL_CTX_get0_certificate(b->ssl) == NULL)
+		return 0;
+	if (SSL_CTX_get0_chain_certs(b->ssl, &chain) == 1 && sk_X509_num(chain) > 0)
+		return 0;
+	(void)SSL_CTX_build_cert_chain(b->ssl, SSL_BUILD_CHAIN_FLAG_NO_ROOT | SSL_BUILD_CHAIN_FLAG_IGNORE_ERROR |
+						       SSL_BUILD_CHAIN_FLAG_CLEAR_ERROR);
+	return 0;
+}
+
 static int tls_build_basics(struct tls_build *b)
 {
 	SSL_CTX_set_mode(b->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-					 SSL_MODE_RELEASE_BUFFERS);
+					 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_read_ahead(b->ssl, 1);
 	SSL_CTX_set_options(b->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_max_cert_list(b->ssl, TLS_CTX_CHAIN_MAX);
@@ -502,8 +521,8 @@ static void tls_build_fini(struct tls_build *b)
 static int tls_build_all(struct tls_build *b)
 {
 	static int (*const steps[])(struct tls_build * b) = {
-		tls_build_basics,  tls_build_protocols, tls_build_ciphers,  tls_build_key_exchange,
-		tls_build_keypair, tls_build_verify,    tls_build_sessions,
+		tls_build_basics,  tls_build_protocols, tls_build_ciphers, tls_build_key_exchange,
+		tls_build_keypair, tls_build_verify,    tls_build_chain,   tls_build_sessions,
 	};
 	int err;
 

@@ -23,8 +23,9 @@ static struct fixture_cert alice;
 static struct fixture_cert stranger;
 
 static const char *const files[] = {
-	"ca.crt",    "ca.key",       "other.crt",    "other.key",  "pooler.crt", "pooler.key", "alice.crt",
-	"alice.key", "stranger.crt", "stranger.key", "locked.key", "empty",      "damaged",    "both.crt",
+	"ca.crt",    "ca.key",    "other.crt",    "other.key",    "pooler.crt", "pooler.key",
+	"alice.crt", "alice.key", "stranger.crt", "stranger.key", "locked.key", "empty",
+	"damaged",   "both.crt",  "leaf.crt",     "leaf.key",     "middle.crt",
 };
 
 static void write_text(const char *name, const char *text)
@@ -395,6 +396,45 @@ static void test_alpn(void **state UNUSED)
 	assert_false(shakes_with_alpn("\x09postgresq", 10));
 }
 
+/* ---- the chain below our certificate ---- */
+
+static int chain_length(const struct tls_setup *setup)
+{
+	struct tls_ctx *ctx = must_build(setup);
+	STACK_OF(X509) *chain = NULL;
+	int n;
+
+	assert_int_equal(SSL_CTX_get0_chain_certs(tls_ctx_ssl(ctx), &chain), 1);
+	n = chain == NULL ? 0 : sk_X509_num(chain);
+	tls_ctx_release(&ctx);
+	return n;
+}
+
+/* Found once among those that are trusted, not in each handshake; what stands in the file is enough. */
+static void test_chain(void **state UNUSED)
+{
+	struct fixture_cert middle = fixture_new_cert("middle", &ca, 30);
+	struct fixture_cert leaf = fixture_new_cert("pooler.test", &middle, 30);
+	X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE");
+	struct tls_setup setup = facing_clients(TLS_VERIFY_OFFERED);
+
+	X509_add_ext(middle.cert, ext, -1);
+	X509_EXTENSION_free(ext);
+	assert_true(X509_sign(middle.cert, ca.key, EVP_sha256()) > 0);
+	assert_int_equal(chain_length(&setup), 0);
+	fixture_write("leaf", &leaf);
+	fixture_write_certs("middle.crt", ca.cert, middle.cert);
+	setup.cert_file = fixture_path("leaf.crt");
+	setup.key_file = fixture_path("leaf.key");
+	assert_int_equal(chain_length(&setup), 0);
+	setup.ca_file = fixture_path("middle.crt");
+	assert_int_equal(chain_length(&setup), 1);
+	fixture_write_certs("leaf.crt", leaf.cert, middle.cert);
+	assert_int_equal(chain_length(&setup), 1);
+	fixture_free_cert(&middle);
+	fixture_free_cert(&leaf);
+}
+
 /* ---- what a reload keeps ---- */
 
 static void test_is_current(void **state UNUSED)
@@ -441,6 +481,7 @@ int main(void)
 		cmocka_unit_test(test_client_certificates),
 		cmocka_unit_test(test_server_certificates),
 		cmocka_unit_test(test_alpn),
+		cmocka_unit_test(test_chain),
 		cmocka_unit_test(test_is_current),
 	};
 
