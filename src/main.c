@@ -262,9 +262,9 @@ static int main_reload_try(void *ctx, struct conf_diff **diff, struct conf_error
 	return reload_try(control_engine(ctx), diff, err);
 }
 
-static int main_set(void *ctx, const char *key, const char *value)
+static int main_set(void *ctx, const char *key, const char *value, bool *tls_kept)
 {
-	return reload_set(control_engine(ctx), key, value);
+	return reload_set(control_engine(ctx), key, value, tls_kept);
 }
 
 static void main_shutdown(void *ctx, enum engine_shutdown how)
@@ -313,8 +313,19 @@ static int main_run(struct snapshot *snap, struct takeover *takeover)
 	return status;
 }
 
+/* Keys and certificates, as far as this user may read them. */
+static bool main_check_tls(struct snapshot *snap)
+{
+	char text[RELOAD_TLS_TEXT_MAX];
+	bool ok = reload_set_up_tls(snap, text, sizeof(text)) == 0;
+
+	if (!ok)
+		log_error("%s", text);
+	return ok;
+}
+
 /* --check --diff: the differences, and the exit status. */
-static int main_check_diff(const struct snapshot *snap, const struct main_options *o)
+static int main_check_diff(struct snapshot *snap, const struct main_options *o)
 {
 	struct snapshot *old;
 	int status;
@@ -325,23 +336,26 @@ static int main_check_diff(const struct snapshot *snap, const struct main_option
 	if (old == NULL)
 		log_fatal("cannot load config file");
 	status = check_diff_files(old, snap);
+	if (!main_check_tls(snap))
+		status = CHECK_DIFF_FAILED;
 	snapshot_release(&old);
 	return status;
 }
 
 /* --check: the report, and the exit status. */
-static int main_check(const struct snapshot *snap, const struct main_options *o)
+static int main_check(struct snapshot *snap, const struct main_options *o)
 {
 	if (o->diff)
 		return main_check_diff(snap, o);
 	conf_print_check(snap->conf, stdout);
-	return fflush(stdout) == 0 ? 0 : 1;
+	return fflush(stdout) == 0 && main_check_tls(snap) ? 0 : 1;
 }
 
 int main(int argc, char **argv)
 {
 	struct main_options o = { 0 };
 	struct takeover *takeover = NULL;
+	char tls_error[RELOAD_TLS_TEXT_MAX];
 	struct snapshot *snap;
 	const char *user;
 
@@ -360,8 +374,9 @@ int main(int argc, char **argv)
 		snapshot_release(&snap);
 		return status;
 	}
-	if (!reload_can_start(snap))
-		log_fatal("cannot serve this configuration");
+	conf_warn_later(snap->conf);
+	if (reload_set_up_tls(snap, tls_error, sizeof(tls_error)) != 0)
+		log_fatal("%s", tls_error);
 	user = o.user != NULL ? o.user : snap->conf->user;
 	if (user != NULL && user[0] != '\0')
 		daemon_change_user(user);

@@ -13,12 +13,18 @@
  *
  * The list of users is a file of its own, and read again only when it was
  * written since. One that is not there any more leaves the users as they are.
+ *
+ * Keys and certificates are read again each time. Those that are no good are a
+ * bad file like any other under [pgsluice]. PgBouncer takes up everything else
+ * and says that the reload has failed, and so does [pgbouncer]; TLS then goes on
+ * as it was on both sides, modes included.
  */
 #include "reload.h"
 
 #include "core/log.h"
 #include "core/str.h"
 #include "pool/registry_walk.h"
+#include "pool/tls_conf.h"
 
 static struct {
 	bool quiet;
@@ -104,28 +110,18 @@ static struct users *reload_users(const struct conf *conf, struct users *old)
 	return users;
 }
 
-/* False, with a word in the log and in `err`, when serving this configuration would break what it promises. */
-static bool reload_can_serve(const struct conf *conf, struct conf_error *err)
-{
-	const char *setting = conf_demands_tls(conf);
-
-	if (setting == NULL)
-		return true;
-	conf_error_set(err, NULL, "%s demands TLS, which this version does not speak", setting);
-	log_error("%s", err->what);
-	return false;
-}
-
-bool reload_can_start(const struct snapshot *snap)
+int reload_set_up_tls(struct snapshot *snap, char *text, size_t size)
 {
 	struct conf_error err;
-	bool can;
+	int rc;
 
 	conf_error_init(&err);
-	conf_warn_later(snap->conf);
-	can = reload_can_serve(snap->conf, &err);
+	rc = tls_conf_make(snap->conf, NULL, &snap->tls, &err);
+	if (rc != 0)
+		str_format(text, size, "TLS setup failed: %s%s%s", err.what, err.hint == NULL ? "" : "; ",
+			   err.hint == NULL ? "" : err.hint);
 	conf_error_fini(&err);
-	return can;
+	return rc;
 }
 
 struct snapshot *reload_first(const char *path)
@@ -159,6 +155,8 @@ struct reload_plan {
 	struct snapshot *old;
 	struct conf *conf;
 	struct users *users;
+	struct tls_conf *tls;
+	int tls_rc; /* not 0: why `tls` is that in force */
 	struct conf_diff *diff;
 };
 
@@ -191,7 +189,44 @@ static void reload_plan_fini(struct reload_plan *plan)
 	snapshot_release(&plan->old);
 	conf_release(&plan->conf);
 	users_release(&plan->users);
+	tls_conf_release(&plan->tls);
 	conf_diff_free(&plan->diff);
+}
+
+/* TLS as it would be; what is wrong with it goes to the log and, if that is the first fault, to `err`. */
+static int reload_plan_tls(struct reload_plan *plan, struct conf_error *err)
+{
+	struct tls_conf *old = plan->old->tls;
+	struct conf_error own;
+
+	conf_error_init(&own);
+	plan->tls_rc = tls_conf_make(plan->conf, old, &plan->tls, &own);
+	if (plan->tls_rc != 0) {
+		log_error("TLS setup failed: %s", own.what);
+		if (own.hint != NULL)
+			log_error("hint: %s", own.hint);
+		conf_error_set(err, own.hint, "%s", own.what);
+		plan->tls = old == NULL ? NULL : tls_conf_hold(old);
+	}
+	conf_error_fini(&own);
+	return plan->conf->profile == CONF_PROFILE_PGSLUICE ? plan->tls_rc : 0;
+}
+
+/* Files with another content are no setting that has changed, but a change all the same. */
+static void reload_add_tls_files(struct reload_plan *plan)
+{
+	const struct tls_conf *old = plan->old->tls;
+	const struct tls_conf *fresh = plan->tls;
+	bool recycles = plan->conf->profile == CONF_PROFILE_PGSLUICE;
+
+	if (old == NULL || fresh == NULL)
+		return;
+	if (old->client != NULL && fresh->client != NULL && tls_ctx_has_other_files(old->client, fresh->client))
+		conf_diff_add(plan->diff, CONF_CHANGE_TLS, CONF_CHANGE_CHANGE, CONF_EFFECT_NOW, "client_tls",
+			      "key or certificates");
+	if (old->server != NULL && fresh->server != NULL && tls_ctx_has_other_files(old->server, fresh->server))
+		conf_diff_add(plan->diff, CONF_CHANGE_TLS, CONF_CHANGE_CHANGE,
+			      recycles ? CONF_EFFECT_RECYCLE : CONF_EFFECT_NOW, "server_tls", "key or certificates");
 }
 
 /* On an error the plan is empty, the log says why and so does `err`. */
@@ -202,8 +237,8 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	*plan = (struct reload_plan){ .old = engine_snapshot(engine) };
 	rc = conf_reload(plan->old->conf, &plan->conf, err);
 	reload_log_messages(err);
-	if (rc == 0 && !reload_can_serve(plan->conf, err))
-		rc = -E_UNSUPPORTED;
+	if (rc == 0)
+		rc = reload_plan_tls(plan, err);
 	if (rc != 0) {
 		reload_plan_fini(plan);
 		return rc;
@@ -211,6 +246,7 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	reload_complete(plan->conf);
 	plan->users = reload_users(plan->conf, plan->old->users);
 	plan->diff = reload_compare(plan->old, plan->conf, plan->users);
+	reload_add_tls_files(plan);
 	registry_touched_by(engine, plan->old->conf, plan->conf, reload_on_touched_cb, plan->diff);
 	return 0;
 }
@@ -236,6 +272,18 @@ static void reload_log_diff(const struct conf_diff *diff)
 	log_info("reload: %s", line);
 }
 
+/* A snapshot of what is planned, which the plan then has no more. */
+static struct snapshot *reload_take_snapshot(struct reload_plan *plan)
+{
+	struct snapshot *snap = snapshot_new(plan->conf, plan->users);
+
+	snap->tls = plan->tls;
+	plan->conf = NULL;
+	plan->users = NULL;
+	plan->tls = NULL;
+	return snap;
+}
+
 int reload_run(struct engine *engine, struct conf_diff **diff, struct conf_error *err)
 {
 	struct reload_plan plan;
@@ -248,13 +296,16 @@ int reload_run(struct engine *engine, struct conf_diff **diff, struct conf_error
 	conf_keep_started(plan.conf, plan.old->conf);
 	reload_apply_log(plan.conf, false);
 	reload_log_diff(plan.diff);
-	engine_reload(engine, snapshot_new(plan.conf, plan.users));
-	plan.conf = NULL;
-	plan.users = NULL;
-	*diff = plan.diff;
-	plan.diff = NULL;
+	engine_reload(engine, reload_take_snapshot(&plan));
+	rc = plan.tls_rc;
+	if (rc != 0) {
+		log_error("TLS configuration could not be reloaded, keeping old configuration");
+	} else {
+		*diff = plan.diff;
+		plan.diff = NULL;
+	}
 	reload_plan_fini(&plan);
-	return 0;
+	return rc;
 }
 
 int reload_try(struct engine *engine, struct conf_diff **diff, struct conf_error *err)
@@ -264,33 +315,52 @@ int reload_try(struct engine *engine, struct conf_diff **diff, struct conf_error
 
 	if (rc != 0)
 		return rc;
-	*diff = plan.diff;
-	plan.diff = NULL;
+	rc = plan.tls_rc;
+	if (rc == 0) {
+		*diff = plan.diff;
+		plan.diff = NULL;
+	}
 	reload_plan_fini(&plan);
+	return rc;
+}
+
+/* Puts the copy of a configuration with one other value into force. */
+static int reload_set_plan(struct engine *engine, struct reload_plan *plan, const char *key, bool *tls_kept)
+{
+	struct conf_error err;
+	int rc = 0;
+
+	if (strstr(key, "_tls") == NULL) {
+		plan->tls = plan->old->tls == NULL ? NULL : tls_conf_hold(plan->old->tls);
+	} else {
+		conf_error_init(&err);
+		rc = reload_plan_tls(plan, &err);
+		conf_error_fini(&err);
+	}
+	if (rc != 0)
+		return rc;
+	*tls_kept = plan->tls_rc != 0;
+	if (*tls_kept)
+		log_error("TLS configuration could not be reloaded, keeping old configuration");
+	plan->users = users_hold(plan->old->users);
+	reload_configure_log(plan->conf, false, true);
+	engine_reload(engine, reload_take_snapshot(plan));
 	return 0;
 }
 
-int reload_set(struct engine *engine, const char *key, const char *value)
+int reload_set(struct engine *engine, const char *key, const char *value, bool *tls_kept)
 {
-	struct snapshot *old = engine_snapshot(engine);
+	struct reload_plan plan = { .old = engine_snapshot(engine) };
 	struct conf_error messages;
-	struct conf *conf = NULL;
-	struct users *users;
-	int err;
+	int rc;
 
+	*tls_kept = false;
 	conf_error_init(&messages);
-	err = conf_set(old->conf, key, value, &conf, &messages);
+	rc = conf_set(plan.old->conf, key, value, &plan.conf, &messages);
 	reload_log_messages(&messages);
-	if (err == 0 && !reload_can_serve(conf, &messages)) {
-		conf_release(&conf);
-		err = -E_UNSUPPORTED;
-	}
 	conf_error_fini(&messages);
-	if (err == 0) {
-		users = users_hold(old->users);
-		reload_configure_log(conf, false, true);
-		engine_reload(engine, snapshot_new(conf, users));
-	}
-	snapshot_release(&old);
-	return err;
+	if (rc == 0)
+		rc = reload_set_plan(engine, &plan, key, tls_kept);
+	reload_plan_fini(&plan);
+	return rc;
 }

@@ -15,11 +15,11 @@ void reload_set_cli(bool quiet, int verbose);
 /* Loads for the start; logs what there is to say and returns NULL when the file is no good. Held for the caller. */
 struct snapshot *reload_first(const char *path) MUSTCHECK;
 
-/*
- * Warns of settings that do not act yet; false, with a word in the log, when serving the configuration would break what
- * it promises, such as TLS.
- */
-bool reload_can_start(const struct snapshot *snap) MUSTCHECK;
+/* Room for the text of reload_set_up_tls(). */
+#define RELOAD_TLS_TEXT_MAX 2048
+
+/* Reads keys and certificates, for the start: 0, or -E_* and a line for the log when something is wrong with them. */
+int reload_set_up_tls(struct snapshot *snap, char *text, size_t size) MUSTCHECK;
 
 /* Sets the log up as the configuration says; `required`: a log file that cannot be opened ends the process. */
 void reload_apply_log(const struct conf *conf, bool required);
@@ -36,14 +36,18 @@ struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *
  * changed in *diff, to be freed by the caller, with the connections that it
  * touches. When anything is wrong nothing changes: then the result is -E_*,
  * the log says all that is wrong, and `err` (initialised by the caller, who
- * also gives it back) has the first of it.
+ * also gives it back) has the first of it. So it is too under [pgbouncer] when
+ * it is TLS that is wrong, but then all else has changed.
  */
 int reload_run(struct engine *engine, struct conf_diff **diff, struct conf_error *err) MUSTCHECK;
 
 /* RELOAD DRY RUN: the same, but nothing changes in any case. */
 int reload_try(struct engine *engine, struct conf_diff **diff, struct conf_error *err) MUSTCHECK;
 
-/* SET: changes one setting until the next reload. 0, or -E_* after a line in the log. */
-int reload_set(struct engine *engine, const char *key, const char *value) MUSTCHECK;
+/*
+ * SET: changes one setting until the next reload. 0, or -E_* after a line in the log. Under [pgbouncer] a setting of
+ * TLS changes too when TLS cannot be set up like that and goes on as it was: then *tls_kept is set.
+ */
+int reload_set(struct engine *engine, const char *key, const char *value, bool *tls_kept) MUSTCHECK;
 
 #endif

@@ -19,8 +19,11 @@ struct admin_ops {
 	int (*reload)(void *ctx, struct conf_diff **diff, struct conf_error *err);
 	/* RELOAD DRY RUN: the same, but nothing changes. */
 	int (*reload_try)(void *ctx, struct conf_diff **diff, struct conf_error *err);
-	/* SET key = value: 0, or -E_* when nothing has changed; the log says why. */
-	int (*set)(void *ctx, const char *key, const char *value);
+	/*
+	 * SET key = value: 0, or -E_* when nothing has changed; the log says why. *tls_kept: the value has changed,
+	 * but TLS goes on as it was, as it cannot be set up like that.
+	 */
+	int (*set)(void *ctx, const char *key, const char *value, bool *tls_kept);
 	/* SHUTDOWN. */
 	void (*shutdown)(void *ctx, enum engine_shutdown how);
 };

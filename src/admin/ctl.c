@@ -147,16 +147,19 @@ void ctl_set(struct console *c, const struct command *command UNUSED, const stru
 {
 	struct admin *a = c->admin;
 	char tag[SQL_ARG_SIZE + SQL_VALUE_SIZE + 8];
+	bool tls_kept = false;
 
 	if (show_is_fake_variable(cmd->arg)) {
 		console_notice(c, "SET ignored", NULL);
 		console_finish_tag(c, "SET");
 		return;
 	}
-	if (a->ops->set(a->ctx, cmd->arg, cmd->value) != 0) {
+	if (a->ops->set(a->ctx, cmd->arg, cmd->value, &tls_kept) != 0) {
 		console_finish_error(c, "22023", "SET failed");
 		return;
 	}
+	if (tls_kept)
+		console_notice(c, "TLS settings could not be applied, still using old configuration", NULL);
 	str_format(tag, sizeof(tag), "SET %s=%s", cmd->arg, cmd->value);
 	ctl_answer_after_all_loops(c, tag);
 }

@@ -310,13 +310,6 @@ const char *conf_pool_mode_name(enum conf_pool_mode mode);
 const char *conf_auth_type_name(enum conf_auth_type type);
 const char *conf_load_balance_name(enum conf_load_balance balance);
 
-/*
- * The name of a setting that demands TLS, which this version does not speak, or
- * NULL. Such a configuration may be shown but not served: what it promises to
- * encrypt would travel in the clear.
- */
-const char *conf_demands_tls(const struct conf *conf);
-
 /* Logs a warning for each setting of the file that is accepted but not effective in this version. */
 void conf_warn_later(const struct conf *conf);
 

@@ -160,16 +160,6 @@ static void conf_check_print_later(const struct conf *conf, FILE *out)
 	}
 }
 
-const char *conf_demands_tls(const struct conf *conf)
-{
-	CHECK_OBJ(conf, CONF_MAGIC);
-	if (conf->client_tls_sslmode >= CONF_SSL_REQUIRE)
-		return conf_rows[CONF_ID_client_tls_sslmode].name;
-	if (conf->server_tls_sslmode >= CONF_SSL_REQUIRE)
-		return conf_rows[CONF_ID_server_tls_sslmode].name;
-	return NULL;
-}
-
 void conf_warn_later(const struct conf *conf)
 {
 	CHECK_OBJ(conf, CONF_MAGIC);

@@ -146,6 +146,8 @@ static enum conf_change_effect conf_diff_setting_effect(const struct conf *fresh
 {
 	if ((conf_rows[id].flags & CONF_F_NOOP) != 0 || conf_value_is_later(fresh, id))
 		return CONF_EFFECT_NONE;
+	if ((conf_rows[id].flags & CONF_F_RECYCLE) != 0)
+		return CONF_EFFECT_RECYCLE;
 	return (conf_rows[id].flags & CONF_F_RESTART) != 0 ? CONF_EFFECT_RESTART : CONF_EFFECT_NOW;
 }
 

@@ -15,7 +15,8 @@
 	X(CONF_CHANGE_DATABASE, "database", "databases")    \
 	X(CONF_CHANGE_USER, "user", "users")                \
 	X(CONF_CHANGE_PEER, "peer", "peers")                \
-	X(CONF_CHANGE_LOGIN, "login", "logins")
+	X(CONF_CHANGE_LOGIN, "login", "logins")             \
+	X(CONF_CHANGE_TLS, "files", "files")
 
 /* How: X(enumerator, name, past tense) */
 #define CONF_CHANGE_ACTIONS(X)                              \
@@ -53,7 +54,7 @@ struct conf_change {
 	unsigned clients; /* connections that it ends; likewise */
 };
 
-/* Changes in the order settings, databases, users, peers, logins, each sorted by name. */
+/* Changes in the order settings, databases, users, peers, logins, files, each sorted by name. */
 struct conf_diff {
 	struct conf_change *changes;
 	size_t count;

@@ -34,7 +34,7 @@
  *   NOOP     has no effect by design
  *   CLAMP    under [pgbouncer] a number out of range is moved to the nearest in range, with a warning: PgBouncer
  *            takes it, so there are files that have it
- *   RECYCLE  of a key in [databases]: a change makes server connections useless
+ *   RECYCLE  a change makes server connections useless: those of the database whose key it is, or all
  */
 #define CONF_F_RELOAD  (1u << 0)
 #define CONF_F_RESTART (1u << 1)
@@ -46,6 +46,7 @@
 
 /* short forms for the rows below */
 #define CONF_R  CONF_F_RELOAD
+#define CONF_RX (CONF_F_RELOAD | CONF_F_RECYCLE)
 #define CONF_S  CONF_F_RESTART
 #define CONF_RC (CONF_F_RELOAD | CONF_F_CLAMP)
 #define CONF_SC (CONF_F_RESTART | CONF_F_CLAMP)
@@ -395,42 +396,43 @@
 	X(DNS, STR, resolv_conf, "", "", 0, 0, "", NONE, CONF_S, \
 	  "File to use instead of /etc/resolv.conf.") \
 	\
-	X(TLS_CLIENT, ENUM, client_tls_sslmode, "disable", "disable", 0, 0, "", SSLMODE, CONF_RL, \
+	X(TLS_CLIENT, ENUM, client_tls_sslmode, "disable", "disable", 0, 0, "", SSLMODE, CONF_R, \
 	  "Whether clients may or must use TLS, and whether they must show a certificate.") \
-	X(TLS_CLIENT, STR, client_tls_key_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_CLIENT, STR, client_tls_key_file, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Private key of the pooler.") \
-	X(TLS_CLIENT, STR, client_tls_cert_file, "", "", 0, 0, "", NONE, CONF_RL, \
-	  "Certificate of the pooler, with the chain below it.") \
-	X(TLS_CLIENT, STR, client_tls_ca_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_CLIENT, STR, client_tls_cert_file, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Certificate of the pooler, followed by those of the authorities between it and the root.") \
+	X(TLS_CLIENT, STR, client_tls_ca_file, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Root certificates that client certificates are checked against; empty means those of the system.") \
-	X(TLS_CLIENT, STR, client_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_CLIENT, STR, client_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_R, \
 	  "Versions to allow: tlsv1.0 to tlsv1.3, all, or secure (1.2 and 1.3); !x removes one.") \
-	X(TLS_CLIENT, STR, client_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_CLIENT, STR, client_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_R, \
 	  "Cipher list up to TLS 1.2, in OpenSSL's notation.") \
-	X(TLS_CLIENT, STR, client_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	X(TLS_CLIENT, STR, client_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "Cipher suites for TLS 1.3; unset means OpenSSL's.") \
-	X(TLS_CLIENT, STR, client_tls_dheparams, "auto", "auto", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_CLIENT, STR, client_tls_dheparams, "auto", "auto", 0, 0, "", NONE, CONF_R, \
 	  "DHE key exchange: auto or none.") \
-	X(TLS_CLIENT, STR, client_tls_ecdhcurve, "auto", "auto", 0, 0, "", NONE, CONF_RL, \
-	  "Curve for the ECDHE key exchange: auto, none or a name.") \
-	X(TLS_CLIENT, UINT, client_tls_session_cache, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
-	  "TLS sessions to remember so that clients can resume them; 0 means none.") \
+	X(TLS_CLIENT, STR, client_tls_ecdhcurve, "auto", "auto", 0, 0, "", NONE, CONF_R, \
+	  "Curve for the ECDHE key exchange: auto, none (up to TLS 1.2) or a name.") \
+	X(TLS_CLIENT, UINT, client_tls_session_cache, "0", "1000", 0, UINT_MAX, "", NONE, CONF_R, \
+	  "More than 0 lets clients resume TLS sessions by tickets, and is how many sessions are remembered of clients of TLS 1.2 " \
+	  "that keep no tickets; 0 means that every connection has a whole handshake.") \
 	\
-	X(TLS_SERVER, ENUM, server_tls_sslmode, "prefer", "prefer", 0, 0, "", SSLMODE, CONF_RL, \
+	X(TLS_SERVER, ENUM, server_tls_sslmode, "prefer", "prefer", 0, 0, "", SSLMODE, CONF_RX, \
 	  "Whether to use TLS to servers, and what to check of their certificate.") \
-	X(TLS_SERVER, ENUM, server_tls_sslnegotiation, "postgres", "postgres", 0, 0, "", SSLNEGOTIATION, CONF_RL, \
+	X(TLS_SERVER, ENUM, server_tls_sslnegotiation, "postgres", "postgres", 0, 0, "", SSLNEGOTIATION, CONF_RX, \
 	  "How TLS begins: postgres asks first, direct starts with the handshake.") \
-	X(TLS_SERVER, STR, server_tls_ca_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_SERVER, STR, server_tls_ca_file, "", "", 0, 0, "", NONE, CONF_RX, \
 	  "Root certificates that servers are checked against; empty means those of the system.") \
-	X(TLS_SERVER, STR, server_tls_key_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_SERVER, STR, server_tls_key_file, "", "", 0, 0, "", NONE, CONF_RX, \
 	  "Private key to show to servers.") \
-	X(TLS_SERVER, STR, server_tls_cert_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_SERVER, STR, server_tls_cert_file, "", "", 0, 0, "", NONE, CONF_RX, \
 	  "Certificate to show to servers.") \
-	X(TLS_SERVER, STR, server_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_SERVER, STR, server_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_RX, \
 	  "Versions to allow, as for client_tls_protocols.") \
-	X(TLS_SERVER, STR, server_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_RL, \
+	X(TLS_SERVER, STR, server_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_RX, \
 	  "Cipher list up to TLS 1.2, in OpenSSL's notation.") \
-	X(TLS_SERVER, STR, server_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	X(TLS_SERVER, STR, server_tls13_ciphers, NULL, NULL, 0, 0, "", NONE, CONF_RX, \
 	  "Cipher suites for TLS 1.3; unset means OpenSSL's.") \
 	\
 	X(NET, FLAG, so_reuseport, "0", "0", 0, 0, "", NONE, CONF_S, \

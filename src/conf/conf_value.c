@@ -422,17 +422,13 @@ bool conf_value_is_equal(const struct conf *a, const struct conf *b, enum conf_i
 
 /*
  * Most settings are in effect or not as a whole, as their row says. The method
- * of authentication and the two TLS modes are so by value.
+ * of authentication is so by value.
  */
 bool conf_value_is_later(const struct conf *conf, enum conf_id id)
 {
 	switch (id) {
 	case CONF_ID_auth_type:
 		return conf->auth_type >= CONF_AUTH_CERT;
-	case CONF_ID_client_tls_sslmode:
-		return conf->client_tls_sslmode != CONF_SSL_DISABLE;
-	case CONF_ID_server_tls_sslmode:
-		return conf->server_tls_sslmode != CONF_SSL_DISABLE;
 	default:
 		return (conf_rows[id].flags & CONF_F_LATER) != 0;
 	}

@@ -50,7 +50,9 @@ struct tls_ctx {
 	SSL_CTX *ssl;
 	struct tls_tickets *tickets;      /* facing clients, or NULL */
 	struct tls_store *store;          /* to servers, or NULL */
-	uint8_t print[TLS_CTX_PRINT_LEN]; /* hash of all that it was made of */
+	uint8_t key[TLS_CTX_PRINT_LEN];   /* hash of the file with our key */
+	uint8_t files[TLS_CTX_PRINT_LEN]; /* hash of all files, that one by its hash */
+	uint8_t print[TLS_CTX_PRINT_LEN]; /* hash of all that it was made of, the files by theirs */
 };
 
 /* A context in the making. */
@@ -61,6 +63,7 @@ struct tls_build {
 	struct tls_pem key;
 	struct tls_pem cert;
 	struct tls_pem ca;
+	bool keeps_key; /* the key need not be read when we may not any more */
 	char *err;
 	size_t err_size;
 };
@@ -472,6 +475,8 @@ static int tls_build_read_files(struct tls_build *b)
 		return tls_build_fail(b, -E_SYNTAX, "tls_cert_file", "not set; it must name the certificate of \"%s\"",
 				      setup->key_file);
 	err = tls_build_read(b, &b->key, "tls_key_file", setup->key_file);
+	if (err != 0 && b->keeps_key && b->key.is_denied)
+		err = 0;
 	if (err == 0)
 		err = tls_build_read(b, &b->cert, "tls_cert_file", setup->cert_file);
 	if (err == 0 && setup->verify != TLS_VERIFY_NONE)
@@ -479,34 +484,60 @@ static int tls_build_read_files(struct tls_build *b)
 	return err;
 }
 
-/* Adds one part, after its length, so that no two lists of parts hash alike. */
-static void tls_print_add(EVP_MD_CTX *md, const void *p, size_t n)
+/* Some parts in one hash, each after its length, so that no two lists of parts hash alike. */
+static void tls_print(uint8_t print[TLS_CTX_PRINT_LEN], const struct slice *parts, size_t count)
 {
-	uint64_t head = n;
-	int ok = EVP_DigestUpdate(md, &head, sizeof(head)) == 1 && (n == 0 || EVP_DigestUpdate(md, p, n) == 1);
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	bool ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
 
+	for (size_t i = 0; i < count; i++) {
+		uint64_t head = parts[i].n;
+
+		ok = ok && EVP_DigestUpdate(md, &head, sizeof(head)) == 1 &&
+		     (head == 0 || EVP_DigestUpdate(md, parts[i].p, parts[i].n) == 1);
+	}
+	ok = ok && EVP_DigestFinal_ex(md, print, NULL) == 1;
+	EVP_MD_CTX_free(md);
 	ASSERT(ok);
 }
 
-/* The hash of the settings and of the files as they were read. */
-static void tls_build_print(const struct tls_build *b, uint8_t print[TLS_CTX_PRINT_LEN])
+static void tls_build_print_key(const struct tls_build *b, uint8_t print[TLS_CTX_PRINT_LEN])
+{
+	struct slice part = slice_make(b->key.text, b->key.size);
+
+	tls_print(print, &part, 1);
+}
+
+/* Of the files as they were read; `key` is that of the key. */
+static void tls_build_print_files(const struct tls_build *b, const uint8_t key[TLS_CTX_PRINT_LEN],
+				  uint8_t print[TLS_CTX_PRINT_LEN])
+{
+	const struct slice parts[] = {
+		slice_make(key, TLS_CTX_PRINT_LEN),
+		slice_make(b->cert.text, b->cert.size),
+		slice_make(b->ca.text, b->ca.size),
+	};
+
+	tls_print(print, parts, ARRAY_LEN(parts));
+}
+
+/* Of everything; `files` is that of the files. */
+static void tls_build_print(const struct tls_build *b, const uint8_t files[TLS_CTX_PRINT_LEN],
+			    uint8_t print[TLS_CTX_PRINT_LEN])
 {
 	const struct tls_setup *s = b->setup;
-	const char *const texts[] = { s->protocols, s->ciphers, s->ciphers13, s->dheparams, s->ecdhcurve };
-	const struct tls_pem *const files[] = { &b->key, &b->cert, &b->ca };
 	const unsigned numbers[] = { s->faces_clients, s->verify, s->session_cache };
-	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+	const struct slice parts[] = {
+		slice_make(files, TLS_CTX_PRINT_LEN),
+		slice_make(numbers, sizeof(numbers)),
+		slice_of(s->protocols),
+		slice_of(s->ciphers),
+		slice_of(s->ciphers13),
+		slice_of(s->dheparams),
+		slice_of(s->ecdhcurve),
+	};
 
-	ASSERT(ok);
-	tls_print_add(md, numbers, sizeof(numbers));
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-		tls_print_add(md, texts[i], texts[i] == NULL ? 0 : strlen(texts[i]));
-	for (size_t i = 0; i < ARRAY_LEN(files); i++)
-		tls_print_add(md, files[i]->text, files[i]->size);
-	ok = EVP_DigestFinal_ex(md, print, NULL);
-	ASSERT(ok == 1);
-	EVP_MD_CTX_free(md);
+	tls_print(print, parts, ARRAY_LEN(parts));
 }
 
 static void tls_build_fini(struct tls_build *b)
@@ -547,7 +578,9 @@ int tls_ctx_new(const struct tls_setup *setup, struct tls_ctx **out, char *err, 
 		b.ctx = xcalloc(1, sizeof(*b.ctx));
 		b.ctx->magic = TLS_CTX_MAGIC;
 		atomic_init(&b.ctx->refs, 1);
-		tls_build_print(&b, b.ctx->print);
+		tls_build_print_key(&b, b.ctx->key);
+		tls_build_print_files(&b, b.ctx->key, b.ctx->files);
+		tls_build_print(&b, b.ctx->files, b.ctx->print);
 		b.ssl = SSL_CTX_new(setup->faces_clients ? TLS_server_method() : TLS_client_method());
 		b.ctx->ssl = b.ssl;
 		rc = b.ssl == NULL ? tls_build_fail(&b, -E_NOMEM, "tls_sslmode", "OpenSSL cannot be set up")
@@ -567,16 +600,31 @@ bool tls_ctx_is_current(const struct tls_ctx *ctx, const struct tls_setup *setup
 	char err[TLS_CTX_ERR_MAX];
 	struct tls_build b = { .setup = setup, .err = err, .err_size = sizeof(err) };
 	uint8_t print[TLS_CTX_PRINT_LEN];
+	uint8_t files[TLS_CTX_PRINT_LEN];
+	uint8_t key[TLS_CTX_PRINT_LEN];
 	bool is_current;
 
 	CHECK_OBJ(ctx, TLS_CTX_MAGIC);
+	b.keeps_key = true;
 	is_current = tls_build_read_files(&b) == 0;
 	if (is_current) {
-		tls_build_print(&b, print);
+		if (b.key.is_denied)
+			memcpy(key, ctx->key, sizeof(key));
+		else
+			tls_build_print_key(&b, key);
+		tls_build_print_files(&b, key, files);
+		tls_build_print(&b, files, print);
 		is_current = memcmp(print, ctx->print, sizeof(print)) == 0;
 	}
 	tls_build_fini(&b);
 	return is_current;
+}
+
+bool tls_ctx_has_other_files(const struct tls_ctx *a, const struct tls_ctx *b)
+{
+	CHECK_OBJ(a, TLS_CTX_MAGIC);
+	CHECK_OBJ(b, TLS_CTX_MAGIC);
+	return memcmp(a->files, b->files, sizeof(a->files)) != 0;
 }
 
 struct tls_ctx *tls_ctx_hold(struct tls_ctx *ctx)

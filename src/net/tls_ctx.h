@@ -55,10 +55,15 @@ int tls_ctx_new(const struct tls_setup *setup, struct tls_ctx **out, char *err, 
 
 /*
  * True when tls_ctx_new() would come to the same: same settings, and files with
- * the same content. A file that cannot be read is not the same. The directory
- * of the system's certificates is not looked at. Control thread.
+ * the same content. A file that cannot be read is not the same, but for a key
+ * that was read before this process gave up the right to: it is that of our
+ * certificate, whose content is compared. The directory of the system's
+ * certificates is not looked at. Control thread.
  */
 bool tls_ctx_is_current(const struct tls_ctx *ctx, const struct tls_setup *setup);
+
+/* True when our key or certificate, or those whom we trust, are not the same, whatever the settings are. */
+bool tls_ctx_has_other_files(const struct tls_ctx *a, const struct tls_ctx *b);
 
 struct tls_ctx *tls_ctx_hold(struct tls_ctx *ctx) MUSTCHECK;
 /* Nulls the pointer; NULL inside is fine. */

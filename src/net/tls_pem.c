@@ -64,6 +64,7 @@ int tls_pem_read(struct tls_pem *pem, const char *path, char *why, size_t why_si
 	*pem = (struct tls_pem){ .text = NULL };
 	if (fd < 0) {
 		str_copy(why, why_size, strerror(errno));
+		pem->is_denied = errno == EACCES;
 		return errno == ENOENT ? -E_NOENT : -E_SYS;
 	}
 	err = tls_pem_read_fd(pem, fd, why, why_size);

@@ -17,6 +17,7 @@ struct tls_pem {
 	char *text; /* with a NUL behind it */
 	size_t size;
 	bool is_public; /* everybody may read the file */
+	bool is_denied; /* we may not; set when it could not be read */
 };
 
 /*

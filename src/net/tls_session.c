@@ -18,14 +18,10 @@
  */
 #include "net/tls_session.h"
 
-#include <openssl/rand.h>
-#include <pthread.h>
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
 #include <openssl/core_names.h>
 #include <openssl/params.h>
-#else
-#include <openssl/hmac.h>
-#endif
+#include <openssl/rand.h>
+#include <pthread.h>
 
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -180,10 +176,7 @@ int tls_tickets_open(struct tls_tickets *tickets, uint64_t now_us, const uint8_t
 	return err;
 }
 
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-typedef EVP_MAC_CTX tls_ticket_mac;
-
-static bool tls_tickets_set_mac(tls_ticket_mac *mac, struct tls_ticket_key *key)
+static bool tls_tickets_set_mac(EVP_MAC_CTX *mac, struct tls_ticket_key *key)
 {
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, key->mac, sizeof(key->mac)),
@@ -193,18 +186,10 @@ static bool tls_tickets_set_mac(tls_ticket_mac *mac, struct tls_ticket_key *key)
 
 	return EVP_MAC_CTX_set_params(mac, params) == 1;
 }
-#else
-typedef HMAC_CTX tls_ticket_mac;
-
-static bool tls_tickets_set_mac(tls_ticket_mac *mac, struct tls_ticket_key *key)
-{
-	return HMAC_Init_ex(mac, key->mac, sizeof(key->mac), EVP_sha256(), NULL) == 1;
-}
-#endif
 
 /* OpenSSL seals or opens a ticket: which key? -1 on an error, 0 for none, 1; 2 asks for a fresh ticket as well. */
 static int tls_tickets_key_cb(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
-			      tls_ticket_mac *mac, int sealing)
+			      EVP_MAC_CTX *mac, int sealing)
 {
 	struct tls_tickets *tickets = tls_session_ctx_data(ssl);
 	uint64_t now_us = clock_mono_us();
@@ -244,11 +229,7 @@ static SSL_TICKET_RETURN tls_tickets_opened_cb(SSL *ssl UNUSED, SSL_SESSION *ses
 void tls_tickets_install(struct tls_tickets *tickets, SSL_CTX *ssl)
 {
 	tls_session_set_ctx_data(ssl, tickets);
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
 	SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl, tls_tickets_key_cb);
-#else
-	SSL_CTX_set_tlsext_ticket_key_cb(ssl, tls_tickets_key_cb);
-#endif
 	SSL_CTX_set_session_ticket_cb(ssl, NULL, tls_tickets_opened_cb, NULL);
 	SSL_CTX_set_num_tickets(ssl, 1);
 	SSL_CTX_set_timeout(ssl, TLS_SESSION_LIFE_S);

@@ -25,6 +25,7 @@
 #include "pool/stmt.h"
 #include "pool/survey.h"
 #include "pool/suspend.h"
+#include "pool/tls_conf.h"
 
 #define SLOT_NONE             UINT32_MAX
 /* Sockets that systemd may pass. */
@@ -55,6 +56,7 @@ static void snapshot_free(struct snapshot *snap)
 {
 	conf_release(&snap->conf);
 	users_release(&snap->users);
+	tls_conf_release(&snap->tls);
 	free(snap);
 }
 

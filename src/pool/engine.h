@@ -28,6 +28,7 @@ struct login;
 struct pool;
 struct pool_part;
 struct server;
+struct tls_conf;
 struct varset;
 
 /* The configuration together with the files it names; immutable, shared by reference count. */
@@ -35,7 +36,7 @@ struct snapshot {
 	atomic_uint refs;
 	struct conf *conf;
 	struct users *users;
-	struct tls_ctx *client_tls; /* NULL: off */
+	struct tls_conf *tls;      /* NULL: no TLS on either side; set by who makes it */
 	unsigned template_version; /* of the * entry: another number when its text has changed */
 	struct loop *home;         /* whose thread frees it; NULL: whoever gives the last reference back */
 	struct loop_msg free_msg;

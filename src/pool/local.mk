@@ -41,6 +41,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/stmt.c src/pool/stmt.h \
 	src/pool/survey.c src/pool/survey.h \
 	src/pool/suspend.c src/pool/suspend.h \
+	src/pool/tls_conf.c src/pool/tls_conf.h \
 	src/pool/vars.c src/pool/vars.h \
 	src/pool/virtual.c src/pool/virtual.h \
 	src/pool/virtual_int.h \

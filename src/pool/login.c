@@ -22,6 +22,7 @@
 #include "pool/cancel.h"
 #include "pool/login_int.h"
 #include "pool/login_params.h"
+#include "pool/tls_conf.h"
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -217,6 +218,14 @@ static bool login_negotiate(struct login *login, const struct startup *startup)
 	return login_send(login, &b, err);
 }
 
+/* True when this client speaks plain text and may not. */
+static bool login_must_secure(const struct login *login)
+{
+	const struct tls_conf *tls = login->ctx->snap->tls;
+
+	return tls != NULL && tls->client_mode >= CONF_SSL_REQUIRE && !login->is_unix && login->stream.tls == NULL;
+}
+
 /* A whole startup packet. */
 static void login_on_startup(struct login *login, const uint8_t *packet, const struct startup_head *head)
 {
@@ -226,7 +235,7 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 	unsigned max_clients;
 
 	login->snap = snapshot_hold(login->ctx->snap);
-	if (login->snap->conf->client_tls_sslmode >= CONF_SSL_REQUIRE && !login->is_unix && login->stream.tls == NULL) {
+	if (login_must_secure(login)) {
 		login_fail_reason(login, REASON_SSL_REQUIRED);
 		return;
 	}
@@ -259,13 +268,15 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 /* True when this client may speak TLS. */
 static bool login_may_secure(const struct login *login)
 {
-	return login->ctx->snap->client_tls != NULL && !login->is_unix && login->stream.tls == NULL;
+	const struct tls_conf *tls = login->ctx->snap->tls;
+
+	return tls != NULL && tls->client != NULL && !login->is_unix && login->stream.tls == NULL;
 }
 
 static void login_start_tls(struct login *login)
 {
 	login->stage = LOGIN_TLS;
-	stream_start_tls(&login->stream, tls_accept(login->ctx->snap->client_tls, login->stream.fd));
+	stream_start_tls(&login->stream, tls_accept(login->ctx->snap->tls->client, login->stream.fd));
 }
 
 static void login_on_secured(void *owner, int err)

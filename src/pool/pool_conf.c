@@ -48,6 +48,16 @@ static void pool_conf_fill_queries(struct pool_conf *pc, const struct conf *conf
 		pc->check_query = conf->server_check_query;
 }
 
+static void pool_conf_fill_tls(struct pool_conf *pc, const struct tls_conf *tls)
+{
+	if (tls == NULL)
+		return;
+	pc->tls = tls->server;
+	pc->tls_mode = tls->server_mode;
+	pc->tls_direct = tls->server_direct;
+	pc->tls_version = tls->server_version;
+}
+
 /* Everything but database and secret; the strings stay with the configuration. */
 static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const struct conf_db *db,
 			    const char *user_name)
@@ -104,7 +114,7 @@ static bool pool_conf_is_equal(const struct pool_conf *a, const struct pool_conf
 		return false;
 	POOL_CONF_TEXTS(X)
 #undef X
-	return pool_conf_same_tuning(&a->tuning, &b->tuning);
+	return a->tls == b->tls && pool_conf_same_tuning(&a->tuning, &b->tuning);
 }
 
 static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const struct conf_db *db)
@@ -120,11 +130,13 @@ static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const str
 #undef X
 	pc->db = conf_db_copy(db);
 	pc->tuning = draft->tuning;
+	pc->tls = draft->tls == NULL ? NULL : tls_ctx_hold(draft->tls);
 	return pc;
 }
 
-struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct conf_db *db,
-				 const char *user, unsigned template_version, struct pool_conf *old)
+struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct tls_conf *tls,
+				 const struct conf_db *db, const char *user, unsigned template_version,
+				 struct pool_conf *old)
 {
 	const struct user *listed = users_find(users, user);
 	const char *secret = pool_conf_secret_text(db, listed);
@@ -132,6 +144,7 @@ struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *us
 	struct pool_conf *pc;
 
 	pool_conf_draft(&draft, conf, db, user);
+	pool_conf_fill_tls(&draft, tls);
 	if (old != NULL && pool_conf_is_equal(old, &draft) && conf_db_is_equal(old->db, db) &&
 	    pool_conf_same_text(old->secret.text, secret == NULL ? "" : secret))
 		return old;
@@ -160,6 +173,7 @@ void pool_conf_release(struct pool_conf **confp)
 	POOL_CONF_TEXTS(X)
 #undef X
 	conf_db_free(&conf->db);
+	tls_ctx_release(&conf->tls);
 	secret_fini(&conf->secret);
 	free(conf);
 }
@@ -168,5 +182,6 @@ bool pool_conf_same_server(const struct pool_conf *a, const struct pool_conf *b)
 {
 	bool both_auto = a->template_version > 0 && b->template_version > 0;
 
-	return conf_db_same_server(a->db, b->db) && (!both_auto || a->template_version == b->template_version);
+	return a->tls_version == b->tls_version && conf_db_same_server(a->db, b->db) &&
+	       (!both_auto || a->template_version == b->template_version);
 }

@@ -12,6 +12,7 @@
 #include "conf/conf.h"
 #include "core/base.h"
 #include "net/sock.h"
+#include "pool/tls_conf.h"
 
 /* type, name: what is compared and copied as it is */
 #define POOL_CONF_NUMBERS(X)                                                                          \
@@ -36,7 +37,10 @@
 	X(bool, reuse_unnamed)                                                                        \
 	X(enum conf_sql_prepare, sql_prepare)                                                         \
 	X(bool, round_robin)                                                                          \
-	X(bool, backoff)              /* server_login_retry is the cap of an exponential one */       \
+	X(bool, backoff) /* server_login_retry is the cap of an exponential one */                    \
+	X(enum conf_sslmode, tls_mode)                                                                \
+	X(bool, tls_direct)           /* TLS begins without asking */                                 \
+	X(unsigned, tls_version)      /* see struct tls_conf */                                       \
 	X(bool, is_forced)            /* the pool's user is the forced one of the database */         \
 	X(unsigned, template_version) /* of the * line that made the database; 0: its own did */
 
@@ -56,17 +60,19 @@ struct pool_conf {
 #undef X
 	struct conf_db *db; /* a copy; never NULL */
 	struct sock_tuning tuning;
+	struct tls_ctx *tls;  /* held; NULL: servers are spoken to in plain text */
 	struct secret secret; /* of the pool's user, for servers */
 };
 
 /*
  * The settings for the pool of `user` on the database that `db` defines. When
  * they equal those of `old` (NULL: none) the result is `old` itself, without a
- * reference more; else a new object with one. `template_version` is
+ * reference more; else a new object with one. `tls` may be NULL: none. `template_version` is
  * that of the snapshot for a database made by the * line, else 0. Any thread.
  */
-struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct conf_db *db,
-				 const char *user, unsigned template_version, struct pool_conf *old) MUSTCHECK;
+struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct tls_conf *tls,
+				 const struct conf_db *db, const char *user, unsigned template_version,
+				 struct pool_conf *old) MUSTCHECK;
 
 /* The options of TCP connections, of any kind, that a configuration asks for. Any thread. */
 void pool_conf_fill_tuning(struct sock_tuning *tuning, const struct conf *conf);

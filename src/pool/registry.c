@@ -273,7 +273,7 @@ static struct pool *registry_new_pool(struct engine *engine, const struct snapsh
 	lock_init(&pool->lock, LOCK_RANK_POOL);
 	TAILQ_INIT(&pool->waiters);
 	TAILQ_INIT(&pool->dedicated);
-	pool->conf = pool_conf_make(snap->conf, snap->users, conf == NULL ? auto_conf : conf, account->name,
+	pool->conf = pool_conf_make(snap->conf, snap->users, snap->tls, conf == NULL ? auto_conf : conf, account->name,
 				    conf == NULL ? snap->template_version : 0, NULL);
 	conf_db_free(&auto_conf);
 	for (unsigned i = 0; i < count; i++)

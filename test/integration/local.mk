@@ -68,7 +68,7 @@ INTEGRATION_FILES = \
 	test/integration/test_threads.py \
 	test/integration/test_timeouts.py \
 	test/integration/test_virtual_statements.py \
-	test/integration/test_tls_refused.py
+	test/integration/test_tls_settings.py
 
 TESTS += test/integration/run.sh
 EXTRA_DIST += test/integration/run.sh $(INTEGRATION_FILES)

@@ -165,7 +165,7 @@ static int world_on_reload(void *ctx, struct conf_diff **diff, struct conf_error
 	return rc;
 }
 
-static int world_on_set(void *ctx, const char *key, const char *value)
+static int world_on_set(void *ctx, const char *key, const char *value, bool *tls_kept)
 {
 	const struct world *world = ctx;
 	struct snapshot *old = engine_snapshot(world->engine);
@@ -173,6 +173,7 @@ static int world_on_set(void *ctx, const char *key, const char *value)
 	struct conf *conf;
 	int err;
 
+	*tls_kept = false;
 	conf_error_init(&messages);
 	err = conf_set(old->conf, key, value, &conf, &messages);
 	if (err == 0)

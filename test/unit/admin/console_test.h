@@ -61,8 +61,9 @@ static int fake_reload_try(void *ctx UNUSED, struct conf_diff **diff, struct con
 	return fake_outcome(diff, err);
 }
 
-static int fake_set(void *ctx UNUSED, const char *key, const char *value)
+static int fake_set(void *ctx UNUSED, const char *key, const char *value, bool *tls_kept)
 {
+	*tls_kept = strcmp(key, "client_tls_key_file") == 0;
 	str_format(last_set, sizeof(last_set), "%s=%s", key, value);
 	return strcmp(value, "bad") == 0 ? -E_SYNTAX : 0;
 }
@@ -204,7 +205,7 @@ static struct session open_session_with(bool is_admin, const void *pending, size
 	assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), 0);
 	s.fd = fds[0];
 	h->msg.fn = admin_engine_ops.console_adopt;
-	h->fd = fds[1];
+	h->socket.fd = fds[1];
 	h->id = engine_next_id(engine);
 	h->connect_us = 1;
 	h->is_admin = is_admin;

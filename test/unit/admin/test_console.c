@@ -269,7 +269,7 @@ static void test_cancel_of_a_pause(void **state UNUSED)
 	expect_tag(&other, "PAUSE", "PAUSE");
 	assert_int_equal(pipe(fds), 0);
 	cancel->msg.fn = admin_engine_ops.console_cancel;
-	cancel->asker.fd = fds[1];
+	cancel->asker.socket.fd = fds[1];
 	cancel_key_set(&cancel->key, s.key, sizeof(s.key));
 	atomic_fetch_add(&engine->client_count, 1);
 	loop_post(engine->control, &cancel->msg);
