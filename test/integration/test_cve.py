@@ -156,6 +156,150 @@ def test_cve_2026_6667_kill_client_is_for_administrators(make_pooler):
     assert victim.value("select 1") == "1"
 
 
+ASKS = {"auth_type": "md5", "auth_user": "postgres"}
+
+
+@pytest.mark.parametrize("auth_type", ["trust", *METHODS])
+def test_cve_2015_6817_unknown_user_becomes_the_auth_user(make_pooler, cluster, auth_type):
+    """Whatever auth_query comes to that is no user: nobody is in afterwards, under any name, with any password."""
+    queries = {
+        "nobody": "select rolname, rolpassword from pg_catalog.pg_authid where rolname = $1",
+        "error": "select $1::text, (1 / 0)::text",
+        "missing": "select $1::text, secret from pg_catalog.no_such_table",
+        "one column": "select $1::text",
+        "null name": "select null::text, $1::text",
+        "null secret": "select $1::text, null::text",
+        "cut off": "select pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text, $1::text",
+    }
+    dsn = cluster.dsn(dbname="app")
+    settings = {**ASKS, "auth_type": auth_type, "admin_users": "admin, postgres"}
+    p = make_pooler(
+        {name.replace(" ", ""): f"{dsn} auth_query='{query}'" for name, query in queries.items()},
+        settings=settings,
+        secrets={"admin": "adminpw"},
+    )
+    for name in queries:
+        for password in ("", "x", "md5", "postgres"):
+            if (auth_type, name) == ("trust", "null secret"):
+                continue  # trust asks for no secret: the user is there
+            with wire.Conn.tcp(p.port) as c:
+                c.start("no_such_role", name.replace(" ", ""))
+                try:
+                    result = c.finish_login("no_such_role", password)
+                except PgError as e:
+                    assert e.text in (*REFUSED, '"trust" authentication failed', "bouncer config error"), name
+                else:
+                    pytest.fail(f"{name}, password {password!r}: in, with {result.types}")
+    with p.console(user="admin").conn as c:
+        assert [r for r in c.query("SHOW CLIENTS").rows if r[1] not in ("admin",)] == []
+
+
+ROLES_OF_2291 = {
+    # name: (attributes, the password that the client gives)
+    "plain": ("login password 'pw'", "pw"),
+    "wrong": ("login password 'pw'", "other"),
+    "nologin": ("nologin password 'pw'", "pw"),
+    "expired": ("login password 'pw' valid until '2001-01-01'", "pw"),
+    "expired_now": ("login password 'pw' valid until 'now'", "pw"),
+    "until_later": ("login password 'pw' valid until '2999-01-01'", "pw"),
+    "until_infinity": ("login password 'pw' valid until 'infinity'", "pw"),
+    "until_minus_infinity": ("login password 'pw' valid until '-infinity'", "pw"),
+    "no_password": ("login password null", "pw"),
+    "no_password_md5": ("login password null", "md5"),
+    "no_connections": ("login password 'pw' connection limit 0", "pw"),
+    "replication": ("login replication password 'pw'", "pw"),
+    "created_role": ("password 'pw'", "pw"),
+}
+
+
+@pytest.mark.parametrize("stored", ["md5", "scram-sha-256"])
+def test_cve_2025_2291_expired_passwords(make_pooler, shared_info, private_cluster, stored):
+    """With the default auth_query the pooler lets in whom PostgreSQL lets in, and nobody else."""
+    cluster = private_cluster
+    for name, (attributes, _) in ROLES_OF_2291.items():
+        cluster.sql(f"set password_encryption = '{stored}'; create role {name} {attributes}")
+    with open(f"{cluster.data}/pg_hba.conf") as f:
+        rules = f.read()
+    own = "".join(f"host all {name} 127.0.0.1/32 md5\n" for name in ROLES_OF_2291)  # turns to SCRAM for its secrets
+    with open(f"{cluster.data}/pg_hba.conf", "w") as f:
+        f.write(own + rules)
+    cluster.sql("select pg_reload_conf()")
+    p = make_pooler({"app": cluster.dsn()}, settings=ASKS, secrets={"admin": "adminpw"})
+    seen = {}
+    for name, (_, password) in ROLES_OF_2291.items():
+        answers = []
+        for port in (cluster.port, p.port):
+            with wire.Conn.tcp(port) as c:
+                try:
+                    c.login(name, "app", password=password)
+                    answers.append(c.value("select current_user") == name)
+                except PgError:
+                    answers.append(False)
+        assert answers[0] == answers[1], (name, answers)
+        seen[name] = answers[0]
+    assert {name for name, ok in seen.items() if ok} == {"plain", "until_later", "until_infinity", "replication"}
+
+
+EVIL = """
+create schema evil;
+create function evil.now() returns timestamptz language sql as $$ select '-infinity'::timestamptz $$;
+create function evil.lower(text) returns text language sql as $$ select 'postgres'::text $$;
+create function evil.eq(name, name) returns bool language sql as $$ select true $$;
+create operator evil.= (leftarg = name, rightarg = name, function = evil.eq);
+create table evil.pg_authid (rolname name, rolpassword text, rolvaliduntil timestamptz, rolcanlogin bool);
+insert into evil.pg_authid values ('intruder', 'in', null, true), ('postgres', 'in', null, true);
+create function evil.set_config(text, text, bool) returns text language sql as $$ select 'x'::text $$;
+grant all on schema evil to public;
+grant all on all tables in schema evil to public;
+"""
+
+
+@pytest.mark.parametrize("way", ["parameter", "options", "role", "database", "session"])
+@pytest.mark.parametrize("profile", ["pgbouncer", "pgsluice"])
+def test_cve_2025_12819_search_path_of_a_stranger(make_pooler, cluster, database, request, way, profile):
+    """Functions, operators and tables of a stranger stand in front of those that the query means."""
+    name, role = database(), f"aq_{way}_{profile}"
+    cluster.sql(f"drop role if exists {role}")
+    cluster.sql(f"create role {role} login superuser")
+    cluster.sql(EVIL, dbname=name)
+
+    def clean():
+        cluster.sql(f"drop owned by {role}; drop role {role}")
+
+    request.addfinalizer(clean)
+    path = "evil, pg_catalog"
+    if way == "role":
+        cluster.sql(f"alter role {role} set search_path = {path}")
+    if way == "database":
+        cluster.sql(f'alter database "{name}" set search_path = {path}')
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=name), "forced": cluster.dsn(dbname=name, user=role)},
+        settings={
+            "auth_type": "plain",
+            "auth_user": role,
+            "auth_dbname": "forced",
+            "pool_mode": "transaction",
+            "default_pool_size": 1,
+            "track_extra_parameters": "search_path",
+            "auth_query_cache_ttl": 0,
+        },
+        secrets={"admin": "adminpw", "friend": "friendpw"},
+        profile=profile,
+    )
+    params = {"parameter": {"search_path": path}, "options": {"options": f"-csearch_path={path.replace(' ', '')}"}}
+    if way == "session":  # one who may be there changes the server that the query will run on
+        c = p.login("friend", "forced", password="friendpw")
+        c.value("select set_config('search_path', 'evil, pg_catalog', false)")
+        c.value("select '" + path + "'")
+    for user in ("intruder", "postgres"):
+        for password in ("in", "md5", ""):
+            with pytest.raises(PgError) as e:
+                p.raw().login(user, password=password, params=params.get(way, {}))
+            assert e.value.text in REFUSED
+    assert p.log_count("error in auth_query") == 0
+    assert p.login("md5user", password="md5pw").value("select current_user") == "md5user"
+
+
 # --- others
 
 
