@@ -59,6 +59,7 @@
 	X(std_strings)      \
 	X(datestyle)        \
 	X(timezone)         \
+	X(password)         \
 	X(scram_client_key) \
 	X(scram_server_key) \
 	X(parameters)       \
@@ -301,9 +302,11 @@ static void takeover_fill_session(struct handover_session *s, char *values[COLUM
 		s->parameters = takeover_read_vars(values);
 	s->has_keys = takeover_read_key(s->keys.client_key, values[COLUMN_scram_client_key]) &&
 		      takeover_read_key(s->keys.server_key, values[COLUMN_scram_server_key]);
+	s->password = values[COLUMN_password];
 	s->user = values[COLUMN_user];
 	s->database = values[COLUMN_database];
 	s->state = values[COLUMN_state];
+	values[COLUMN_password] = NULL;
 	values[COLUMN_user] = values[COLUMN_database] = values[COLUMN_state] = NULL;
 }
 

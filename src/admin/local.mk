@@ -7,6 +7,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/extended.c src/admin/extended.h \
 	src/admin/show_fds.c \
 	src/admin/show.c src/admin/show.h \
+	src/admin/show_auth.c \
 	src/admin/show_conf.c \
 	src/admin/show_mem.c \
 	src/admin/show_pools.c \

@@ -159,7 +159,7 @@ bool show_server_needs_check(const struct server *server, uint64_t now_us);
 extern const struct show_table show_databases, show_users, show_config, show_lists, show_mem, show_state, show_version,
 	show_peers, show_peer_pools, show_dns_hosts, show_dns_zones;
 extern const struct show_table show_pools, show_clients, show_servers, show_sockets, show_active_sockets;
-extern const struct show_table show_fds, show_handover, show_loops;
+extern const struct show_table show_fds, show_handover, show_loops, show_auth_cache;
 extern const struct show_table show_stats, show_stats_totals, show_stats_averages, show_totals;
 
 /* What RELOAD DRY RUN returns. */

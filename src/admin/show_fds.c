@@ -46,23 +46,23 @@ struct fds_row {
 		name, oid, kind, offsetof(struct fds_row, field), help \
 	}
 
-#define FDS_COLUMNS                                                                                            \
-	COL("fd", OID_INT4, SHOW_INT, fd, "number of the descriptor in this process"),                         \
-		COL("task", OID_TEXT, SHOW_TEXT, task,                                                         \
-		    "pooler for a listening socket, client or server; statements for a file of these"),        \
-		COL("user", OID_TEXT, SHOW_TEXT, user, "user of the session"),                                 \
-		COL("database", OID_TEXT, SHOW_TEXT, database, "database of the session"),                     \
-		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end"),                           \
-		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                \
-		COL("cancel", OID_INT8, SHOW_INT, cancel, "cancel key, as a number"),                          \
-		COL("link", OID_INT4, SHOW_INT, link, "fd of the client or server it is linked to; 0: none"),  \
-		COL("client_encoding", OID_TEXT, SHOW_TEXT, client_encoding, "parameter of the session"),      \
-		COL("std_strings", OID_TEXT, SHOW_TEXT, std_strings, "parameter standard_conforming_strings"), \
-		COL("datestyle", OID_TEXT, SHOW_TEXT, datestyle, "parameter of the session"),                  \
-		COL("timezone", OID_TEXT, SHOW_TEXT, timezone, "parameter of the session"),                    \
-		COL("password", OID_TEXT, SHOW_TEXT, password, "always NULL"),                                 \
-		COL("scram_client_key", OID_BYTEA, SHOW_TEXT, scram_client_key,                                \
-		    "the user's key for SCRAM logins to servers"),                                             \
+#define FDS_COLUMNS                                                                                                    \
+	COL("fd", OID_INT4, SHOW_INT, fd, "number of the descriptor in this process"),                                 \
+		COL("task", OID_TEXT, SHOW_TEXT, task,                                                                 \
+		    "pooler for a listening socket, client or server; statements for a file of these"),                \
+		COL("user", OID_TEXT, SHOW_TEXT, user, "user of the session"),                                         \
+		COL("database", OID_TEXT, SHOW_TEXT, database, "database of the session"),                             \
+		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end"),                                   \
+		COL("port", OID_INT4, SHOW_INT, port, "port of the other end"),                                        \
+		COL("cancel", OID_INT8, SHOW_INT, cancel, "cancel key, as a number"),                                  \
+		COL("link", OID_INT4, SHOW_INT, link, "fd of the client or server it is linked to; 0: none"),          \
+		COL("client_encoding", OID_TEXT, SHOW_TEXT, client_encoding, "parameter of the session"),              \
+		COL("std_strings", OID_TEXT, SHOW_TEXT, std_strings, "parameter standard_conforming_strings"),         \
+		COL("datestyle", OID_TEXT, SHOW_TEXT, datestyle, "parameter of the session"),                          \
+		COL("timezone", OID_TEXT, SHOW_TEXT, timezone, "parameter of the session"),                            \
+		COL("password", OID_TEXT, SHOW_TEXT, password, "what the user has logged in with, if no file has it"), \
+		COL("scram_client_key", OID_BYTEA, SHOW_TEXT, scram_client_key,                                        \
+		    "the user's key for SCRAM logins to servers"),                                                     \
 		COL("scram_server_key", OID_BYTEA, SHOW_TEXT, scram_server_key, "the key that goes with it")
 
 static const struct show_column fds_columns[] = { FDS_COLUMNS };
@@ -125,15 +125,30 @@ static const char *fds_keep_bytes(struct show_rows *out, const uint8_t *p, size_
 	return kept;
 }
 
-static void fds_fill_keys(struct show_rows *out, struct fds_row *row, struct engine *engine, struct account *account)
+static void fds_set_keys(struct show_rows *out, struct fds_row *row, const struct scram_keys *keys)
 {
+	row->scram_client_key = fds_keep_bytes(out, keys->client_key, sizeof(keys->client_key));
+	row->scram_server_key = fds_keep_bytes(out, keys->server_key, sizeof(keys->server_key));
+}
+
+/* What logs in to servers: it goes with the sockets only, and is not for whoever has a look. */
+static void fds_fill_keys(struct show_rows *out, struct fds_row *row, const struct client *client)
+{
+	struct engine *engine = client->pool->engine;
+	struct pool_secret *secret = NULL;
 	struct scram_keys keys;
 
-	if (!route_copy_keys(engine, account, &keys))
-		return;
-	row->scram_client_key = fds_keep_bytes(out, keys.client_key, sizeof(keys.client_key));
-	row->scram_server_key = fds_keep_bytes(out, keys.server_key, sizeof(keys.server_key));
-	mem_wipe(&keys, sizeof(keys));
+	if (client->account == client->pool->account && atomic_load(&engine->handed_over))
+		secret = route_copy_secret(client->pool);
+	if (secret != NULL) {
+		row->password = show_keep_text(out, secret->secret.text);
+		if (secret->has_keys)
+			fds_set_keys(out, row, &secret->keys);
+	} else if (route_copy_keys(engine, client->account, &keys)) {
+		fds_set_keys(out, row, &keys);
+		mem_wipe(&keys, sizeof(keys));
+	}
+	pool_secret_free(&secret);
 }
 
 /* As many bytes of a key as the column takes; the whole of a longer one is in the state. */
@@ -164,7 +179,7 @@ static void fds_add_client(struct show_rows *out, const struct client *client)
 	row->cancel = fds_key(client->cancel_key, client->cancel_key + 4);
 	row->link = client->server == NULL ? 0 : client->server->stream.fd;
 	fds_fill_vars(out, row, client->vars);
-	fds_fill_keys(out, row, client->pool->engine, client->account);
+	fds_fill_keys(out, row, client);
 	buf_init(&b, FDS_TEXT_MAX);
 	row->state = fds_keep_buf(out, &b, handover_save_client(client, &b));
 }

@@ -390,6 +390,7 @@ void handover_session_fini(struct handover_session *session)
 	free(session->user);
 	free(session->database);
 	free(session->state);
+	free_secret(session->password);
 	mem_wipe(session, sizeof(*session));
 	session->fd = -1;
 }
@@ -517,6 +518,15 @@ static void handover_fill_unnamed(struct client *client, const struct handover_s
 	}
 }
 
+static void handover_store_secret(struct pool *pool, const struct handover_session *session)
+{
+	struct secret secret;
+
+	secret_init(&secret, slice_of(session->password));
+	route_store_secret(pool, &secret, session->has_keys ? &session->keys : NULL);
+	secret_fini(&secret);
+}
+
 static struct client *handover_make_client(struct handover *h, struct handover_session *session, struct pool_part *part,
 					   struct handover_state *state, struct prep_client *prep)
 {
@@ -538,7 +548,9 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	if (state->replication != REPLICATION_NONE)
 		birth.replication = replication_new(handover_replication(state), slice_of(""));
 	handover_take_addr(session->fd, &birth.is_unix, &birth.peer);
-	if (session->has_keys)
+	if (session->password != NULL && part->pool->account == account)
+		handover_store_secret(part->pool, session);
+	else if (session->has_keys)
 		route_store_keys(h->engine, account, &session->keys);
 	if (state->key_len >= CANCEL_KEY_LEN)
 		cancel_key_set(&key, state->key, state->key_len);

@@ -42,6 +42,7 @@ struct handover_session {
 	char *database;   /* in the configuration */
 	uint8_t key[8];   /* for cancel requests: the client's own, or the server's; a longer one is in `state` */
 	char *parameters; /* of handover_save_vars(); NULL: not known */
+	char *password;   /* what the user has logged in with, if no file has it; NULL: not known */
 	bool has_keys;
 	struct scram_keys keys;
 	char *state; /* of handover_save_*(); NULL: the other process is not pgsluice */

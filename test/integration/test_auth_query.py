@@ -600,3 +600,45 @@ def test_psycopg(make):
     with pytest.raises(psycopg.OperationalError, match="SASL authentication failed"):
         p.connect(user="nobody", password="x")
     assert p.connect(user="u_plain", password=PASSWORD).execute("select 7").fetchone() == (7,)
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("user, password", [("md5user", "md5pw"), ("scramuser", "scrampw")])
+def test_secret_goes_with_an_online_restart(make_pooler, cluster, database, user, password):
+    """A client that is carried over needs a new server, and nobody has logged in to the new process."""
+    db = database()
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db)},
+        settings={"auth_type": "md5", "auth_user": "postgres", "pool_mode": "transaction"},
+        secrets={"admin": "adminpw"},
+    )
+    c = p.login(user, password=password)
+    pid = c.value("select pg_backend_pid()")
+    p.restart()
+    cluster.sql("select pg_terminate_backend(%s)", [int(pid)])
+    wait_until(lambda: cluster.backends(db, user) == 0, "the server is gone")
+    p.wait_pool(user=user, sv_idle=0)
+    assert c.value("select current_user") == user
+
+
+@pytest.mark.ours
+def test_secrets_are_in_no_show(make, lookup):
+    p = make("plain", auth_query_cache_ttl=1000)
+    lookup.put("u_plain", "verysecret")
+    c = p.login("u_plain", password="verysecret")
+    assert c.value("select 1") == "1"
+    for what in ("AUTH_CACHE", "CLIENTS", "USERS", "FDS", "CONFIG", "POOLS", "SOCKETS", "MEM", "LISTS"):
+        assert "verysecret" not in str(p.show(what)), what
+    assert "verysecret" not in p.log_text()
+
+
+@pytest.mark.ours
+def test_counts_of_the_cache(make, lookup):
+    p = make("plain", auth_query_cache_ttl=1000)
+    for _ in range(3):
+        login(p)
+        refused(p, "nobody")
+    counts = {r["name"]: int(r["value"]) for r in p.show("auth_cache")}
+    assert (counts["misses"], counts["hits"], counts["found"], counts["absent"]) == (2, 4, 1, 1)
+    assert counts["asking"] == counts["stale"] == counts["failures"] == 0
+    assert 0 < counts["memory"] < 10000

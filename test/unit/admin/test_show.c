@@ -65,6 +65,7 @@ static const struct {
 	{ "FDS", FDS_COLUMNS },
 	{ "HANDOVER", FDS_COLUMNS " t:parameters t:state" },
 	{ "LOOPS", "t:loop q:longest_us q:recent_us" },
+	{ "AUTH_CACHE", "t:name q:value t:meaning" },
 	{ "1", "i:?column?" },
 	{ "client_encoding", "t:client_encoding" },
 	{ "default_transaction_isolation", "t:default_transaction_isolation" },
