@@ -229,9 +229,10 @@
 	  "Query that gives the roles that the user $1 is a member of, for the groups in auth_hba_file.") \
 	X(AUTH, STR, auth_dbname, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "Database in which auth_query runs; unset means the one that the client asks for.") \
-	X(AUTH, TIME, auth_query_cache_ttl, "0", "30", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	X(AUTH, TIME, auth_query_cache_ttl, "0", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long an answer of auth_query is used again, a tenth of it and five seconds at most if there was no " \
-	  "such user; 0 asks at every login.") \
+	  "such user; 0 asks at every login. Whom the server would refuse by now may get in for that long; a changed " \
+	  "password works at the login after one that has failed at the latest.") \
 	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long beyond that an answer may still be used while the server cannot be asked.") \
 	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_RL | CONF_F_SECRET, \

@@ -12,6 +12,12 @@
  *     a failure  never used again; but an old answer that the failure brought
  *                back is used for a second before the next attempt
  *
+ * With [pgsluice] that is five seconds by default: a crowd that comes back asks
+ * once, and a role that is locked, or a password that is changed, is not for
+ * long what it was. The exchange of SCRAM begins with the old verifier and
+ * cannot be begun again, so a changed password may fail once; the login after
+ * that asks. With [pgbouncer] it is nothing, as every login asks there.
+ *
  * Anybody who reaches the port can have names looked up. So there is a limit to
  * what is kept, names that do not exist have one of their own, lest they drive
  * out those that do, and the table is hashed with a key that nobody knows.

@@ -70,6 +70,11 @@ test_fuzz_fuzz_auth_SOURCES = test/fuzz/fuzz_auth.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_auth_LDFLAGS = $(FUZZ_LINK)
 test_fuzz_fuzz_auth_LDADD = $(SLUICE_LIBS)
 
+FUZZ_TARGETS += test/fuzz/fuzz_auth_reply
+test_fuzz_fuzz_auth_reply_SOURCES = test/fuzz/fuzz_auth_reply.c $(FUZZ_SOURCES)
+test_fuzz_fuzz_auth_reply_LDFLAGS = $(FUZZ_LINK)
+test_fuzz_fuzz_auth_reply_LDADD = $(SLUICE_LIBS)
+
 FUZZ_TARGETS += test/fuzz/fuzz_scram_client
 test_fuzz_fuzz_scram_client_SOURCES = test/fuzz/fuzz_scram_client.c $(FUZZ_SOURCES)
 test_fuzz_fuzz_scram_client_LDFLAGS = $(FUZZ_LINK)
