@@ -104,7 +104,7 @@ void stream_adopt_tls(struct stream *s, struct tls *tls)
 {
 	ASSERT(s->loop == NULL && s->tls == NULL);
 	s->tls = tls;
-	s->tls_left = tls != NULL && tls_has_pending(tls);
+	s->tls_left = tls != NULL; /* bytes, or an end that was seen behind bytes; one look tells */
 }
 
 void stream_socket_close(struct stream_socket *socket)
@@ -152,7 +152,8 @@ static int stream_recv_tls(struct stream *s, uint8_t *p, size_t size, size_t *go
 		if (err == 0)
 			*got += n;
 	} while (err == 0 && *got < size && tls_has_pending(s->tls));
-	s->tls_left = err == 0 && tls_has_pending(s->tls);
+	/* An end or error behind bytes that are wanted first comes by itself: nothing more need come from the socket. */
+	s->tls_left = err == 0 ? tls_has_pending(s->tls) : *got > 0 && err != -E_AGAIN;
 	stream_announce_left(s);
 	if (err == -E_AGAIN && tls_want(s->tls) == TLS_WANT_WRITE) {
 		s->tls_blocks = true;

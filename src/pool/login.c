@@ -475,6 +475,19 @@ static void login_feed(struct login *login, const uint8_t *data, size_t len)
 		stream_want_read(&login->stream, true);
 }
 
+/* Reading has failed: the client has gone, or what came was not encrypted as it had to be, which is worth a line. */
+static void login_lose(struct login *login)
+{
+	const char *text = login->stream.tls == NULL ? "" : tls_error_text(login->stream.tls);
+	struct log_about about;
+
+	if (text[0] != '\0') {
+		login_describe(login, &about);
+		log_warning_about(&about, "TLS error: %s", text);
+	}
+	login_drop(login);
+}
+
 static void login_on_readable(void *owner)
 {
 	struct login *login = owner;
@@ -488,7 +501,7 @@ static void login_on_readable(void *owner)
 	if (err == -E_AGAIN)
 		stream_want_read(&login->stream, true);
 	else if (err < 0)
-		login_drop(login);
+		login_lose(login);
 	else
 		login_feed(login, data, len);
 }

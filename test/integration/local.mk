@@ -68,6 +68,9 @@ INTEGRATION_FILES = \
 	test/integration/test_threads.py \
 	test/integration/test_timeouts.py \
 	test/integration/test_virtual_statements.py \
+	test/integration/test_tls_clients.py \
+	test/integration/test_tls_malice.py \
+	test/integration/test_tls_reload.py \
 	test/integration/test_tls_settings.py
 
 TESTS += test/integration/run.sh

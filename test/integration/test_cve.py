@@ -14,6 +14,11 @@ METHODS = ["plain", "md5", "scram-sha-256"]
 REFUSED = ("password authentication failed", "SASL authentication failed", "empty password returned by client")
 
 
+SSL_REQUEST = struct.pack("!ii", 8, wire.CODE_SSL)
+GSS_REQUEST = struct.pack("!ii", 8, wire.CODE_GSSENC)
+LOGIN = wire.startup_packet({"user": "app", "database": "app"})
+
+
 # --- PgBouncer
 
 
@@ -300,7 +305,57 @@ def test_cve_2025_12819_search_path_of_a_stranger(make_pooler, cluster, database
     assert p.login("md5user", password="md5pw").value("select current_user") == "md5user"
 
 
+def test_cve_2021_3935(make_pooler, pki):
+    """
+    Bytes in plain text behind a request for TLS are refused, not kept until the channel is encrypted and then taken for
+    the client's.
+    """
+    p = make_pooler(settings=pki.client_settings("prefer"))
+    context = pki.client_context()
+    for extra in (b"x", LOGIN, LOGIN + wire.query("select 'injected'"), SSL_REQUEST, GSS_REQUEST, b"\x16\x03\x01"):
+        c = p.raw()
+        c.send(SSL_REQUEST + extra)
+        assert c.expect_error_close().text == "received unencrypted data after SSL request"
+        c = p.raw()
+        c.send(GSS_REQUEST + extra)
+        assert c.expect_error_close().text == "received unencrypted data after GSSAPI encryption request"
+    c = p.raw()
+    hello = wire.TlsSock(c.sock, context)
+    hello.hold = True
+    hello.step()
+    c.send(SSL_REQUEST + hello.held)
+    assert c.expect_error_close().text == "received unencrypted data after SSL request"
+    p.wait_for_log("received unencrypted data after SSL request")
+    assert p.login(tls=context).value("select 'alive'") == "alive"
+
+
 # --- others
+
+
+def test_cve_2021_43766(make_pooler, pki):
+    """The same when the bytes come in a segment of their own, before the handshake or in the midst of it."""
+    p = make_pooler(settings=pki.client_settings("prefer"))
+    for behind_the_hello in (False, True):
+        mark = p.log_mark()
+        c = p.raw()
+        assert c.ssl_request() == b"S"
+        tls = wire.TlsSock(c.sock, pki.client_context())
+        if behind_the_hello:
+            tls.step()
+        c.sock.sendall(LOGIN + wire.query("select 'injected'"))
+        assert b"injected" not in read_to_end(c)
+        p.wait_for_log("(?i)TLS handshake (error|failed)", since=mark)
+    assert p.login(tls=pki.client_context()).value("select 'alive'") == "alive"
+
+
+def read_to_end(conn):
+    data = b""
+    try:
+        while piece := conn.sock.recv(65536):
+            data += piece
+    except OSError:
+        pass
+    return data
 
 
 @pytest.mark.parametrize("stored", ["plain", "md5", "scram"])

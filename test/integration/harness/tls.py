@@ -7,6 +7,35 @@ one. `raw` is the socket beneath.
 """
 import ctypes
 import ssl
+import struct
+
+ALERT, HANDSHAKE, DATA = 21, 22, 23
+
+
+def record(kind, body, version=0x0303, size=None):
+    """A record in plain text; `size` is what its head claims instead of the truth."""
+    return struct.pack("!BHH", kind, version, len(body) if size is None else size) + body
+
+
+def spoilt(data, at=-1):
+    """With one bit turned."""
+    at %= len(data)
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def rest_of(conn):
+    """What the other side still says beneath TLS before it closes, which it must."""
+    sock = conn.tls.raw if conn.tls else conn.sock
+    data = b""
+    try:
+        while piece := sock.recv(65536):
+            data += piece
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    except TimeoutError:
+        raise AssertionError(f"not closed; it said {data[:200]!r}") from None
+    return data
+
 
 def records_of(data):
     """The records in a piece of the encrypted stream, and what is left behind the last whole one."""
@@ -142,6 +171,10 @@ class TlsSock:
         lib.SSL_do_handshake(pointer)
         self.flush()
 
+    def claim_fallback(self):
+        """Say in the hello that an attempt with a newer version has failed: SSL_set_mode(SSL_MODE_SEND_FALLBACK_SCSV)."""
+        _libssl().SSL_ctrl(_ssl_pointer(self.tls), 33, 0x80, None)
+
     def renegotiate(self):
         """TLS 1.2: ask for another handshake inside the session, as far as sending the request goes."""
         lib, pointer = _libssl(), _ssl_pointer(self.tls)
@@ -162,6 +195,7 @@ def _libssl():
     lib = ctypes.CDLL("libssl.so.3")
     for name in ("SSL_key_update", "SSL_renegotiate", "SSL_do_handshake", "SSL_get_version"):
         getattr(lib, name).argtypes = (ctypes.c_void_p, ctypes.c_int) if name == "SSL_key_update" else (ctypes.c_void_p,)
+    lib.SSL_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
     lib.SSL_get_version.restype = ctypes.c_char_p
     return lib
 
@@ -173,6 +207,6 @@ def _ssl_pointer(tls):
     """
     head = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
     pointer = ctypes.cast(id(tls._sslobj) + head, ctypes.POINTER(ctypes.c_void_p))[0]
-    if _libssl().SSL_get_version(pointer).decode() != tls.version():
+    if tls.version() not in (None, _libssl().SSL_get_version(pointer).decode()):
         raise AssertionError("this Python keeps its TLS objects differently")
     return pointer
