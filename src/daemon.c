@@ -64,7 +64,7 @@ void daemon_detach(void)
 /* Clients, a full pool for each user of each database, and some for ourselves. */
 static uint64_t daemon_expected_fds(const struct conf *conf, size_t user_count)
 {
-	uint64_t n = (uint64_t)conf->max_client_conn + 10 + 4 * (uint64_t)conf->threads;
+	uint64_t n = (uint64_t)conf->max_client_conn + conf->max_prelogin_conn + 10 + 4 * (uint64_t)conf->threads;
 
 	for (size_t i = 0; i < conf->db_count; i++) {
 		const struct conf_db *db = &conf->dbs[i];

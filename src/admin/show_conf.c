@@ -7,7 +7,9 @@
 #include "core/clock.h"
 #include "core/version.h"
 #include "pool/client.h"
+#include "pool/login.h"
 #include "pool/peer.h"
+#include "pool/prelogin.h"
 #include "pool/registry_walk.h"
 #include "pool/server.h"
 #include "proto/build.h"
@@ -334,6 +336,30 @@ static void show_add_list(struct show *show, const char *list, int64_t items)
 	row->items = items;
 }
 
+/* What the budgets of unfinished logins come to on all loops. A source may be on several. */
+static void show_add_prelogin(struct show *show)
+{
+	struct engine *engine = show->engine;
+	struct prelogin_counts sum = { .sources = 0 };
+	unsigned loops = engine->login_count + engine->worker_count;
+
+	for (unsigned i = 0; i < loops; i++) {
+		const struct loop_ctx *ctx =
+			i < engine->login_count ? engine->logins[i] : &engine->workers[i - engine->login_count]->ctx;
+		struct prelogin_counts counts;
+
+		login_turns_count(ctx->turns, &counts);
+		sum.sources += counts.sources;
+		sum.waiting += counts.waiting;
+		sum.delayed += counts.delayed;
+		sum.evicted += counts.evicted;
+	}
+	show_add_list(show, "login_sources", sum.sources);
+	show_add_list(show, "login_waiting", sum.waiting);
+	show_add_list(show, "logins_delayed", (int64_t)sum.delayed);
+	show_add_list(show, "logins_evicted", (int64_t)sum.evicted);
+}
+
 static unsigned show_count_logins(struct engine *engine)
 {
 	unsigned n = 0;
@@ -379,6 +405,8 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "dns_zones", dns.zones);
 	show_add_list(show, "dns_queries", dns.queries);
 	show_add_list(show, "dns_pending", 0);
+	if (show->snap->conf->max_prelogin_conn > 0 || show->snap->conf->max_prelogin_rate > 0)
+		show_add_prelogin(show);
 }
 
 COUNTED(show_lists, "LISTS", list_row, show_lists_columns, show_fill_lists, "How many there are of everything.");

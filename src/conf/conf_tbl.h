@@ -239,8 +239,12 @@
 	  "Options for auth_type ldap, in the form that an HBA line has.") \
 	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_RC, \
 	  "Rounds for the SCRAM verifiers made from plain secrets of auth_file.") \
-	X(AUTH, UINT, max_prelogin_conn, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
-	  "Connections that may be in the middle of a login at once; 0 means no limit of its own.") \
+	X(AUTH, UINT, max_prelogin_conn, "0", "4096", 0, UINT_MAX, "", NONE, CONF_R, \
+	  "TCP connections that may be in the middle of a login at once, beside max_client_conn. When there are more, the " \
+	  "address with most of them loses its oldest. 0 means no limit of its own: they count for max_client_conn.") \
+	X(AUTH, UINT, max_prelogin_rate, "0", "2000", 0, UINT_MAX, "", NONE, CONF_R, \
+	  "Logins that one address (IPv6: one /64 network) may begin in a second; what exceeds it waits in order. Not for " \
+	  "127.0.0.1 and ::1. 0 means no limit; for a pooler behind a proxy, which is one address for everybody.") \
 	\
 	X(CONSOLE, WORDS, admin_users, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Users that may run every command of the console.") \

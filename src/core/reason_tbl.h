@@ -93,6 +93,9 @@
 	X(REASON_MAX_CLIENT_CONN, "no more connections allowed (max_client_conn)", "53300", \
 	  "The pooler takes {limit} clients.", \
 	  "Close connections that are not needed, or raise max_client_conn.") \
+	X(REASON_MAX_PRELOGIN, "too many unfinished logins (max_prelogin_conn)", "53300", \
+	  "The pooler takes {limit} logins that are not finished, and most of them come from this client's address.", \
+	  "Begin fewer connections at once, or raise max_prelogin_conn.") \
 	X(REASON_MAX_DB_CLIENTS, "client connections exceeded (max_db_client_connections)", "53300", \
 	  "Database \"{database}\" takes {limit} clients.", \
 	  "Close connections that are not needed, or raise max_db_client_connections.") \

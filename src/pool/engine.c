@@ -147,6 +147,8 @@ static void loop_ctx_init(struct loop_ctx *ctx, struct engine *engine, struct lo
 	ctx->loop = loop;
 	ctx->snap = snapshot_hold(engine->snap);
 	TAILQ_INIT(&ctx->logins);
+	ctx->turns = login_turns_new(ctx);
+	login_turns_reload(ctx->turns);
 	TAILQ_INIT(&ctx->auth_runs);
 }
 
@@ -397,6 +399,7 @@ static void engine_on_reload(struct loop *loop UNUSED, struct loop_msg *base)
 
 	snapshot_release(&msg->ctx->snap);
 	msg->ctx->snap = msg->snap;
+	login_turns_reload(msg->ctx->turns);
 	free(msg);
 }
 
@@ -654,12 +657,14 @@ void engine_free(struct engine **enginep)
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_leave_parts(engine->workers[i]);
 	for (unsigned i = 0; i < engine->login_count; i++) {
+		login_turns_free(&engine->logins[i]->turns);
 		snapshot_release(&engine->logins[i]->snap);
 		loop_free(&engine->logins[i]->loop);
 		free(engine->logins[i]);
 	}
 	registry_fini(engine);
 	for (unsigned i = 0; i < engine->worker_count; i++) {
+		login_turns_free(&engine->workers[i]->ctx.turns);
 		snapshot_release(&engine->workers[i]->ctx.snap);
 		loop_free(&engine->workers[i]->ctx.loop);
 		free(engine->workers[i]->slots);

@@ -25,6 +25,7 @@ struct auth_run;
 struct carried_key;
 struct client;
 struct login;
+struct login_turns;
 struct pool;
 struct pool_part;
 struct server;
@@ -52,11 +53,12 @@ void snapshot_release(struct snapshot **snap);
 struct loop_ctx {
 	struct engine *engine;
 	struct loop *loop;
-	struct snapshot *snap;      /* swapped by a message at a reload */
-	TAILQ_HEAD(, login) logins; /* clients that are not logged in yet */
-	atomic_uint login_count;    /* length of logins, for SHOW LISTS */
+	struct snapshot *snap;            /* swapped by a message at a reload */
+	TAILQ_HEAD(, login) logins;       /* clients that are not logged in yet */
+	atomic_uint login_count;          /* length of logins, for SHOW LISTS */
+	struct login_turns *turns;        /* which of them may begin */
 	TAILQ_HEAD(, auth_run) auth_runs; /* look-ups by query that run here; see auth_query.c */
-	bool accepting;             /* listening sockets are attached here */
+	bool accepting;                   /* listening sockets are attached here */
 };
 
 /* A finished client: what the slot of a cancel key points to. */
@@ -164,11 +166,12 @@ struct engine {
 	struct peers *peers;
 
 	/* atomic */
-	_Atomic uint64_t next_id; /* of SHOW CLIENTS and SHOW SERVERS */
-	atomic_uint client_count; /* all client sockets */
-	atomic_uint cancel_conns; /* connections that carry cancel requests, to servers and to peers */
-	atomic_uint next_login;   /* round robin over login loops */
-	atomic_uint gone_epoch;   /* addresses that have vanished from host names */
+	_Atomic uint64_t next_id;     /* of SHOW CLIENTS and SHOW SERVERS */
+	atomic_uint client_count;     /* all client sockets */
+	atomic_uint unfinished_count; /* of these, logins that count for max_prelogin_conn */
+	atomic_uint cancel_conns;     /* connections that carry cancel requests, to servers and to peers */
+	atomic_uint next_login;       /* round robin over login loops */
+	atomic_uint gone_epoch;       /* addresses that have vanished from host names */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
 	atomic_bool has_long_keys; /* cancel keys of protocol 3.2 were given out, or taken over */

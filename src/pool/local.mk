@@ -20,10 +20,12 @@ libpgsluice_a_SOURCES += \
 	src/pool/link_server.c \
 	src/pool/link_vars.c \
 	src/pool/login.c src/pool/login.h src/pool/login_int.h src/pool/login_auth.c src/pool/login_place.c \
+	src/pool/login_turn.c \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \
 	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
+	src/pool/prelogin.c src/pool/prelogin.h \
 	src/pool/prep.c src/pool/prep.h \
 	src/pool/refresh.c src/pool/refresh.h \
 	src/pool/registry.c src/pool/registry.h \

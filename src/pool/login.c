@@ -17,6 +17,8 @@
  * (tcp_defer_accept), so they are read at once; a login that needs no further
  * message never costs a registration with the event loop.
  */
+#include "pool/login.h"
+
 #include "core/alloc.h"
 #include "core/str.h"
 #include "pool/cancel.h"
@@ -67,6 +69,7 @@ void login_over(struct login *login)
 			login->lookup->on_gone(login->lookup);
 	}
 	TAILQ_REMOVE(&ctx->logins, login, entry);
+	login_turn_leave(login);
 	atomic_fetch_sub_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	stream_close(&login->stream);
 	auth_free(&login->auth);
@@ -100,7 +103,7 @@ static void login_log_close(const struct login *login, const char *text)
 	report_close(login->ctx->snap->conf, &about, text, loop_now_us(login->ctx->loop) - login->connect_us);
 }
 
-void login_fail(struct login *login, const struct report *report)
+void login_tell(struct login *login, const struct report *report)
 {
 	const struct conf *conf = login->ctx->snap->conf;
 	struct log_about about;
@@ -108,14 +111,22 @@ void login_fail(struct login *login, const struct report *report)
 	int err UNUSED;
 
 	login_describe(login, &about);
-	str_copy(about.sqlstate, sizeof(about.sqlstate), report->sqlstate);
-	report_close(conf, &about, report->text, loop_now_us(login->ctx->loop) - login->connect_us);
 	buf_init(&b, LOGIN_OUT_MAX);
 	err = report_error(&b, conf, &about, "FATAL", report);
 	if (err == 0)
 		err = stream_send_buf(&login->stream, &b);
 	buf_fini(&b);
 	login_drop(login);
+}
+
+void login_fail(struct login *login, const struct report *report)
+{
+	struct log_about about;
+
+	login_describe(login, &about);
+	str_copy(about.sqlstate, sizeof(about.sqlstate), report->sqlstate);
+	report_close(login->ctx->snap->conf, &about, report->text, loop_now_us(login->ctx->loop) - login->connect_us);
+	login_tell(login, report);
 }
 
 void login_fail_limit(struct login *login, enum reason reason, unsigned limit)
@@ -229,10 +240,8 @@ static bool login_must_secure(const struct login *login)
 /* A whole startup packet. */
 static void login_on_startup(struct login *login, const uint8_t *packet, const struct startup_head *head)
 {
-	struct engine *engine = login->ctx->engine;
 	struct startup startup;
 	enum startup_err err;
-	unsigned max_clients;
 
 	login->snap = snapshot_hold(login->ctx->snap);
 	if (login_must_secure(login)) {
@@ -252,10 +261,8 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 		login_fail_startup(login, err, slice_make(NULL, 0));
 		return;
 	}
-	max_clients = (unsigned)login->snap->conf->max_client_conn;
-	if (atomic_load_explicit(&engine->client_count, memory_order_relaxed) > max_clients &&
-	    !login_is_console_name(login->database)) {
-		login_fail_limit(login, REASON_MAX_CLIENT_CONN, max_clients);
+	if (!login_is_console_name(login->database) && !login_turn_has_room(login)) {
+		login_fail_limit(login, REASON_MAX_CLIENT_CONN, (unsigned)login->snap->conf->max_client_conn);
 		return;
 	}
 	if (!login_negotiate(login, &startup))
@@ -580,6 +587,11 @@ void login_on_accept(struct loop *loop, int fd, const struct listener *from, con
 	atomic_fetch_add_explicit(&ctx->engine->client_count, 1, memory_order_relaxed);
 	stream_init(&login->stream, fd, &login_stream_ops, login, LOGIN_IN_MAX, LOGIN_OUT_MAX);
 	stream_attach_quiet(&login->stream, loop);
+	login_turn_enter(login);
+}
+
+void login_begin(struct login *login)
+{
 	login_on_readable(login);
 }
 

@@ -33,4 +33,16 @@ typedef void (*login_view_fn)(const struct login_view *view, void *arg);
 /* Calls fn for each login under way on this loop. Own thread. */
 void login_each(const struct loop_ctx *ctx, login_view_fn fn, void *arg);
 
+/* The budgets of the logins of one loop; see login_turn.c. Own thread, but for login_turns_count(). */
+struct login_turns;
+struct prelogin_counts;
+
+struct login_turns *login_turns_new(struct loop_ctx *ctx) MUSTCHECK;
+/* After all logins are over. */
+void login_turns_free(struct login_turns **t);
+/* The limits of ctx->snap are in force from now on. */
+void login_turns_reload(struct login_turns *t);
+/* Any thread. */
+void login_turns_count(const struct login_turns *t, struct prelogin_counts *counts);
+
 #endif

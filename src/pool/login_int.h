@@ -1,7 +1,7 @@
 /*
- * What the parts of a client's login share: login.c (the connection, from its
- * first byte to its end), login_auth.c (who it is) and login_place.c (where it
- * goes then). All of it runs on the login's own loop.
+ * What the parts of a client's login share: login_turn.c (when it begins),
+ * login.c (the connection, from its first byte to its end), login_auth.c (who
+ * it is) and login_place.c (where it goes then). All of it runs on the login's own loop.
  */
 #ifndef PGSLUICE_POOL_LOGIN_INT_H
 #define PGSLUICE_POOL_LOGIN_INT_H
@@ -14,6 +14,7 @@
 #include "pool/auth_query.h"
 #include "pool/engine.h"
 #include "pool/login.h"
+#include "pool/prelogin.h"
 #include "pool/registry.h"
 #include "pool/replication.h"
 #include "pool/report.h"
@@ -50,7 +51,8 @@ struct login_lookup {
 };
 
 struct login {
-	TAILQ_ENTRY(login) entry; /* in ctx->logins */
+	TAILQ_ENTRY(login) entry;   /* in ctx->logins */
+	struct prelogin_entry turn; /* in the budgets of its source */
 	struct loop_ctx *ctx;
 	struct snapshot *snap; /* in force when the startup packet came */
 	struct stream stream;
@@ -78,7 +80,21 @@ struct login {
 	char database[64];
 };
 
+/* ---- login_turn.c: when it begins ---- */
+
+/* A new one: it begins, now or when it is its turn, or somebody's is closed for lack of room, perhaps its own. */
+void login_turn_enter(struct login *login);
+
+/* It is over: its place is somebody else's. */
+void login_turn_leave(struct login *login);
+
+/* One more client may log in (max_client_conn); logins that count for the budgets do not count for that as well. */
+bool login_turn_has_room(const struct login *login);
+
 /* ---- login.c: the connection ---- */
+
+/* Reads the first bytes. */
+void login_begin(struct login *login);
 
 /* Who it is, for the log. */
 void login_describe(const struct login *login, struct log_about *about);
@@ -91,6 +107,9 @@ void login_over(struct login *login);
 
 /* Ends a login that leads nowhere, without a word. */
 void login_drop(struct login *login);
+
+/* Tells the client why, and ends the login. */
+void login_tell(struct login *login, const struct report *report);
 
 /* Tells the client and the log why, and ends the login. */
 void login_fail(struct login *login, const struct report *report);

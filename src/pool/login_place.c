@@ -123,6 +123,10 @@ void login_place(struct login *login)
 		login_to_console(login);
 		return;
 	}
+	if (!login_turn_has_room(login)) { /* there was when it began */
+		login_fail_limit(login, REASON_MAX_CLIENT_CONN, (unsigned)login->snap->conf->max_client_conn);
+		return;
+	}
 	if (login->db == NULL) {
 		/* One that the * entry makes: only now, so that strangers register nothing. */
 		login_describe(login, &about);

@@ -21,6 +21,7 @@ INTEGRATION_FILES = \
 	test/integration/test_auth_query.py \
 	test/integration/test_bad_input.py \
 	test/integration/test_cancel.py \
+	test/integration/test_channel_binding.py \
 	test/integration/test_classifier.py \
 	test/integration/test_close_reasons.py \
 	test/integration/test_config_reload.py \
@@ -48,6 +49,7 @@ INTEGRATION_FILES = \
 	test/integration/test_pool_limits.py \
 	test/integration/test_pool_modes.py \
 	test/integration/test_protocol_versions.py \
+	test/integration/test_prelogin.py \
 	test/integration/test_prepared.py \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \

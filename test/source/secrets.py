@@ -38,7 +38,7 @@ PUBLIC = {
     ],
 }
 # Files of src/auth that compare no credentials: rules, maps, options.
-OTHER = ("hba", "ident", "ldap", "pam", "group", "peer", "cert", "saslprep", "rule")
+OTHER = ("hba", "ident", "ldap", "pam", "group", "peer", "cert", "pattern", "saslprep", "rule")
 
 STRING = re.compile(r'"(?:\\.|[^"\\])*"')
 

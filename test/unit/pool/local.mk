@@ -29,3 +29,6 @@ test_unit_pool_test_auth_cache_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_auth_reply
 test_unit_pool_test_auth_reply_SOURCES = test/unit/pool/test_auth_reply.c
 test_unit_pool_test_auth_reply_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_prelogin
+test_unit_pool_test_prelogin_SOURCES = test/unit/pool/test_prelogin.c
+test_unit_pool_test_prelogin_LDADD = $(UNIT_LIBS)
