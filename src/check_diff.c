@@ -50,7 +50,7 @@ static int check_diff_finish(size_t changes)
 
 int check_diff_files(const struct snapshot *old, const struct snapshot *fresh)
 {
-	struct conf_diff *diff = reload_compare(old, fresh->conf, fresh->users);
+	struct conf_diff *diff = reload_compare(old, fresh->conf, fresh->users, fresh->hba);
 	size_t count = diff->count;
 
 	fputs(check_diff_heading, stdout);

@@ -279,6 +279,14 @@ static const struct admin_ops main_admin_ops = {
 	.shutdown = main_shutdown,
 };
 
+/* Ends the process where libraries must not be torn down, since a thread hangs in one of them. */
+static NORETURN void main_leave(int status)
+{
+	main_exit_handler();
+	fflush(NULL);
+	_exit(status);
+}
+
 /* Runs until a shutdown and returns the exit status. Takes over the snapshot. */
 static int main_run(struct snapshot *snap, struct takeover *takeover)
 {
@@ -286,6 +294,7 @@ static int main_run(struct snapshot *snap, struct takeover *takeover)
 	struct control *control = control_new(engine);
 	struct admin *admin = admin_new(engine, &main_admin_ops, control);
 	struct watchdog *watchdog = watchdog_new(engine);
+	bool all_ended;
 	int status;
 
 	main_listen(engine, takeover, snap->conf);
@@ -306,10 +315,12 @@ static int main_run(struct snapshot *snap, struct takeover *takeover)
 	watchdog_stop(watchdog);
 	admin_stop(admin);
 	control_free(&control);
-	engine_free(&engine);
+	all_ended = engine_free(&engine);
 	admin_free(&admin);
 	watchdog_free(&watchdog);
 	log_tell_held(true);
+	if (!all_ended)
+		main_leave(status);
 	return status;
 }
 

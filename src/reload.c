@@ -13,6 +13,7 @@
  *
  * The list of users is a file of its own, and read again only when it was
  * written since. One that is not there any more leaves the users as they are.
+ * The rules of login are further files, which are read again each time.
  *
  * Keys and certificates are read again each time. Those that are no good are a
  * bad file like any other under [pgsluice]. PgBouncer takes up everything else
@@ -23,6 +24,7 @@
 
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/hba_conf.h"
 #include "pool/registry_walk.h"
 #include "pool/tls_conf.h"
 
@@ -124,6 +126,24 @@ int reload_set_up_tls(struct snapshot *snap, char *text, size_t size)
 	return rc;
 }
 
+/* The configuration, which is taken over, with the files that it names. NULL when one of them is not to be used. */
+static struct snapshot *reload_make_first(struct conf *conf)
+{
+	struct conf_error messages;
+	struct snapshot *snap = NULL;
+	struct hba *hba = NULL;
+
+	conf_error_init(&messages);
+	if (hba_conf_make(conf, NULL, &hba, &messages) == 0) {
+		snap = snapshot_new(conf, reload_users(conf, NULL));
+		snap->hba = hba;
+	} else {
+		conf_release(&conf);
+	}
+	conf_error_fini(&messages);
+	return snap;
+}
+
 struct snapshot *reload_first(const char *path)
 {
 	struct conf_error messages;
@@ -137,7 +157,7 @@ struct snapshot *reload_first(const char *path)
 	if (err != 0)
 		return NULL;
 	reload_complete(conf);
-	return snapshot_new(conf, reload_users(conf, NULL));
+	return reload_make_first(conf);
 }
 
 void reload_reopen_log(struct engine *engine)
@@ -155,6 +175,7 @@ struct reload_plan {
 	struct snapshot *old;
 	struct conf *conf;
 	struct users *users;
+	struct hba *hba;
 	struct tls_conf *tls;
 	int tls_rc; /* not 0: why `tls` is that in force */
 	struct conf_diff *diff;
@@ -171,11 +192,16 @@ static void reload_on_user_cb(void *ctx, enum users_change change, const char *n
 	conf_diff_add(ctx, CONF_CHANGE_LOGIN, actions[change], CONF_EFFECT_NOW, name, "");
 }
 
-struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *conf, const struct users *users)
+struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *conf, const struct users *users,
+				 const struct hba *hba)
 {
 	struct conf_diff *diff = conf_diff_new(old->conf, conf);
 
 	users_compare(old->users, users, reload_on_user_cb, diff);
+	/* That there are rules, or none any more, the settings say. */
+	if (old->hba != NULL && hba != NULL && !hba_is_equal(old->hba, hba))
+		conf_diff_add(diff, CONF_CHANGE_FILES, CONF_CHANGE_CHANGE, CONF_EFFECT_NOW, "auth_hba_file",
+			      "rules of login");
 	return diff;
 }
 
@@ -189,6 +215,7 @@ static void reload_plan_fini(struct reload_plan *plan)
 	snapshot_release(&plan->old);
 	conf_release(&plan->conf);
 	users_release(&plan->users);
+	hba_release(&plan->hba);
 	tls_conf_release(&plan->tls);
 	conf_diff_free(&plan->diff);
 }
@@ -222,10 +249,10 @@ static void reload_add_tls_files(struct reload_plan *plan)
 	if (old == NULL || fresh == NULL)
 		return;
 	if (old->client != NULL && fresh->client != NULL && tls_ctx_has_other_files(old->client, fresh->client))
-		conf_diff_add(plan->diff, CONF_CHANGE_TLS, CONF_CHANGE_CHANGE, CONF_EFFECT_NOW, "client_tls",
+		conf_diff_add(plan->diff, CONF_CHANGE_FILES, CONF_CHANGE_CHANGE, CONF_EFFECT_NOW, "client_tls",
 			      "key or certificates");
 	if (old->server != NULL && fresh->server != NULL && tls_ctx_has_other_files(old->server, fresh->server))
-		conf_diff_add(plan->diff, CONF_CHANGE_TLS, CONF_CHANGE_CHANGE,
+		conf_diff_add(plan->diff, CONF_CHANGE_FILES, CONF_CHANGE_CHANGE,
 			      recycles ? CONF_EFFECT_RECYCLE : CONF_EFFECT_NOW, "server_tls", "key or certificates");
 }
 
@@ -238,6 +265,8 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	rc = conf_reload(plan->old->conf, &plan->conf, err);
 	reload_log_messages(err);
 	if (rc == 0)
+		rc = hba_conf_make(plan->conf, plan->old->hba, &plan->hba, err);
+	if (rc == 0)
 		rc = reload_plan_tls(plan, err);
 	if (rc != 0) {
 		reload_plan_fini(plan);
@@ -245,7 +274,7 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	}
 	reload_complete(plan->conf);
 	plan->users = reload_users(plan->conf, plan->old->users);
-	plan->diff = reload_compare(plan->old, plan->conf, plan->users);
+	plan->diff = reload_compare(plan->old, plan->conf, plan->users, plan->hba);
 	reload_add_tls_files(plan);
 	registry_touched_by(engine, plan->old->conf, plan->conf, reload_on_touched_cb, plan->diff);
 	return 0;
@@ -277,9 +306,11 @@ static struct snapshot *reload_take_snapshot(struct reload_plan *plan)
 {
 	struct snapshot *snap = snapshot_new(plan->conf, plan->users);
 
+	snap->hba = plan->hba;
 	snap->tls = plan->tls;
 	plan->conf = NULL;
 	plan->users = NULL;
+	plan->hba = NULL;
 	plan->tls = NULL;
 	return snap;
 }
@@ -324,12 +355,38 @@ int reload_try(struct engine *engine, struct conf_diff **diff, struct conf_error
 	return rc;
 }
 
+static bool reload_is_same_text(const char *a, const char *b)
+{
+	return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) == 0;
+}
+
+/* The rules of login under the copy of a configuration with one other value: only some values touch them. */
+static int reload_set_rules(struct reload_plan *plan)
+{
+	const struct conf *was = plan->old->conf;
+	struct conf_error err;
+	int rc;
+
+	if (plan->old->hba != NULL && plan->conf->auth_type == CONF_AUTH_HBA &&
+	    reload_is_same_text(was->auth_hba_file, plan->conf->auth_hba_file) &&
+	    reload_is_same_text(was->auth_ident_file, plan->conf->auth_ident_file)) {
+		plan->hba = hba_hold(plan->old->hba);
+		return 0;
+	}
+	conf_error_init(&err);
+	rc = hba_conf_make(plan->conf, plan->old->hba, &plan->hba, &err);
+	conf_error_fini(&err);
+	return rc;
+}
+
 /* Puts the copy of a configuration with one other value into force. */
 static int reload_set_plan(struct engine *engine, struct reload_plan *plan, const char *key, bool *tls_kept)
 {
 	struct conf_error err;
-	int rc = 0;
+	int rc = reload_set_rules(plan);
 
+	if (rc != 0)
+		return rc;
 	if (strstr(key, "_tls") == NULL) {
 		plan->tls = plan->old->tls == NULL ? NULL : tls_conf_hold(plan->old->tls);
 	} else {

@@ -28,8 +28,8 @@ void reload_apply_log(const struct conf *conf, bool required);
 void reload_reopen_log(struct engine *engine);
 
 /* What changes from a snapshot to another configuration and its users; to be freed by the caller. */
-struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *conf,
-				 const struct users *users) MUSTCHECK;
+struct conf_diff *reload_compare(const struct snapshot *old, const struct conf *conf, const struct users *users,
+				 const struct hba *hba) MUSTCHECK;
 
 /*
  * Loads again and hands the result to the engine. Returns 0 and what has

@@ -236,7 +236,7 @@ static enum auth_verdict auth_start_peer(struct auth *a, struct auth_out *out)
 
 static enum auth_verdict auth_start_reject(struct auth *a, struct auth_out *out)
 {
-	return auth_fail(a, out, AUTH_REASON_REJECT, "");
+	return auth_fail(a, out, AUTH_REASON_REJECT, a->denied == NULL ? "" : a->denied);
 }
 
 static enum auth_verdict auth_start_plain(struct auth *a, struct auth_out *out)

@@ -63,6 +63,7 @@ void hba_fini_rule(struct hba_rule *rule)
 {
 	hba_fini_list(&rule->databases);
 	hba_fini_list(&rule->users);
+	ldap_options_release(&rule->demand.ldap);
 }
 
 static void hba_free(struct hba *hba)

@@ -15,6 +15,7 @@
 
 #include "auth/auth.h"
 #include "auth/ident.h"
+#include "auth/ldap_options.h"
 #include "auth/rulefile.h"
 #include "core/base.h"
 #include "core/err.h"
@@ -42,8 +43,8 @@ struct hba_demand {
 	enum auth_method method;
 	const char *map; /* of the names of peer and cert, or NULL: they must be the user's */
 	enum hba_clientcert clientcert;
-	const char *options; /* of ldap and pam: the rest of the line; never NULL */
-	const char *file;    /* for the log */
+	struct ldap_options *ldap; /* of ldap; else NULL */
+	const char *file;          /* for the log */
 	unsigned line;
 };
 

@@ -14,7 +14,7 @@
 
 #define HBA_M_LOCAL  1u /* for Unix sockets only */
 #define HBA_M_MAP    2u /* takes a map */
-#define HBA_M_REST   4u /* the rest of the line is its options */
+#define HBA_M_REST   4u /* the rest of the line is options of LDAP */
 #define HBA_M_BEYOND 8u /* not in PgBouncer */
 
 /* word in the file, value of auth_type, flags */
@@ -346,10 +346,13 @@ static bool hba_parse_option(struct hba_reader *r, const struct hba_method *meth
 static bool hba_parse_options(struct hba_reader *r, const struct hba_method *method)
 {
 	const struct rulefile_word *word;
+	const char *rest;
+	char err[400];
 
 	if ((method->flags & HBA_M_REST) != 0) {
-		r->rule->demand.options = r->line->text + r->line->fields[r->at - 1].rest;
-		return true;
+		rest = r->line->text + r->line->fields[r->at - 1].rest;
+		return ldap_options_parse(slice_trim(slice_of(rest)), &r->rule->demand.ldap, err, sizeof(err)) == 0 ||
+		       hba_fail(r, NULL, "%s", err);
 	}
 	while (r->at < r->line->count) {
 		word = hba_next_word(r, "option");
@@ -404,7 +407,6 @@ bool hba_parse_line(struct hba_reader *r)
 	const struct rulefile_line *line = r->line;
 	bool is_good;
 
-	r->rule->demand.options = "";
 	r->rule->demand.file = line->file;
 	r->rule->demand.line = line->number;
 	is_good = hba_parse_parts(r);

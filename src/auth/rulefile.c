@@ -18,7 +18,8 @@
  *
  * Whoever can write these files decides who gets in, so the limits here are
  * not against attackers but against a mistake that takes the process down:
- * files that include each other, or a log file taken for rules.
+ * files that include each other, or a log file taken for rules. Lines may hold
+ * the password of an LDAP server, so all text is wiped before it is freed.
  */
 #include "auth/rulefile.h"
 
@@ -33,6 +34,23 @@
 
 /* ---- the file system ---- */
 
+static void rulefile_free_text(char *text, size_t len)
+{
+	mem_wipe(text, len);
+	free(text);
+}
+
+/* Twice the room for the text; the old one is wiped, as it may hold passwords of LDAP. */
+static char *rulefile_grow(char *text, size_t size)
+{
+	char *grown = xmalloc(size * 2);
+
+	memcpy(grown, text, size);
+	mem_wipe(text, size);
+	free(text);
+	return grown;
+}
+
 static int rulefile_read_disk(void *ctx UNUSED, const char *path, size_t max, char **text, size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -45,8 +63,10 @@ static int rulefile_read_disk(void *ctx UNUSED, const char *path, size_t max, ch
 	*len = 0;
 	*text = xmalloc(size);
 	while (n != 0) {
-		if (*len == size)
-			*text = xrealloc(*text, size *= 2);
+		if (*len == size) {
+			*text = rulefile_grow(*text, size);
+			size *= 2;
+		}
 		n = read(fd, *text + *len, size - *len);
 		if (n > 0)
 			*len += (size_t)n;
@@ -59,7 +79,7 @@ static int rulefile_read_disk(void *ctx UNUSED, const char *path, size_t max, ch
 	close(fd);
 	if (n == 0)
 		return 0;
-	free(*text);
+	rulefile_free_text(*text, *len);
 	errno = err;
 	return -E_SYS;
 }
@@ -189,8 +209,9 @@ static void rulefile_skip_blanks(struct rulefile_cursor *c)
 /* Reads the word at the cursor, which is not at a blank or comma; NULL when its quotes are wrong. To be freed. */
 static char *rulefile_read_word(struct rulefile_cursor *c, bool *quoted)
 {
-	char text[RULEFILE_WORD_MAX + 1];
+	char text[RULEFILE_WORD_MAX];
 	bool in_quote = false;
+	char *word;
 	size_t n = 0;
 
 	*quoted = *c->p == '"';
@@ -215,7 +236,9 @@ static char *rulefile_read_word(struct rulefile_cursor *c, bool *quoted)
 				   "a quote is not closed");
 		return NULL;
 	}
-	return slice_dup(slice_make(text, n));
+	word = slice_dup(slice_make(text, n));
+	mem_wipe(text, n);
+	return word;
 }
 
 static int rulefile_open(struct rulefile_reader *r, struct rulefile_line *line, const char *name, bool may_lack,
@@ -255,7 +278,7 @@ static bool rulefile_read_list(struct rulefile_cursor *c, struct rulefile_field 
 static void rulefile_fini_field(struct rulefile_field *field)
 {
 	for (size_t i = 0; i < field->count; i++)
-		free(field->words[i].text);
+		free_secret(field->words[i].text);
 	free(field->words);
 }
 
@@ -295,7 +318,7 @@ static void rulefile_fini_line(struct rulefile_line *line)
 	for (size_t i = 0; i < line->count; i++)
 		rulefile_fini_field(&line->fields[i]);
 	free(line->fields);
-	free(line->text);
+	free_secret(line->text);
 	free(line->fault);
 	free(line->hint);
 }
@@ -400,8 +423,8 @@ static void rulefile_read_names(struct rulefile_cursor *c, struct rulefile_field
 				break;
 		}
 	}
-	free(line);
-	free(text);
+	rulefile_free_text(line, len);
+	rulefile_free_text(text, len);
 	free(path);
 }
 
@@ -419,7 +442,7 @@ static void rulefile_include(struct rulefile_reader *r, struct rulefile_line *li
 		return;
 	inner.place = (struct rulefile_place){ &r->place, path, r->place.depth + 1 };
 	rulefile_read_text(&inner, text, len);
-	free(text);
+	rulefile_free_text(text, len);
 	free(path);
 }
 
@@ -551,7 +574,7 @@ static void rulefile_read_text(struct rulefile_reader *r, const char *text, size
 		memcpy(line.text, joined, n + 1);
 		rulefile_take(r, &line, n);
 	}
-	free(joined);
+	rulefile_free_text(joined, len);
 }
 
 int rulefile_read(const struct rulefile_io *io, const char *path, struct rulefile *out)
@@ -566,7 +589,7 @@ int rulefile_read(const struct rulefile_io *io, const char *path, struct rulefil
 	if (rc < 0)
 		return rc;
 	rulefile_read_text(&r, text, len);
-	free(text);
+	rulefile_free_text(text, len);
 	return 0;
 }
 

@@ -16,7 +16,7 @@
 	X(CONF_CHANGE_USER, "user", "users")                \
 	X(CONF_CHANGE_PEER, "peer", "peers")                \
 	X(CONF_CHANGE_LOGIN, "login", "logins")             \
-	X(CONF_CHANGE_TLS, "files", "files")
+	X(CONF_CHANGE_FILES, "files", "files")
 
 /* How: X(enumerator, name, past tense) */
 #define CONF_CHANGE_ACTIONS(X)                              \

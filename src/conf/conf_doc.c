@@ -174,7 +174,7 @@ static const char conf_doc_intro[] =
 	"\n"
 	"## Settings: `[pgbouncer]` or `[pgsluice]`\n"
 	"\n"
-	"Of `auth_type`, the methods `cert`, `hba`, `ldap` and `pam` are not yet effective. Of the two `sslmode` settings only\n"
+	"Of `auth_type`, the methods `ldap` and `pam` are not yet effective. Of the two `sslmode` settings only\n"
 	"`disable` is.\n";
 
 static const char conf_doc_databases[] =

@@ -89,6 +89,7 @@
 	X(CONF_AUTH_MD5, "md5")                        \
 	X(CONF_AUTH_SCRAM, "scram-sha-256")            \
 	X(CONF_AUTH_CERT, "cert")                      \
+	X(CONF_AUTH_PEER, "peer")                      \
 	X(CONF_AUTH_HBA, "hba")                        \
 	X(CONF_AUTH_LDAP, "ldap")                      \
 	X(CONF_AUTH_PAM, "pam")
@@ -216,9 +217,9 @@
 	  "How clients prove who they are; md5 turns to SCRAM for a user whose stored secret is SCRAM.") \
 	X(AUTH, STR, auth_file, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "File of users and secrets, lines of \"user\" \"secret\".") \
-	X(AUTH, STR, auth_hba_file, "", "", 0, 0, "", NONE, CONF_RL, \
+	X(AUTH, STR, auth_hba_file, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Rules that choose the method by address, database and user; read with auth_type hba.") \
-	X(AUTH, STR, auth_ident_file, NULL, NULL, 0, 0, "", NONE, CONF_RL, \
+	X(AUTH, STR, auth_ident_file, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "Maps from certificate or system names to user names, for the rules of auth_hba_file.") \
 	X(AUTH, STR, auth_user, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "User that runs auth_query for clients that auth_file does not know.") \

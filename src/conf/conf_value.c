@@ -428,7 +428,7 @@ bool conf_value_is_later(const struct conf *conf, enum conf_id id)
 {
 	switch (id) {
 	case CONF_ID_auth_type:
-		return conf->auth_type >= CONF_AUTH_CERT;
+		return conf->auth_type >= CONF_AUTH_LDAP;
 	default:
 		return (conf_rows[id].flags & CONF_F_LATER) != 0;
 	}

@@ -111,6 +111,9 @@
 	X(REASON_NOT_ALLOWED, "not allowed", "42501", \
 	  "User \"{user}\" may not use the console.", \
 	  "The settings admin_users and stats_users name those who may.") \
+	X(REASON_NO_RULE, "no authentication method is found", "28000", \
+	  "No rule of auth_hba_file is for this client, user \"{user}\" and database \"{database}\".", \
+	  "An administrator can add one and reload the configuration.") \
 	X(REASON_SHUTDOWN, "pooler is shutting down", "57P03", \
 	  NULL, \
 	  "Try again; another process may have taken its place.") \

@@ -5,6 +5,7 @@ libpgsluice_a_SOURCES += \
 	src/net/listen.c src/net/listen.h \
 	src/net/loop.c src/net/loop.h \
 	src/net/soa.c src/net/soa.h \
+	src/net/netif.c src/net/netif.h \
 	src/net/sock.c src/net/sock.h \
 	src/net/stream.c src/net/stream.h \
 	src/net/tls.c src/net/tls.h \

@@ -5,6 +5,7 @@
 
 #include <sys/random.h>
 
+#include "auth/hba.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
@@ -33,6 +34,12 @@
 
 #define SLOTS_MIN             64
 
+/* How long a call into a library of a helper thread may hold up the end of the process, for each kind. */
+#define ENGINE_JOB_PATIENCE   USEC_PER_SEC
+/* Of each kind: threads, and jobs that may wait for them. */
+#define ENGINE_JOB_THREADS    4
+#define ENGINE_JOB_WAITING    256
+
 /* ---- snapshots ---- */
 
 struct snapshot *snapshot_new(struct conf *conf, struct users *users)
@@ -57,6 +64,7 @@ static void snapshot_free(struct snapshot *snap)
 	conf_release(&snap->conf);
 	users_release(&snap->users);
 	tls_conf_release(&snap->tls);
+	hba_release(&snap->hba);
 	free(snap);
 }
 
@@ -206,6 +214,32 @@ static struct dns_conf engine_dns_conf(const struct conf *conf)
 	};
 }
 
+/* ---- helper threads ---- */
+
+static void engine_new_jobs(struct engine *engine)
+{
+	static const char *const names[] = {
+#define X(id, name) [id] = name,
+		ENGINE_JOB_TABLE(X)
+#undef X
+	};
+
+	for (unsigned i = 0; i < ENGINE_JOB_COUNT; i++)
+		engine->jobs[i] = job_queue_new(names[i]);
+	for (unsigned i = 0; i < ENGINE_JOB_COUNT; i++)
+		job_queue_tune(engine->jobs[i], ENGINE_JOB_THREADS, ENGINE_JOB_WAITING);
+}
+
+/* False when one of them hangs. */
+static bool engine_free_jobs(struct engine *engine)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < ENGINE_JOB_COUNT; i++)
+		all = job_queue_free(&engine->jobs[i], ENGINE_JOB_PATIENCE) && all;
+	return all;
+}
+
 struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 {
 	const struct conf *conf = snap->conf;
@@ -230,6 +264,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 		log_fatal("dns setup failed");
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
 	engine->auth_cache = auth_cache_new();
+	engine_new_jobs(engine);
 	engine->peers = peers_new(engine);
 	engine->worker_count = engine_thread_count(conf);
 	engine->login_count = conf->login_threads;
@@ -629,13 +664,14 @@ static void engine_settle(struct engine *engine)
 	}
 }
 
-void engine_free(struct engine **enginep)
+bool engine_free(struct engine **enginep)
 {
 	struct engine *engine = *enginep;
+	bool all_ended;
 
 	*enginep = NULL;
 	if (engine == NULL)
-		return;
+		return true;
 	atomic_store(&engine->mode, ENGINE_PAUSED);
 	atomic_store(&engine->shutdown, SHUTDOWN_NOW);
 	for (unsigned i = 0; i < engine->login_count; i++)
@@ -653,6 +689,7 @@ void engine_free(struct engine **enginep)
 	survey_end_all(engine);
 	peers_free(&engine->peers);
 	dns_free(&engine->dns);
+	all_ended = engine_free_jobs(engine);
 	engine_settle(engine);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_leave_parts(engine->workers[i]);
@@ -678,4 +715,5 @@ void engine_free(struct engine **enginep)
 	stmt_teardown();
 	mem_wipe(engine->cancel_secret, sizeof(engine->cancel_secret));
 	free(engine);
+	return all_ended;
 }

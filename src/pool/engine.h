@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/lock.h"
 #include "net/dns.h"
+#include "net/job.h"
 #include "net/listen.h"
 #include "net/loop.h"
 #include "net/stream.h"
@@ -24,6 +25,7 @@ struct auth_cache;
 struct auth_run;
 struct carried_key;
 struct client;
+struct hba;
 struct login;
 struct login_turns;
 struct pool;
@@ -38,6 +40,7 @@ struct snapshot {
 	struct conf *conf;
 	struct users *users;
 	struct tls_conf *tls;      /* NULL: no TLS on either side; set by who makes it */
+	struct hba *hba;           /* NULL: auth_type is not hba; set by who makes it */
 	unsigned template_version; /* of the * entry: another number when its text has changed */
 	struct loop *home;         /* whose thread frees it; NULL: whoever gives the last reference back */
 	struct loop_msg free_msg;
@@ -136,6 +139,19 @@ struct console_handover {
 	uint8_t pending[];
 };
 
+/* Work for helper threads: id, name of the queue */
+#define ENGINE_JOB_TABLE(X)        \
+	X(ENGINE_JOB_LDAP, "ldap") \
+	X(ENGINE_JOB_PAM, "pam")   \
+	X(ENGINE_JOB_NAMES, "names") /* addresses to host names */
+
+enum engine_job {
+#define X(id, name) id,
+	ENGINE_JOB_TABLE(X)
+#undef X
+		ENGINE_JOB_COUNT
+};
+
 /* What the layers above give to the engine. */
 struct engine_ops {
 	/* Runs on the control loop; takes over the object. */
@@ -153,6 +169,7 @@ struct engine {
 	unsigned login_count;
 	struct dns *dns;
 	struct auth_cache *auth_cache;
+	struct job_queue *jobs[ENGINE_JOB_COUNT];
 	const struct engine_ops *ops;
 	uint64_t start_us;
 	uint8_t cancel_secret[32];
@@ -208,8 +225,12 @@ int engine_adopt_listeners(struct engine *engine, const int *fds, size_t count, 
 /* Starts the login and worker threads; the caller then runs the control loop. */
 void engine_start(struct engine *engine);
 
-/* Stops and joins all threads and frees everything. Control thread. */
-void engine_free(struct engine **engine);
+/*
+ * Stops and joins all threads and frees everything. False when a helper thread
+ * is left that hangs in a library: the process should then leave by _exit().
+ * Control thread.
+ */
+bool engine_free(struct engine **engine);
 
 /* Hands a new snapshot (taken over) to every loop and to everything registered. Control thread. */
 void engine_reload(struct engine *engine, struct snapshot *snap);

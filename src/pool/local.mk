@@ -12,6 +12,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/engine.c src/pool/engine.h \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/handover_stmt.c src/pool/handover_stmt.h \
+	src/pool/hba_conf.c src/pool/hba_conf.h \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
 	src/pool/link_client.c \
@@ -21,6 +22,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/link_vars.c \
 	src/pool/login.c src/pool/login.h src/pool/login_int.h src/pool/login_auth.c src/pool/login_place.c \
 	src/pool/login_turn.c \
+	src/pool/login_names.c src/pool/login_rules.c src/pool/login_rules.h \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \
 	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \

@@ -73,6 +73,7 @@ void login_over(struct login *login)
 	atomic_fetch_sub_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	stream_close(&login->stream);
 	auth_free(&login->auth);
+	login_rules_free(&login->rules);
 	auth_answer_release(&login->found);
 	free(login->typed);
 	vars_release(&login->vars);

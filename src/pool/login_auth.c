@@ -8,7 +8,7 @@
  */
 #include "core/alloc.h"
 #include "core/str.h"
-#include "pool/login_int.h"
+#include "pool/login_rules.h"
 #include "pool/route.h"
 #include "proto/build.h"
 #include "proto/msg.h"
@@ -81,9 +81,23 @@ static void login_distrust(const struct login *login)
 		auth_query_distrust(login->ctx, &asker);
 }
 
+/* Why it failed. What is wrong with a certificate or a map is for the administrator, always. */
+static void login_log_failure(const struct login *login, const struct auth_out *out)
+{
+	bool is_setup = out->reason == AUTH_REASON_CERT || out->reason == AUTH_REASON_PEER;
+	struct log_about about;
+
+	if (out->detail[0] == '\0' || (!is_setup && login->ctx->snap->conf->log_connections == 0))
+		return;
+	login_describe(login, &about);
+	if (is_setup)
+		log_error_about(&about, "%s", out->detail);
+	else
+		log_info_about(&about, "%s: %s", auth_reason_text(out->reason), out->detail);
+}
+
 void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
 {
-	struct log_about about;
 	struct report report;
 	struct auth_out out;
 
@@ -98,10 +112,7 @@ void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
 			login_place(login);
 		break;
 	case AUTH_FAIL:
-		if (out.detail != NULL && out.detail[0] != '\0' && login->ctx->snap->conf->log_connections != 0) {
-			login_describe(login, &about);
-			log_info_about(&about, "%s: %s", auth_reason_text(out.reason), out.detail);
-		}
+		login_log_failure(login, &out);
 		login_distrust(login);
 		report_text(&report, login->snap->conf, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason),
 			    NULL);
@@ -110,7 +121,7 @@ void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
 	}
 }
 
-/* The method for auth_type; false when this build cannot do it, so that nobody gets in. */
+/* The method for an auth_type that is one; false when this build cannot do it, so that nobody gets in. */
 static bool login_method(const struct conf *conf, enum auth_method *method)
 {
 	switch ((enum conf_auth_type)conf->auth_type) {
@@ -134,26 +145,43 @@ static bool login_method(const struct conf *conf, enum auth_method *method)
 	}
 }
 
-static void login_begin_auth(struct login *login, const struct user *user)
+void login_exchange(struct login *login, const struct user *user, const struct login_method *how)
 {
-	const struct conf *conf = login->snap->conf;
 	struct auth_setup setup = {
+		.method = how->method,
 		.user_name = login->user,
 		.user = user,
-		.scram_iterations = conf->scram_iterations,
+		.scram_iterations = login->snap->conf->scram_iterations,
+		.denied = how->denied,
 	};
 	uint8_t binding[TLS_BINDING_MAX];
 
 	if (login->stream.tls != NULL)
 		setup.binding = slice_make(binding, tls_end_point(login->stream.tls, binding));
-
-	if (!login_method(conf, &setup.method)) {
-		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
-		login_fail_reason(login, REASON_CONFIG);
-		return;
-	}
 	login->auth = auth_new(&setup);
 	login_auth_step(login, NULL, 0);
+}
+
+/* True when it takes more than auth_type to know the method, or who the client is. */
+static bool login_has_rules(const struct conf *conf)
+{
+	return conf->auth_type == CONF_AUTH_HBA || conf->auth_type == CONF_AUTH_CERT ||
+	       conf->auth_type == CONF_AUTH_PEER;
+}
+
+static void login_begin_auth(struct login *login, const struct user *user)
+{
+	const struct conf *conf = login->snap->conf;
+	struct login_method how = { 0 };
+
+	if (login_has_rules(conf)) {
+		login_rules_begin(login, user);
+	} else if (login_method(conf, &how.method)) {
+		login_exchange(login, user, &how);
+	} else {
+		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
+		login_fail_reason(login, REASON_CONFIG);
+	}
 }
 
 /* ---- names ---- */

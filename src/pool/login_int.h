@@ -50,6 +50,8 @@ struct login_lookup {
 	void (*on_gone)(struct login_lookup *lookup); /* or NULL: called when that happens */
 };
 
+struct login_rules;
+
 struct login {
 	TAILQ_ENTRY(login) entry;   /* in ctx->logins */
 	struct prelogin_entry turn; /* in the budgets of its source */
@@ -67,6 +69,7 @@ struct login {
 	uint64_t id;
 	uint64_t connect_us;
 	struct auth *auth;
+	struct login_rules *rules;   /* while rules decide about the method; see login_rules.h */
 	struct login_lookup *lookup; /* under way, in LOGIN_LOOKUP */
 	const uint8_t *pending; /* what the client sent behind the message at hand; valid while that is worked off */
 	size_t pending_len;
@@ -136,11 +139,26 @@ void login_lookup_end(struct login *login);
 /* The startup packet was taken: user and database have names. */
 void login_auth_begin(struct login *login);
 
+/* How a client has to show who it is. */
+struct login_method {
+	enum auth_method method;
+	const char *denied;        /* cert, peer, reject: why it is not the user, or not let in, for the log; or NULL */
+	struct ldap_options *ldap; /* of a rule with ldap; NULL: auth_ldap_options */
+};
+
+/* The exchange begins; `user` is NULL when the name is unknown. The strings of `how` live as long as the login. */
+void login_exchange(struct login *login, const struct user *user, const struct login_method *how);
+
 /* An answer of the client in the exchange. */
 void login_auth_step(struct login *login, const uint8_t *payload, size_t n);
 
 /* Counts the client under its database; false when the login has ended. */
 bool login_count_db(struct login *login);
+
+/* ---- login_rules.c: what it has to show ---- */
+
+/* Nulls the pointer; NULL inside is fine. */
+void login_rules_free(struct login_rules **rules);
 
 /* ---- login_place.c: where it goes ---- */
 

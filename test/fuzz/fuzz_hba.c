@@ -104,7 +104,7 @@ static enum hba_verdict fuzz_match(const struct hba *hba, uint8_t choice, const 
 static void fuzz_check_demand(const struct hba_demand *demand)
 {
 	ASSERT(demand->method < AUTH_METHOD_COUNT && demand->method != AUTH_METHOD_ANY);
-	ASSERT(demand->options != NULL && demand->line > 0 && demand->file != NULL);
+	ASSERT(demand->line > 0 && demand->file != NULL);
 }
 
 /* A line in front that keeps everybody out. */

@@ -35,6 +35,7 @@ INTEGRATION_FILES = \
 	test/integration/test_dns.py \
 	test/integration/test_errors.py \
 	test/integration/test_extended.py \
+	test/integration/test_hba.py \
 	test/integration/test_interop.py \
 	test/integration/test_lifetimes.py \
 	test/integration/test_listen_unix.py \

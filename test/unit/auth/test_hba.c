@@ -329,8 +329,7 @@ static const struct hba_demand *demand_of(const struct hba *hba)
 	return demand;
 }
 
-static void check_demand(const char *rule, enum auth_method method, const char *map, enum hba_clientcert clientcert,
-			 const char *options)
+static void check_demand(const char *rule, enum auth_method method, const char *map, enum hba_clientcert clientcert)
 {
 	struct hba *hba = load(rule, true, 0);
 	const struct hba_demand *demand = demand_of(hba);
@@ -341,29 +340,28 @@ static void check_demand(const char *rule, enum auth_method method, const char *
 	else
 		assert_string_equal(demand->map, map);
 	assert_int_equal(demand->clientcert, clientcert);
-	assert_string_equal(demand->options, options);
+	assert_null(demand->ldap);
 	assert_string_equal(demand->file, "hba");
 	hba_release(&hba);
 }
 
 static void test_methods(void **state)
 {
-	check_demand("host all all all trust", AUTH_METHOD_TRUST, NULL, 0, "");
-	check_demand("host all all all reject", AUTH_METHOD_REJECT, NULL, 0, "");
-	check_demand("host all all all md5", AUTH_METHOD_MD5, NULL, 0, "");
-	check_demand("host all all all password", AUTH_METHOD_PLAIN, NULL, 0, "");
-	check_demand("host all all all scram-sha-256", AUTH_METHOD_SCRAM, NULL, 0, "");
+	check_demand("host all all all trust", AUTH_METHOD_TRUST, NULL, 0);
+	check_demand("host all all all reject", AUTH_METHOD_REJECT, NULL, 0);
+	check_demand("host all all all md5", AUTH_METHOD_MD5, NULL, 0);
+	check_demand("host all all all password", AUTH_METHOD_PLAIN, NULL, 0);
+	check_demand("host all all all scram-sha-256", AUTH_METHOD_SCRAM, NULL, 0);
 	facts.is_tls = true;
-	check_demand("hostssl all all all cert", AUTH_METHOD_CERT, NULL, 0, "");
-	check_demand("hostssl all all all cert map=m", AUTH_METHOD_CERT, "m", 0, "");
-	check_demand("hostssl all all all cert clientcert=verify-full", AUTH_METHOD_CERT, NULL, HBA_CLIENTCERT_FULL,
-		     "");
-	check_demand("hostssl all all all md5 clientcert=verify-full", AUTH_METHOD_MD5, NULL, HBA_CLIENTCERT_FULL, "");
-	check_demand("hostssl all all all md5 \"clientcert=verify-ca\"", AUTH_METHOD_MD5, NULL, HBA_CLIENTCERT_CA, "");
+	check_demand("hostssl all all all cert", AUTH_METHOD_CERT, NULL, 0);
+	check_demand("hostssl all all all cert map=m", AUTH_METHOD_CERT, "m", 0);
+	check_demand("hostssl all all all cert clientcert=verify-full", AUTH_METHOD_CERT, NULL, HBA_CLIENTCERT_FULL);
+	check_demand("hostssl all all all md5 clientcert=verify-full", AUTH_METHOD_MD5, NULL, HBA_CLIENTCERT_FULL);
+	check_demand("hostssl all all all md5 \"clientcert=verify-ca\"", AUTH_METHOD_MD5, NULL, HBA_CLIENTCERT_CA);
 	come_from(NULL);
-	check_demand("local all all peer", AUTH_METHOD_PEER, NULL, 0, "");
-	check_demand("local all all peer map=other", AUTH_METHOD_PEER, "other", 0, "");
-	check_demand("local all all ident map=\"other\"", AUTH_METHOD_PEER, "other", 0, "");
+	check_demand("local all all peer", AUTH_METHOD_PEER, NULL, 0);
+	check_demand("local all all peer map=other", AUTH_METHOD_PEER, "other", 0);
+	check_demand("local all all ident map=\"other\"", AUTH_METHOD_PEER, "other", 0);
 }
 
 /* ---- faults ---- */

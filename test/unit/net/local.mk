@@ -25,3 +25,7 @@ test_unit_net_test_tls_session_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_stream_tls
 test_unit_net_test_stream_tls_SOURCES = test/unit/net/test_stream_tls.c
 test_unit_net_test_stream_tls_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/net/test_netif
+test_unit_net_test_netif_SOURCES = test/unit/net/test_netif.c
+test_unit_net_test_netif_LDADD = $(UNIT_LIBS)
