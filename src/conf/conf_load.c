@@ -184,27 +184,42 @@ static int conf_load_entry(struct conf_loader *l, const char *key, const char *v
 
 /* ---- callbacks of the ini parser ---- */
 
+/* Where something begins that may be a password, under whatever name its key was meant to have; NULL: nowhere. */
+static const char *conf_load_find_secret(const char *value)
+{
+	static const char *const words[] = { "pas", "pw", "secret" };
+	const char *first = NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		const char *found = strcasestr(value, words[i]);
+
+		if (found != NULL && (first == NULL || found < first))
+			first = found;
+	}
+	return first;
+}
+
 /*
- * The value for a message: nothing that may be a secret. From the word
- * "password" on a connect string is cut, as it need not be well-formed here.
+ * The value for a message: nothing that may be a secret. From a word like
+ * "password" on it is cut, as a connect string need not be well-formed here.
  */
 static char *conf_load_printable(const struct conf_loader *l, const struct conf_ini_item *item)
 {
-	enum conf_id id = conf_id_of(item->key);
-	const char *cut = strcasestr(item->value, "password");
-	char *text;
+	enum conf_id id = l->section == CONF_SECTION_MAIN ? conf_id_of(item->key) : CONF_ID_COUNT;
+	const char *cut = conf_load_find_secret(item->value);
+	size_t keep;
 	size_t size;
+	char *text;
 
-	if (l->section == CONF_SECTION_MAIN) {
-		bool secret = id != CONF_ID_COUNT && (conf_rows[id].flags & CONF_F_SECRET) != 0;
-
-		return xstrdup(secret ? "****" : item->value);
-	}
+	if (id != CONF_ID_COUNT)
+		return xstrdup((conf_rows[id].flags & CONF_F_SECRET) != 0 ? "****" : item->value);
 	if (cut == NULL)
 		return xstrdup(item->value);
-	size = (size_t)(cut - item->value) + sizeof("password=****");
+	keep = (size_t)(cut - item->value) + strspn(cut, "abcdefghijklmnopqrstuvwxyz_ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+	keep = item->value[keep] == '=' ? keep + 1 : (size_t)(cut - item->value);
+	size = keep + sizeof("****");
 	text = xmalloc(size);
-	str_format(text, size, "%.*spassword=****", (int)(cut - item->value), item->value);
+	str_format(text, size, "%.*s****", (int)keep, item->value);
 	return text;
 }
 
