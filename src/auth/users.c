@@ -45,6 +45,7 @@ struct users {
 	struct users_entry *by_name; /* uthash */
 	struct users_entry **sorted; /* count entries */
 	size_t count;
+	size_t scram_count; /* with a SCRAM verifier as their secret */
 	bool has_stamp;
 	struct stat stamp; /* of the file when it was read */
 };
@@ -144,8 +145,10 @@ static void users_sort(struct users *u)
 
 	u->count = 0;
 	u->sorted = xcalloc(HASH_COUNT(u->by_name), sizeof(u->sorted[0]));
-	HASH_ITER (hh, u->by_name, e, next)
+	HASH_ITER (hh, u->by_name, e, next) {
 		u->sorted[u->count++] = e;
+		u->scram_count += e->pub.secret.type == SECRET_SCRAM;
+	}
 	if (u->count > 0)
 		qsort(u->sorted, u->count, sizeof(u->sorted[0]), users_compare_name);
 }
@@ -360,6 +363,12 @@ const struct user *users_find(const struct users *u, const char *name)
 	CHECK_OBJ(u, USERS_MAGIC);
 	HASH_FIND(hh, u->by_name, name, strlen(name), e);
 	return e == NULL ? NULL : &e->pub;
+}
+
+bool users_are_mostly_scram(const struct users *u)
+{
+	CHECK_OBJ(u, USERS_MAGIC);
+	return u->scram_count > u->count / 2;
 }
 
 size_t users_count(const struct users *u)

@@ -61,6 +61,9 @@ const struct user *users_find(const struct users *u, const char *name);
 size_t users_count(const struct users *u);
 const struct user *users_at(const struct users *u, size_t i);
 
+/* More than half of them have a SCRAM verifier as their secret. */
+bool users_are_mostly_scram(const struct users *u);
+
 /*
  * A user on its own, for what auth_query or a connect string gives. The
  * secret has no NUL inside. user_free() wipes, frees and nulls; it is not for

@@ -145,6 +145,16 @@ static bool login_method(const struct conf *conf, enum auth_method *method)
 	}
 }
 
+/*
+ * auth_type md5 becomes SCRAM for a user with a verifier. A name that nobody
+ * knows, or has no password, has the exchange that most users have, so that asking for either tells
+ * nothing in the usual case, where all secrets are of one kind.
+ */
+static enum auth_method login_stranger_method(const struct login *login, enum auth_method method)
+{
+	return method == AUTH_METHOD_MD5 && users_are_mostly_scram(login->snap->users) ? AUTH_METHOD_SCRAM : method;
+}
+
 void login_exchange(struct login *login, const struct user *user, const struct login_method *how)
 {
 	struct auth_setup setup = {
@@ -156,6 +166,8 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 	};
 	uint8_t binding[TLS_BINDING_MAX];
 
+	if (user == NULL || user->secret.type == SECRET_EMPTY)
+		setup.method = login_stranger_method(login, setup.method);
 	if (login->stream.tls != NULL)
 		setup.binding = slice_make(binding, tls_end_point(login->stream.tls, binding));
 	login->auth = auth_new(&setup);

@@ -109,6 +109,18 @@ def test_unknown_user_looks_like_wrong_password(auth_pooler, auth_type):
     assert transcript("u_plain") == transcript("u_plaiX") == transcript("u_empty")
 
 
+@pytest.mark.ours
+def test_unknown_user_looks_like_most_under_md5(make_pooler, cluster):
+    """Where all secrets are SCRAM verifiers, md5 is SCRAM for everybody, also for those that do not exist."""
+    secrets = {"a": wire.scram_secret(PASSWORD), "b": wire.scram_secret(PASSWORD), "none": ""}
+    p = make_pooler({"app": cluster.dsn(user="app")}, secrets=secrets, settings={"auth_type": "md5"})
+    for user in ("a", "b", "none", "ghost"):
+        c = p.raw()
+        c.start(user)
+        assert c.recv().body == b"\0\0\0\nSCRAM-SHA-256\0\0", user
+        assert p.login_error(user, password="wrong").text == "SASL authentication failed"
+
+
 def test_unknown_user_has_stable_salt(auth_pooler):
     """A salt that changed from one attempt to the next would tell that the user does not exist."""
     p = auth_pooler("scram-sha-256")

@@ -140,6 +140,32 @@ static void test_sorted_and_last_wins(void **state)
 	users_release(&u);
 }
 
+static void test_kind_that_most_secrets_are(void **state)
+{
+#define AS_SCRAM                                                                                 \
+	"SCRAM-SHA-256$2:MDEyMzQ1Njc4OWFiY2RlZg==$3SwsfEy6PbbkBwf/U6s1vR97AnRZzZlyVVukqFOA5Zs=:" \
+	"xLosJ5GvHxgfOBsyRLAzGYJv2UK94GwUAwn6ZEHJa/c="
+	static const struct {
+		const char *text;
+		bool is_scram;
+	} rows[] = {
+		{ "", false },
+		{ "\"a\" \"x\"\n", false },
+		{ "\"a\" \"" AS_SCRAM "\"\n", true },
+		{ "\"a\" \"" AS_SCRAM "\"\n\"b\" \"x\"\n", false },
+		{ "\"a\" \"" AS_SCRAM "\"\n\"b\" \"x\"\n\"c\" \"" AS_SCRAM "\"\n", true },
+		{ "\"a\" \"" AS_SCRAM "\"\n\"a\" \"x\"\n", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct users *u;
+
+		assert_int_equal(users_parse(slice_of(rows[i].text), "file", &u, err, sizeof(err)), 0);
+		assert_int_equal(users_are_mostly_scram(u), rows[i].is_scram);
+		users_release(&u);
+	}
+}
+
 static void test_a_fault_keeps_what_came_before(void **state)
 {
 	static const struct {
@@ -347,6 +373,7 @@ int main(void)
 		cmocka_unit_test(test_changes),
 		cmocka_unit_test(test_a_file_is_current_until_it_is_written),
 		cmocka_unit_test(test_sorted_and_last_wins),
+		cmocka_unit_test(test_kind_that_most_secrets_are),
 		cmocka_unit_test(test_a_fault_keeps_what_came_before),
 		cmocka_unit_test(test_nul_is_a_fault),
 		cmocka_unit_test(test_limits),
