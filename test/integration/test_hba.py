@@ -1,12 +1,17 @@
 """auth_hba_file and auth_ident_file: who may come from where, and what it has to show."""
 import contextlib
+import itertools
 import os
 import pwd
+import random
 import re
+import signal
 import socket
+import struct
 
 import pytest
 from harness import wire
+from harness.cluster import Cluster
 from harness.procs import wait_until
 from harness.wire import PgError
 
@@ -253,6 +258,93 @@ def test_includes_and_continuation(make):
     assert come(p, "md5er") == NO_RULE
 
 
+# --- as PostgreSQL decides
+
+
+def random_rules(rng):
+    """Rules for TCP that both sides read alike."""
+    lines = []
+    for _ in range(rng.randint(2, 9)):
+        databases = ["app", "bench", "app2", '"app"', '"all"', "all", "sameuser", "samerole", "replication", "x"]
+        users = ["app", "app2", '"app"', '"all"', "all", "x", "+hba_ops", "+hba_dev", "+app2", '"+hba_ops"']
+        addresses = ["all", "127.0.0.0/8", "127.0.0.2/32", "127.0.0.2 255.255.255.254", "127.0.0.1 255.0.0.255"]
+        addresses += ["samehost", "samenet", "localhost", "::1/128", "0.0.0.0/0", "127.0.0.3/24", "nowhere.invalid"]
+        fields = (
+            rng.choice(["host"] * 4 + ["hostnossl", "hostssl"]),
+            ",".join(rng.sample(databases, rng.randint(1, 3))),
+            ",".join(rng.sample(users, rng.randint(1, 3))),
+            rng.choice(addresses),
+            rng.choice(["trust", "reject", "password", "md5", "scram-sha-256"]),
+        )
+        lines.append(" ".join(fields))
+    return lines
+
+
+def demand_of(address, port, user, database, replication):
+    """What a server asks a client for: the code of its request, 0 for nothing, or how it refuses."""
+    with wire.Conn(socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(address, 0))) as c:
+        c.start(user, database, params={"replication": "yes"} if replication else ())
+        m = c.recv()
+    if m.type == "R":
+        return struct.unpack("!i", m.body[:4])[0]
+    text = wire.fields_of(m.body)["M"]
+    if text.startswith(("no pg_hba.conf entry", NO_RULE)):
+        return "none"
+    # With nothing asked for the pooler first turns to a server, which may refuse.
+    return "reject" if text.startswith(("pg_hba.conf rejects", REJECTED)) else 0
+
+
+@pytest.fixture
+def standard(shared_info):
+    """A PostgreSQL of the test's own, that would let replicate."""
+    own = Cluster(shared_info["template"], settings={"wal_level": "replica", "max_wal_senders": 5})
+    own.start()
+    yield own
+    own.remove()
+
+
+@ours
+def test_random_rules_decide_as_in_postgresql(make, standard):
+    pg = standard
+    for sql in (
+        "create role hba_ops",
+        "create role hba_dev in role hba_ops",
+        "grant hba_dev to app",
+        "create database app2",
+        "set password_encryption = 'scram-sha-256'; alter role app password 'x'; alter role app2 password 'x'",
+    ):
+        pg.sql(sql)
+    rng = random.Random(20)
+    p = make(
+        "",
+        databases={name: f"host={pg.dir} port={pg.port} dbname={name} user=app" for name in ("app", "bench", "app2")},
+        secrets={name: wire.scram_secret("x") for name in ("app", "app2")},
+        profile="pgsluice",
+        auth_user="postgres",
+        admin_users="admin",
+        auth_query_cache_ttl=600,
+    )
+    clients = list(itertools.product(("app", "app2"), ("app", "bench", "app2"), ("127.0.0.1", "127.0.0.2", "127.1.0.1")))
+    for _ in range(10):
+        rules = random_rules(rng)
+        loaded = pg.value("select pg_conf_load_time()")
+        with open(f"{pg.data}/pg_hba.conf", "w") as f:
+            f.write("\n".join(["local all all trust", *rules]) + "\n")
+        pg.sql("select pg_reload_conf()")
+        wait_until(lambda: pg.value("select pg_conf_load_time()") > loaded, "PostgreSQL has the rules")
+        wrong = "select error from pg_hba_file_rules where error not like 'hostssl record cannot match%' limit 1"
+        assert pg.value(f"select ({wrong})") is None, rules
+        mark = p.log_mark()
+        p.write(f"{p.dir}/hba.conf", "\n".join(["local all all trust", *rules]) + "\n")
+        p.signal(signal.SIGHUP)
+        p.wait_for_log("reload: ", since=mark)
+        for user, database, address in clients:
+            for replication in (False, True):
+                who = (address, user, database, replication)
+                got = demand_of(address, p.port, user, database, replication)
+                assert got == demand_of(address, pg.port, user, database, replication), (who, rules)
+
+
 # --- host names
 
 
@@ -470,7 +562,7 @@ def test_a_missing_file_lets_nobody_in(make):
     assert come(p) == NO_RULE
     assert come(p, unix=True) == NO_RULE
     p.write(f"{p.dir}/hba.conf", "host all all all trust\n")
-    p.signal(1)
+    p.signal(signal.SIGHUP)
     wait_until(lambda: come(p) == "trust", "the rules are read")
 
 
