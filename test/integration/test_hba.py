@@ -14,6 +14,7 @@ from harness import wire
 from harness.cluster import Cluster
 from harness.procs import wait_until
 from harness.wire import PgError
+from test_dns import A, NameServer
 
 pytestmark = pytest.mark.newer
 ours = pytest.mark.ours
@@ -357,6 +358,65 @@ def test_host_name(make):
     assert come(p, "app2") == "md5"
 
 
+@pytest.fixture
+def names(make):
+    """A pooler that asks a name server of the test's own: (rules) -> (pooler, name server)."""
+    server = NameServer()
+
+    def start(rules, patience=1, **settings):
+        p = make(rules, start=False, **settings)
+        options = f"options timeout:{patience} attempts:1"
+        p.write(f"{p.dir}/resolv.conf", f"nameserver 127.0.0.1:{server.port}\n{options}\n")
+        p.settings["resolv_conf"] = f"{p.dir}/resolv.conf"
+        return p.start(), server
+
+    yield start
+    server.sock.close()
+
+
+@ours
+def test_addresses_of_a_host_name(names):
+    p, server = names("host all all web.example.test trust\nhost all all lost.example.test trust\n")
+    server.answer = {"web.example.test": ["127.0.0.2", "127.0.0.3"]}
+    assert come(p, source="127.0.0.2") == "trust"
+    assert come(p, source="127.0.0.3") == "trust"
+    assert come(p) == NO_RULE
+    assert ("lost.example.test", A) in server.asked
+
+
+@ours
+def test_name_server_that_fails(names):
+    """Nobody is let in by a name that cannot be looked up, and nobody who is to be kept out is."""
+    p, server = names("host all app web.example.test trust\nhost all app2 web.example.test reject\nhost all all all md5\n")
+    server.answer = None
+    assert come(p) == "md5"
+    p.wait_for_log('WARNING .*could not look up the host name "web.example.test" of a rule')
+    assert come(p, "app2") == REJECTED
+
+
+@ours
+def test_clients_that_leave_while_a_name_is_looked_up(names):
+    p, server = names("host all app2 all trust\nhost all all web.example.test trust\n")
+    server.answer = None
+    gone, late, early = p.raw(), p.raw(), p.raw()
+    gone.start()
+    late.start()
+    early.start()
+    early.send(wire.pack("p", b"sent too early\0"))
+    wait_until(lambda: server.count(A), "the name server is asked")
+    gone.close()
+    assert come(p, "app2") == "trust"
+    assert late.expect_error_close().text == NO_RULE
+    assert early.expect_error_close().text == NO_RULE
+
+
+@ours
+def test_login_timeout_while_a_name_is_looked_up(names):
+    p, server = names("host all all web.example.test trust\n", patience=30, client_login_timeout=0.3)
+    server.answer = None
+    assert come(p) == "client_login_timeout"
+
+
 def dotted_names():
     """(address, name) of /etc/hosts that this machine has, with the name that looking up the address gives."""
     for line in open("/etc/hosts"):
@@ -459,6 +519,18 @@ def test_peer_map(make):
     p.wait_for_log("ERROR .*ident map m cannot be matched")
     assert come(p, "scrammer", unix=True) == "trust"
     assert come(p, "nobody", unix=True) == "unix socket login rejected"
+
+
+@ours
+def test_groups_in_maps(make, groups, cluster):
+    p = make(
+        "local all all peer map=m\n",
+        ident=f"m {WHO} +hba_ops\n",
+        databases={"app": cluster.dsn(dbname=groups, user="app")},
+        auth_user="postgres",
+    )
+    assert come(p, "app", unix=True) == "trust"
+    assert come(p, "app2", unix=True) == "unix socket login rejected"
 
 
 @ours
