@@ -403,15 +403,11 @@ static struct auth_answer *auth_query_ask(struct loop_ctx *ctx, const struct aut
 	struct auth_runner runner = { ctx, engine_next_id(ctx->engine) };
 	struct auth_answer *answer = NULL;
 	struct auth_entry *entry;
-	struct log_about about;
 	struct auth_ask *ask;
 	struct pool *pool;
 
 	*askp = NULL;
-	report_about(&about, ctx, runner.id, asker->database, asker->user);
-	report_about_peer(&about, asker->peer, ctx->snap->conf->listen_port);
-	about.is_bare = true;
-	pool = auth_query_pool(ctx, question, &about, &answer);
+	pool = auth_query_pool(ctx, question, asker->about, &answer);
 	if (pool == NULL)
 		return answer;
 	ask = xcalloc(1, sizeof(*ask));

@@ -8,6 +8,7 @@
 #ifndef PGSLUICE_POOL_AUTH_QUERY_H
 #define PGSLUICE_POOL_AUTH_QUERY_H
 
+#include "core/log.h"
 #include "net/sock.h"
 #include "pool/auth_cache.h"
 #include "pool/engine.h"
@@ -19,6 +20,7 @@ struct auth_asker {
 	const char *user;            /* whom it says it is */
 	const struct sock_peer *peer;
 	bool is_unix;
+	const struct log_about *about; /* the same for the log, or NULL */
 };
 
 /*

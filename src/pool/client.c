@@ -300,6 +300,7 @@ bool client_send_greeting(struct client *client, const struct welcome *welcome)
 void client_greet(struct client *client)
 {
 	struct welcome *welcome;
+	char failure[128];
 	bool is_greeted;
 
 	if (client->replication != NULL) {
@@ -309,6 +310,10 @@ void client_greet(struct client *client)
 	welcome = pool_welcome(client->pool);
 	if (welcome == NULL && atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS) {
 		client_close(client, REASON_SERVER_SHUTDOWN);
+		return;
+	}
+	if (welcome == NULL && client->is_inner && pool_is_failing(client->part, failure, sizeof(failure))) {
+		link_refuse_failed(client, failure); /* somebody who logs in waits for it */
 		return;
 	}
 	if (welcome == NULL) {
@@ -424,19 +429,28 @@ void client_drop(struct client *client, enum reason reason)
 	client_end(client);
 }
 
-/* Tells a look-up what has befallen its client, and whether that was waiting; the log is told by the look-up. */
+/*
+ * Tells a look-up what has befallen its client, and whether that was waiting;
+ * the log is told by the look-up. Strangers may learn from it what PgBouncer
+ * tells them, but with our own profile not what a server has said about auth_user.
+ */
 static void client_end_inner(struct client *client, const struct report *report)
 {
 	bool has_server = client->state == CL_HELD || client->state == CL_ACTIVE;
+	bool is_secret = report->is_server && client_conf(client)->profile == CONF_PROFILE_PGSLUICE;
 	bool has_state = report->is_server || client_conf(client)->error_style == CONF_ERROR_POSTGRES;
 	struct build_report told = {
 		.severity = slice_of(has_server ? "FATAL" : AUTH_REPLY_WAITED),
-		.sqlstate = slice_of(has_state ? report->sqlstate : reason_sqlstate(REASON_AUTHREQ)),
+		.sqlstate = slice_of(has_state ? report->sqlstate : reason_sqlstate(REASON_BAD_PACKET)),
 		.message = slice_of(report->text),
 	};
 	struct buf b;
 	int err UNUSED;
 
+	if (is_secret) {
+		told.sqlstate = slice_of(reason_sqlstate(REASON_LOGIN_FAILED));
+		told.message = slice_of(reason_text(REASON_LOGIN_FAILED));
+	}
 	buf_init(&b, CLIENT_ERROR_MAX);
 	err = build_error(&b, &told);
 	if (err == 0 && !client_is_inside_message(client))

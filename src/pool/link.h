@@ -38,4 +38,7 @@ void link_settle(struct server *server);
 /* The client of this server is gone, or wants to be: the server is kept when its session is clean, else closed. */
 void link_client_gone(struct client *client);
 
+/* No server is to be had: the client is told why the last attempt failed, and closed. */
+void link_refuse_failed(struct client *client, const char *failure);
+
 #endif

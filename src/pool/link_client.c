@@ -34,15 +34,17 @@ void link_query_opened(struct client *client)
 	}
 }
 
-/* No server is to be had: the client is told why the last attempt failed. */
-static void link_refuse_failed(struct client *client, const char *failure)
+void link_refuse_failed(struct client *client, const char *failure)
 {
+	const struct conf *conf = client->part->worker->ctx.snap->conf;
 	struct report_facts facts;
 	struct report report;
 
 	report_client_facts(&facts, client, REASON_CACHED_ERROR);
 	facts.known.error = failure;
-	report_reason(&report, client->part->worker->ctx.snap->conf, REASON_CACHED_ERROR, &facts.known);
+	if (client->is_inner && conf->profile == CONF_PROFILE_PGSLUICE)
+		facts.known.error = reason_text(REASON_LOGIN_FAILED); /* see client_end_inner() */
+	report_reason(&report, conf, REASON_CACHED_ERROR, &facts.known);
 	client_close_report(client, &report);
 }
 

@@ -391,9 +391,12 @@ static bool login_check_query_method(struct login *login)
 static void login_ask(struct login *login)
 {
 	struct login_query *query = xcalloc(1, sizeof(*query));
-	const struct auth_asker asker = login_asker(login);
+	struct auth_asker asker = login_asker(login);
 	struct auth_answer *answer;
+	struct log_about about;
 
+	login_describe(login, &about);
+	asker.about = &about;
 	query->ctx = login->ctx;
 	query->lookup.on_gone = login_on_query_gone;
 	answer = auth_query_lookup(login->ctx, &asker, login_on_answer, query, &query->ask);

@@ -670,6 +670,24 @@ static bool pool_is_failing_locked(const struct pool *pool)
 	return pool->login_failed && pool->servers == pool->logging_in;
 }
 
+bool pool_is_failing(struct pool_part *part, char *failure, size_t failure_size)
+{
+	struct pool *pool = part->pool;
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
+	struct pool_plan plan = { .open = false };
+	bool is_failing;
+
+	lock_acquire(&pool->lock);
+	is_failing = !pool_is_paused(pool) && pool_is_failing_locked(pool);
+	if (is_failing) {
+		str_copy(failure, failure_size, pool->failure);
+		plan.open = pool_may_open_locked(part, now, &plan);
+	}
+	lock_release(&pool->lock);
+	pool_execute(part, &plan);
+	return is_failing;
+}
+
 struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size)
 {
 	struct pool *pool = part->pool;

@@ -213,6 +213,12 @@ void pool_set_homes(struct pool *pool);
  */
 struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size);
 
+/*
+ * True while clients that need a server now are told at once that logins fail,
+ * and why; another attempt is made if it is time for one.
+ */
+bool pool_is_failing(struct pool_part *part, char *failure, size_t failure_size);
+
 /* Queues a client that wants a server for its greeting only, as pool_checkout() does. */
 void pool_enqueue(struct pool_part *part, struct client *client);
 
