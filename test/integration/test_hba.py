@@ -690,6 +690,21 @@ def test_a_bad_file_is_refused_whole(make, rules, ident, text):
     assert re.search(f"ERROR .*{text}", p.log_text())
 
 
+@ours
+def test_samples_are_good(make):
+    """Those in etc/, with the comment signs before their lines taken away."""
+
+    def sample(name):
+        with open(os.path.join(os.path.dirname(__file__), f"../../etc/{name}")) as f:
+            return re.sub(r"(?m)^#(?=\S)", "", f.read())
+
+    rules = sample("hba.conf")
+    assert len(re.findall(r"(?m)^(local|host)", rules)) >= 3
+    p = make(rules, ident=sample("ident.conf"), profile="pgsluice")
+    assert "WARNING" not in p.log_text()
+    assert come(p) == REJECTED
+
+
 # --- reload
 
 
