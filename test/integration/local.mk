@@ -18,6 +18,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/wire.py \
 	test/integration/programs/Console.java \
 	test/integration/pytest.ini \
+	test/integration/test_auth_matrix.py \
 	test/integration/test_auth_query.py \
 	test/integration/test_bad_input.py \
 	test/integration/test_cancel.py \
