@@ -28,9 +28,10 @@ driver_packages()
 group_packages()
 {
 	case $1 in
-	build) echo gcc libc6-dev make autoconf automake pkg-config libevent-dev libssl-dev libpq-dev libinih-dev uthash-dev ;;
+	build) echo gcc libc6-dev make autoconf automake pkg-config libevent-dev libssl-dev libpq-dev libinih-dev uthash-dev \
+		libldap-dev libpam0g-dev ;;
 	test) echo libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-psycopg python3-psycopg2 \
-		python3-cryptography openssl procps postgresql ;;
+		python3-cryptography openssl procps postgresql slapd ldap-utils ;;
 	run) echo postgresql procps ;;
 	bench) echo postgresql python3 gcc libc6-dev openssl pgbouncer ;;
 	lint) echo clang-tidy clang-format cppcheck shellcheck python3 ;;
@@ -133,7 +134,7 @@ main()
 	*postgresql*) forbid_cluster || return 1 ;;
 	esac
 	case $missing in
-	*pgbouncer*) forbid_start || return 1 ;;
+	*pgbouncer* | *slapd*) forbid_start || return 1 ;;
 	esac
 	apt_install $missing
 	local status=$?

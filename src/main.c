@@ -19,6 +19,8 @@
 #include <time.h>
 
 #include "admin/admin.h"
+#include "auth/ldap.h"
+#include "auth/pam.h"
 #include "check_diff.h"
 #include "conf/conf.h"
 #include "control.h"
@@ -101,6 +103,8 @@ static void main_print_version(const char *exe)
 	printf("adns: evdns\n");
 	printf("tls: %s\n", OpenSSL_version(OPENSSL_VERSION));
 	printf("systemd: yes\n");
+	printf("ldap: %s\n", ldap_is_supported() ? "yes" : "no");
+	printf("pam: %s\n", pam_is_supported() ? "yes" : "no");
 	printf("compatible with: PgBouncer %s\n", VERSION_COMPATIBLE);
 }
 

@@ -22,6 +22,8 @@
  */
 #include "reload.h"
 
+#include "auth/ldap.h"
+#include "auth/pam.h"
 #include "core/log.h"
 #include "core/str.h"
 #include "pool/hba_conf.h"
@@ -112,6 +114,44 @@ static struct users *reload_users(const struct conf *conf, struct users *old)
 	return users;
 }
 
+/* Can this build do what auth_type asks for? */
+static bool reload_has_method(int auth_type)
+{
+	return !(auth_type == CONF_AUTH_LDAP && !ldap_is_supported()) &&
+	       !(auth_type == CONF_AUTH_PAM && !pam_is_supported());
+}
+
+/*
+ * Looks at what the layers below cannot check: 0, or -E_* with a word in the
+ * log and in `err`. Bad options that nobody uses are a warning.
+ */
+static int reload_check_auth(const struct conf *conf, struct conf_error *err)
+{
+	const char *options = conf->auth_ldap_options;
+	bool uses_ldap = conf->auth_type == CONF_AUTH_LDAP || conf->auth_type == CONF_AUTH_HBA;
+	struct ldap_options *ldap;
+	char text[512];
+	int rc;
+
+	if (!reload_has_method(conf->auth_type)) {
+		conf_error_set(err, "configure with the library there, or choose another auth_type",
+			       "%s: %s is not supported by this build", conf->file,
+			       conf_auth_type_name((enum conf_auth_type)conf->auth_type));
+		log_error("%s", err->what);
+		return -E_UNSUPPORTED;
+	}
+	if (options == NULL || options[0] == '\0')
+		return 0;
+	rc = ldap_options_parse(slice_of(options), &ldap, text, sizeof(text));
+	ldap_options_release(&ldap);
+	if (rc != 0)
+		log_write(uses_ldap ? LOG_LVL_ERROR : LOG_LVL_WARNING, "%s: auth_ldap_options: %s", conf->file, text);
+	if (rc == 0 || !uses_ldap)
+		return 0;
+	conf_error_set(err, NULL, "%s: auth_ldap_options: %s", conf->file, text);
+	return rc;
+}
+
 int reload_set_up_tls(struct snapshot *snap, char *text, size_t size)
 {
 	struct conf_error err;
@@ -153,6 +193,11 @@ struct snapshot *reload_first(const char *path)
 	conf_error_init(&messages);
 	err = conf_load(path, &conf, &messages);
 	reload_log_messages(&messages);
+	if (err == 0) {
+		err = reload_check_auth(conf, &messages);
+		if (err != 0)
+			conf_release(&conf);
+	}
 	conf_error_fini(&messages);
 	if (err != 0)
 		return NULL;
@@ -264,6 +309,8 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	*plan = (struct reload_plan){ .old = engine_snapshot(engine) };
 	rc = conf_reload(plan->old->conf, &plan->conf, err);
 	reload_log_messages(err);
+	if (rc == 0)
+		rc = reload_check_auth(plan->conf, err);
 	if (rc == 0)
 		rc = hba_conf_make(plan->conf, plan->old->hba, &plan->hba, err);
 	if (rc == 0)
@@ -415,6 +462,8 @@ int reload_set(struct engine *engine, const char *key, const char *value, bool *
 	conf_error_init(&messages);
 	rc = conf_set(plan.old->conf, key, value, &plan.conf, &messages);
 	reload_log_messages(&messages);
+	if (rc == 0)
+		rc = reload_check_auth(plan.conf, &messages);
 	conf_error_fini(&messages);
 	if (rc == 0)
 		rc = reload_set_plan(engine, &plan, key, tls_kept);

@@ -6,6 +6,7 @@
  *
  *     START -- any, trust, cert, peer, reject ----------------> done or failed
  *           -- plain -----> PASSWORD -------------------------> done or failed
+ *           -- ldap, pam -> FOREIGN --> ASKED (a job) --------> done or failed
  *           -- md5 -------> MD5 ------------------------------> done or failed
  *           -- scram -----> SASL_INITIAL ---> SASL_RESPONSE --> done or failed
  *
@@ -19,8 +20,9 @@
  * hashes (SCRAM verifier) and another's one, pays the high price for every
  * failure. What differs is for the log, in auth_out.detail.
  *
- * A method that has to wait for somebody (LDAP, PAM) becomes one more start
- * function, one more state and one more verdict.
+ * ldap and pam take the password and leave the question to the caller, who asks
+ * somebody that may take long. Whether the name is known here does not matter
+ * to them; the time they take is that of those who are asked.
  */
 #include "auth/auth.h"
 
@@ -34,6 +36,8 @@
 #define AUTH_STATE_TABLE(X)                            \
 	X(AUTH_START, auth_take_start)                 \
 	X(AUTH_PASSWORD, auth_take_password)           \
+	X(AUTH_FOREIGN, auth_take_foreign)             \
+	X(AUTH_ASKED, auth_take_nothing)               \
 	X(AUTH_MD5, auth_take_md5)                     \
 	X(AUTH_SASL_INITIAL, auth_take_sasl_initial)   \
 	X(AUTH_SASL_RESPONSE, auth_take_sasl_response) \
@@ -58,7 +62,7 @@ struct auth {
 	bool offers_plus;           /* SCRAM can be bound to the client's TLS connection */
 	const char *denied;         /* cert, peer: why the client is not the user, or NULL */
 	const char *doom;           /* why the SCRAM exchange is a mock, or NULL */
-	char *password;             /* what the client sent in clear text, once it was right */
+	char *password;             /* what the client sent in clear text, once it was right, and while AUTH_ASKED */
 };
 
 static const char auth_no_random[] = "no random numbers from OpenSSL";
@@ -263,13 +267,19 @@ static enum auth_verdict auth_start_scram(struct auth *a, struct auth_out *out)
 			 a->offers_plus ? sizeof(plus) : sizeof(plain));
 }
 
+static enum auth_verdict auth_start_foreign(struct auth *a, struct auth_out *out)
+{
+	return auth_more(a, out, AUTH_FOREIGN, AUTH_REQ_PASSWORD, NULL, 0);
+}
+
 static enum auth_verdict auth_take_start(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out)
 {
 	static enum auth_verdict (*const starts[])(struct auth *, struct auth_out *) = {
-		[AUTH_METHOD_ANY] = auth_start_any,     [AUTH_METHOD_TRUST] = auth_start_trust,
-		[AUTH_METHOD_PLAIN] = auth_start_plain, [AUTH_METHOD_MD5] = auth_start_md5,
-		[AUTH_METHOD_SCRAM] = auth_start_scram, [AUTH_METHOD_CERT] = auth_start_cert,
-		[AUTH_METHOD_PEER] = auth_start_peer,   [AUTH_METHOD_REJECT] = auth_start_reject,
+		[AUTH_METHOD_ANY] = auth_start_any,      [AUTH_METHOD_TRUST] = auth_start_trust,
+		[AUTH_METHOD_PLAIN] = auth_start_plain,  [AUTH_METHOD_MD5] = auth_start_md5,
+		[AUTH_METHOD_SCRAM] = auth_start_scram,  [AUTH_METHOD_CERT] = auth_start_cert,
+		[AUTH_METHOD_PEER] = auth_start_peer,    [AUTH_METHOD_REJECT] = auth_start_reject,
+		[AUTH_METHOD_LDAP] = auth_start_foreign, [AUTH_METHOD_PAM] = auth_start_foreign,
 	};
 
 	_Static_assert(ARRAY_LEN(starts) == AUTH_METHOD_COUNT, "each method has a start");
@@ -336,6 +346,44 @@ static enum auth_verdict auth_take_password(struct auth *a, const uint8_t *paylo
 		return auth_fail(a, out, AUTH_REASON_PASSWORD, auth_mismatch_detail(a));
 	a->password = slice_dup(password);
 	return auth_done(a);
+}
+
+static enum auth_verdict auth_take_foreign(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out)
+{
+	struct slice password;
+	enum auth_reason reason = auth_read_password(payload, n, &password);
+
+	/* LDAP servers let everybody in who sends none. */
+	if (reason != AUTH_REASON_NONE)
+		return auth_fail(a, out, reason, "empty or malformed password message");
+	a->password = slice_dup(password);
+	a->state = AUTH_ASKED;
+	return AUTH_JOB;
+}
+
+enum auth_verdict auth_answer(struct auth *a, bool is_right, const char *detail, struct auth_out *out)
+{
+	CHECK_OBJ(a, AUTH_MAGIC);
+	ASSERT(a->state == AUTH_ASKED);
+	memset(out, 0, sizeof(*out));
+	out->detail = "";
+	if (is_right)
+		return auth_done(a);
+	free_secret(a->password);
+	a->password = NULL;
+	return auth_fail(a, out, a->method == AUTH_METHOD_LDAP ? AUTH_REASON_LDAP : AUTH_REASON_PAM, detail);
+}
+
+bool auth_is_foreign(const struct auth *a)
+{
+	CHECK_OBJ(a, AUTH_MAGIC);
+	return a->method == AUTH_METHOD_LDAP || a->method == AUTH_METHOD_PAM;
+}
+
+enum auth_method auth_method_of(const struct auth *a)
+{
+	CHECK_OBJ(a, AUTH_MAGIC);
+	return a->method;
 }
 
 /* The answer that the salt asks for; for a user who cannot log in, one that takes as long. 0 or -E_UNSUPPORTED. */

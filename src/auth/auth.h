@@ -9,6 +9,8 @@
  *           send Authentication(out.request, out.body);
  *           verdict = auth_step(a, payload of 'p', its length, &out);
  *   }
+ *   if (verdict == AUTH_JOB)
+ *           verdict = auth_answer(a, whether auth_plain_password(a) is right, why not, &out);
  *   AUTH_DONE: send Authentication(out.request, out.body) unless it is
  *              AUTH_REQ_OK; AuthenticationOk follows when the pool is ready
  *   AUTH_FAIL: send auth_reason_text(out.reason), log out.detail
@@ -37,7 +39,9 @@
 	X(AUTH_METHOD_SCRAM, "scram-sha-256") \
 	X(AUTH_METHOD_CERT, "cert")           \
 	X(AUTH_METHOD_PEER, "peer")           \
-	X(AUTH_METHOD_REJECT, "reject")
+	X(AUTH_METHOD_REJECT, "reject")       \
+	X(AUTH_METHOD_LDAP, "ldap")           \
+	X(AUTH_METHOD_PAM, "pam")
 
 enum auth_method {
 #define X(id, name) id,
@@ -61,6 +65,8 @@ int auth_method_parse(const char *name, enum auth_method *out) MUSTCHECK;
 	X(AUTH_REASON_CERT, "28000", "certificate authentication failed")  \
 	X(AUTH_REASON_PEER, "28000", "unix socket login rejected")         \
 	X(AUTH_REASON_REJECT, "28000", "login rejected")                   \
+	X(AUTH_REASON_LDAP, "28000", "LDAP authentication failed")         \
+	X(AUTH_REASON_PAM, "28000", "PAM authentication failed")           \
 	X(AUTH_REASON_EMPTY, "28P01", "empty password returned by client") \
 	X(AUTH_REASON_MECHANISM, "08P01", "client selected an invalid SASL authentication mechanism")
 
@@ -86,6 +92,7 @@ enum auth_request {
 
 enum auth_verdict {
 	AUTH_MORE, /* send the request, then give the client's answer */
+	AUTH_JOB,  /* ask somebody else whether auth_plain_password() is right, then call auth_answer() */
 	AUTH_DONE, /* the client is who it says */
 	AUTH_FAIL,
 };
@@ -120,10 +127,23 @@ struct auth *auth_new(const struct auth_setup *setup) MUSTCHECK;
 /*
  * One step. The first call has n = 0; each later one has the whole payload of
  * a PasswordMessage, SASLInitialResponse or SASLResponse (they share the type
- * 'p'; the state says which it is). Must not be called after AUTH_DONE or
- * AUTH_FAIL.
+ * 'p'; the state says which it is). Must not be called after AUTH_JOB,
+ * AUTH_DONE or AUTH_FAIL.
  */
 enum auth_verdict auth_step(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out) MUSTCHECK;
+
+/*
+ * After AUTH_JOB: what those say who were asked. `detail` (for the log; it must
+ * live as long as `out`) tells why the password is not right. The result is
+ * AUTH_DONE or AUTH_FAIL.
+ */
+enum auth_verdict auth_answer(struct auth *a, bool is_right, const char *detail, struct auth_out *out) MUSTCHECK;
+
+/* True for the methods that have the password judged by others (AUTH_JOB), who know users of their own. */
+bool auth_is_foreign(const struct auth *a);
+
+/* The method of a login, which is not always the one that was asked for: md5 becomes SCRAM for some users. */
+enum auth_method auth_method_of(const struct auth *a);
 
 /*
  * After AUTH_DONE: the keys that log in to servers with the identical
@@ -133,7 +153,7 @@ enum auth_verdict auth_step(struct auth *a, const uint8_t *payload, size_t n, st
  */
 const struct scram_keys *auth_scram_keys(const struct auth *a);
 
-/* After AUTH_DONE: the password that the client sent in clear text, or NULL. */
+/* After AUTH_JOB or AUTH_DONE: the password that the client sent in clear text, or NULL. */
 const char *auth_plain_password(const struct auth *a);
 
 /* Wipes, frees and nulls; NULL inside is fine. */

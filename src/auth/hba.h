@@ -38,13 +38,20 @@ enum hba_clientcert {
 	HBA_CLIENTCERT_FULL, /* ... and in it its user's name */
 };
 
+/* Options of pam. */
+struct hba_pam {
+	const char *service; /* NULL: that of auth_pam_service */
+	bool use_hostname;   /* modules are told the name of the client's host, and not its address */
+};
+
 /* What a matching rule demands; lives as long as the rules. */
 struct hba_demand {
 	enum auth_method method;
 	const char *map; /* of the names of peer and cert, or NULL: they must be the user's */
 	enum hba_clientcert clientcert;
-	struct ldap_options *ldap; /* of ldap; else NULL */
-	const char *file;          /* for the log */
+	struct ldap_options *ldap; /* of ldap, when the line has options; else NULL */
+	struct hba_pam pam;
+	const char *file; /* for the log */
 	unsigned line;
 };
 

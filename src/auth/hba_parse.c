@@ -7,6 +7,8 @@
 #include <stdarg.h>
 
 #include "auth/hba_int.h"
+#include "auth/ldap.h"
+#include "auth/pam.h"
 #include "core/alloc.h"
 #include "core/str.h"
 
@@ -16,6 +18,7 @@
 #define HBA_M_MAP    2u /* takes a map */
 #define HBA_M_REST   4u /* the rest of the line is options of LDAP */
 #define HBA_M_BEYOND 8u /* not in PgBouncer */
+#define HBA_M_PAM    16u
 
 /* word in the file, value of auth_type, flags */
 #define HBA_METHOD_TABLE(X)                                        \
@@ -28,7 +31,7 @@
 	X("ident", "peer", HBA_M_LOCAL | HBA_M_MAP | HBA_M_BEYOND) \
 	X("cert", "cert", HBA_M_MAP)                               \
 	X("ldap", "ldap", HBA_M_REST)                              \
-	X("pam", "pam", HBA_M_BEYOND)
+	X("pam", "pam", HBA_M_PAM | HBA_M_BEYOND)
 
 struct hba_method {
 	const char *word;
@@ -283,6 +286,13 @@ static bool hba_check_method(struct hba_reader *r, const struct hba_method *meth
 	return true;
 }
 
+/* Some methods need a library that a build may be without. */
+static bool hba_has_method(enum auth_method method)
+{
+	return !(method == AUTH_METHOD_LDAP && !ldap_is_supported()) &&
+	       !(method == AUTH_METHOD_PAM && !pam_is_supported());
+}
+
 static const struct hba_method *hba_parse_method(struct hba_reader *r)
 {
 	const struct rulefile_word *word = hba_next_word(r, "method");
@@ -297,6 +307,10 @@ static const struct hba_method *hba_parse_method(struct hba_reader *r)
 	}
 	if (auth_method_parse(method->auth_type, &r->rule->demand.method) < 0) {
 		(void)hba_fail(r, NULL, "method \"%s\" is not part of this build", word->text);
+		return NULL;
+	}
+	if (!hba_has_method(r->rule->demand.method)) {
+		(void)hba_fail(r, NULL, "%s is not supported by this build", word->text);
 		return NULL;
 	}
 	if ((method->flags & HBA_M_BEYOND) != 0)
@@ -334,24 +348,42 @@ static bool hba_parse_clientcert(struct hba_reader *r, const char *value)
 	return true;
 }
 
+/* An option of pam; false with the fault. */
+static bool hba_parse_pam_option(struct hba_reader *r, const char *text)
+{
+	struct hba_pam *pam = &r->rule->demand.pam;
+
+	if (strncmp(text, "pamservice=", 11) == 0) {
+		pam->service = text + 11;
+		return text[11] != '\0' || hba_fail(r, "give the name of a file in /etc/pam.d", "empty pamservice");
+	}
+	if (strcmp(text, "pam_use_hostname=1") == 0 || strcmp(text, "pam_use_hostname=0") == 0) {
+		pam->use_hostname = text[17] == '1';
+		return true;
+	}
+	return hba_fail(r, "pamservice=name and pam_use_hostname=1 are possible", "unknown option \"%s\"", text);
+}
+
 static bool hba_parse_option(struct hba_reader *r, const struct hba_method *method, const char *text)
 {
 	if (strncmp(text, "map=", 4) == 0)
 		return hba_parse_map(r, method, text + 4);
 	if (strncmp(text, "clientcert=", 11) == 0)
 		return hba_parse_clientcert(r, text + 11);
+	if ((method->flags & HBA_M_PAM) != 0)
+		return hba_parse_pam_option(r, text);
 	return hba_fail(r, "map=name and clientcert=value are possible", "unknown option \"%s\"", text);
 }
 
 static bool hba_parse_options(struct hba_reader *r, const struct hba_method *method)
 {
 	const struct rulefile_word *word;
-	const char *rest;
+	struct slice rest;
 	char err[400];
 
 	if ((method->flags & HBA_M_REST) != 0) {
-		rest = r->line->text + r->line->fields[r->at - 1].rest;
-		return ldap_options_parse(slice_trim(slice_of(rest)), &r->rule->demand.ldap, err, sizeof(err)) == 0 ||
+		rest = slice_trim(slice_of(r->line->text + r->line->fields[r->at - 1].rest));
+		return rest.n == 0 || ldap_options_parse(rest, &r->rule->demand.ldap, err, sizeof(err)) == 0 ||
 		       hba_fail(r, NULL, "%s", err);
 	}
 	while (r->at < r->line->count) {

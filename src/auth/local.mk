@@ -6,8 +6,10 @@ libpgsluice_a_SOURCES += \
 	src/auth/hba.c src/auth/hba.h src/auth/hba_int.h \
 	src/auth/hba_parse.c \
 	src/auth/ident.c src/auth/ident.h \
+	src/auth/ldap.c src/auth/ldap.h \
 	src/auth/ldap_options.c src/auth/ldap_options.h \
 	src/auth/md5.c src/auth/md5.h \
+	src/auth/pam.c src/auth/pam.h \
 	src/auth/pattern.c src/auth/pattern.h \
 	src/auth/rulefile.c src/auth/rulefile.h \
 	src/auth/scram.c src/auth/scram.h src/auth/scram_int.h \

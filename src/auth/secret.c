@@ -33,6 +33,16 @@ void secret_init(struct secret *s, struct slice text)
 		s->type = SECRET_PLAIN;
 }
 
+void secret_init_plain(struct secret *s, struct slice password)
+{
+	ASSERT(password.n == 0 || memchr(password.p, '\0', password.n) == NULL);
+	*s = (struct secret){
+		.type = password.n == 0 ? SECRET_EMPTY : SECRET_PLAIN,
+		.text = slice_dup(password),
+		.len = password.n,
+	};
+}
+
 void secret_copy(struct secret *dst, const struct secret *src)
 {
 	if (src == NULL) {

@@ -33,6 +33,9 @@ struct secret {
  */
 void secret_init(struct secret *s, struct slice text);
 
+/* The same for a password that somebody has typed, which is nothing else, whatever it looks like. */
+void secret_init_plain(struct secret *s, struct slice password);
+
 /* A copy that lives on its own; NULL gives an empty secret. */
 void secret_copy(struct secret *dst, const struct secret *src);
 

@@ -55,7 +55,7 @@ static void conf_check_print_settings(const struct conf *conf, FILE *out)
 
 		if (id == CONF_ID_conffile && !conf->set_in_file[id])
 			continue;
-		if ((conf_rows[id].flags & CONF_F_NOOP) == 0 && !conf_value_is_later(conf, id) &&
+		if ((conf_rows[id].flags & CONF_F_NOOP) == 0 && !conf_value_is_later(id) &&
 		    !conf_value_is_equal(conf, defaults, id))
 			conf_check_put_setting(out, "setting", conf, id);
 	}
@@ -149,7 +149,7 @@ static void conf_check_print_later(const struct conf *conf, FILE *out)
 	for (size_t i = 0; i < CONF_ID_COUNT; i++) {
 		enum conf_id id = conf_show_id(i);
 
-		if (conf->set_in_file[id] && conf_value_is_later(conf, id))
+		if (conf->set_in_file[id] && conf_value_is_later(id))
 			conf_check_put_setting(out, "later-setting", conf, id);
 	}
 	for (size_t i = 0; i < conf->db_count; i++)
@@ -166,7 +166,7 @@ void conf_warn_later(const struct conf *conf)
 	for (size_t i = 0; i < CONF_ID_COUNT; i++) {
 		enum conf_id id = conf_show_id(i);
 
-		if (conf->set_in_file[id] && conf_value_is_later(conf, id))
+		if (conf->set_in_file[id] && conf_value_is_later(id))
 			log_warning("setting %s is not effective in this version", conf_rows[id].name);
 	}
 }

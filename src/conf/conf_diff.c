@@ -144,7 +144,7 @@ static void conf_diff_put_values(char *dst, size_t size, const char *old, const 
 
 static enum conf_change_effect conf_diff_setting_effect(const struct conf *fresh, enum conf_id id)
 {
-	if ((conf_rows[id].flags & CONF_F_NOOP) != 0 || conf_value_is_later(fresh, id))
+	if ((conf_rows[id].flags & CONF_F_NOOP) != 0 || conf_value_is_later(id))
 		return CONF_EFFECT_NONE;
 	if ((conf_rows[id].flags & CONF_F_RECYCLE) != 0)
 		return CONF_EFFECT_RECYCLE;

@@ -172,10 +172,7 @@ static const char conf_doc_intro[] =
 	"The exit status of both is 0 when nothing differs, 2 when something does, and 1 when the file is wrong or the instance\n"
 	"cannot be asked. A *login* among the objects is a line of `auth_file`. Secrets are never shown.\n"
 	"\n"
-	"## Settings: `[pgbouncer]` or `[pgsluice]`\n"
-	"\n"
-	"Of `auth_type`, the methods `ldap` and `pam` are not yet effective. Of the two `sslmode` settings only\n"
-	"`disable` is.\n";
+	"## Settings: `[pgbouncer]` or `[pgsluice]`\n";
 
 static const char conf_doc_databases[] =
 	"\n"

@@ -236,8 +236,14 @@
 	  "password works at the login after one that has failed at the latest.") \
 	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long beyond that an answer may still be used while the server cannot be asked.") \
-	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_RL | CONF_F_SECRET, \
+	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_R | CONF_F_SECRET, \
 	  "Options for auth_type ldap, in the form that an HBA line has.") \
+	X(AUTH, STR, auth_pam_service, "pgbouncer", "pgsluice", 0, 0, "", NONE, CONF_R, \
+	  "Service of PAM that auth_type pam asks: the name of a file in /etc/pam.d.") \
+	X(AUTH, UINT, auth_helper_threads, "4", "4", 1, 64, "", NONE, CONF_R, \
+	  "Threads that ask LDAP servers, and as many that ask PAM; they are started when there is work.") \
+	X(AUTH, UINT, auth_helper_queue, "256", "256", 0, 65536, "", NONE, CONF_R, \
+	  "Logins that may wait for each of these groups of threads; the next one is refused at once.") \
 	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_RC, \
 	  "Rounds for the SCRAM verifiers made from plain secrets of auth_file.") \
 	X(AUTH, UINT, max_prelogin_conn, "0", "4096", 0, UINT_MAX, "", NONE, CONF_R, \

@@ -420,16 +420,7 @@ bool conf_value_is_equal(const struct conf *a, const struct conf *b, enum conf_i
 	return equal;
 }
 
-/*
- * Most settings are in effect or not as a whole, as their row says. The method
- * of authentication is so by value.
- */
-bool conf_value_is_later(const struct conf *conf, enum conf_id id)
+bool conf_value_is_later(enum conf_id id)
 {
-	switch (id) {
-	case CONF_ID_auth_type:
-		return conf->auth_type >= CONF_AUTH_LDAP;
-	default:
-		return (conf_rows[id].flags & CONF_F_LATER) != 0;
-	}
+	return (conf_rows[id].flags & CONF_F_LATER) != 0;
 }

@@ -83,6 +83,12 @@
 	X(REASON_CONFIG, "bouncer config error", "F0000", \
 	  "The pooler cannot serve this login as it is configured; its log says why.", \
 	  NULL) \
+	X(REASON_LDAP_OPTIONS, "auth_ldap_options is null", "F0000", \
+	  "The method of this login is ldap, and nothing says which server to ask.", \
+	  "Set auth_ldap_options.") \
+	X(REASON_AUTH_BUSY, "too many logins at once (auth_helper_queue)", "53300", \
+	  "The threads that ask for passwords elsewhere are busy, and auth_helper_queue logins wait for them already.", \
+	  "Try again later.") \
 	X(REASON_LOGIN_TIMEOUT, "client_login_timeout", "57014", \
 	  "The login took longer than client_login_timeout, which is {timeout}.", \
 	  NULL) \

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "auth/hba.h"
+#include "auth/ldap_options.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
@@ -36,11 +37,21 @@
 
 /* How long a call into a library of a helper thread may hold up the end of the process, for each kind. */
 #define ENGINE_JOB_PATIENCE   USEC_PER_SEC
-/* Of each kind: threads, and jobs that may wait for them. */
-#define ENGINE_JOB_THREADS    4
-#define ENGINE_JOB_WAITING    256
 
 /* ---- snapshots ---- */
+
+/* What is wrong with them was said when the configuration was checked. */
+static struct ldap_options *snapshot_ldap_options(const struct conf *conf)
+{
+	struct ldap_options *ldap;
+	char err[512];
+
+	if (conf->auth_ldap_options == NULL || conf->auth_ldap_options[0] == '\0')
+		return NULL;
+	if (ldap_options_parse(slice_of(conf->auth_ldap_options), &ldap, err, sizeof(err)) != 0)
+		return NULL;
+	return ldap;
+}
 
 struct snapshot *snapshot_new(struct conf *conf, struct users *users)
 {
@@ -50,6 +61,7 @@ struct snapshot *snapshot_new(struct conf *conf, struct users *users)
 	snap->template_version = 1;
 	snap->conf = conf;
 	snap->users = users;
+	snap->ldap = snapshot_ldap_options(conf);
 	return snap;
 }
 
@@ -65,6 +77,7 @@ static void snapshot_free(struct snapshot *snap)
 	users_release(&snap->users);
 	tls_conf_release(&snap->tls);
 	hba_release(&snap->hba);
+	ldap_options_release(&snap->ldap);
 	free(snap);
 }
 
@@ -226,8 +239,12 @@ static void engine_new_jobs(struct engine *engine)
 
 	for (unsigned i = 0; i < ENGINE_JOB_COUNT; i++)
 		engine->jobs[i] = job_queue_new(names[i]);
+}
+
+static void engine_tune_jobs(struct engine *engine, const struct conf *conf)
+{
 	for (unsigned i = 0; i < ENGINE_JOB_COUNT; i++)
-		job_queue_tune(engine->jobs[i], ENGINE_JOB_THREADS, ENGINE_JOB_WAITING);
+		job_queue_tune(engine->jobs[i], conf->auth_helper_threads, conf->auth_helper_queue);
 }
 
 /* False when one of them hangs. */
@@ -265,6 +282,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
 	engine->auth_cache = auth_cache_new();
 	engine_new_jobs(engine);
+	engine_tune_jobs(engine, conf);
 	engine->peers = peers_new(engine);
 	engine->worker_count = engine_thread_count(conf);
 	engine->login_count = conf->login_threads;
@@ -457,6 +475,7 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 	engine_listen_conf(snap->conf, &listen);
 	if (engine->listeners != NULL)
 		listener_set_retune(engine->listeners, &listen.tcp);
+	engine_tune_jobs(engine, snap->conf);
 	snap->home = engine->control;
 	for (unsigned i = 0; i < engine->login_count; i++)
 		engine_post_reload(engine->logins[i], snap);

@@ -26,6 +26,7 @@ struct auth_run;
 struct carried_key;
 struct client;
 struct hba;
+struct ldap_options;
 struct login;
 struct login_turns;
 struct pool;
@@ -41,6 +42,7 @@ struct snapshot {
 	struct users *users;
 	struct tls_conf *tls;      /* NULL: no TLS on either side; set by who makes it */
 	struct hba *hba;           /* NULL: auth_type is not hba; set by who makes it */
+	struct ldap_options *ldap; /* of auth_ldap_options; NULL: not set */
 	unsigned template_version; /* of the * entry: another number when its text has changed */
 	struct loop *home;         /* whose thread frees it; NULL: whoever gives the last reference back */
 	struct loop_msg free_msg;

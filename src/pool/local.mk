@@ -20,8 +20,8 @@ libpgsluice_a_SOURCES += \
 	src/pool/link_out.h \
 	src/pool/link_server.c \
 	src/pool/link_vars.c \
-	src/pool/login.c src/pool/login.h src/pool/login_int.h src/pool/login_auth.c src/pool/login_place.c \
-	src/pool/login_turn.c \
+	src/pool/login.c src/pool/login.h src/pool/login_int.h src/pool/login_auth.c src/pool/login_job.c \
+	src/pool/login_place.c src/pool/login_turn.c \
 	src/pool/login_names.c src/pool/login_rules.c src/pool/login_rules.h \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \

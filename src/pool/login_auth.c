@@ -34,6 +34,21 @@ bool login_count_db(struct login *login)
 	return false;
 }
 
+/* Registers the user and counts the client under it; false when the login has ended. */
+static bool login_count_user(struct login *login)
+{
+	const struct conf *conf = login->snap->conf;
+	bool is_admin = conf_list_has(&conf->admin_users, login->user);
+	int limit = conf_max_user_client_connections(conf, conf_find_user(conf, login->user));
+	unsigned max = is_admin ? 0 : (unsigned)limit;
+
+	login->account = registry_get_account(login->ctx->engine, login->user);
+	if (login_count(&login->account->clients, max))
+		return true;
+	login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
+	return false;
+}
+
 /* ---- the exchange ---- */
 
 /* Sends what a step asks for; false when the login has ended. */
@@ -96,32 +111,75 @@ static void login_log_failure(const struct login *login, const struct auth_out *
 		log_info_about(&about, "%s: %s", auth_reason_text(out->reason), out->detail);
 }
 
-void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
+/* The client is who it says, by the word of others: what follows for a name that is new here. False: it has ended. */
+static bool login_settle_foreign(struct login *login)
+{
+	const struct conf *conf = login->snap->conf;
+
+	if (login->console == CONSOLE_STATS && !conf_list_has(&conf->stats_users, login->user)) {
+		login_fail_reason(login, REASON_NOT_ALLOWED);
+		return false;
+	}
+	return login->account != NULL || login_count_user(login);
+}
+
+static void login_deny(struct login *login, const struct auth_out *out)
 {
 	struct report report;
-	struct auth_out out;
 
-	switch (auth_step(login->auth, payload, n, &out)) {
+	login_log_failure(login, out);
+	login_distrust(login);
+	report_text(&report, login->snap->conf, auth_reason_text(out->reason), auth_reason_sqlstate(out->reason), NULL);
+	login_fail(login, &report);
+}
+
+static void login_take_verdict(struct login *login, enum auth_verdict verdict, const struct auth_out *out)
+{
+	switch (verdict) {
 	case AUTH_MORE:
 		login->stage = LOGIN_AUTH;
-		if (login_send_request(login, &out))
+		if (login_send_request(login, out))
 			stream_want_read(&login->stream, true);
 		break;
+	case AUTH_JOB:
+		login_job_begin(login);
+		break;
 	case AUTH_DONE:
-		if (login_send_request(login, &out))
+		if (login_send_request(login, out) && (!auth_is_foreign(login->auth) || login_settle_foreign(login)))
 			login_place(login);
 		break;
 	case AUTH_FAIL:
-		login_log_failure(login, &out);
-		login_distrust(login);
-		report_text(&report, login->snap->conf, auth_reason_text(out.reason), auth_reason_sqlstate(out.reason),
-			    NULL);
-		login_fail(login, &report);
+		login_deny(login, out);
 		break;
 	}
 }
 
-/* The method for an auth_type that is one; false when this build cannot do it, so that nobody gets in. */
+void login_auth_step(struct login *login, const uint8_t *payload, size_t n)
+{
+	struct auth_out out;
+	enum auth_verdict verdict = auth_step(login->auth, payload, n, &out);
+
+	login_take_verdict(login, verdict, &out);
+}
+
+void login_auth_answer(struct login *login, bool is_right, const char *detail)
+{
+	struct auth_out out;
+	enum auth_verdict verdict = auth_answer(login->auth, is_right, detail, &out);
+
+	login_take_verdict(login, verdict, &out);
+}
+
+/* A name that nobody knows; it goes through the same exchange as any other. */
+static void login_log_stranger(const struct login *login)
+{
+	struct log_about about;
+
+	login_describe(login, &about);
+	log_info_about(&about, "no such user: %s", login->user);
+}
+
+/* The method for an auth_type that is one. */
 static bool login_method(const struct conf *conf, enum auth_method *method)
 {
 	switch ((enum conf_auth_type)conf->auth_type) {
@@ -139,6 +197,12 @@ static bool login_method(const struct conf *conf, enum auth_method *method)
 		return true;
 	case CONF_AUTH_SCRAM:
 		*method = AUTH_METHOD_SCRAM;
+		return true;
+	case CONF_AUTH_LDAP:
+		*method = AUTH_METHOD_LDAP;
+		return true;
+	case CONF_AUTH_PAM:
+		*method = AUTH_METHOD_PAM;
 		return true;
 	default:
 		return false;
@@ -170,7 +234,15 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 		setup.method = login_stranger_method(login, setup.method);
 	if (login->stream.tls != NULL)
 		setup.binding = slice_make(binding, tls_end_point(login->stream.tls, binding));
+	login->ldap = how->ldap != NULL ? how->ldap : login->snap->ldap;
+	login->pam = how->pam;
+	if (setup.method == AUTH_METHOD_LDAP && login->ldap == NULL) {
+		login_fail_reason(login, REASON_LDAP_OPTIONS);
+		return;
+	}
 	login->auth = auth_new(&setup);
+	if (login->account == NULL && login->rules != NULL && !auth_is_foreign(login->auth))
+		login_log_stranger(login);
 	login_auth_step(login, NULL, 0);
 }
 
@@ -212,18 +284,10 @@ static bool login_find_user(struct login *login, const struct user *user)
 {
 	const struct conf *conf = login->snap->conf;
 	const struct conf_user *conf_user = conf_find_user(conf, login->user);
-	bool is_admin = conf_list_has(&conf->admin_users, login->user);
-	unsigned max;
 
 	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
 		return true;
-	login->account = registry_get_account(login->ctx->engine, login->user);
-	max = is_admin ? 0 : (unsigned)conf_max_user_client_connections(conf, conf_user);
-	if (!login_count(&login->account->clients, max)) {
-		login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
-		return false;
-	}
-	return true;
+	return login_count_user(login);
 }
 
 /* True when the client is the user that runs this process, and names the console's own user. */
@@ -261,13 +325,12 @@ static bool login_check_console(struct login *login, const struct user *user)
 	return true;
 }
 
-/* A name that nobody knows; it goes through the same exchange as any other. */
-static void login_log_stranger(const struct login *login)
+/* True when names that are not in auth_file may be as good as any; login_exchange() knows for rules. */
+static bool login_asks_others(const struct login *login)
 {
-	struct log_about about;
+	int type = login->snap->conf->auth_type;
 
-	login_describe(login, &about);
-	log_info_about(&about, "no such user: %s", login->user);
+	return type == CONF_AUTH_LDAP || type == CONF_AUTH_PAM || login_has_rules(login->snap->conf);
 }
 
 static void login_log_attempt(const struct login *login)
@@ -289,7 +352,7 @@ static void login_auth_user(struct login *login, const struct user *user)
 {
 	if (!login_find_user(login, user))
 		return;
-	if (login->account == NULL)
+	if (login->account == NULL && !login_asks_others(login))
 		login_log_stranger(login);
 	login->is_named = true;
 	login_log_attempt(login);

@@ -7,6 +7,7 @@
 #define PGSLUICE_POOL_LOGIN_INT_H
 
 #include "auth/auth.h"
+#include "auth/hba.h"
 #include "core/log.h"
 #include "core/reason_tbl.h"
 #include "net/sock.h"
@@ -69,6 +70,8 @@ struct login {
 	uint64_t id;
 	uint64_t connect_us;
 	struct auth *auth;
+	struct ldap_options *ldap;   /* of the method ldap; the snapshot's */
+	const struct hba_pam *pam;   /* of the method pam by a rule, or NULL; the snapshot's */
 	struct login_rules *rules;   /* while rules decide about the method; see login_rules.h */
 	struct login_lookup *lookup; /* under way, in LOGIN_LOOKUP */
 	const uint8_t *pending; /* what the client sent behind the message at hand; valid while that is worked off */
@@ -144,6 +147,7 @@ struct login_method {
 	enum auth_method method;
 	const char *denied;        /* cert, peer, reject: why it is not the user, or not let in, for the log; or NULL */
 	struct ldap_options *ldap; /* of a rule with ldap; NULL: auth_ldap_options */
+	const struct hba_pam *pam; /* of a rule with pam; NULL: what auth_pam_service says */
 };
 
 /* The exchange begins; `user` is NULL when the name is unknown. The strings of `how` live as long as the login. */
@@ -152,6 +156,12 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 /* An answer of the client in the exchange. */
 void login_auth_step(struct login *login, const uint8_t *payload, size_t n);
 
+/*
+ * What those say who were asked by login_job_begin(); `detail` tells the log
+ * why the password is not right. The login may be over then.
+ */
+void login_auth_answer(struct login *login, bool is_right, const char *detail);
+
 /* Counts the client under its database; false when the login has ended. */
 bool login_count_db(struct login *login);
 
@@ -159,6 +169,14 @@ bool login_count_db(struct login *login);
 
 /* Nulls the pointer; NULL inside is fine. */
 void login_rules_free(struct login_rules **rules);
+/* ---- login_job.c: passwords that others judge ---- */
+
+/*
+ * Has the client's password checked by an LDAP server or by PAM, whichever the
+ * method is; login_auth_answer() follows. The login is over when there is no
+ * room for the question.
+ */
+void login_job_begin(struct login *login);
 
 /* ---- login_place.c: where it goes ---- */
 

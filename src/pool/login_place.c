@@ -62,6 +62,15 @@ static void login_fail_no_db(struct login *login)
 	login_fail_reason(login, REASON_NO_DATABASE);
 }
 
+/* What the client has logged in with serves for servers of its own pool, unless a file has it. */
+static void login_store_secret(const struct login *login, struct pool *pool)
+{
+	if (login->auth != NULL && auth_is_foreign(login->auth))
+		route_store_password(pool, auth_plain_password(login->auth));
+	else if (login->found != NULL)
+		route_store_secret(pool, &login->found->user->secret, auth_scram_keys(login->auth));
+}
+
 static void login_to_worker(struct login *login)
 {
 	struct engine *engine = login->ctx->engine;
@@ -96,8 +105,8 @@ static void login_to_worker(struct login *login)
 		login_fail_no_db(login);
 		return;
 	}
-	if (login->found != NULL && strcmp(pool_user, login->user) == 0)
-		route_store_secret(birth.pool, &login->found->user->secret, auth_scram_keys(login->auth));
+	if (strcmp(pool_user, login->user) == 0)
+		login_store_secret(login, birth.pool);
 	birth.socket = stream_take(&login->stream);
 	birth.startup = vars_is_empty(login->vars) ? NULL : vars_hold(login->vars);
 	login->vars = NULL;

@@ -284,6 +284,7 @@ void login_rules_go(struct login *login)
 	}
 	how.denied = r->denied[0] == '\0' ? NULL : r->denied;
 	how.ldap = r->demand->ldap;
+	how.pam = &r->demand->pam;
 	login_exchange(login, r->user, &how);
 	return;
 ask:

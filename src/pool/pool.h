@@ -124,9 +124,10 @@ struct pool_key {
 /* How many sets of parameters a pool remembers to be good. */
 #define POOL_PROVEN_MAX 16
 
-/* What a user that no file knows has logged in with, for logins to servers. */
+/* What a user has logged in with, for logins to servers. */
 struct pool_secret {
 	struct secret secret;
+	bool is_judged; /* a password that LDAP or PAM took: it goes before that of the configuration */
 	bool has_keys;
 	struct scram_keys keys;
 };
@@ -169,22 +170,22 @@ struct pool {
 	unsigned waiter_count;
 	struct client_list dedicated; /* those who wait for a server of their own, oldest first; see dedicated.c */
 	unsigned dedicated_count;
-	unsigned servers;          /* permits out */
-	unsigned logging_in;       /* of them, not logged in yet */
-	unsigned dedicated_logins; /* of these, for clients that are in no queue any more */
-	unsigned closing;          /* of them, being closed because there are too many */
-	unsigned cancels;          /* connections, besides them, that carry cancel requests */
-	unsigned idle;             /* of them, in an idle list */
-	unsigned travelling;       /* of them, on the way between workers */
-	unsigned borrowed;         /* of these, for whoever waits longest on arrival; the others are promised */
-	bool overdraft;            /* one server may be above size and reserve, see pool_claim_surplus_locked() */
-	bool login_failed;         /* the last login attempt failed */
-	unsigned failures;         /* in a row */
-	uint64_t retry_us;         /* no attempt before this time */
-	char failure[128];         /* why, for clients that come now */
-	struct pool_secret *secret; /* with which the user has logged in; NULL: nobody has, or auth_file has it */
-	unsigned host_turn;        /* which host of a list is next, modulo their number */
-	struct pool_part *parts[]; /* one per worker */
+	unsigned servers;           /* permits out */
+	unsigned logging_in;        /* of them, not logged in yet */
+	unsigned dedicated_logins;  /* of these, for clients that are in no queue any more */
+	unsigned closing;           /* of them, being closed because there are too many */
+	unsigned cancels;           /* connections, besides them, that carry cancel requests */
+	unsigned idle;              /* of them, in an idle list */
+	unsigned travelling;        /* of them, on the way between workers */
+	unsigned borrowed;          /* of these, for whoever waits longest on arrival; the others are promised */
+	bool overdraft;             /* one server may be above size and reserve, see pool_claim_surplus_locked() */
+	bool login_failed;          /* the last login attempt failed */
+	unsigned failures;          /* in a row */
+	uint64_t retry_us;          /* no attempt before this time */
+	char failure[128];          /* why, for clients that come now */
+	struct pool_secret *secret; /* with which the user has logged in; NULL: nobody has, or auth_file was asked */
+	unsigned host_turn;         /* which host of a list is next, modulo their number */
+	struct pool_part *parts[];  /* one per worker */
 };
 
 #define POOL_MAGIC 0x706f6f6c

@@ -70,7 +70,7 @@ bool route_copy_keys(struct engine *engine, struct account *account, struct scra
 	return has;
 }
 
-/* ---- secrets of users that no file knows ---- */
+/* ---- what users have logged in with ---- */
 
 void pool_secret_free(struct pool_secret **secretp)
 {
@@ -95,9 +95,9 @@ static struct pool_secret *pool_secret_new(const struct secret *secret, const st
 	return own;
 }
 
-void route_store_secret(struct pool *pool, const struct secret *secret, const struct scram_keys *keys)
+/* Puts it in the place of the one before. */
+static void pool_secret_swap(struct pool *pool, struct pool_secret *fresh)
 {
-	struct pool_secret *fresh = pool_secret_new(secret, keys);
 	struct pool_secret *old;
 
 	lock_acquire(&pool->lock);
@@ -111,6 +111,20 @@ void route_store_secret(struct pool *pool, const struct secret *secret, const st
 	pool->secret = fresh;
 	lock_release(&pool->lock);
 	pool_secret_free(&old);
+}
+
+void route_store_secret(struct pool *pool, const struct secret *secret, const struct scram_keys *keys)
+{
+	pool_secret_swap(pool, pool_secret_new(secret, keys));
+}
+
+void route_store_password(struct pool *pool, const char *password)
+{
+	struct pool_secret *fresh = xcalloc(1, sizeof(*fresh));
+
+	secret_init_plain(&fresh->secret, slice_of(password));
+	fresh->is_judged = true;
+	pool_secret_swap(pool, fresh);
 }
 
 struct pool_secret *route_copy_secret(struct pool *pool)
@@ -133,6 +147,7 @@ struct pool_secret *route_copy_secret(struct pool *pool)
 		if (to->len <= len) {
 			if (has) {
 				memcpy(to->text, own->secret.text, to->len + 1);
+				copy->is_judged = own->is_judged;
 				copy->has_keys = own->has_keys;
 				copy->keys = own->keys;
 			}
@@ -145,7 +160,10 @@ struct pool_secret *route_copy_secret(struct pool *pool)
 	if (has) {
 		char *text = to->text;
 
-		secret_init(to, slice_make(text, to->len));
+		if (copy->is_judged)
+			secret_init_plain(to, slice_make(text, to->len));
+		else
+			secret_init(to, slice_make(text, to->len));
 		free_secret(text);
 		return copy;
 	}

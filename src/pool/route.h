@@ -24,6 +24,8 @@ bool route_copy_keys(struct engine *engine, struct account *account, struct scra
  * new ends the wait after a failure. Any thread.
  */
 void route_store_secret(struct pool *pool, const struct secret *secret, const struct scram_keys *keys);
+/* The same with a password that LDAP or PAM took, for logins to servers whatever the configuration has. Any thread. */
+void route_store_password(struct pool *pool, const char *password);
 /* Copies that, to be freed by the caller; NULL when there is none. Any thread. */
 struct pool_secret *route_copy_secret(struct pool *pool) MUSTCHECK;
 

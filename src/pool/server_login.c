@@ -235,10 +235,29 @@ static bool login_send_startup(struct server *server)
 	return login_send(server, &b, build_startup(&b, server->login->version, pairs, n));
 }
 
-/* The secret of the configuration, else the one with which the pool's user has logged in. */
+/*
+ * What the pool's user has logged in with, when that goes before the secret of
+ * the configuration: a password that LDAP or PAM took while they are asked,
+ * but not before that of a forced user; else when the configuration has none.
+ */
+static struct pool_secret *login_own_secret(struct server *server)
+{
+	int type = server->part->worker->ctx.snap->conf->auth_type;
+	bool judges = type == CONF_AUTH_LDAP || type == CONF_AUTH_PAM || type == CONF_AUTH_HBA;
+	bool is_configured = server->conf->secret.type != SECRET_EMPTY;
+	struct pool_secret *own;
+
+	if (is_configured && (!judges || server->conf->is_forced))
+		return NULL;
+	own = route_copy_secret(server->pool);
+	if (own != NULL && is_configured && !own->is_judged)
+		pool_secret_free(&own);
+	return own;
+}
+
 static struct auth_server *login_new_auth(struct server *server)
 {
-	struct pool_secret *own = NULL;
+	struct pool_secret *own = login_own_secret(server);
 	struct scram_keys keys;
 	struct auth_server *auth;
 	struct auth_server_setup setup = {
@@ -247,8 +266,6 @@ static struct auth_server *login_new_auth(struct server *server)
 		.ignores_stripped_tls = server->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER,
 	};
 
-	if (server->conf->secret.type == SECRET_EMPTY)
-		own = route_copy_secret(server->pool);
 	if (own != NULL) {
 		setup.secret = &own->secret;
 		setup.keys = own->has_keys ? &own->keys : NULL;

@@ -51,6 +51,11 @@ static void fuzz_client(enum auth_method method, const char *secret, struct slic
 		ASSERT(verdict != AUTH_DONE || (secret != NULL && secret[0] != '\0'));
 		ASSERT(out.body != NULL || out.body_len == 0);
 	}
+	if (verdict == AUTH_JOB) {
+		ASSERT(auth_plain_password(a)[0] != '\0');
+		verdict = auth_answer(a, false, "no", &out);
+		ASSERT(verdict == AUTH_FAIL && out.reason != AUTH_REASON_NONE && auth_plain_password(a) == NULL);
+	}
 	auth_free(&a);
 	user_free(&user);
 }
@@ -88,7 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice input = slice_make(data, size);
 	static const enum auth_method methods[] = { AUTH_METHOD_ANY, AUTH_METHOD_TRUST, AUTH_METHOD_PLAIN,
-						    AUTH_METHOD_MD5, AUTH_METHOD_SCRAM };
+						    AUTH_METHOD_MD5, AUTH_METHOD_SCRAM, AUTH_METHOD_LDAP,
+						    AUTH_METHOD_PAM };
 	uint8_t choice = fuzz_take_u8(&input);
 	const char *secret = secrets[choice / 8 % ARRAY_LEN(secrets)];
 	struct slice binding = choice / 8 / ARRAY_LEN(secrets) % 2 == 0 ? slice_of(NULL) : slice_of("hash");

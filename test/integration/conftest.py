@@ -18,6 +18,7 @@ from harness import certs  # noqa: E402
 from harness import cluster as pg  # noqa: E402
 from harness import pooler as pl  # noqa: E402
 from harness import procs, wire  # noqa: E402
+from harness import slapd as ldap  # noqa: E402
 
 _shared = {}
 
@@ -115,6 +116,13 @@ def pki():
     made = certs.Pki()
     yield made
     made.remove()
+
+
+@pytest.fixture(scope="session")
+def slapd(pki):
+    """An LDAP server with some people in it; a test must not stop it."""
+    with ldap.Slapd(pki) as server:
+        yield server
 
 
 def tls_cluster_of(shared_info, pki, name, hba, **settings):

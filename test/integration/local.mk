@@ -9,11 +9,13 @@ INTEGRATION_FILES = \
 	test/integration/harness/cluster.py \
 	test/integration/harness/differential.py \
 	test/integration/harness/load.py \
+	test/integration/harness/pam.py \
 	test/integration/harness/pooler.py \
 	test/integration/harness/procs.py \
 	test/integration/harness/replication.py \
 	test/integration/harness/scram.py \
 	test/integration/harness/scripts.py \
+	test/integration/harness/slapd.py \
 	test/integration/harness/tls.py \
 	test/integration/harness/wire.py \
 	test/integration/programs/Console.java \
@@ -38,11 +40,13 @@ INTEGRATION_FILES = \
 	test/integration/test_extended.py \
 	test/integration/test_hba.py \
 	test/integration/test_interop.py \
+	test/integration/test_ldap.py \
 	test/integration/test_lifetimes.py \
 	test/integration/test_listen_unix.py \
 	test/integration/test_logging.py \
 	test/integration/test_login.py \
 	test/integration/test_network_settings.py \
+	test/integration/test_pam.py \
 	test/integration/test_parameter_reset.py \
 	test/integration/test_parameters.py \
 	test/integration/test_peering.py \

@@ -26,7 +26,8 @@ def test_version_lines(make_pooler):
     """Name and number first, as monitoring cuts them out, then the parts; the log says the same."""
     lines = run("-V", "whatever.ini", "--and=more").stdout.splitlines()
     for line, pattern in zip(
-        lines, (r"\S+ \d+\.\d+\.\d+$", r"libevent \d\S+$", r"adns: \S+", r"tls: OpenSSL \S+", r"systemd: yes$")
+        lines, (r"\S+ \d+\.\d+\.\d+$", r"libevent \d\S+$", r"adns: \S+", r"tls: OpenSSL \S+", r"systemd: yes$",
+                r"ldap: (yes|no)$", r"pam: (yes|no)$")
     ):
         assert re.match(pattern, line), lines
     p = make_pooler()

@@ -194,6 +194,72 @@ static void test_reasons_do_not_tell_why(void **state)
 	assert_int_equal(reason, AUTH_REASON_TRUST);
 }
 
+/* ldap and pam ask for the password and leave the question to the caller, whether the name is known or not. */
+static void test_jobs(void **state)
+{
+	static const struct {
+		enum auth_method method;
+		enum auth_reason reason;
+		const char *text;
+	} rows[] = {
+		{ AUTH_METHOD_LDAP, AUTH_REASON_LDAP, "LDAP authentication failed" },
+		{ AUTH_METHOD_PAM, AUTH_REASON_PAM, "PAM authentication failed" },
+	};
+	struct user *user = user_new("alice", slice_of("another one"));
+	struct auth_out out;
+
+	for (size_t i = 0; i < 4 * ARRAY_LEN(rows); i++) {
+		enum auth_method method = rows[i / 4].method;
+		struct auth *a = new_auth(method, i % 2 == 0 ? NULL : user, ITERATIONS);
+		bool is_right = i % 4 < 2;
+
+		assert_int_equal(auth_method_of(a), method);
+		assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
+		assert_int_equal(out.request, 3);
+		assert_int_equal(auth_step(a, (const uint8_t *)"secret", 7, &out), AUTH_JOB);
+		assert_int_equal(out.request, 0);
+		assert_string_equal(auth_plain_password(a), "secret");
+		assert_int_equal(auth_answer(a, is_right, "the reason", &out), is_right ? AUTH_DONE : AUTH_FAIL);
+		if (is_right) {
+			assert_string_equal(auth_plain_password(a), "secret");
+			assert_null(auth_scram_keys(a));
+		} else {
+			assert_null(auth_plain_password(a));
+			assert_int_equal(out.reason, rows[i / 4].reason);
+			assert_string_equal(auth_reason_text(out.reason), rows[i / 4].text);
+			assert_string_equal(out.detail, "the reason");
+		}
+		auth_free(&a);
+	}
+	user_free(&user);
+}
+
+/* Nobody is asked about a password that is none. */
+static void test_jobs_are_for_passwords(void **state)
+{
+	static const struct {
+		const char *payload;
+		size_t n;
+		enum auth_reason reason;
+	} rows[] = {
+		{ "", 1, AUTH_REASON_EMPTY },
+		{ "", 0, AUTH_REASON_PASSWORD },
+		{ "x", 1, AUTH_REASON_PASSWORD },
+		{ "a\0b", 4, AUTH_REASON_PASSWORD },
+	};
+	struct auth_out out;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct auth *a = new_auth(i % 2 == 0 ? AUTH_METHOD_LDAP : AUTH_METHOD_PAM, NULL, ITERATIONS);
+
+		assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
+		assert_int_equal(auth_step(a, (const uint8_t *)rows[i].payload, rows[i].n, &out), AUTH_FAIL);
+		assert_int_equal(out.reason, rows[i].reason);
+		assert_null(auth_plain_password(a));
+		auth_free(&a);
+	}
+}
+
 static void test_no_password_is_not_an_empty_one(void **state)
 {
 	static const enum auth_method methods[] = { AUTH_METHOD_PLAIN, AUTH_METHOD_MD5, AUTH_METHOD_SCRAM };
@@ -223,9 +289,8 @@ static void test_texts(void **state)
 
 static void test_method_names(void **state)
 {
-	static const char *const names[] = {
-		"any", "trust", "plain", "md5", "scram-sha-256", "cert", "peer", "reject"
-	};
+	static const char *const names[] = { "any",  "trust", "plain",  "md5",  "scram-sha-256",
+					     "cert", "peer",  "reject", "ldap", "pam" };
 	enum auth_method method;
 
 	assert_int_equal(ARRAY_LEN(names), AUTH_METHOD_COUNT);
@@ -631,6 +696,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stored_against_method),
 		cmocka_unit_test(test_reasons_do_not_tell_why),
+		cmocka_unit_test(test_jobs),
+		cmocka_unit_test(test_jobs_are_for_passwords),
 		cmocka_unit_test(test_no_password_is_not_an_empty_one),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_method_names),

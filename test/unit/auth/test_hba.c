@@ -364,6 +364,43 @@ static void test_methods(void **state)
 	check_demand("local all all ident map=\"other\"", AUTH_METHOD_PEER, "other", 0);
 }
 
+/* The rest of a line with ldap is its options; without any, others count. */
+static void test_ldap(void **state)
+{
+	struct hba *hba = load("host all all all ldap ldapserver=h, ldapprefix=\"uid=\" # why\n", true, 0);
+	const struct hba_demand *demand = demand_of(hba);
+
+	assert_int_equal(demand->method, AUTH_METHOD_LDAP);
+	assert_string_equal(demand->ldap->server, "h");
+	assert_string_equal(demand->ldap->prefix, "uid=");
+	hba_release(&hba);
+	hba = load("host all all all ldap # nothing\n", true, 0);
+	assert_null(demand_of(hba)->ldap);
+	hba_release(&hba);
+}
+
+static void check_pam(const char *rule, const char *service, bool use_hostname)
+{
+	struct hba *hba = load(rule, true, 0);
+	const struct hba_demand *demand = demand_of(hba);
+
+	assert_int_equal(demand->method, AUTH_METHOD_PAM);
+	if (service == NULL)
+		assert_null(demand->pam.service);
+	else
+		assert_string_equal(demand->pam.service, service);
+	assert_int_equal(demand->pam.use_hostname, use_hostname);
+	hba_release(&hba);
+}
+
+static void test_pam(void **state)
+{
+	check_pam("host all all all pam", NULL, false);
+	check_pam("host all all all pam pamservice=pg", "pg", false);
+	check_pam("host all all all pam \"pamservice=a b\" pam_use_hostname=1", "a b", true);
+	check_pam("host all all all pam pam_use_hostname=0", NULL, false);
+}
+
 /* ---- faults ---- */
 
 /* A line that is refused in the strict form and skipped in the other, with the same words. */
@@ -423,6 +460,9 @@ static void test_faults(void **state)
 	check_fault("hostssl all all all md5 clientcert=1", "bad value \"1\" of clientcert");
 	check_fault("hostssl all all all cert clientcert=verify-ca", "with cert only verify-full");
 	check_fault("host all all all md5 clientcert=verify-ca", "clientcert needs TLS");
+	check_fault("host all all all ldap ldapserver=h", "LDAP options: one of ldapbasedn, ldapprefix and ldapsuffix");
+	check_fault("host all all all pam pamservice=", "empty pamservice");
+	check_fault("host all all all pam pam_use_hostname=on", "unknown option \"pam_use_hostname=on\"");
 	check_fault("host all \"all all trust", "a quote is not closed");
 	check_fault("host all all all trust \"x", "a quote is not closed");
 }
@@ -634,6 +674,8 @@ int main(void)
 		cmocka_unit_test_setup(test_groups, setup),
 		cmocka_unit_test_setup(test_host_names, setup),
 		cmocka_unit_test_setup(test_methods, setup),
+		cmocka_unit_test_setup(test_ldap, setup),
+		cmocka_unit_test_setup(test_pam, setup),
 		cmocka_unit_test_setup(test_faults, setup),
 		cmocka_unit_test_setup(test_all_faults_of_a_file_are_told, setup),
 		cmocka_unit_test_setup(test_lines_that_pgbouncer_takes, setup),

@@ -108,12 +108,37 @@ static void test_copy_lives_on_its_own(void **state)
 	secret_fini(&b);
 }
 
+/* A password that was typed is a password, even if it looks like a hash. */
+static void test_typed_passwords_are_plain(void **state)
+{
+	static const char *const texts[] = { "secret", "md520c46e3762c864548e296b33c3406aa9",
+					     "SCRAM-SHA-256$64:" SALT "$" STORED ":" SERVER };
+	struct secret s;
+	struct secret copy;
+
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		secret_init_plain(&s, slice_of(texts[i]));
+		secret_copy(&copy, &s);
+		secret_fini(&s);
+		assert_int_equal(copy.type, SECRET_PLAIN);
+		assert_string_equal(copy.text, texts[i]);
+		assert_int_equal(copy.len, strlen(texts[i]));
+		assert_null(copy.scram);
+		secret_fini(&copy);
+	}
+	secret_init_plain(&s, slice_of(""));
+	assert_int_equal(s.type, SECRET_EMPTY);
+	assert_string_equal(s.text, "");
+	secret_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_classes),
 		cmocka_unit_test(test_a_salt_has_a_bound),
 		cmocka_unit_test(test_copy_lives_on_its_own),
+		cmocka_unit_test(test_typed_passwords_are_plain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,7 +160,7 @@ static void test_check_of_everything(void **state)
 				      "[users]\nu=pool_mode=session query_wait_timeout=0\n"
 				      "[peers]\n3=host=p\n"
 				      "[pgbouncer]\nlisten_port=7\npkt_buf=9\nmax_prepared_statements=200\n"
-				      "auth_type=pam\nserver_lifetime=1.5\nauth_ldap_options=topsecret\nauth_file=f\n");
+				      "auth_type=pam\nqueue_shed=1\nserver_lifetime=1.5\nauth_ldap_options=topsecret\nauth_file=f\n");
 	char *text = checked(conf);
 
 	assert_string_equal(text, "# configuration\n"
@@ -168,6 +168,8 @@ static void test_check_of_everything(void **state)
 				  "profile\tpgbouncer\n"
 				  "# settings that differ from the defaults\n"
 				  "setting\tauth_file\tf\t\n"
+				  "setting\tauth_ldap_options\t****\t\n"
+				  "setting\tauth_type\tpam\tmd5\n"
 				  "setting\tlisten_port\t7\t6432\n"
 				  "setting\tserver_lifetime\t1.5\t3600\n"
 				  "# databases\n"
@@ -181,8 +183,7 @@ static void test_check_of_everything(void **state)
 				  "# accepted, without effect by design\n"
 				  "noop\tpkt_buf\t9\t4096\n"
 				  "# accepted, not yet effective\n"
-				  "later-setting\tauth_ldap_options\t****\t\n"
-				  "later-setting\tauth_type\tpam\tmd5\n");
+				  "later-setting\tqueue_shed\t1\t0\n");
 	free(text);
 	conf_release(&conf);
 }
