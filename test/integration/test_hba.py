@@ -10,8 +10,9 @@ import socket
 import struct
 
 import pytest
-from harness import wire
+from harness import procs, wire
 from harness.cluster import Cluster
+from harness.pooler import binary
 from harness.procs import wait_until
 from harness.wire import PgError
 from test_dns import A, NameServer
@@ -325,7 +326,9 @@ def test_random_rules_decide_as_in_postgresql(make, standard):
         admin_users="admin",
         auth_query_cache_ttl=600,
     )
-    clients = list(itertools.product(("app", "app2"), ("app", "bench", "app2"), ("127.0.0.1", "127.0.0.2", "127.1.0.1")))
+    clients = list(
+        itertools.product(("app", "app2"), ("app", "bench", "app2"), ("127.0.0.1", "127.0.0.2", "127.1.0.1"))
+    )
     for _ in range(10):
         rules = random_rules(rng)
         loaded = pg.value("select pg_conf_load_time()")
@@ -387,7 +390,9 @@ def test_addresses_of_a_host_name(names):
 @ours
 def test_name_server_that_fails(names):
     """Nobody is let in by a name that cannot be looked up, and nobody who is to be kept out is."""
-    p, server = names("host all app web.example.test trust\nhost all app2 web.example.test reject\nhost all all all md5\n")
+    p, server = names(
+        "host all app web.example.test trust\nhost all app2 web.example.test reject\nhost all all all md5\n"
+    )
     server.answer = None
     assert come(p) == "md5"
     p.wait_for_log('WARNING .*could not look up the host name "web.example.test" of a rule')
@@ -688,6 +693,9 @@ def test_a_bad_file_is_refused_whole(make, rules, ident, text):
     assert p.wait_exit() == 1
     p.proc = None
     assert re.search(f"ERROR .*{text}", p.log_text())
+    checked = procs.run([binary(), "--check", p.ini], check=False, cwd=p.dir)
+    assert checked.returncode == 1
+    assert re.search(f"ERROR .*{text}", checked.stderr)
 
 
 @ours
