@@ -113,7 +113,7 @@ struct auth_setup {
 	const char *user_name;
 	const struct user *user; /* NULL: the name is unknown; the exchange runs like any other and fails */
 	int scram_iterations;    /* for verifiers that are derived; at least 1 */
-	const char *denied;      /* cert, peer, reject: why the client is not that user, or not let in; NULL: it is. Not copied. */
+	const char *denied;      /* cert, peer, reject: why the client is not let in, or NULL; not copied */
 	struct slice binding;    /* what a client that came by TLS may bind to: tls-server-end-point; empty: nothing */
 };
 
