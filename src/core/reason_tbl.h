@@ -178,6 +178,15 @@
 	X(REASON_LOGIN_FAILED, "login failed", "08001", \
 	  "The server[ at {server}] has refused the login of the pooler[: {error}].", \
 	  NULL) \
+	X(REASON_SSL_REFUSED, "server refused SSL", "08001", \
+	  "The server[ at {server}] does not offer TLS, which server_tls_sslmode demands.", \
+	  "Switch ssl on in the configuration of the server.") \
+	X(REASON_SSL_ANSWER, "bad sslreq answer", "08P01", \
+	  "The server[ at {server}] does not understand a request for TLS.", \
+	  NULL) \
+	X(REASON_SSL_ANSWER_EXTRA, "received unencrypted data after SSL response", "08P01", \
+	  "What came from the server[ at {server}] ahead of the handshake was not written by it.", \
+	  "Somebody on the way may have tried to take part in the conversation.") \
 	X(REASON_AUTHREQ, "failed to answer authreq", "08001", \
 	  "The pooler cannot authenticate in the way that the server[ at {server}] asks for.", \
 	  NULL) \

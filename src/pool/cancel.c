@@ -166,6 +166,7 @@ static void cancel_open(struct cancel *cancel)
 	struct worker *worker = cancel->worker;
 	struct server *server = cancel->server;
 	struct cancel_conn *conn = &cancel->conn;
+	struct server_tls tls;
 
 	cancel->state = CANCEL_OPENING;
 	conn->loop = worker->ctx.loop;
@@ -174,7 +175,8 @@ static void cancel_open(struct cancel *cancel)
 		sock_addr_is_unix(&server->addr) ? (unsigned)server->conf->db->port : sock_addr_port(&server->addr);
 	str_format(conn->where, sizeof(conn->where), "%s", cancel->pool->name);
 	cancel_conn_init(conn, worker->ctx.engine, &cancel_ops, cancel);
-	if (cancel_conn_connect(conn, &server->addr, &server->conf->tuning) != 0)
+	server_tls_init_like(&tls, &server->tls, stream_tls(&server->stream) != NULL);
+	if (cancel_conn_connect(conn, &server->addr, &server->conf->tuning, &tls) != 0)
 		cancel_put_off(cancel, REASON_CONNECT_FAILED);
 }
 

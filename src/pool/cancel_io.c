@@ -8,6 +8,10 @@
  *
  *   init --> connect --> on_open --> send --> on_over --> close
  *                 \________ on_over (connect failed) ___/
+ *
+ * The key is what a request is worth, so it travels to a server as all else
+ * does: if the server's own connection is encrypted, this one is, with the same
+ * checks, or the request is not sent.
  */
 #include "pool/cancel_io.h"
 
@@ -61,9 +65,25 @@ static void conn_log_open(const struct cancel_conn *conn)
 
 /* ---- callbacks of the stream ---- */
 
+static void conn_open(struct cancel_conn *conn)
+{
+	conn->is_open = true;
+	conn->ops->on_open(conn->owner);
+}
+
+static void conn_on_tls_step(struct cancel_conn *conn, enum server_tls_step step, enum reason reason)
+{
+	if (step == SERVER_TLS_PLAIN)
+		conn_open(conn);
+	else if (step == SERVER_TLS_FAILED)
+		conn->ops->on_over(conn->owner, reason);
+}
+
 static void conn_on_connected(void *owner)
 {
 	struct cancel_conn *conn = owner;
+	enum reason reason = REASON_CONNECT_FAILED;
+	enum server_tls_step step;
 	int err = sock_connect_result(conn->stream.fd);
 
 	if (err == -E_AGAIN) {
@@ -74,18 +94,39 @@ static void conn_on_connected(void *owner)
 		conn->ops->on_over(conn->owner, REASON_CONNECT_FAILED);
 	} else {
 		conn_log_open(conn);
-		conn->ops->on_open(conn->owner);
+		step = server_tls_begin(&conn->tls, &conn->stream, &reason);
+		conn_on_tls_step(conn, step, reason);
 	}
+}
+
+static void conn_on_secured(void *owner, int err)
+{
+	struct cancel_conn *conn = owner;
+	struct log_about about;
+
+	conn_describe(conn, &about);
+	if (server_tls_is_secured(&conn->stream, err, &about, (*conn->snap)->conf->log_connections != 0))
+		conn_open(conn);
+	else
+		conn->ops->on_over(conn->owner, REASON_CONNECT_FAILED);
 }
 
 /* The other side answers by closing. */
 static void conn_on_readable(void *owner)
 {
 	struct cancel_conn *conn = owner;
+	enum reason reason = REASON_CONNECT_FAILED;
 	uint8_t *data;
 	size_t len;
-	int err = stream_fill(&conn->stream, &data, &len);
+	int err;
 
+	if (!conn->is_open) {
+		enum server_tls_step step = server_tls_on_answer(&conn->tls, &conn->stream, &reason);
+
+		conn_on_tls_step(conn, step, reason);
+		return;
+	}
+	err = stream_fill(&conn->stream, &data, &len);
 	if (err != -E_AGAIN)
 		conn->ops->on_over(conn->owner, REASON_CANCEL_SENT);
 }
@@ -102,6 +143,7 @@ static const struct stream_ops conn_stream_ops = {
 	.on_readable = conn_on_readable,
 	.on_drained = conn_on_drained,
 	.on_event = conn_on_connected,
+	.on_secured = conn_on_secured,
 };
 
 /* ---- for the owner ---- */
@@ -113,15 +155,21 @@ void cancel_conn_init(struct cancel_conn *conn, struct engine *engine, const str
 	conn->owner = owner;
 	conn->stream = (struct stream){ .fd = -1 };
 	conn->addr = (struct sock_addr){ .len = 0 };
+	conn->tls = (struct server_tls){ .ctx = NULL };
+	conn->is_open = false;
 	conn->id = engine_next_id(engine);
 	conn->connect_us = loop_now_us(conn->loop);
 	conn->sent_us = 0;
 	atomic_fetch_add_explicit(&engine->cancel_conns, 1, memory_order_relaxed);
 }
 
-int cancel_conn_connect(struct cancel_conn *conn, const struct sock_addr *addr, const struct sock_tuning *tuning)
+int cancel_conn_connect(struct cancel_conn *conn, const struct sock_addr *addr, const struct sock_tuning *tuning,
+			struct server_tls *tls)
 {
 	int fd;
+
+	if (tls != NULL)
+		conn->tls = *tls;
 
 	conn->addr = *addr;
 	fd = sock_connect_start(addr, tuning);
@@ -158,5 +206,6 @@ void cancel_conn_close(struct cancel_conn *conn, enum reason reason)
 	conn_describe(conn, &about);
 	report_close((*conn->snap)->conf, &about, reason_text(reason), loop_now_us(conn->loop) - conn->connect_us);
 	stream_close(&conn->stream);
+	server_tls_fini(&conn->tls);
 	atomic_fetch_sub_explicit(&conn->engine->cancel_conns, 1, memory_order_relaxed);
 }

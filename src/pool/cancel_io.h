@@ -10,6 +10,7 @@
 #include "net/sock.h"
 #include "net/stream.h"
 #include "pool/engine.h"
+#include "pool/server_tls.h"
 
 /* Who asks: a connection that is kept open, without a word, until the outcome is known. */
 struct cancel_asker {
@@ -38,8 +39,9 @@ struct cancel_conn_ops {
 	/* The connection stands; the owner calls cancel_conn_send() or cancel_conn_close(). */
 	void (*on_open)(void *owner);
 	/*
-	 * REASON_CONNECT_FAILED; REASON_CANCEL_FAILED when the request could not be sent; REASON_CANCEL_SENT when it
-	 * was, and the other side has closed, which is its answer. The owner calls cancel_conn_close().
+	 * REASON_CONNECT_FAILED, or why there is no TLS; REASON_CANCEL_FAILED when the request could not be sent;
+	 * REASON_CANCEL_SENT when it was, and the other side has closed, which is its answer. The owner calls
+	 * cancel_conn_close().
 	 */
 	void (*on_over)(void *owner, enum reason reason);
 };
@@ -54,6 +56,8 @@ struct cancel_conn {
 	struct stream stream;
 	struct sock_addr addr; /* none while a name is looked up */
 	unsigned port;
+	struct server_tls tls; /* plain text: all zero */
+	bool is_open;          /* the owner has heard on_open() */
 	uint64_t id;
 	uint64_t connect_us;
 	uint64_t sent_us;             /* 0: not yet */
@@ -63,9 +67,12 @@ struct cancel_conn {
 /* Prepares the connection: it counts as one from here until cancel_conn_close(). Loop, snap and where must be set. */
 void cancel_conn_init(struct cancel_conn *conn, struct engine *engine, const struct cancel_conn_ops *ops, void *owner);
 
-/* Begins to connect: 0, or -E_SYS after a word in the log; the owner then closes it. */
-int cancel_conn_connect(struct cancel_conn *conn, const struct sock_addr *addr,
-			const struct sock_tuning *tuning) MUSTCHECK;
+/*
+ * Begins to connect: 0, or -E_SYS after a word in the log; the owner then closes it. `tls` is taken over; NULL: plain
+ * text.
+ */
+int cancel_conn_connect(struct cancel_conn *conn, const struct sock_addr *addr, const struct sock_tuning *tuning,
+			struct server_tls *tls) MUSTCHECK;
 
 /* Sends a request with a server's, or a client's, process id and the rest of its key: 0 or -E_*. */
 int cancel_conn_send(struct cancel_conn *conn, uint32_t pid, const uint8_t *key, size_t key_len) MUSTCHECK;

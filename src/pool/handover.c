@@ -53,13 +53,14 @@ enum handover_unnamed {
 
 bool handover_can_give_client(const struct client *client)
 {
-	return client->parked && client->state != CL_WELCOME && buf_is_empty(&client->stream.out) &&
-	       client->gather.max == 0 && (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
+	return client->parked && stream_tls(&client->stream) == NULL && client->state != CL_WELCOME &&
+	       buf_is_empty(&client->stream.out) && client->gather.max == 0 &&
+	       (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
 }
 
 bool handover_can_give_server(const struct server *server)
 {
-	return server->parked && (!server->dirty || server->client != NULL) &&
+	return server->parked && stream_tls(&server->stream) == NULL && (!server->dirty || server->client != NULL) &&
 	       (server->state == SV_IDLE || server->state == SV_ACTIVE) && stream_is_clean(&server->stream) &&
 	       !prep_server_has_records(&server->prep) && !server->rerun.is_under_way;
 }

@@ -39,6 +39,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/route.c src/pool/route.h \
 	src/pool/server.c src/pool/server.h \
 	src/pool/server_login.c src/pool/server_login.h \
+	src/pool/server_tls.c src/pool/server_tls.h \
 	src/pool/shadow.c src/pool/shadow.h \
 	src/pool/stats.c src/pool/stats.h \
 	src/pool/shape.c src/pool/shape.h \

@@ -182,7 +182,7 @@ static void peer_connect(struct peer_conn *pc, const struct sock_addr *addr)
 	struct sock_tuning tuning;
 
 	pool_conf_fill_tuning(&tuning, pc->peer->peers->snap->conf);
-	if (cancel_conn_connect(&pc->conn, addr, &tuning) != 0)
+	if (cancel_conn_connect(&pc->conn, addr, &tuning, NULL) != 0)
 		peer_close_failed(pc, REASON_CONNECT_FAILED);
 }
 

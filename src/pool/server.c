@@ -97,6 +97,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	vars_release(&server->vars);
 	vars_release(&server->defaults);
 	pool_conf_release(&server->conf);
+	server_tls_fini(&server->tls);
 	pool_release(&server->pool);
 	mem_wipe(server->backend_key, sizeof(server->backend_key));
 	server->magic = 0;
@@ -106,7 +107,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 /* True when it goes on in another process: nothing may be said on its socket here, and it has not ended. */
 static bool server_is_given_away(const struct server *server)
 {
-	return server->parked && atomic_load(&server->pool->engine->handed_over);
+	return server->parked && stream_tls(&server->stream) == NULL && atomic_load(&server->pool->engine->handed_over);
 }
 
 static void server_log_close(const struct server *server, enum reason reason)
@@ -421,6 +422,7 @@ const struct stream_ops server_stream_ops = {
 	.on_readable = server_on_readable,
 	.on_drained = server_on_drained,
 	.on_event = server_on_event,
+	.on_secured = server_login_on_secured,
 };
 
 /* ---- moving between workers ---- */

@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 #include "pool/prep.h"
 #include "pool/rerun.h"
+#include "pool/server_tls.h"
 #include "proto/startup.h"
 #include "proto/track.h"
 
@@ -101,6 +102,7 @@ struct server {
 	uint8_t backend_key[SERVER_KEY_MAX]; /* for cancel requests, with the process id */
 	uint16_t backend_key_len;
 	struct sock_addr addr;
+	struct server_tls tls;  /* how it was, or is to be, connected */
 	uint16_t travel_worker; /* where it goes */
 	uint32_t travel_slot;   /* for which client; see worker_slot_find() */
 	uint16_t travel_generation;

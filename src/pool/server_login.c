@@ -1,9 +1,9 @@
 /*
  * The login to a server.
  *
- *   LOGIN_DNS --> LOGIN_CONNECT --> LOGIN_AUTH --> LOGIN_QUERY (connect_query)
- *                                       |              |
- *                                       +--------------+--> server_logged_in()
+ *   LOGIN_DNS --> LOGIN_CONNECT --> LOGIN_TLS --> LOGIN_AUTH --> LOGIN_QUERY (connect_query)
+ *                         |             |             |              |
+ *                         +-------------+             +--------------+--> server_logged_in()
  *
  * Where the configuration allows it, protocol 3.2 is asked for, and whoever does
  * not know it says so (NegotiateProtocolVersion) and goes on in 3.0. What comes
@@ -37,6 +37,7 @@
 enum login_stage {
 	LOGIN_DNS,
 	LOGIN_CONNECT,
+	LOGIN_TLS, /* asked for, or the handshake; see server_tls.c */
 	LOGIN_AUTH,
 	LOGIN_QUERY,
 };
@@ -155,6 +156,7 @@ void server_login_start(struct server *server)
 	int err;
 
 	server->login = xcalloc(1, sizeof(*server->login));
+	server_tls_init(&server->tls, server->conf, host);
 	server->login->version = login_version(server);
 	buf_init(&server->login->welcome, LOGIN_WELCOME_MAX);
 	if (host == NULL && (server->conf->unix_dir == NULL || server->conf->unix_dir[0] == '\0')) {
@@ -260,12 +262,17 @@ static struct auth_server *login_new_auth(struct server *server)
 	struct pool_secret *own = login_own_secret(server);
 	struct scram_keys keys;
 	struct auth_server *auth;
+	uint8_t binding[TLS_BINDING_MAX];
+	struct tls *tls = stream_tls(&server->stream);
 	struct auth_server_setup setup = {
+		.is_tls = tls != NULL,
 		.user_name = server->pool->account->name,
 		.secret = &server->conf->secret,
 		.ignores_stripped_tls = server->part->worker->ctx.snap->conf->profile == CONF_PROFILE_PGBOUNCER,
 	};
 
+	if (tls != NULL)
+		setup.binding = slice_make(binding, tls_end_point(tls, binding));
 	if (own != NULL) {
 		setup.secret = &own->secret;
 		setup.keys = own->has_keys ? &own->keys : NULL;
@@ -278,8 +285,28 @@ static struct auth_server *login_new_auth(struct server *server)
 	return auth;
 }
 
+/* The connection is as it will be: now the first message. */
+static void login_begin(struct server *server)
+{
+	server->login->stage = LOGIN_AUTH;
+	auth_server_free(&server->login->auth);
+	server->login->auth = login_new_auth(server);
+	if (login_send_startup(server))
+		stream_want_read(&server->stream, true);
+}
+
+static void login_on_tls_step(struct server *server, enum server_tls_step step, enum reason reason)
+{
+	if (step == SERVER_TLS_PLAIN)
+		login_begin(server);
+	else if (step == SERVER_TLS_FAILED)
+		server_close(server, reason);
+}
+
 void server_login_on_connected(struct server *server)
 {
+	enum reason reason = REASON_SERVER_CRASH;
+	enum server_tls_step step;
 	struct log_about about;
 	int err = sock_connect_result(server->stream.fd);
 
@@ -297,11 +324,23 @@ void server_login_on_connected(struct server *server)
 		server_describe(server, &about);
 		report_connected(&about, &server->addr, server->stream.fd);
 	}
-	server->login->stage = LOGIN_AUTH;
-	auth_server_free(&server->login->auth);
-	server->login->auth = login_new_auth(server);
-	if (login_send_startup(server))
-		stream_want_read(&server->stream, true);
+	server->login->stage = LOGIN_TLS;
+	step = server_tls_begin(&server->tls, &server->stream, &reason);
+	login_on_tls_step(server, step, reason);
+}
+
+void server_login_on_secured(void *owner, int err)
+{
+	struct server *server = owner;
+	struct log_about about;
+	bool tell = server->part->worker->ctx.snap->conf->log_connections != 0;
+
+	ASSERT(server->login->stage == LOGIN_TLS);
+	server_describe(server, &about);
+	if (server_tls_is_secured(&server->stream, err, &about, tell))
+		login_begin(server);
+	else
+		server_close(server, REASON_SERVER_CRASH);
 }
 
 /* ---- messages of the server; each returns false when the server was closed ---- */
@@ -572,11 +611,19 @@ static bool login_on_message(struct server *server, const uint8_t *message, cons
 
 void server_login_on_readable(struct server *server)
 {
+	enum reason reason = REASON_SERVER_CRASH;
 	uint8_t *data;
 	size_t len;
 	size_t at = 0;
-	int err = stream_fill(&server->stream, &data, &len);
+	int err;
 
+	if (server->login->stage == LOGIN_TLS) {
+		enum server_tls_step step = server_tls_on_answer(&server->tls, &server->stream, &reason);
+
+		login_on_tls_step(server, step, reason);
+		return;
+	}
+	err = stream_fill(&server->stream, &data, &len);
 	if (err == -E_AGAIN)
 		return;
 	if (err < 0) {

@@ -13,6 +13,9 @@ void server_login_start(struct server *server);
 /* The connect has ended, in one way or the other. */
 void server_login_on_connected(struct server *server);
 
+/* The handshake has ended; callback of the stream. */
+void server_login_on_secured(void *owner, int err);
+
 /* Bytes, or the end, came during the login. */
 void server_login_on_readable(struct server *server);
 

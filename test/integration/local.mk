@@ -80,6 +80,7 @@ INTEGRATION_FILES = \
 	test/integration/test_tls_clients.py \
 	test/integration/test_tls_malice.py \
 	test/integration/test_tls_reload.py \
+	test/integration/test_tls_servers.py \
 	test/integration/test_tls_settings.py
 
 TESTS += test/integration/run.sh
