@@ -466,6 +466,18 @@ static struct handover_session *handover_partner(const struct handover *h, const
 }
 
 /* The pool of a session, held; NULL when its database or user is not there any more. */
+/* True for a user that runs auth_query: it has pools on databases whose clients are somebody else. */
+static bool handover_is_auth_user(const struct conf *conf, const char *user)
+{
+	for (size_t i = 0; i < conf->db_count; i++) {
+		const char *name = conf_auth_user(conf, &conf->dbs[i]);
+
+		if (name != NULL && strcmp(name, user) == 0)
+			return true;
+	}
+	return false;
+}
+
 static struct pool *handover_pool(struct handover *h, const struct handover_session *session)
 {
 	struct db *db = registry_get_db(h->engine, session->database, REGISTRY_ANY, NULL);
@@ -474,7 +486,8 @@ static struct pool *handover_pool(struct handover *h, const struct handover_sess
 	struct pool *pool = NULL;
 	bool has_place = db != NULL && !atomic_load(&db->disabled);
 
-	if (has_place && route_forced_user(h->engine, db, forced, sizeof(forced))) {
+	if (has_place && route_forced_user(h->engine, db, forced, sizeof(forced)) &&
+	    !(session->is_server && handover_is_auth_user(h->engine->snap->conf, user))) {
 		has_place = !session->is_server || strcmp(user, forced) == 0;
 		user = forced;
 	}

@@ -1,6 +1,7 @@
 """Users that a database knows: auth_query, auth_user, auth_dbname, and what is remembered of their answers."""
 import concurrent.futures
 import contextlib
+import signal
 import time
 
 import psycopg
@@ -697,3 +698,95 @@ def test_counts_of_the_cache(make, lookup):
     assert (counts["misses"], counts["hits"], counts["found"], counts["absent"]) == (2, 2, 1, 1)
     assert counts["asking"] == counts["stale"] == counts["failures"] == 0
     assert 0 < counts["memory"] < 10000
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM, signal.SIGINT])
+def test_shutdown_while_a_login_asks(make, lookup, number):
+    """At once, or when the login has had its answer: it is a client, and the query runs on a server."""
+    p = make()
+    with lookup.blocked():
+        c = p.raw()
+        c.start("u_md5")
+        wait_until(lambda: lookup.waiting() == 1, "the query runs")
+        p.signal(number)
+        if number == signal.SIGQUIT:
+            c.expect_close()
+            assert p.wait_exit() == 0
+            return
+        p.wait_for_log("got SIG(TERM|INT)")
+        assert p.proc.poll() is None
+    with pytest.raises(wire.PgError, match="shutting down"):
+        c.finish_login("u_md5", PASSWORD)
+    assert p.wait_exit() == 0
+
+
+@pytest.mark.ours
+def test_online_restart_while_a_login_asks(make, lookup):
+    """The login ends in the old process; nothing of its question goes to the new one."""
+    p = make(pool_mode="transaction")
+    kept = p.login("u_plain", password=PASSWORD)
+    assert kept.value("select 1") == "1"
+    c = p.raw()
+    block = contextlib.ExitStack()
+    block.enter_context(lookup.blocked())
+    c.start("u_md5")
+    wait_until(lambda: lookup.waiting() == 1, "the query runs")
+
+    def go_on():
+        with block:
+            p.wait_for_log("SUSPEND command issued")
+        return c.finish_login("u_md5", PASSWORD)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(go_on)
+        p.restart()
+        assert done.result(30) is not None
+    assert kept.value("select 2") == c.value("select 2") == "2"
+    assert p.log_count("not taking over") == 0
+    users = [(r["user"], r["database"]) for r in p.show("clients")]
+    assert sorted(u for u, d in users if d == "app") == ["u_md5", "u_plain"]
+
+
+@pytest.mark.parametrize("command", ["KILL app", "KILL_CLIENT"])
+def test_question_that_is_killed(make, lookup, command):
+    p = make()
+    with lookup.blocked():
+        c = p.raw()
+        c.start("u_md5")
+        wait_until(lambda: lookup.waiting() == 1, "the query runs")
+        if command == "KILL_CLIENT":
+            (row,) = [r for r in p.show("clients") if r["user"] == "postgres"]
+            command += f" {row['id']}"
+        p.admin(command)
+        assert c.expect_error_close().text in ("bouncer config error", "database removed")
+    if command == "KILL app":
+        p.admin("RESUME app")
+    assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
+
+
+def test_paused_database_is_not_asked(make, lookup):
+    p = make()
+    p.admin("PAUSE app")
+    c = p.raw()
+    c.start("u_md5")
+    p.wait_pool(user="postgres", cl_waiting=1)
+    assert lookup.calls() == 0
+    p.admin("RESUME app")
+    assert c.finish_login("u_md5", PASSWORD) is not None
+
+
+def test_reload_takes_the_database_away_meanwhile(make, lookup, cluster):
+    p = make(auth_dbname="app")
+    p.databases["other"] = p.databases["app"]
+    p.write_files()
+    p.admin("RELOAD")
+    with lookup.blocked():
+        c = p.raw()
+        c.start("u_md5", "other")
+        wait_until(lambda: lookup.waiting() == 1, "the query runs")
+        del p.databases["app"]
+        p.write_files()
+        p.admin("RELOAD")
+        assert c.expect_error_close().text == "bouncer config error"
+    assert refused(p, "u_md5", database="other") == "bouncer config error"
+    p.wait_for_log('authentication database "app" is not configured')
