@@ -350,3 +350,68 @@ enum hba_verdict hba_match(const struct hba *hba, const struct hba_facts *facts,
 	}
 	return HBA_NONE;
 }
+
+/* ---- whoever it is ---- */
+
+/* A name in a list held against a word; NULL stands for all that it might be. Nothing is asked. */
+static enum rule_answer hba_covers_name(const struct hba_name *name, const char *word)
+{
+	switch (name->kind) {
+	case HBA_NAME_ALL:
+	case HBA_NAME_ANYTHING:
+		return RULE_YES;
+	case HBA_NAME_REPLICATION:
+		return RULE_NO;
+	case HBA_NAME_SAMEUSER:
+	case HBA_NAME_SAMEROLE:
+	case HBA_NAME_GROUP:
+		return RULE_UNKNOWN;
+	case HBA_NAME_PATTERN:
+		return word == NULL ? RULE_UNKNOWN : hba_answer(pattern_matches(name->pattern, word, NULL));
+	case HBA_NAME_EXACT:
+		return word == NULL ? RULE_UNKNOWN : hba_answer(strcmp(name->text, word) == 0);
+	}
+	UNREACHABLE();
+}
+
+static enum rule_answer hba_covers_list(const struct hba_list *list, const char *word)
+{
+	enum rule_answer best = RULE_NO;
+
+	for (size_t i = 0; i < list->count && best != RULE_YES; i++)
+		best = hba_either(best, hba_covers_name(&list->names[i], word));
+	return best;
+}
+
+/* RULE_YES: the rule matches every user; RULE_NO: none. */
+static enum rule_answer hba_covers(const struct hba_rule *rule, const struct hba_facts *facts)
+{
+	bool is_physical = facts->replication == HBA_REPLICATION_PHYSICAL;
+	bool is_open = rule->addr.kind != HBA_ADDR_ALL && rule->addr.kind != HBA_ADDR_NET;
+	enum rule_answer database;
+	enum rule_answer user;
+
+	if (!hba_matches_type(rule->type, facts) || !hba_may_match_addr(&rule->addr, facts))
+		return RULE_NO;
+	database = is_physical ? hba_matches_database(rule, facts) : hba_covers_list(&rule->databases, facts->database);
+	user = hba_covers_list(&rule->users, NULL);
+	if (database == RULE_NO || user == RULE_NO)
+		return RULE_NO;
+	return database == RULE_YES && user == RULE_YES && !is_open ? RULE_YES : RULE_UNKNOWN;
+}
+
+bool hba_may_admit(const struct hba *hba, const struct hba_facts *facts)
+{
+	CHECK_OBJ(hba, HBA_MAGIC);
+	for (size_t i = 0; i < hba->count; i++) {
+		enum rule_answer covers = hba_covers(&hba->rules[i], facts);
+
+		if (covers == RULE_NO)
+			continue;
+		if (hba->rules[i].demand.method != AUTH_METHOD_REJECT)
+			return true;
+		if (covers == RULE_YES)
+			return false;
+	}
+	return false;
+}

@@ -89,6 +89,13 @@ enum hba_verdict {
 enum hba_verdict hba_match(const struct hba *hba, const struct hba_facts *facts, const struct hba_demand **demand);
 
 /*
+ * False when nobody is let in to that database from there, whoever the user
+ * is: then there is no need to find out who that is. Neither looks at
+ * facts->user nor asks anything.
+ */
+bool hba_may_admit(const struct hba *hba, const struct hba_facts *facts);
+
+/*
  * Reads the rules. `ident`, of which a reference is taken, has the maps that
  * they name. 0 with *out held once; -E_SYS when the file cannot be read, or
  * -E_SYNTAX when it has a fault and the report is strict: *out is then

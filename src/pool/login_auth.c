@@ -425,13 +425,15 @@ static void login_on_query_gone(struct login_lookup *lookup)
 }
 
 /* True when the database is to be asked for the user, whom no file knows. */
-static bool login_must_ask(const struct login *login)
+static bool login_must_ask(struct login *login)
 {
 	const struct auth_asker asker = login_asker(login);
 
 	if (login->snap->conf->auth_type == CONF_AUTH_ANY)
 		return false;
 	if (login_is_console_name(login->database) && login_is_owner(login))
+		return false;
+	if (!login_rules_may_admit(login))
 		return false;
 	return auth_query_is_due(login->ctx, &asker);
 }

@@ -291,6 +291,16 @@ ask:
 	login_names_ask(login);
 }
 
+bool login_rules_may_admit(struct login *login)
+{
+	struct hba_facts facts;
+
+	if (login->snap->conf->auth_type != CONF_AUTH_HBA)
+		return true;
+	login_rules_facts(login, &facts);
+	return hba_may_admit(login->snap->hba, &facts);
+}
+
 void login_rules_begin(struct login *login, const struct user *user)
 {
 	struct login_rules *r = xcalloc(1, sizeof(*r));

@@ -45,6 +45,12 @@ struct login_rules {
 /* The login goes on by rules; `user` is NULL when the name is unknown, and lives as long as the login. */
 void login_rules_begin(struct login *login, const struct user *user);
 
+/*
+ * False when the rules let nobody in to that database from there, whoever it
+ * is: a stranger whom they keep out must not cause queries.
+ */
+bool login_rules_may_admit(struct login *login);
+
 /* Asks what login->rules->question says; then, or later, calls login_rules_go(). */
 void login_names_ask(struct login *login);
 

@@ -78,11 +78,11 @@ static bool fuzz_ask_own(void *ctx, bool whole_net)
 	return whole_net && *(enum rule_answer *)ctx == RULE_YES;
 }
 
-static enum hba_verdict fuzz_match(const struct hba *hba, uint8_t choice, const struct hba_demand **demand)
+static void fuzz_facts(struct hba_facts *facts, uint8_t choice)
 {
 	static const char *const names[] = { "joe", "app" };
-	enum rule_answer answer = (enum rule_answer)(choice >> 6);
-	struct hba_facts facts = {
+
+	*facts = (struct hba_facts){
 		.database = names[choice & 1],
 		.user = "joe",
 		.replication = (enum hba_replication)((choice >> 1) % 3),
@@ -95,10 +95,28 @@ static enum hba_verdict fuzz_match(const struct hba *hba, uint8_t choice, const 
 		.ask_group = fuzz_ask,
 		.ask_host = fuzz_ask,
 		.ask_own = fuzz_ask_own,
-		.ctx = &answer,
 	};
+}
 
+static enum hba_verdict fuzz_match(const struct hba *hba, uint8_t choice, const struct hba_demand **demand)
+{
+	enum rule_answer answer = (enum rule_answer)(choice >> 6);
+	struct hba_facts facts;
+
+	fuzz_facts(&facts, choice);
+	facts.ctx = &answer;
 	return hba_match(hba, &facts, demand);
+}
+
+/* Who is let in must have been taken for possible. */
+static void fuzz_check_open(const struct hba *hba, uint8_t choice)
+{
+	const struct hba_demand *demand = NULL;
+	enum hba_verdict verdict = fuzz_match(hba, choice, &demand);
+	struct hba_facts facts;
+
+	fuzz_facts(&facts, choice);
+	ASSERT(hba_may_admit(hba, &facts) || verdict != HBA_FOUND || demand->method == AUTH_METHOD_REJECT);
 }
 
 static void fuzz_check_demand(const struct hba_demand *demand)
@@ -140,6 +158,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ASSERT(strict_faults >= faults && (strict == NULL) == (strict_faults > 0));
 	if (fuzz_match(hba, choice, &demand) == HBA_FOUND)
 		fuzz_check_demand(demand);
+	fuzz_check_open(hba, choice);
 	if (strict != NULL && fuzz_match(strict, choice, &demand) == HBA_FOUND)
 		fuzz_check_demand(demand);
 	fuzz_check_closed(text, choice);

@@ -77,13 +77,16 @@ def lookup(cluster, database):
 def make(make_pooler, cluster, lookup):
     """A pooler that knows nobody but auth_user and the admin; clients become app, whom the server trusts."""
 
-    def make(auth_type="md5", query=FIND, databases=None, profile="pgbouncer", secrets=None, dsn=None, **settings):
+    def make(
+        auth_type="md5", query=FIND, databases=None, profile="pgbouncer", secrets=None, dsn=None, start=True, **settings
+    ):
         dsn = dsn or cluster.dsn(dbname=lookup.name, user="app")
         return make_pooler(
             databases or {"app": dsn},
             settings={"auth_type": auth_type, "auth_user": "postgres", "auth_query": query, **settings},
             secrets=secrets or {"admin": "adminpw", "postgres": ""},
             profile=profile,
+            start=start,
         )
 
     return make
@@ -93,6 +96,20 @@ def refused(p, user, password=PASSWORD, **kwargs):
     e = p.login_error(user, password=password, **kwargs)
     assert e.severity == "FATAL"
     return e.text
+
+
+def test_who_is_kept_out_whoever_it_is_causes_no_query(make, lookup):
+    """Rules that let nobody in from there: the database is not bothered."""
+    p = make("hba", start=False)
+    p.settings["auth_hba_file"] = f"{p.dir}/hba.conf"
+    p.write(f"{p.dir}/hba.conf", "local all all md5\nhost app u_md5 all reject\nhost app all 10.0.0.0/8 md5\n")
+    p.start()
+    assert refused(p, "u_md5") == "login rejected"
+    assert refused(p, "nobody") == "no authentication method is found"
+    assert lookup.calls() == 0
+    with p.raw_unix() as c:
+        c.login("u_md5", "app", PASSWORD)
+    assert lookup.calls() == 1
 
 
 @pytest.mark.parametrize("auth_type", METHODS)

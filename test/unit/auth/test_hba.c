@@ -319,6 +319,43 @@ static void test_host_names(void **state)
 	assert_false(takes("host all all web trust"));
 }
 
+static bool may_admit(const char *text)
+{
+	struct hba *hba = load(text, true, 0);
+	bool may = hba_may_admit(hba, &facts);
+	unsigned line;
+
+	/* Whoever is let in must have been taken for possible. */
+	assert_true(may || verdict_of(hba, &line) != HBA_FOUND || line == 1);
+	hba_release(&hba);
+	return may;
+}
+
+static void test_places_from_where_nobody_is_let_in(void **state)
+{
+	group_answer = RULE_YES;
+	assert_false(may_admit(""));
+	assert_false(may_admit("local all all trust"));
+	assert_false(may_admit("host all all 10.0.0.0/8 trust"));
+	assert_false(may_admit("host x,/^b all all trust"));
+	assert_false(may_admit("host replication all all trust"));
+	assert_false(may_admit("host all all all reject\nhost all all all trust"));
+	assert_false(may_admit("host app all 192.0.2.0/24 reject\nhost all all all trust"));
+	assert_false(may_admit("host all sue all reject"));
+	assert_true(may_admit("host all sue all trust"));
+	assert_true(may_admit("host all sue all reject\nhost all all all trust"));
+	assert_true(may_admit("host all +g all reject\nhost all all all trust"));
+	assert_true(may_admit("host sameuser all all reject\nhost all all all trust"));
+	assert_true(may_admit("host all all web reject\nhost all all all trust"));
+	assert_true(may_admit("host all all samenet reject\nhost all all all trust"));
+	assert_true(may_admit("host samerole all all trust"));
+	assert_true(may_admit("host x all all reject\nhost /^a all all trust"));
+	facts.replication = HBA_REPLICATION_PHYSICAL;
+	assert_false(may_admit("host all all all trust"));
+	assert_true(may_admit("host replication sue all trust"));
+	assert_string_equal(asked, "");
+}
+
 /* ---- methods and options ---- */
 
 static const struct hba_demand *demand_of(const struct hba *hba)
@@ -673,6 +710,7 @@ int main(void)
 		cmocka_unit_test_setup(test_own_addresses, setup),
 		cmocka_unit_test_setup(test_groups, setup),
 		cmocka_unit_test_setup(test_host_names, setup),
+		cmocka_unit_test_setup(test_places_from_where_nobody_is_let_in, setup),
 		cmocka_unit_test_setup(test_methods, setup),
 		cmocka_unit_test_setup(test_ldap, setup),
 		cmocka_unit_test_setup(test_pam, setup),
