@@ -532,10 +532,15 @@ static void handover_fill_unnamed(struct client *client, const struct handover_s
 	}
 }
 
-static void handover_store_secret(struct pool *pool, const struct handover_session *session)
+/* What the user has logged in with; where LDAP or PAM judge that is a password, whatever it looks like. */
+static void handover_store_secret(struct pool *pool, int auth_type, const struct handover_session *session)
 {
 	struct secret secret;
 
+	if (auth_type == CONF_AUTH_LDAP || auth_type == CONF_AUTH_PAM) {
+		route_store_password(pool, session->password);
+		return;
+	}
 	secret_init(&secret, slice_of(session->password));
 	route_store_secret(pool, &secret, session->has_keys ? &session->keys : NULL);
 	secret_fini(&secret);
@@ -563,7 +568,7 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 		birth.replication = replication_new(handover_replication(state), slice_of(""));
 	handover_take_addr(session->fd, &birth.is_unix, &birth.peer);
 	if (session->password != NULL && part->pool->account == account)
-		handover_store_secret(part->pool, session);
+		handover_store_secret(part->pool, part->worker->ctx.snap->conf->auth_type, session);
 	else if (session->has_keys)
 		route_store_keys(h->engine, account, &session->keys);
 	if (state->key_len >= CANCEL_KEY_LEN)

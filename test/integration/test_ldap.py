@@ -3,10 +3,14 @@ import os
 
 import pytest
 from harness import slapd as ldap
+from harness.pooler import has_feature
 from harness.procs import wait_until
 from harness.wire import PgError, pack
 
-pytestmark = pytest.mark.newer
+pytestmark = [
+    pytest.mark.newer,
+    pytest.mark.skipif(not has_feature("ldap"), reason="built without LDAP"),
+]
 
 FAILED = "LDAP authentication failed"
 
@@ -288,6 +292,15 @@ def test_password_serves_for_servers(make, slapd, role):
     e = p.login_error(role, password="wrong")
     assert e.text == FAILED
     assert p.login(role, password=ldap.PASSWORDS[role]).value("select current_user") == role
+
+
+def test_password_goes_with_an_online_restart(make, slapd):
+    p = make(slapd.simple(), secrets={"scramuser": "an old password"})
+    c = p.login("scramuser", password=ldap.PASSWORDS["scramuser"])
+    assert c.value("select current_user") == "scramuser"
+    p.restart()
+    p.admin("RECONNECT app")
+    assert c.value("select current_user") == "scramuser"
 
 
 # --- hanging servers

@@ -4,11 +4,13 @@ import socket
 
 import pytest
 from harness import pam
+from harness.pooler import has_feature
 from harness.procs import wait_until
 from harness.wire import PgError, pack
 
 pytestmark = [
     pytest.mark.newer,
+    pytest.mark.skipif(not has_feature("pam"), reason="built without PAM"),
     pytest.mark.skipif(not pam.can(), reason="a file in /etc/pam.d needs root, or sudo without a password"),
 ]
 

@@ -48,6 +48,13 @@ def is_pgbouncer():
 
 
 @functools.lru_cache
+def has_feature(name):
+    """What --version says about a part that a build may be without, such as ldap and pam."""
+    text = subprocess.run([binary(), "--version"], text=True, capture_output=True, timeout=20).stdout
+    return f"\n{name}: yes\n" in text
+
+
+@functools.lru_cache
 def is_instrumented():
     """True for a build with a sanitizer, which needs more memory and time."""
     with open(binary(), "rb") as f:

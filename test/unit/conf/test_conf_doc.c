@@ -154,13 +154,14 @@ static void test_check_of_nothing(void **state)
 
 static void test_check_of_everything(void **state)
 {
-	struct conf *conf = load_good("[databases]\n"
-				      "'a\tb' = password=topsecret connect_query='x\\y' auth_user=au\n"
-				      "* = host=h load_balance_hosts=disable auth_query=q\n"
-				      "[users]\nu=pool_mode=session query_wait_timeout=0\n"
-				      "[peers]\n3=host=p\n"
-				      "[pgbouncer]\nlisten_port=7\npkt_buf=9\nmax_prepared_statements=200\n"
-				      "auth_type=pam\nqueue_shed=1\nserver_lifetime=1.5\nauth_ldap_options=topsecret\nauth_file=f\n");
+	struct conf *conf = load_good(
+		"[databases]\n"
+		"'a\tb' = password=topsecret connect_query='x\\y' auth_user=au\n"
+		"* = host=h load_balance_hosts=disable auth_query=q\n"
+		"[users]\nu=pool_mode=session query_wait_timeout=0\n"
+		"[peers]\n3=host=p\n"
+		"[pgbouncer]\nlisten_port=7\npkt_buf=9\nmax_prepared_statements=200\n"
+		"auth_type=pam\nqueue_shed=1\nserver_lifetime=1.5\nauth_ldap_options=topsecret\nauth_file=f\n");
 	char *text = checked(conf);
 
 	assert_string_equal(text, "# configuration\n"
