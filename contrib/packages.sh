@@ -28,8 +28,8 @@ driver_packages()
 group_packages()
 {
 	case $1 in
-	build) echo gcc libc6-dev make autoconf automake pkg-config libevent-dev libssl-dev libpq-dev libinih-dev uthash-dev \
-		libldap-dev libpam0g-dev ;;
+	build) echo gcc libc6-dev make autoconf automake pkg-config libevent-dev libssl-dev libpq-dev libinih-dev \
+		libidn-dev uthash-dev libldap-dev libpam0g-dev ;;
 	test) echo libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-psycopg python3-psycopg2 \
 		python3-cryptography openssl procps postgresql slapd ldap-utils ;;
 	run) echo postgresql procps ;;

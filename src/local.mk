@@ -9,7 +9,7 @@ libpgsluice_a_SOURCES = \
 	src/watchdog.c src/watchdog.h
 bin_PROGRAMS += pgsluice
 pgsluice_SOURCES = src/main.c src/main_options.h
-SLUICE_LIBS = libpgsluice.a $(EVENT_LIBS) $(OPENSSL_LIBS) $(PQ_LIBS) $(INIH_LIBS) $(LDAP_LIBS) $(PAM_LIBS)
+SLUICE_LIBS = libpgsluice.a $(EVENT_LIBS) $(OPENSSL_LIBS) $(PQ_LIBS) $(INIH_LIBS) $(IDN_LIBS) $(LDAP_LIBS) $(PAM_LIBS)
 pgsluice_LDADD = $(SLUICE_LIBS)
 EXTRA_DIST += src/README.md
 

@@ -12,6 +12,7 @@ libpgsluice_a_SOURCES += \
 	src/auth/pam.c src/auth/pam.h \
 	src/auth/pattern.c src/auth/pattern.h \
 	src/auth/rulefile.c src/auth/rulefile.h \
+	src/auth/saslprep.c src/auth/saslprep.h \
 	src/auth/scram.c src/auth/scram.h src/auth/scram_int.h \
 	src/auth/scram_client.c \
 	src/auth/scram_server.c \

@@ -14,14 +14,12 @@
  * it can log in to every server that has the same verifier: this is how a
  * pooler passes a login through without knowing the password.
  *
- * SASLprep is not done: it leaves ASCII as it is, and PostgreSQL itself takes
- * a password raw when SASLprep refuses it. A password outside ASCII that
- * SASLprep would change (say, a no-break space or a decomposed accent) thus
- * matches a verifier made by PostgreSQL only when it is typed in its
- * normalised form.
+ * The password goes in in its normal form (saslprep.c), or as it is when it has
+ * none.
  */
 #include "auth/scram.h"
 
+#include "auth/saslprep.h"
 #include "auth/scram_int.h"
 #include "core/alloc.h"
 
@@ -133,8 +131,11 @@ int scram_derive_keys(struct slice password, const uint8_t *salt, size_t salt_le
 	static const struct crypto_part client_key = { "Client Key", 10 };
 	static const struct crypto_part server_key = { "Server Key", 10 };
 	uint8_t salted[SCRAM_KEY_LEN];
-	int rc = crypto_pbkdf2(password.p, password.n, salt, salt_len, iterations, salted);
+	char *normal = saslprep(password);
+	struct slice used = normal == NULL ? password : slice_of(normal);
+	int rc = crypto_pbkdf2(used.p, used.n, salt, salt_len, iterations, salted);
 
+	free_secret(normal);
 	if (rc == 0)
 		rc = crypto_hmac(salted, sizeof(salted), &client_key, 1, out->client_key);
 	if (rc == 0)

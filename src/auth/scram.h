@@ -62,9 +62,8 @@ struct scram_verifier *scram_verifier_parse(struct slice text) MUSTCHECK;
 
 /*
  * Computes the verifier of a password; costs `iterations` hashes. A NULL salt
- * means a random one of SCRAM_SALT_LEN bytes. The password is taken as it is:
- * SASLprep leaves ASCII unchanged, and other text is used raw, as PostgreSQL
- * does with text that SASLprep refuses. Returns 0 or -E_SYS.
+ * means a random one of SCRAM_SALT_LEN bytes. The password is brought to its
+ * normal form first, if it has one (saslprep.h). Returns 0 or -E_SYS.
  */
 int scram_verifier_derive(struct slice password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
 			  struct scram_verifier **out) MUSTCHECK;

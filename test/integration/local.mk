@@ -64,6 +64,7 @@ INTEGRATION_FILES = \
 	test/integration/test_replication_tools.py \
 	test/integration/test_reset_check.py \
 	test/integration/test_restart.py \
+	test/integration/test_saslprep.py \
 	test/integration/test_scram_malice.py \
 	test/integration/test_secrets.py \
 	test/integration/test_server_login.py \

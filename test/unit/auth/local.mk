@@ -49,3 +49,6 @@ test_unit_auth_test_ident_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/auth/test_hba
 test_unit_auth_test_hba_SOURCES = test/unit/auth/test_hba.c test/unit/auth/rules_test.h
 test_unit_auth_test_hba_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/auth/test_saslprep
+test_unit_auth_test_saslprep_SOURCES = test/unit/auth/test_saslprep.c
+test_unit_auth_test_saslprep_LDADD = $(UNIT_LIBS)
