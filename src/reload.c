@@ -324,6 +324,7 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 	plan->diff = reload_compare(plan->old, plan->conf, plan->users, plan->hba);
 	reload_add_tls_files(plan);
 	registry_touched_by(engine, plan->old->conf, plan->conf, reload_on_touched_cb, plan->diff);
+	conf_diff_touch_all(plan->diff, engine_server_count(engine));
 	return 0;
 }
 

@@ -106,6 +106,18 @@ void conf_diff_touch(struct conf_diff *diff, const char *database, unsigned serv
 	change->clients += clients;
 }
 
+void conf_diff_touch_all(struct conf_diff *diff, unsigned servers)
+{
+	for (size_t i = 0; i < diff->count; i++) {
+		struct conf_change *change = &diff->changes[i];
+
+		if (change->effect != CONF_EFFECT_RECYCLE || change->object == CONF_CHANGE_DATABASE)
+			continue;
+		change->servers += servers;
+		return;
+	}
+}
+
 size_t conf_diff_count(const struct conf_diff *diff, enum conf_change_effect effect)
 {
 	size_t n = 0;

@@ -83,6 +83,9 @@ void conf_diff_add(struct conf_diff *diff, enum conf_change_object object, enum 
  */
 void conf_diff_touch(struct conf_diff *diff, const char *database, unsigned servers, unsigned clients);
 
+/* Books connections to the first change outside of [databases] that makes all of them useless, if there is one. */
+void conf_diff_touch_all(struct conf_diff *diff, unsigned servers);
+
 /* Changes with that effect. */
 size_t conf_diff_count(const struct conf_diff *diff, enum conf_change_effect effect);
 

@@ -142,13 +142,14 @@ def test_set_of_something_else_reads_no_files(make_pooler, pki):
 
 
 @pytest.mark.parametrize("profile", ["pgbouncer", "pgsluice"])
-def test_dry_run(make_pooler, pki, profile):
+def test_dry_run(make_pooler, pki, tls_cluster, profile):
     """It says what would fail, and which files have another content."""
     name = f"dry{profile}{os.getpid()}.ca"
     ca = pki.write(name, open(pki.ca("root"), "rb").read())
     settings = {**pki.client_settings(client_tls_ca_file=ca), **pki.server_settings("verify-ca", server_tls_ca_file=ca)}
     settings["client_tls_sslmode"] = "prefer"
-    p = make_pooler(settings=settings, profile=profile)
+    dsn = f"host=localhost port={tls_cluster.port} dbname=app"
+    p = make_pooler({"app": dsn}, settings=settings, profile=profile)
 
     def dry_run():
         result = p.login("admin", "pgbouncer", "adminpw").query("RELOAD DRY RUN")
@@ -157,6 +158,7 @@ def test_dry_run(make_pooler, pki, profile):
         return result.rows
 
     assert dry_run() == []
+    p.login().value("select 1")
     pki.write(name, open(pki.ca("root", "stranger"), "rb").read())
     effect = "now, new servers" if profile == "pgsluice" else "now"
     assert [r[:5] for r in dry_run()] == [
@@ -165,11 +167,32 @@ def test_dry_run(make_pooler, pki, profile):
     ]
     p.settings["server_tls_sslmode"] = "verify-full"
     p.write_files()
-    assert ["server_tls_sslmode", "verify-ca -> verify-full", "now, new servers"] in [r[2:5] for r in dry_run()]
+    (row,) = [r for r in dry_run() if r[2] == "server_tls_sslmode"]
+    assert row[3:] == ["verify-ca -> verify-full", "now, new servers", "1", "0"]
     os.unlink(ca)
     with pytest.raises(wire.PgError) as e:
         dry_run()
     assert e.value.text.startswith("RELOAD would fail: client_tls_ca_file: could not read")
+
+
+def test_key_that_may_not_be_read_any_more(make_pooler, pki):
+    """Root may have read it at the start. It belongs to the certificate, so while that stays, nothing is missing."""
+    files = []
+    for kind in ("cert", "key"):
+        with open(getattr(pki.files("server"), kind), "rb") as f:
+            files.append(pki.write(f"denied{os.getpid()}.{kind}", f.read()))
+    cert, key = files
+    p = make_pooler(
+        settings=pki.client_settings("prefer", client_tls_cert_file=cert, client_tls_key_file=key), profile="pgsluice"
+    )
+    os.chmod(key, 0)
+    p.admin("RELOAD")
+    with p.tls(pki.client_context()) as c:
+        assert c.tls.certificate == pki.der("server")
+    with open(pki.files("server2").cert, "rb") as f:
+        pki.write(os.path.basename(cert), f.read())
+    error = reload_error(p, {})
+    assert error.fields["D"].startswith("client_tls_key_file: could not read")
 
 
 def test_check(make_pooler, pki):

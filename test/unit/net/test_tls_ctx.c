@@ -445,6 +445,14 @@ static void test_is_current(void **state UNUSED)
 
 	tls_ctx_release(&again);
 	assert_null(again);
+	again = must_build(&setup);
+	assert_false(tls_ctx_has_other_files(ctx, again));
+	tls_ctx_release(&again);
+	setup.ca_file = fixture_path("both.crt");
+	again = must_build(&setup);
+	assert_true(tls_ctx_has_other_files(ctx, again));
+	tls_ctx_release(&again);
+	setup.ca_file = fixture_path("ca.crt");
 	assert_true(tls_ctx_is_current(ctx, &setup));
 	/* the same bytes, written anew */
 	fixture_write_certs("ca.crt", ca.cert, NULL);

@@ -27,9 +27,9 @@ struct fixture_cert {
 
 static const char *fixture_path(const char *name)
 {
-	static char paths[8][FIXTURE_PATH_MAX];
+	static char paths[64][FIXTURE_PATH_MAX];
 	static unsigned turn;
-	char *path = paths[turn++ % 8];
+	char *path = paths[turn++ % 64];
 
 	str_format(path, FIXTURE_PATH_MAX, "%s/%s", fixture_dir, name);
 	return path;
