@@ -13,6 +13,12 @@
  * only, but for the answer to a KeyUpdate, which tls_read() may have to write.
  * Renegotiation is switched off in the context.
  *
+ * SSL_read() does not return before it has data or the socket is empty, and a
+ * peer that sends one KeyUpdate after the other gives it neither: it would keep
+ * the thread, before anybody has logged in. Therefore each call may read from
+ * the socket a few times only, and then finds it empty. Records are read ahead,
+ * so that those of a good peer need one or two.
+ *
  * The name in a server's certificate is checked here and not by OpenSSL while
  * it verifies the chain, for the sake of an address in the common name, which
  * OpenSSL does not look at and PgBouncer does.
@@ -31,6 +37,7 @@
 
 #define TLS_MAGIC     0x544c5331U
 #define TLS_ERROR_MAX 200
+#define TLS_READS_MAX 2 /* from the socket, in one call */
 
 struct tls {
 	unsigned magic;
@@ -40,20 +47,38 @@ struct tls {
 	bool is_direct;   /* the server must confirm the protocol */
 	bool is_complete; /* the handshake is */
 	bool is_broken;   /* nothing can be sent any more */
+	int reads_left;   /* from the socket, in this call */
 	enum tls_want want;
 	char error[TLS_ERROR_MAX];
 };
 
 /* ---- birth and end ---- */
 
+/* Before OpenSSL reads from the socket: what BIO_set_callback_ex() takes. Not positive: it finds nothing there. */
+static long tls_before_io(BIO *bio, int op, const char *p UNUSED, size_t n UNUSED, int argi UNUSED, long argl UNUSED,
+			  int ret, size_t *done UNUSED)
+{
+	struct tls *tls = (struct tls *)BIO_get_callback_arg(bio);
+
+	if (op != BIO_CB_READ || tls->reads_left-- > 0)
+		return ret;
+	BIO_clear_retry_flags(bio);
+	BIO_set_retry_read(bio);
+	return -1;
+}
+
 static struct tls *tls_new(struct tls_ctx *ctx, int fd)
 {
+	BIO *bio;
 	struct tls *tls = xcalloc(1, sizeof(*tls));
 
 	tls->magic = TLS_MAGIC;
 	tls->ctx = tls_ctx_hold(ctx);
 	tls->ssl = SSL_new(tls_ctx_ssl(ctx));
 	ASSERT(tls->ssl != NULL && SSL_set_fd(tls->ssl, fd) == 1); /* fails for want of memory only */
+	bio = SSL_get_rbio(tls->ssl);
+	BIO_set_callback_arg(bio, (char *)tls);
+	BIO_set_callback_ex(bio, tls_before_io);
 	return tls;
 }
 
@@ -239,6 +264,7 @@ int tls_handshake(struct tls *tls)
 	CHECK_OBJ(tls, TLS_MAGIC);
 	ERR_clear_error();
 	errno = 0;
+	tls->reads_left = TLS_READS_MAX;
 	ret = SSL_do_handshake(tls->ssl);
 	if (ret != 1) {
 		ret = tls_result(tls, ret);
@@ -260,6 +286,7 @@ int tls_read(struct tls *tls, void *p, size_t size, size_t *got)
 
 	ERR_clear_error();
 	errno = 0;
+	tls->reads_left = TLS_READS_MAX;
 	ret = SSL_read_ex(tls->ssl, p, size, got);
 	return LIKELY(ret == 1) ? 0 : tls_result(tls, ret);
 }

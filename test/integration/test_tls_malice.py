@@ -3,9 +3,11 @@ Clients that mean harm, or are broken, at every step of TLS. Each is closed with
 nobody else notices. `test_tls_malice_servers.py` is about servers.
 """
 import os
+import select
 import socket
 import ssl
 import struct
+import threading
 import time
 
 import pytest
@@ -267,6 +269,37 @@ def test_endless_key_updates(victim, pki):
         assert c.value("select 'still there'") == "still there"
     except (OSError, AssertionError):
         pass  # closed is as good
+
+
+@pytest.mark.parametrize("when", ["before_the_login", "after_it"])
+def test_key_updates_without_end(victim, pki, when):
+    """As fast as they can be made, each with an answer: whoever shares a thread with it is served all the same."""
+    stop, failures = threading.Event(), []
+    c = victim.tls(pki.client_context(version="1.3"))
+    if when == "after_it":
+        c.login()
+
+    def flood():
+        try:
+            while not stop.is_set():
+                for _ in range(200):
+                    c.tls.key_update(True)
+                while select.select([c.tls.raw], [], [], 0)[0]:
+                    c.tls.raw.recv(65536)
+        except OSError:
+            pass
+        except AssertionError as e:
+            failures.append(e)
+
+    sender = threading.Thread(target=flood)
+    sender.start()
+    for _ in range(3):
+        with victim.login(tls=pki.client_context()) as other:
+            assert other.value("select 'served meanwhile'") == "served meanwhile"
+    stop.set()
+    sender.join()
+    assert not failures
+    wire.Conn(c.tls.raw).reset()
 
 
 def test_floods_of_records_that_mean_nothing(victim, pki):
