@@ -14,10 +14,10 @@
 
 #define HBA_HOST_MAX 253 /* bytes of a host name */
 
-#define HBA_M_LOCAL  1u /* for Unix sockets only */
-#define HBA_M_MAP    2u /* takes a map */
-#define HBA_M_REST   4u /* the rest of the line is options of LDAP */
-#define HBA_M_BEYOND 8u /* not in PgBouncer */
+#define HBA_M_LOCAL  1u  /* for Unix sockets only */
+#define HBA_M_MAP    2u  /* takes a map */
+#define HBA_M_REST   4u  /* the rest of the line is options of LDAP */
+#define HBA_M_BEYOND 8u  /* not in PgBouncer */
 #define HBA_M_PAM    16u /* takes options of PAM */
 
 /* word in the file, value of auth_type, flags */
