@@ -10,7 +10,7 @@ import threading
 
 import psycopg
 import pytest
-from harness import wire
+from harness import scram, wire
 from harness.wire import PgError
 
 pytestmark = pytest.mark.ours
@@ -230,3 +230,126 @@ def test_somebody_in_between(bound_pooler, fake_server, pki, drop_offer):
         connect("prefer")
     p.wait_for_log("has not seen the offer" if drop_offer else "channel binding does not match", mark)
     assert connect("disable") == (1,)
+
+
+# --- towards servers
+
+
+@pytest.mark.parametrize("cert", ["server", "server_rsa", "server_sha384", "server_chained"])
+def test_server_that_offers_binding(make_pooler, fake_server, pki, cert):
+    seen = []
+    hash_ = pki.end_point_hash(cert)
+
+    def handler(conn, params):
+        s = scram.ScramServer(conn, end_point=hash_)
+        conn.send(s.request())
+        s.read_first()
+        conn.send(s.first())
+        assert s.read_final(), "the proof is right"
+        seen.append((s.mechanism, s.gs2, s.channel))
+        conn.send(s.final())
+        wire.serve_queries(conn)
+
+    server = fake_server(handler, tls=pki.server_context(cert))
+    settings = pki.server_settings("require", ca=None)
+    p = make_pooler({"app": server.dsn(user="u", password="x")}, settings=settings)
+    assert p.login().value("select 1") == "ok"
+    assert seen == [(PLUS, END_POINT, END_POINT.encode() + hash_)]
+
+
+def test_server_that_does_not_offer_binding_is_told_that_we_could(make_pooler, fake_server, pki):
+    """A server that did offer it would know from this that somebody has taken the offer out."""
+    seen = []
+
+    def handler(conn, params):
+        s = scram.ScramServer(conn)
+        conn.send(s.request())
+        s.read_first()
+        seen.append((s.mechanism, s.gs2))
+        conn.send(s.first())
+        assert s.read_final()
+        assert s.channel == b"y,,"
+        conn.send(s.final())
+        wire.serve_queries(conn)
+
+    server = fake_server(handler, tls=pki.server_context())
+    p = make_pooler({"app": server.dsn(user="u", password="x")}, settings=pki.server_settings("require", ca=None))
+    assert p.login().value("select 1") == "ok"
+    assert seen == [(PLAIN, "y,,")]
+
+
+@pytest.mark.parametrize("drop_offer", [False, True])
+def test_somebody_between_the_pooler_and_postgresql(make_pooler, fake_server, pki, tls_cluster, drop_offer):
+    """With server_tls_sslmode = require no certificate is checked, and yet nobody in between can log in as us."""
+
+    def relay(conn, params):
+        server = wire.Conn.tcp(tls_cluster.port).start_tls(pki.client_context())
+        server.send(wire.startup_packet(params))
+        try:
+            while True:
+                m = server.recv()
+                body = m.body
+                if drop_offer and m.type == "R" and body[:4] == struct.pack("!i", 10):
+                    body = body.replace(PLUS.encode() + b"\0", b"")
+                conn.send(wire.pack(m.type, body))
+                if m.type == "R" and body[:4] in (struct.pack("!i", 10), struct.pack("!i", 11)):
+                    answer = conn.recv()
+                    server.send(wire.pack(answer.type, answer.body))
+        finally:
+            server.close()
+
+    def pooler(port):
+        return make_pooler(
+            {"app": f"host=127.0.0.1 port={port} user=scramuser password=scrampw dbname=app"},
+            settings={"server_login_retry": 30, **pki.server_settings("require", ca=None)},
+        )
+
+    between = fake_server(relay, tls=pki.server_context("server2"))
+    e = pooler(between.port).login_error()
+    assert "channel binding" in e.text, e
+    straight = pooler(tls_cluster.port).login()
+    assert straight.value("select ssl from pg_stat_ssl where pid = pg_backend_pid()") == "t"
+
+
+def test_keys_of_a_bound_login_are_bound_again(make_pooler, pki, tls_cluster):
+    """libpq binds to the pooler's certificate, and the pooler, with the keys of that login, to PostgreSQL's."""
+    stored = tls_cluster.value("select rolpassword from pg_authid where rolname = 'scramuser'")
+    p = make_pooler(
+        {"app": f"host=localhost port={tls_cluster.port} dbname=app"},
+        settings={"auth_type": "scram-sha-256", **pki.client_settings(cert="server2"), **pki.server_settings()},
+        secrets={"scramuser": stored},
+    )
+    c = p.connect(user="scramuser", password="scrampw", sslmode="require", channel_binding="require")
+    assert c.execute("select current_user").fetchone() == ("scramuser",)
+
+
+@pytest.mark.parametrize("step", ["signature", "early Ok", "password"])
+def test_server_that_takes_the_binding_and_proves_nothing(make_pooler, fake_server, pki, step):
+    """TLS and a binding do not replace its signature."""
+
+    def handler(conn, params):
+        s = scram.ScramServer(conn, end_point=pki.end_point_hash("server"))
+        conn.send(s.request())
+        s.read_first()
+        conn.send(s.first())
+        s.read_final()
+        conn.send(
+            {"signature": scram.request(12, b"v=" + base64.b64encode(b"s" * 32)), "early Ok": scram.OK}.get(
+                step, scram.request(3)
+            )
+        )
+        conn.greet()
+        try:
+            while True:
+                assert b"hush" not in conn.recv().body
+        except wire.Closed:
+            pass
+
+    server = fake_server(handler, tls=pki.server_context())
+    settings = {"server_login_retry": 30, **pki.server_settings("require", ca=None)}
+    p = make_pooler({"app": server.dsn(user="u", password="hush")}, settings=settings)
+    assert p.login_error().text in (
+        "server login failed: invalid server signature",
+        "server login failed: failed to verify server signature",
+        "failed to answer authreq",
+    )
