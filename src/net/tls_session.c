@@ -226,11 +226,31 @@ static SSL_TICKET_RETURN tls_tickets_opened_cb(SSL *ssl UNUSED, SSL_SESSION *ses
 	}
 }
 
+/*
+ * A session that we remember ourselves, of a client without tickets: nobody will look at it when it comes back, so it
+ * is forgotten when the client's certificate ends. The result says that we keep no reference.
+ */
+static int tls_tickets_new_cb(SSL *ssl UNUSED, SSL_SESSION *session)
+{
+	X509 *cert = SSL_SESSION_get0_peer(session);
+	int days = 0;
+	int seconds = 0;
+
+	if (cert == NULL || ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(cert)) != 1 || days > 0)
+		return 0;
+	if (days < 0 || seconds < 1)
+		seconds = 1;
+	if (seconds < TLS_SESSION_LIFE_S)
+		SSL_SESSION_set_timeout(session, seconds);
+	return 0;
+}
+
 void tls_tickets_install(struct tls_tickets *tickets, SSL_CTX *ssl)
 {
 	tls_session_set_ctx_data(ssl, tickets);
 	SSL_CTX_set_tlsext_ticket_key_evp_cb(ssl, tls_tickets_key_cb);
 	SSL_CTX_set_session_ticket_cb(ssl, NULL, tls_tickets_opened_cb, NULL);
+	SSL_CTX_sess_set_new_cb(ssl, tls_tickets_new_cb);
 	SSL_CTX_set_num_tickets(ssl, 1);
 	SSL_CTX_set_timeout(ssl, TLS_SESSION_LIFE_S);
 }

@@ -26,12 +26,16 @@
 void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const char *host)
 {
 	bool is_unix = host == NULL || host[0] == '/' || host[0] == '@';
+	size_t n;
 
 	*tls = (struct server_tls){ .ctx = NULL };
 	if (is_unix || conf->tls == NULL)
 		return;
 	tls->ctx = tls_ctx_hold(conf->tls);
 	tls->host = xstrdup(host);
+	n = strlen(host);
+	if (n > 1 && host[n - 1] == '.')
+		tls->host[n - 1] = '\0'; /* it says that a name is complete, and is no part of it */
 	tls->port = (unsigned)conf->db->port;
 	tls->is_required = conf->tls_mode >= CONF_SSL_REQUIRE;
 	tls->verifies = conf->tls_mode == CONF_SSL_VERIFY_FULL;

@@ -7,6 +7,7 @@ import time
 import pytest
 from harness import wire
 from harness.procs import wait_until
+from test_dns import name_server, named_pooler  # noqa: F401
 
 pytestmark = pytest.mark.ours
 
@@ -116,6 +117,17 @@ def test_each_host_of_a_list_by_its_name(to, pki, fake_server):
     assert p.login().value("select 1") == "tls"
 
 
+def test_a_complete_name(name_server, named_pooler, pki, fake_server):
+    """The dot at its end is for DNS alone."""
+    names, context = [], pki.server_context("server_wildcard")
+    context.sni_callback = lambda tls, name, ctx: names.append(name)
+    server = fake_server(serve, tls=context)
+    name_server.answer = ["127.0.0.1"]
+    p = named_pooler({"app": f"host=db.example.test. port={server.port}"}, **pki.server_settings())
+    assert p.login().value("select 1") == "tls"
+    assert names == ["db.example.test"]
+
+
 @pytest.mark.parametrize("mode", ["prefer", "require", "verify-full"])
 def test_name_is_told_to_the_server(to, pki, fake_server, mode):
     names, context = [], pki.server_context()
@@ -157,6 +169,14 @@ def test_versions(to, pki, fake_server, version):
     assert p.show("servers")[0]["tls"].startswith(f"TLSv{version}/")
     other = {"1.2": "tlsv1.3", "1.3": "tlsv1.2"}[version]
     assert refused(to(server, server_tls_protocols=other)) == "server conn crashed?"
+
+
+def test_replication_goes_by_tls_or_says_why_not(to, pki, fake_server):
+    """A client that has a server of its own is told at once."""
+    replication = [("replication", "database")]
+    assert to(fake_server(serve, tls=pki.server_context())).login(params=replication).value("select 1") == "tls"
+    p = to(fake_server(serve), "require")
+    assert p.login_error(params=replication).text == "server refused SSL"
 
 
 # --- the question and its answer

@@ -24,8 +24,8 @@ static struct fixture_cert expired;
 
 static const char *const versions[] = { "tlsv1.2", "tlsv1.3" };
 
-static const char *const files[] = { "ca.crt",    "ca.key",    "pooler.crt",  "pooler.key",
-				     "alice.crt", "alice.key", "expired.crt", "expired.key" };
+static const char *const files[] = { "ca.crt",    "ca.key",      "pooler.crt",  "pooler.key", "alice.crt",
+				     "alice.key", "expired.crt", "expired.key", "brief.crt",  "brief.key" };
 
 static int make_files(void **state UNUSED)
 {
@@ -236,6 +236,26 @@ static void test_expired_client(void **state UNUSED)
 	}
 }
 
+/* ... and here it will soon: a session that the server itself remembers is forgotten with it. */
+static void test_brief_client(void **state UNUSED)
+{
+	struct fixture_cert brief = fixture_new_cert_for("bob", &ca, 600);
+	struct tls_ctx *server = build_server("tlsv1.2", 100);
+	struct tls_ctx *client;
+	struct fixture_pair pair;
+
+	fixture_write("brief", &brief);
+	client = build_client("brief", 0); /* and no tickets */
+	pair = fixture_new_pair(tls_ctx_ssl(client), tls_ctx_ssl(server));
+	assert_true(fixture_shake(&pair));
+	assert_int_equal(SSL_CTX_sess_number(tls_ctx_ssl(server)), 1);
+	assert_in_range(SSL_SESSION_get_timeout(SSL_get_session(pair.server)), 1, 600);
+	fixture_free_pair(&pair);
+	tls_ctx_release(&server);
+	tls_ctx_release(&client);
+	fixture_free_cert(&brief);
+}
+
 static void test_expired_server(void **state UNUSED)
 {
 	for (size_t i = 0; i < ARRAY_LEN(versions); i++) {
@@ -276,10 +296,11 @@ static void test_bound(void **state UNUSED)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ticket_keys),    cmocka_unit_test(test_resumption),
-		cmocka_unit_test(test_no_resumption),  cmocka_unit_test(test_session_ids),
-		cmocka_unit_test(test_other_context),  cmocka_unit_test(test_expired_client),
-		cmocka_unit_test(test_expired_server), cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_ticket_keys),   cmocka_unit_test(test_resumption),
+		cmocka_unit_test(test_no_resumption), cmocka_unit_test(test_session_ids),
+		cmocka_unit_test(test_other_context), cmocka_unit_test(test_expired_client),
+		cmocka_unit_test(test_brief_client),  cmocka_unit_test(test_expired_server),
+		cmocka_unit_test(test_bound),
 	};
 
 	return cmocka_run_group_tests(tests, make_files, remove_files);

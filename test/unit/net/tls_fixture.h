@@ -47,8 +47,8 @@ static EVP_PKEY *fixture_new_key(void)
 	return key;
 }
 
-/* A certificate for a name, signed by `issuer`, or by itself when that is NULL, valid until `days` from now. */
-static struct fixture_cert fixture_new_cert(const char *name, const struct fixture_cert *issuer, int days)
+/* A certificate for a name, signed by `issuer`, or by itself when that is NULL, valid for so long from now. */
+static struct fixture_cert fixture_new_cert_for(const char *name, const struct fixture_cert *issuer, long seconds)
 {
 	static long serial = 1;
 	struct fixture_cert made = { .key = fixture_new_key(), .cert = X509_new() };
@@ -57,7 +57,7 @@ static struct fixture_cert fixture_new_cert(const char *name, const struct fixtu
 	X509_set_version(made.cert, 2);
 	ASN1_INTEGER_set(X509_get_serialNumber(made.cert), serial++);
 	X509_gmtime_adj(X509_getm_notBefore(made.cert), -30 * FIXTURE_DAY_S);
-	X509_gmtime_adj(X509_getm_notAfter(made.cert), days * FIXTURE_DAY_S);
+	X509_gmtime_adj(X509_getm_notAfter(made.cert), seconds);
 	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *)name, -1, -1, 0);
 	X509_set_issuer_name(made.cert, issuer == NULL ? subject : X509_get_subject_name(issuer->cert));
 	X509_set_pubkey(made.cert, made.key);
@@ -69,6 +69,11 @@ static struct fixture_cert fixture_new_cert(const char *name, const struct fixtu
 	}
 	assert_true(X509_sign(made.cert, issuer == NULL ? made.key : issuer->key, EVP_sha256()) > 0);
 	return made;
+}
+
+static struct fixture_cert fixture_new_cert(const char *name, const struct fixture_cert *issuer, int days)
+{
+	return fixture_new_cert_for(name, issuer, days * FIXTURE_DAY_S);
 }
 
 static void fixture_free_cert(struct fixture_cert *made)
