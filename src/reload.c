@@ -140,8 +140,11 @@ static int reload_check_auth(const struct conf *conf, struct conf_error *err)
 		log_error("%s", err->what);
 		return -E_UNSUPPORTED;
 	}
-	if (options == NULL || options[0] == '\0')
+	if (options == NULL || options[0] == '\0') {
+		if (conf->auth_type == CONF_AUTH_LDAP)
+			log_warning("auth_type is ldap, but auth_ldap_options is not set: nobody can log in");
 		return 0;
+	}
 	rc = ldap_options_parse(slice_of(options), &ldap, text, sizeof(text));
 	ldap_options_release(&ldap);
 	if (rc != 0)

@@ -241,7 +241,8 @@
 	X(AUTH, STR, auth_pam_service, "pgbouncer", "pgsluice", 0, 0, "", NONE, CONF_R, \
 	  "Service of PAM that auth_type pam asks: the name of a file in /etc/pam.d.") \
 	X(AUTH, UINT, auth_helper_threads, "4", "4", 1, 64, "", NONE, CONF_R, \
-	  "Threads that ask LDAP servers, and as many that ask PAM; they are started when there is work.") \
+	  "Threads that ask LDAP servers, as many that ask PAM, and as many that look for names of clients; each is " \
+	  "started when there is work for it.") \
 	X(AUTH, UINT, auth_helper_queue, "256", "256", 0, 65536, "", NONE, CONF_R, \
 	  "Logins that may wait for each of these groups of threads; the next one is refused at once.") \
 	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_RC, \

@@ -246,6 +246,12 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 	login_auth_step(login, NULL, 0);
 }
 
+/* True when LDAP or PAM judge every password. */
+static bool login_is_judged(const struct conf *conf)
+{
+	return conf->auth_type == CONF_AUTH_LDAP || conf->auth_type == CONF_AUTH_PAM;
+}
+
 /* True when it takes more than auth_type to know the method, or who the client is. */
 static bool login_has_rules(const struct conf *conf)
 {
@@ -328,9 +334,7 @@ static bool login_check_console(struct login *login, const struct user *user)
 /* True when names that are not in auth_file may be as good as any; login_exchange() knows for rules. */
 static bool login_asks_others(const struct login *login)
 {
-	int type = login->snap->conf->auth_type;
-
-	return type == CONF_AUTH_LDAP || type == CONF_AUTH_PAM || login_has_rules(login->snap->conf);
+	return login_is_judged(login->snap->conf) || login_has_rules(login->snap->conf);
 }
 
 static void login_log_attempt(const struct login *login)
@@ -438,13 +442,16 @@ static bool login_must_ask(struct login *login)
 	return auth_query_is_due(login->ctx, &asker);
 }
 
-/* The methods that ask somebody else for the password know users of their own; false when the login has ended. */
+/*
+ * LDAP and PAM know users of their own, all of them: whoever sets auth_user for
+ * a database as well has something else in mind. False when the login has ended.
+ */
 static bool login_check_query_method(struct login *login)
 {
-	enum conf_auth_type type = (enum conf_auth_type)login->snap->conf->auth_type;
+	int type = login->snap->conf->auth_type;
 	struct log_about about;
 
-	if (type != CONF_AUTH_LDAP && type != CONF_AUTH_PAM)
+	if (!login_is_judged(login->snap->conf) || login_is_console_name(login->database) || !login_must_ask(login))
 		return true;
 	login_describe(login, &about);
 	log_error_about(&about, "%s can't be used together with database authorization",
@@ -479,8 +486,10 @@ void login_auth_begin(struct login *login)
 
 	if (!login_find_db(login))
 		return;
-	if (user != NULL || !login_must_ask(login))
+	if (!login_check_query_method(login))
+		return;
+	if (user != NULL || login_is_judged(login->snap->conf) || !login_must_ask(login))
 		login_auth_user(login, user);
-	else if (login_check_query_method(login))
+	else
 		login_ask(login);
 }

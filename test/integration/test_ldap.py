@@ -2,10 +2,11 @@
 import os
 
 import pytest
+from harness import cluster as pg
 from harness import slapd as ldap
 from harness.pooler import has_feature
 from harness.procs import wait_until
-from harness.wire import PgError, pack
+from harness.wire import Conn, PgError, pack
 
 pytestmark = [
     pytest.mark.newer,
@@ -234,6 +235,101 @@ def test_limit_of_the_database(make, slapd, cluster):
     first.terminate()
 
 
+@pytest.mark.parametrize("secrets", [{}, {"app": "apppw"}])
+def test_auth_user_does_not_go_with_it(make, slapd, secrets):
+    """Not for that database; others, and the console, have nothing to do with it."""
+    p = make(slapd.simple(), secrets=secrets)
+    p.databases["other"] = p.databases["app"] + " dbname=app"
+    p.databases["app"] += " auth_user=admin"
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login_error("app", password=ldap.PASSWORDS["app"]).text == "bouncer config error"
+    p.wait_for_log("ERROR .*LDAP can't be used together with database authorization")
+    assert p.login("app", "other", ldap.PASSWORDS["app"]).value("select 1") == "1"
+    p.settings["auth_user"] = "admin"
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.show("version")
+
+
+# --- as PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def ldap_cluster(shared_info, slapd, pki):
+    """A PostgreSQL that asks the LDAP server in a way for each database."""
+    rules = [f"host {name} all all ldap {options}" for name, options in ways(slapd).items()]
+    hba = pki.write("hba-ldap.conf", "\n".join(["local all all trust", *rules]) + "\n")
+    own = pg.Cluster(shared_info["template"], settings={"hba_file": hba}).start(slapd.env())
+    for name in ways(slapd):
+        own.sql(f"create database {name}")
+    yield own
+    own.remove()
+
+
+def ways(slapd):
+    url = f"ldap://127.0.0.1:{slapd.port}/{ldap.PEOPLE}"
+    reader = {"ldapserver": None, "ldapport": None, "ldapbasedn": None}
+    return {
+        "simple": slapd.simple(),
+        "search": slapd.search(),
+        "nobody": slapd.search(ldapbinddn=None, ldapbindpasswd=None),
+        "mail": slapd.search(ldapsearchattribute="mail"),
+        "filter": slapd.search(ldapsearchfilter="(|(uid=$username)(mail=$username))"),
+        "url": slapd.search(ldapurl=f"{url}?uid?sub", **reader),
+        "one": slapd.search(ldapurl=f"{url}?uid?one", **reader),
+        "base": slapd.search(ldapurl=f"{url}?uid", **reader),
+        "server_only": slapd.simple(ldapurl=f"ldap://127.0.0.1:{slapd.port}", ldapserver=None, ldapport=None),
+        "tls": slapd.simple(ldaptls=1),
+        "tls_wrong_host": slapd.simple(ldaptls=1, ldapserver="127.0.0.2"),
+        "ldaps": slapd.simple(ldapscheme="ldaps", ldapport=slapd.tls_port),
+        "second": slapd.simple(ldapserver="127.0.0.3 127.0.0.1"),
+    }
+
+
+PEOPLE = [
+    ("app", ldap.PASSWORDS["app"]),
+    ("app", "wrong"),
+    ("APP", ldap.PASSWORDS["app"]),
+    ("app ", ldap.PASSWORDS["app"]),
+    ("absent", "x"),
+    ("o'neil", ldap.PASSWORDS["o'neil"]),
+    ("app@example.com", ldap.PASSWORDS["app"]),
+    ("twin@example.com", "twin pw"),
+    ("deep", "ldap deep pw"),
+    ("open", "ldap open pw"),
+    ("a*p", ldap.PASSWORDS["app"]),
+    ("*", "x"),
+]
+
+
+def is_taken(port, database, user, password):
+    """Whether the password was right, whoever that is then."""
+    with Conn.tcp(port) as conn:
+        try:
+            conn.login(user, database, password)
+        except PgError as e:
+            return FAILED not in e.text
+    return True
+
+
+def test_as_postgresql(make_pooler, slapd, ldap_cluster):
+    """The same options take the same names with the same passwords."""
+    p = make_pooler(
+        {name: ldap_cluster.dsn(dbname=name) for name in ways(slapd)}, secrets={}, start=False, env=slapd.env()
+    )
+    p.settings.update(auth_type="hba", auth_hba_file=f"{p.dir}/hba.conf")
+    p.write(f"{p.dir}/hba.conf", "".join(f"host {name} all all ldap {o}\n" for name, o in ways(slapd).items()))
+    p.start()
+    taken = {}
+    for name in ways(slapd):
+        for user, password in PEOPLE:
+            want = is_taken(ldap_cluster.port, name, user, password)
+            taken[name, user, password] = (want, is_taken(p.port, name, user, password))
+    assert {k: v for k, v in taken.items() if v[0] != v[1]} == {}
+    assert sum(want for want, _ in taken.values()) > 30
+
+
 # --- bad configuration
 
 
@@ -268,6 +364,7 @@ def test_options_that_nobody_uses(make_pooler):
 
 def test_no_options(make):
     p = make(None)
+    p.wait_for_log("WARNING auth_type is ldap, but auth_ldap_options is not set: nobody can log in")
     assert p.login_error("app", password="x").text == "auth_ldap_options is null"
 
 

@@ -124,11 +124,11 @@ log_line_prefix = '%m [%p] %q%u@%d %a '
             [f"{self.bin}/pgbench", "-i", "-q", "-s", "2", "-h", self.dir, "-p", str(self.port), "-U", "app", "bench"]
         )
 
-    def start(self):
+    def start(self, env=None):
+        command = [f"{self.bin}/postgres", "-D", self.data]
         with open(self.log, "ab") as log:
-            self.proc = procs.spawn(
-                [f"{self.bin}/postgres", "-D", self.data], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+            env = {**os.environ, **(env or {})}
+            self.proc = procs.spawn(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
         procs.wait_until(self._is_ready, lambda: f"PostgreSQL on {self.port}\n" + procs.tail(self.log), timeout=30)
         return self
 
