@@ -80,9 +80,11 @@ INTEGRATION_FILES = \
 	test/integration/test_virtual_statements.py \
 	test/integration/test_tls_clients.py \
 	test/integration/test_tls_malice.py \
+	test/integration/test_tls_malice_servers.py \
 	test/integration/test_tls_reload.py \
 	test/integration/test_tls_servers.py \
-	test/integration/test_tls_settings.py
+	test/integration/test_tls_settings.py \
+	test/integration/test_tls_traffic.py
 
 TESTS += test/integration/run.sh
 EXTRA_DIST += test/integration/run.sh $(INTEGRATION_FILES)

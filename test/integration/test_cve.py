@@ -358,6 +358,63 @@ def read_to_end(conn):
     return data
 
 
+GREETING = (
+    wire.pack("R", struct.pack("!i", 0))
+    + wire.pack("S", b"server_version\x0015.0\0")
+    + wire.pack("S", b"client_encoding\0UTF8\0")
+    + wire.pack("K", struct.pack("!ii", 1, 2))
+    + wire.pack("Z", b"I")
+)
+
+
+def eavesdropper(seen, answer):
+    """A man in the middle's server: this answer to the request, then TLS, and it keeps what it is told in the clear."""
+
+    def handler(conn):
+        assert conn.read_exact(8) == SSL_REQUEST
+        conn.send(answer)
+        if answer[:1] == b"S":
+            conn.sock.settimeout(10)
+            first = conn.sock.recv(65536)
+            if first and first[0] != 0x16:
+                seen.append(first)
+            return
+        seen.append(read_to_end(conn))
+
+    return handler
+
+
+@pytest.mark.parametrize("mode", ["prefer", "require", "verify-full"])
+@pytest.mark.parametrize("extra", ["greeting", "byte", "result"])
+def test_cve_2021_43767(make_pooler, pki, fake_server, mode, extra):
+    """
+    Bytes in plain text behind a server's consent to TLS are refused, not taken for the server's own words (the same in
+    libpq: CVE-2021-23222).
+    """
+    seen = []
+    data = {"greeting": GREETING, "byte": b"x", "result": wire.answer("forged")}[extra]
+    s = fake_server(eavesdropper(seen, b"S" + data), raw=True)
+    p = make_pooler({"app": s.dsn()}, settings=pki.server_settings(mode))
+    c = p.raw()
+    c.start()
+    p.wait_for_log(r"S-\S+: app/app@\S+ closing because: ")
+    assert wire.wait_silent(c, 0.1) and not seen
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_cve_2021_43767_refusal(make_pooler, pki, fake_server, mode):
+    """A server that refuses TLS, alone or with a greeting behind it, is told nothing where TLS is demanded."""
+    for data in (b"N", b"N" + GREETING, b"E" + GREETING, b"\0"):
+        seen = []
+        s = fake_server(eavesdropper(seen, data), raw=True)
+        p = make_pooler({"app": s.dsn()}, settings=pki.server_settings(mode))
+        c = p.raw()
+        c.start()
+        p.wait_for_log(r"S-\S+: app/app@\S+ closing because: " + ("server refused SSL" if data == b"N" else ""))
+        assert wire.wait_silent(c, 0.1)
+        assert all(b"app" not in bytes_seen for bytes_seen in seen)
+
+
 @pytest.mark.parametrize("stored", ["plain", "md5", "scram"])
 @pytest.mark.parametrize("auth_type", METHODS)
 def test_pgpool_any_password_for_a_cached_session(make_pooler, cluster, auth_type, stored):
