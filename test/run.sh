@@ -132,18 +132,25 @@ run_tests()
 	ticker=
 }
 
+# torture_once NAME SECONDS [OPTION...]
+torture_once()
+{
+	local log=torture/$1.log result=FAIL
+	if "$top/test/torture/run.sh" --pooler "$PGSLUICE" --bindir test/torture --seconds "$2" \
+		--clients "${TORTURE_CLIENTS:-100}" --threads "${threads:-4}" "${@:3}" >"$log" 2>&1 </dev/null; then
+		result=PASS
+	fi
+	echo ":test-result: $result" >"${log%.log}.trs"
+	tail -n 3 "$log"
+}
+
 run_torture()
 {
 	[ "$torture" -gt 0 ] || return 0
-	say "torture for $torture s"
+	say "torture for $torture s, the second half of it through TLS"
 	mkdir -p torture
-	if "$top/test/torture/run.sh" --pooler "$PGSLUICE" --bindir test/torture --seconds "$torture" \
-		--clients "${TORTURE_CLIENTS:-100}" --threads "${threads:-4}" --console >torture/torture.log 2>&1 </dev/null; then
-		echo ":test-result: PASS" >torture/torture.trs
-	else
-		echo ":test-result: FAIL" >torture/torture.trs
-	fi
-	tail -n 3 torture/torture.log
+	torture_once torture $(((torture + 1) / 2)) --console
+	torture_once torture-tls $(((torture + 1) / 2)) --tls
 }
 
 run_drivers()

@@ -1,5 +1,5 @@
 # The torture programs: built by make check, run by test/torture/run.sh. They share nothing with src/.
-check_PROGRAMS += test/torture/torture test/torture/chaos
+check_PROGRAMS += test/torture/torture test/torture/chaos test/torture/tunnel
 
 test_torture_torture_SOURCES = \
 	test/torture/torture.c \
@@ -41,5 +41,9 @@ test_torture_chaos_SOURCES = \
 	test/torture/rng.h \
 	test/torture/sabotage.c test/torture/sabotage.h
 test_torture_chaos_CPPFLAGS = -D_GNU_SOURCE
+
+test_torture_tunnel_SOURCES = test/torture/tunnel.c
+test_torture_tunnel_CPPFLAGS = -D_GNU_SOURCE $(EVENT_CFLAGS) $(OPENSSL_CFLAGS)
+test_torture_tunnel_LDADD = $(EVENT_LIBS) $(OPENSSL_LIBS)
 
 EXTRA_DIST += test/torture/README.md test/torture/mutants.sh test/torture/run.sh

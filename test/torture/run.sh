@@ -4,7 +4,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes can= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
+pooler= seconds=30 clients=200 threads= seed=$$ chaos=yes can= tls= sabotage= keep= gen_threads=1 pool_size=20 only= gen=
 stall=60 bindir=${TORTURE_BINDIR:-} extra= profile=pgbouncer level=1 console= restarts= mode=transaction
 prepared=5
 
@@ -21,6 +21,7 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --console         an administrator is at work: PAUSE, KILL, RELOAD and the like at random
   --restarts        ... and starts the pooler anew with -R every few seconds
   --level N         multiplies all rates of the relay (1)
+  --tls             TLS on both sides of the pooler (not with --console, which knows clients by their ports)
   --basic           nothing that PgBouncer before 1.21 cannot do: prepared statements, tracked parameters
   --strict          the pooler answers unknown names of statements as PostgreSQL does (with --profile pgsluice, or none)
   --prepared N      the pooler's "max_prepared_statements" (5)
@@ -43,6 +44,7 @@ END
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-chaos) chaos=no ;;
+	--tls) tls=yes ;;
 	--basic) can=--basic ;;
 	--strict) can=--strict ;;
 	--console) console=yes ;;
@@ -138,18 +140,18 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/torture.XXXXXX")
 [ -z "$as" ] || chown postgres "$work"
 chmod 755 "$work"
-pooler_pid= chaos_pid= torture_pid=
+pooler_pid= chaos_pid= torture_pid= tunnel_pids=
 
 cleanup()
 {
 	status=$?
 	trap - EXIT INT TERM
 	# The pooler may hang; it is not asked twice.
-	for pid in $torture_pid $pooler_pid $chaos_pid; do
+	for pid in $torture_pid $pooler_pid $chaos_pid $tunnel_pids; do
 		kill "$pid" 2>/dev/null || true
 	done
 	sleep 0.3
-	for pid in $pooler_pid $chaos_pid $torture_pid; do
+	for pid in $pooler_pid $chaos_pid $torture_pid $tunnel_pids; do
 		kill -9 "$pid" 2>/dev/null || true
 	done
 	if [ -f "$work/data/postmaster.pid" ]; then
@@ -204,6 +206,38 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 done
 [ -n "$chaos_port" ] || { echo "run.sh: the relay does not start" >&2; exit 3; }
 
+# A tunnel with these options; $tunnel_port is where it listens.
+tunnel()
+{
+	log="$work/tunnel$#.log"
+	: >"$log"
+	"$bindir/tunnel" "$@" >"$log" 2>&1 &
+	tunnel_pids="$tunnel_pids $!"
+	tunnel_port=
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		tunnel_port=$(sed -n 's/^port //p' "$log")
+		[ -z "$tunnel_port" ] || return 0
+		sleep 0.1
+	done
+	echo "run.sh: a tunnel does not start: $(cat "$log")" >&2
+	exit 3
+}
+
+server_port=$chaos_port
+if [ -n "$tls" ]; then
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1 \
+		-keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
+	[ -z "$as" ] || chown postgres "$work/key.pem"
+	extra="${extra}client_tls_sslmode = allow
+client_tls_key_file = $work/key.pem
+client_tls_cert_file = $work/cert.pem
+server_tls_sslmode = verify-full
+server_tls_ca_file = $work/cert.pem
+"
+	tunnel --from-tls --port "$chaos_port" --cert "$work/cert.pem" --key "$work/key.pem"
+	server_port=$tunnel_port
+fi
+
 # Prints nothing when something listens on the port already.
 port_is_free()
 {
@@ -229,8 +263,8 @@ done
 printf '"postgres" ""\n"boss" ""\n' >"$work/userlist.txt"
 cat >"$work/pooler.ini" <<END
 [databases]
-tt = host=127.0.0.1 port=$chaos_port dbname=tt
-${console:+extra = host=127.0.0.1 port=$chaos_port dbname=tt}
+tt = host=127.0.0.1 port=$server_port dbname=tt
+${console:+extra = host=127.0.0.1 port=$server_port dbname=tt}
 
 [$profile]
 listen_addr = 127.0.0.1
@@ -266,11 +300,17 @@ else
 	done
 fi
 
+client_port=$port
+if [ -n "$tls" ]; then
+	tunnel --to-tls --port "$port"
+	client_port=$tunnel_port
+fi
+
 status=0
 no_chaos=
 [ -n "$rates" ] || no_chaos=--no-chaos
 : >"$work/torture.log"
-"$bindir/torture" --host 127.0.0.1 --port $port --dbname tt --check-host "$work" --check-port 5432 \
+"$bindir/torture" --host 127.0.0.1 --port $client_port --dbname tt --check-host "$work" --check-port 5432 \
 	--clients "$clients" --threads "$gen_threads" --duration "$seconds" --seed "$seed" --stall "$stall" \
 	${console:+--console "$work/pooler.ini" --console-log "$work/console.log"} \
 	${console:+${sabotage:+--console-sabotage "$sabotage"}} \
