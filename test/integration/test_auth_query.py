@@ -124,6 +124,7 @@ def test_methods_and_secrets(make, auth_type):
     assert p.connect(user="u_scram", password=PASSWORD).execute("select 7").fetchone() == (7,)
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize("auth_type", ["trust", *METHODS])
 def test_nobody_looks_like_a_wrong_password(make, auth_type):
     p = make(auth_type)
@@ -146,6 +147,7 @@ def test_default_query(make_pooler, cluster):
         assert refused(p, user, "wrong").endswith("authentication failed")
 
 
+@pytest.mark.newer
 def test_password_of_the_auth_user_is_in_auth_file(make_pooler, cluster, lookup):
     cluster.sql("grant select on lookup.users to scramuser", dbname=lookup.name)
     for secrets, works in (({"scramuser": "scrampw"}, True), ({}, False)):
@@ -167,6 +169,7 @@ def test_file_comes_first(make, lookup):
     assert lookup.calls() == 0
 
 
+@pytest.mark.newer
 def test_user_of_the_users_section_is_asked_for(make_pooler, cluster, lookup):
     p = make_pooler(
         {"app": cluster.dsn(dbname=lookup.name, user="app")},
@@ -214,6 +217,7 @@ def test_last_of_two_rows_counts(make):
     assert p.login("u", password="second").value("select 1") == "1"
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize("auth_type", METHODS)
 @pytest.mark.parametrize("password", ["", "md5", "NULL", "\\N"])
 def test_null_secret_matches_nothing(make, auth_type, password):
@@ -221,6 +225,7 @@ def test_null_secret_matches_nothing(make, auth_type, password):
     assert "password" in refused(p, "u", password) or refused(p, "u", password) == "SASL authentication failed"
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize(
     "query, why",
     [
@@ -246,6 +251,7 @@ def test_query_that_is_no_good(make, query, why):
     assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
 
 
+@pytest.mark.newer
 def test_auth_dbname(make_pooler, cluster, lookup):
     """The global one, one of the database, one that the * entry makes, none that there is."""
     databases = {
@@ -271,6 +277,7 @@ def test_auth_dbname(make_pooler, cluster, lookup):
     assert refused(p, "u_md5", database="off") == 'authentication database "other" is disabled'
 
 
+@pytest.mark.newer
 def test_settings_of_a_database(make_pooler, cluster, lookup):
     dsn = cluster.dsn(dbname=lookup.name, user="app")
     query = "auth_query='select $1::text, current_user::text'"
@@ -284,6 +291,7 @@ def test_settings_of_a_database(make_pooler, cluster, lookup):
     assert refused(p, "u_md5") == "password authentication failed"
 
 
+@pytest.mark.newer
 def test_auth_dbname_made_by_the_star_entry(make_pooler, cluster, lookup):
     p = make_pooler(
         {"app": cluster.dsn(user="app"), "*": cluster.dsn()},
@@ -294,6 +302,7 @@ def test_auth_dbname_made_by_the_star_entry(make_pooler, cluster, lookup):
     p.wait_for_log(f"registered new auto-database: {lookup.name}")
 
 
+@pytest.mark.newer
 @pytest.mark.parametrize("auth_dbname", [None, "app"])
 def test_console_needs_a_global_database(make, auth_dbname):
     p = make("md5", admin_users="u_md5", auth_dbname=auth_dbname, secrets={"postgres": ""})
@@ -336,6 +345,7 @@ def test_secret_that_was_found_logs_in_to_servers(make_pooler, cluster, request)
     assert refused(p, role, "one") == "SASL authentication failed"
 
 
+@pytest.mark.newer
 def test_inner_clients_count_nowhere(make, lookup):
     p = make(max_client_conn=1, max_db_client_connections=1)
     c = p.login("u_md5", password=PASSWORD)
@@ -345,6 +355,7 @@ def test_inner_clients_count_nowhere(make, lookup):
     assert stats["app"]["total_client_login_count"] == "1"
 
 
+@pytest.mark.ours
 def test_waiting_login_is_shown(make, lookup):
     p = make()
     with lookup.blocked():
@@ -357,6 +368,7 @@ def test_waiting_login_is_shown(make, lookup):
     assert c.recv().type == "R"
 
 
+@pytest.mark.ours
 def test_early_end_of_the_asker_ends_the_query(make, lookup):
     p = make()
     with lookup.blocked():
@@ -368,6 +380,7 @@ def test_early_end_of_the_asker_ends_the_query(make, lookup):
     assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
 
 
+@pytest.mark.newer
 def test_pool_of_the_auth_user_is_full(make, lookup):
     p = make(default_pool_size=1, query_wait_timeout=1, auth_dbname="app")
     with lookup.blocked():
@@ -378,6 +391,7 @@ def test_pool_of_the_auth_user_is_full(make, lookup):
     assert first.recv().type == "R"
 
 
+@pytest.mark.ours
 def test_server_that_is_lost_in_the_middle(make, lookup):
     p = make()
     with lookup.blocked():
@@ -393,6 +407,7 @@ def test_server_that_is_lost_in_the_middle(make, lookup):
     assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
 
 
+@pytest.mark.ours
 def test_errors_of_the_auth_users_login_reach_the_client(make, cluster):
     """PgBouncer tells strangers what the server says; our own profile keeps that to the log."""
     dsn = cluster.dsn(dbname="no_such_database", user="app")
@@ -403,6 +418,7 @@ def test_errors_of_the_auth_users_login_reach_the_client(make, cluster):
     assert (e.code, e.text) == ("3D000", 'database "no_such_database" does not exist') or "cached error" in e.text
 
 
+@pytest.mark.newer
 def test_server_comes_back(make_pooler, private_cluster):
     """While it is away, who logs in is told so at once; then it is asked again, though nobody waits for it."""
     private_cluster.sql("create table public.people as select 'u'::text as name, 'pw'::text as secret")
@@ -447,6 +463,7 @@ def test_database_of_the_star_entry_asks_itself(make_pooler, cluster, lookup):
     assert p.login("app", lookup.name, password="apppw").value("select current_database()") == lookup.name
 
 
+@pytest.mark.ours
 def test_reload_adds_and_removes_it(make, lookup):
     p = make()
     p.settings.pop("auth_user")
@@ -461,6 +478,7 @@ def test_reload_adds_and_removes_it(make, lookup):
 # ---- schemas
 
 
+@pytest.mark.ours
 def test_names_without_a_schema(make, lookup, cluster):
     """Old files work, with a warning; our own profile refuses and says why."""
     cluster.sql("create table public.plain_users as select * from lookup.users", dbname=lookup.name)
@@ -668,6 +686,7 @@ def test_suspended_while_a_login_asks(make, lookup):
     assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
 
 
+@pytest.mark.ours
 def test_psycopg(make):
     p = make("scram-sha-256")
     with pytest.raises(psycopg.OperationalError, match="SASL authentication failed"):
@@ -717,6 +736,7 @@ def test_counts_of_the_cache(make, lookup):
     assert 0 < counts["memory"] < 10000
 
 
+@pytest.mark.newer
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM, signal.SIGINT])
 def test_shutdown_while_a_login_asks(make, lookup, number):
     """At once, or when the login has had its answer: it is a client, and the query runs on a server."""
@@ -764,6 +784,7 @@ def test_online_restart_while_a_login_asks(make, lookup):
     assert sorted(u for u, d in users if d == "app") == ["u_md5", "u_plain"]
 
 
+@pytest.mark.ours
 @pytest.mark.parametrize("command", ["KILL app", "KILL_CLIENT"])
 def test_question_that_is_killed(make, lookup, command):
     p = make()
@@ -792,6 +813,7 @@ def test_paused_database_is_not_asked(make, lookup):
     assert c.finish_login("u_md5", PASSWORD) is not None
 
 
+@pytest.mark.newer
 def test_reload_takes_the_database_away_meanwhile(make, lookup, cluster):
     p = make(auth_dbname="app")
     p.databases["other"] = p.databases["app"]
