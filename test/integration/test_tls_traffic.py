@@ -512,6 +512,7 @@ def test_close_notify_is_sent(make_pooler, pki, version):
 @pytest.mark.parametrize("when", ["idle", "amid_a_result"])
 def test_server_goes_away(make_pooler, pki, fake_server, how, when):
     """Its client is told; the next query gets a new server."""
+    is_idle = threading.Event()
 
     def handler(conn, params):
         conn.greet()
@@ -522,6 +523,7 @@ def test_server_goes_away(make_pooler, pki, fake_server, how, when):
                     conn.send(rows[:-1000])
                 else:
                     conn.send(wire.answer("dying"))
+                    assert is_idle.wait(20)
                 if how == "reset":
                     wire.Conn(conn.tls.raw).reset()
                 elif how == "notify":
@@ -538,7 +540,9 @@ def test_server_goes_away(make_pooler, pki, fake_server, how, when):
     c.send(query("die"))
     if when == "idle":
         assert c.read_ready().value() == "dying"
-        p.wait_pool(sv_idle=0, sv_active=0)
+        p.wait_pool(sv_idle=1)
+        is_idle.set()
+        p.wait_pool(sv_idle=0)
         assert c.value("again") == "ok"
     else:
         drain(c)
