@@ -5,6 +5,10 @@
  * PAM asks back through a conversation. We have one answer, the password, and
  * give it once, to the first question whose answer is not to be seen: it is not
  * for a module behind that asks for something else.
+ *
+ * Modules start programs (pam_exec, pam_unix). Those are not to inherit what a
+ * helper thread of a server has: blocked signals, SIGPIPE ignored. They would be
+ * deaf to timeout(1) and write into closed pipes for ever.
  */
 #include "auth/pam.h"
 
@@ -13,7 +17,9 @@
 
 #ifdef HAVE_PAM
 
+#include <pthread.h>
 #include <security/pam_appl.h>
+#include <signal.h>
 
 struct pam_talk {
 	const char *password;
@@ -22,9 +28,31 @@ struct pam_talk {
 	size_t detail_size;
 };
 
+static pthread_once_t pam_once = PTHREAD_ONCE_INIT;
+static _Thread_local bool pam_is_asking; /* this thread is in the library */
+
 bool pam_is_supported(void)
 {
 	return true;
+}
+
+/* In the child of a fork. */
+static void pam_on_fork(void)
+{
+	sigset_t none;
+
+	if (!pam_is_asking)
+		return;
+	signal(SIGPIPE, SIG_DFL);
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+static void pam_watch_forks(void)
+{
+	int err = pthread_atfork(NULL, NULL, pam_on_fork);
+
+	ASSERT(err == 0);
 }
 
 static void pam_free_answers(struct pam_response *answers, int n)
@@ -113,6 +141,8 @@ int pam_check(const struct pam_question *question, char *detail, size_t detail_s
 		str_format(detail, detail_size, "empty password");
 		return -E_AUTH;
 	}
+	pthread_once(&pam_once, pam_watch_forks);
+	pam_is_asking = true;
 	rc = pam_start(question->service, question->user, &conv, &pam);
 	if (rc == PAM_SUCCESS) {
 		what = "pam_set_item(PAM_RHOST)";
@@ -129,6 +159,7 @@ int pam_check(const struct pam_question *question, char *detail, size_t detail_s
 	err = rc == PAM_SUCCESS ? 0 : pam_fail(&talk, pam, what, rc);
 	if (pam != NULL)
 		pam_end(pam, rc);
+	pam_is_asking = false;
 	return err;
 }
 

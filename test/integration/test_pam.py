@@ -1,5 +1,6 @@
 """auth_type pam, with a real service of PAM."""
 import os
+import signal
 import socket
 
 import pytest
@@ -78,6 +79,16 @@ def test_where_the_client_comes_from(make, service):
         ("auth", "app", "[local]"),
         ("account", "app", "[local]"),
     ]
+
+
+def test_programs_that_modules_start_hear_signals(make, service):
+    """They inherit neither the blocked signals of a helper thread nor that SIGPIPE is ignored."""
+    p = make()
+    assert is_let_in(p, "app")
+    with open(f"{service.dir}/signals", encoding="utf-8") as f:
+        state = dict(line.split() for line in f)
+    assert int(state["SigBlk:"], 16) == 0
+    assert int(state["SigIgn:"], 16) & 1 << (signal.SIGPIPE - 1) == 0
 
 
 def test_service_that_is_not_there(make_pooler):
