@@ -307,6 +307,7 @@ char *conf_show_value(const struct conf *conf, enum conf_id id);
 const char *conf_show_default(const struct conf *conf, enum conf_id id);
 /* Name of an enum's value, as in the file. */
 const char *conf_pool_mode_name(enum conf_pool_mode mode);
+const char *conf_sslmode_name(enum conf_sslmode mode);
 const char *conf_auth_type_name(enum conf_auth_type type);
 const char *conf_load_balance_name(enum conf_load_balance balance);
 

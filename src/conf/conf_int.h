@@ -87,6 +87,7 @@ bool conf_value_is_later(enum conf_id id);
 int conf_value_find_name(const char *const *names, const char *text);
 extern const char *const conf_names_POOL_MODE[];
 extern const char *const conf_names_AUTH_TYPE[];
+extern const char *const conf_names_SSLMODE[];
 extern const char *const conf_names_LOAD_BALANCE[];
 
 /* Splits; an element is never empty. `words`: white space separates as well. */

@@ -92,6 +92,11 @@ const char *conf_pool_mode_name(enum conf_pool_mode mode)
 	return conf_names_POOL_MODE[mode];
 }
 
+const char *conf_sslmode_name(enum conf_sslmode mode)
+{
+	return conf_names_SSLMODE[mode];
+}
+
 const char *conf_auth_type_name(enum conf_auth_type type)
 {
 	return conf_names_AUTH_TYPE[type];

@@ -196,32 +196,43 @@ static bool tls_ctx_is_default(const char *ciphers)
 	return false;
 }
 
-static int tls_build_ciphers(struct tls_build *b)
+/* The list up to TLS 1.2. What OpenSSL, or the system's configuration of it, has chosen is left as it is. */
+static int tls_build_cipher_list(struct tls_build *b)
 {
 	const char *ciphers = b->setup->ciphers;
 	const char *curve = b->setup->ecdhcurve;
 	bool has_no_curve = b->setup->faces_clients && tls_ctx_is_set(curve) && strcasecmp(curve, "none") == 0;
+	bool is_default = !tls_ctx_is_set(ciphers) || tls_ctx_is_default(ciphers);
 	char list[4096];
 	char why[256];
 
-	if (!tls_ctx_is_set(ciphers) || tls_ctx_is_default(ciphers))
+	if (is_default && !has_no_curve)
+		return 0;
+	if (is_default)
 		ciphers = "DEFAULT";
-	str_format(list, sizeof(list), "%s:!aNULL:!eNULL:!PSK:!SRP%s", ciphers, has_no_curve ? ":!kECDHE" : "");
 	if (strlen(ciphers) > sizeof(list) - 64)
 		return tls_build_fail(b, -E_SYNTAX, "tls_ciphers", "longer than %zu characters", sizeof(list) - 64);
-	if (SSL_CTX_set_cipher_list(b->ssl, list) != 1) {
-		tls_pem_why(why, sizeof(why));
-		return tls_build_fail(b, -E_SYNTAX, "tls_ciphers",
-				      "\"%s\": %s; \"openssl ciphers -v\" shows what a list comes to", ciphers, why);
-	}
-	if (tls_ctx_is_set(b->setup->ciphers13) && SSL_CTX_set_ciphersuites(b->ssl, b->setup->ciphers13) != 1) {
-		tls_pem_why(why, sizeof(why));
-		return tls_build_fail(b, -E_SYNTAX, "tls13_ciphers",
-				      "\"%s\": %s; suites of TLS 1.3 have names such as TLS_AES_256_GCM_SHA384, "
-				      "separated by colons",
-				      b->setup->ciphers13, why);
-	}
-	return 0;
+	str_format(list, sizeof(list), "%s:!aNULL:!eNULL:!PSK:!SRP%s", ciphers, has_no_curve ? ":!kECDHE" : "");
+	if (SSL_CTX_set_cipher_list(b->ssl, list) == 1)
+		return 0;
+	tls_pem_why(why, sizeof(why));
+	return tls_build_fail(b, -E_SYNTAX, "tls_ciphers",
+			      "\"%s\": %s; \"openssl ciphers -v\" shows what a list comes to", ciphers, why);
+}
+
+static int tls_build_ciphers(struct tls_build *b)
+{
+	const char *suites = b->setup->ciphers13;
+	char why[256];
+	int err = tls_build_cipher_list(b);
+
+	if (err != 0 || !tls_ctx_is_set(suites) || SSL_CTX_set_ciphersuites(b->ssl, suites) == 1)
+		return err;
+	tls_pem_why(why, sizeof(why));
+	return tls_build_fail(b, -E_SYNTAX, "tls13_ciphers",
+			      "\"%s\": %s; suites of TLS 1.3 have names such as TLS_AES_256_GCM_SHA384, "
+			      "separated by colons",
+			      suites, why);
 }
 
 static int tls_build_key_exchange(struct tls_build *b)

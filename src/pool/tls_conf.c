@@ -9,6 +9,7 @@
 #include "pool/tls_conf.h"
 
 #include "core/alloc.h"
+#include "core/log.h"
 #include "core/str.h"
 
 /* Servers with which a session can be resumed, at most. */
@@ -128,6 +129,20 @@ static bool tls_conf_is_equal(const struct tls_conf *a, const struct tls_conf *b
 	       strcmp(a->server_words, b->server_words) == 0;
 }
 
+/* What is allowed, but may not be what was meant. */
+static void tls_conf_warn(const struct conf *conf, const struct tls_conf *tls, const struct tls_conf *old)
+{
+	bool is_new_client = tls->client != NULL && (old == NULL || old->client != tls->client);
+	bool is_new_server = tls->server != NULL && (old == NULL || old->server != tls->server);
+
+	if (is_new_client && tls->client_mode == CONF_SSL_VERIFY_CA && !tls_conf_is_set(conf->client_tls_ca_file))
+		log_warning("client_tls_ca_file is not set: certificates of all authorities that the system trusts "
+			    "are taken for those of clients");
+	if (is_new_server && tls->server_mode < CONF_SSL_VERIFY_CA && tls_conf_is_set(conf->server_tls_ca_file))
+		log_warning("server_tls_ca_file is not used: server_tls_sslmode = %s checks nothing, verify-full does",
+			    conf_sslmode_name(tls->server_mode));
+}
+
 static int tls_conf_fill(struct tls_conf *tls, const struct conf *conf, const struct tls_conf *old,
 			 struct conf_error *err)
 {
@@ -146,9 +161,11 @@ static int tls_conf_fill(struct tls_conf *tls, const struct conf *conf, const st
 		setup = tls_conf_server_setup(conf);
 		rc = tls_conf_context(&setup, old == NULL ? NULL : old->server, &tls->server, err);
 	}
-	if (rc == 0)
-		tls->server_version = tls_conf_version(conf, tls, old);
-	return rc;
+	if (rc != 0)
+		return rc;
+	tls->server_version = tls_conf_version(conf, tls, old);
+	tls_conf_warn(conf, tls, old);
+	return 0;
 }
 
 int tls_conf_make(const struct conf *conf, struct tls_conf *old, struct tls_conf **out, struct conf_error *err)

@@ -25,7 +25,8 @@ struct tls_conf {
  * From a configuration; what is still right is taken from `old` (NULL: none),
  * with the sessions that may be resumed. When all of it is, the result is `old`
  * itself with one more reference. Fails with -E_* and a text in `err` when a
- * setting or a file is wrong. Reads files; control thread.
+ * setting or a file is wrong, and warns in the log of what may not be meant. Reads
+ * files; control thread.
  */
 int tls_conf_make(const struct conf *conf, struct tls_conf *old, struct tls_conf **out,
 		  struct conf_error *err) MUSTCHECK;

@@ -57,6 +57,17 @@ def test_files_of_a_side_that_is_off_are_not_read(make_pooler):
     assert make_pooler(settings=settings).login().value("select 1") == "1"
 
 
+def test_what_may_not_be_meant(make_pooler, pki):
+    p = make_pooler(settings={**pki.client_settings("verify-ca", ca=None), **pki.server_settings("require")})
+    p.wait_for_log("WARNING client_tls_ca_file is not set: certificates of all authorities")
+    p.wait_for_log("WARNING server_tls_ca_file is not used: server_tls_sslmode = require checks nothing")
+    mark = p.log_mark()
+    with p.raw_unix() as c:
+        c.login("admin", "pgbouncer", "adminpw")
+        assert c.query("RELOAD").tag == "RELOAD"
+    assert "tls_ca_file" not in p.log_text(mark), "once is enough"
+
+
 def reload_error(p, settings):
     p.settings.update(settings)
     p.write_files()
