@@ -400,6 +400,45 @@ def test_password_goes_with_an_online_restart(make, slapd):
     assert c.value("select current_user") == "scramuser"
 
 
+# --- servers that are no LDAP servers
+
+
+# A bind's answer is 30 LEN 02 01 ID 61 LEN 0a 01 RESULT 04 00 04 00.
+RUDE = {
+    "closes": b"",
+    "garbage": b"\xff" * 500,
+    "text": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "half": bytes.fromhex("300c02010161070a0100"),
+    "another_message": bytes.fromhex("300c02010765070a010004000400"),
+    "unasked_success": bytes.fromhex("300c02010961070a010004000400"),
+    "no_result": bytes.fromhex("30050201016100"),
+    "long_length": bytes.fromhex("3089ffffffffffffffffff") + b"x" * 100,
+    "deep": bytes.fromhex("3080") * 200,
+    "no_such_result": bytes.fromhex("300c02010161070a017f04000400"),
+}
+
+
+def test_nonsense_lets_nobody_in(make, slapd):
+    """Each answer to a bind, to the bind of a search and to StartTLS, by rules of a pooler for all of them."""
+    servers = {answer: ldap.RudeServer(text) for answer, text in RUDE.items()}
+    rules = {}
+    for answer, server in servers.items():
+        rules[f"{answer}_simple"] = slapd.simple(ldapport=server.port)
+        rules[f"{answer}_search"] = slapd.search(ldapport=server.port)
+        rules[f"{answer}_tls"] = slapd.simple(ldapport=server.port, ldaptls=1)
+    p = make(None, start=False)
+    p.settings.update(auth_type="hba", auth_hba_file=f"{p.dir}/hba.conf")
+    p.write(f"{p.dir}/hba.conf", "".join(f"host {name} all all ldap {options}\n" for name, options in rules.items()))
+    p.start()
+    try:
+        for name in rules:
+            for password in (ldap.PASSWORDS["app"], "x"):
+                assert p.login_error("app", name, password, timeout=30).text == FAILED, name
+    finally:
+        for server in servers.values():
+            server.close()
+
+
 # --- hanging servers
 
 

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 
 from . import procs
 from .pooler import quote
@@ -186,6 +187,35 @@ class Slapd:
 
     def env(self, ca=None):
         return {"LDAPTLS_CACERT": ca or self.ca, "LDAPTLS_REQCERT": "demand"}
+
+
+class RudeServer(threading.Thread):
+    """Sends these bytes to whoever has sent a first message, and closes."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.sock = answer, socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                conn = self.sock.accept()[0]
+            except OSError:
+                return
+            with conn:
+                conn.settimeout(10)
+                try:
+                    conn.recv(65536)
+                    conn.sendall(self.answer)
+                except OSError:
+                    pass
+
+    def close(self):
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+        self.join(10)
 
 
 class SilentServer:
