@@ -157,6 +157,8 @@ static enum auth_reply_verdict auth_reply_on_user(struct auth_reply *reply, stru
 	has_secret = auth_reply_value(&r, &secret);
 	if (!rd_done(&r) || auth_reply_has_nul(name) || auth_reply_has_nul(secret))
 		return auth_reply_break(reply, "unexpected response from auth_query");
+	if (!has_name && !has_secret)
+		return AUTH_REPLY_MORE; /* a function that returns one record says "nobody" like that */
 	if (!has_name)
 		return auth_reply_break(reply, "auth_query response contained null user name");
 	if (name.n == 0 || name.n > USERS_NAME_MAX)

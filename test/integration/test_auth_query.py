@@ -218,6 +218,21 @@ def test_last_of_two_rows_counts(make):
 
 
 @pytest.mark.ours
+def test_function_that_returns_one_record(make, lookup):
+    """As the manuals have it: for nobody it returns NULLs, which is no fault, and closes no server."""
+    with lookup.cluster.connect(lookup.name) as c:
+        c.execute(
+            "create function lookup.one(in who text, out name text, out secret text) language plpgsql as "
+            "$$ begin select u.name, u.secret from lookup.users u where u.name = who into name, secret; end $$"
+        )
+    p = make(query="select * from lookup.one($1)")
+    for _ in range(2):
+        assert refused(p, "nobody") == "password authentication failed"
+    assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
+    assert p.log_count("S-0x.* closing because") == 0
+
+
+@pytest.mark.ours
 @pytest.mark.parametrize("auth_type", METHODS)
 @pytest.mark.parametrize("password", ["", "md5", "NULL", "\\N"])
 def test_null_secret_matches_nothing(make, auth_type, password):
