@@ -15,8 +15,9 @@ import ssl
 
 import pytest
 from harness import cluster as pg
-from harness import wire
+from harness import pam, slapd, wire
 from harness.certs import Spec
+from harness.pooler import has_feature
 
 pytestmark = pytest.mark.ours
 
@@ -70,7 +71,7 @@ class Method:
     One row of the matrix. `hba` is what PostgreSQL is told for these users, `stored` how it keeps their passwords,
     `settings` what the pooler is told, `secrets` what stands in its auth_file: "plain", "stored" or nothing. `server`
     is the method with which it logs in to PostgreSQL, which then has the last word. `forced` is the kind of user that it
-    is there, whoever the client says it is.
+    is there, whoever the client says it is. {ldap} and {pam} stand for the options and the service of those.
     """
 
     def __init__(self, hba, stored="scram", secrets="plain", server="trust", local=None, forced=None, **settings):
@@ -108,6 +109,11 @@ METHODS = {
     "rules: cert": Method("cert", local="peer map=me", **RULES),
     "rules: reject": Method("reject", **RULES),
 }
+if has_feature("ldap"):
+    METHODS["ldap"] = Method("ldap {ldap}", secrets=None, auth_type="ldap", auth_ldap_options="{ldap}")
+    METHODS["rules: ldap"] = Method("ldap {ldap}", secrets=None, **RULES)
+if has_feature("pam") and pam.can():
+    METHODS["pam"] = Method("pam pamservice={pam}", secrets=None, auth_type="pam", auth_pam_service="{pam}")
 
 def role(method, kind):
     return f"{method.stored}_{kind}"
@@ -115,6 +121,34 @@ def role(method, kind):
 
 def reference_db(hba, mode):
     return f"ref_{''.join(c for c in hba if c.isalnum())}_{mode}"
+
+
+class Helpers:
+    """An LDAP server and a PAM service that know the users; what needs them is filled in by `of`."""
+
+    def __init__(self, pki):
+        passwords = {f"scram_{kind}": password for kind, (password, _) in KINDS.items() if password}
+        self.slapd = slapd.Slapd(pki, passwords).start() if "ldap" in METHODS else None
+        # The modules of PAM do not take a password of 65000 bytes, and the script would read it byte by byte.
+        short = {name: password for name, password in passwords.items() if len(password) < 100}
+        self.pam = pam.PamService(short).__enter__() if "pam" in METHODS else None
+
+    def of(self, text):
+        ldap = self.slapd.simple() if self.slapd else ""
+        return text.replace("{ldap}", ldap).replace("{pam}", self.pam.name if self.pam else "")
+
+    def remove(self):
+        if self.slapd:
+            self.slapd.remove()
+        if self.pam:
+            self.pam.__exit__()
+
+
+@pytest.fixture(scope="module")
+def helpers(pki):
+    made = Helpers(pki)
+    yield made
+    made.remove()
 
 
 def hba_lines():
@@ -143,7 +177,7 @@ def host_lines(mode, database, hba):
 
 
 @pytest.fixture(scope="module")
-def reference(shared_info, pki):
+def reference(shared_info, pki, helpers):
     """The PostgreSQL that both sides ask: directly, and through the pooler."""
     files = pki.files("server")
     own = pg.Cluster(
@@ -153,7 +187,7 @@ def reference(shared_info, pki):
             "ssl_cert_file": files.cert,
             "ssl_key_file": files.key,
             "ssl_ca_file": pki.ca("root"),
-            "hba_file": pki.write("hba-matrix.conf", "\n".join(hba_lines()) + "\n"),
+            "hba_file": pki.write("hba-matrix.conf", helpers.of("\n".join(hba_lines()) + "\n")),
             "ident_file": pki.write("ident-matrix.conf", ident_lines()),
             "max_connections": 200,
             "password_encryption": "md5",  # what rule md5 asks those for who have no password that counts
@@ -289,19 +323,19 @@ def secrets_of(reference, method):
     return out
 
 
-def pooler_for(make_pooler, reference, pki, method, mode):
+def pooler_for(make_pooler, reference, pki, helpers, method, mode):
     settings = {
         "error_style": "postgres",
         "server_login_retry": 0,
         "server_tls_sslmode": "disable",
         "max_prepared_statements": 0,
-        **method.settings,
+        **{name: helpers.of(value) for name, value in method.settings.items()},
         **(pki.client_settings(mode) if mode != "disable" else {}),
     }
     if settings["auth_type"] == "hba":
         kind = "hostssl" if method.hba == "cert" else "host"
         lines = ["local all admin trust", f"local all all {method.local}", f"{kind} all all all {method.hba}"]
-        settings["auth_hba_file"] = pki.write(f"hba-matrix-{os.getpid()}.conf", "\n".join(lines) + "\n")
+        settings["auth_hba_file"] = pki.write(f"hba-matrix-{os.getpid()}.conf", helpers.of("\n".join(lines) + "\n"))
     settings["auth_ident_file"] = pki.write(f"ident-matrix-{os.getpid()}.conf", ident_lines())
     extra = {"user": role(method, method.forced)} if method.forced else {}
     databases = {"app": reference.dsn(dbname=f"app_{method.server}", **extra)}
@@ -333,8 +367,8 @@ def combinations():
 
 
 @pytest.mark.parametrize("name, mode", combinations())
-def test_matrix(make_pooler, reference, certificates, pki, name, mode):
-    p = pooler_for(make_pooler, reference, pki, METHODS[name], mode)
+def test_matrix(make_pooler, reference, certificates, pki, helpers, name, mode):
+    p = pooler_for(make_pooler, reference, pki, helpers, METHODS[name], mode)
     found, count, let_in = differences(p, reference, certificates, name, mode)
     table = "\n".join(f"{c:20} {w:28} {v}  PostgreSQL: {a:8} pooler: {b}" for c, w, v, a, b in found)
     print(f"{name}, {mode}: {count} logins, {let_in} let in, {len(found)} differences\n{table}")
@@ -347,7 +381,7 @@ LENGTHS = (1, 127, 128, 999, 1000, 1024, 2047, 2048, 16384, 65000, 65529, 65530)
 
 
 @pytest.mark.parametrize("name", ["plain", "plain by query", "md5", "scram", "scram by query"])
-def test_longest_password(make_pooler, reference, pki, name):
+def test_longest_password(make_pooler, reference, pki, helpers, name):
     """The right one of each length that PostgreSQL takes, and one that is wrong in its last byte."""
     method = METHODS[name]
     users = {f"{method.stored}_length_{n}": "x" * n for n in LENGTHS}
@@ -356,7 +390,7 @@ def test_longest_password(make_pooler, reference, pki, name):
         for user, password in users.items():
             c.execute(f"drop role if exists {user}")
             c.execute(f"create role {user} login password '{password}'")
-    p = pooler_for(make_pooler, reference, pki, method, "allow")
+    p = pooler_for(make_pooler, reference, pki, helpers, method, "allow")
     if method.secrets:
         p.secrets.update(users)
         p.write_files()

@@ -71,8 +71,9 @@ def _encode(line):
     return f"{key}:: {base64.b64encode(value.encode()).decode()}"
 
 
-def ldif():
-    people = [_entry(n, f"{n.split(',')[0]}@example.com", p, PEOPLE) for n, p in PASSWORDS.items()]
+def ldif(more):
+    passwords = {**PASSWORDS, **more}
+    people = [_entry(n, f"{n.split(',')[0]}@example.com", p, PEOPLE) for n, p in passwords.items()]
     people += [_entry(n, m, "twin pw", PEOPLE) for n, m in TWINS]
     tree = [
         f"dn: {BASE}\nobjectClass: dcObject\nobjectClass: organization\no: example\ndc: example",
@@ -92,8 +93,10 @@ def _first(*paths):
 
 
 class Slapd:
-    def __init__(self, pki):
-        self.dir = procs.make_dir("sluiceldap-")
+    """`more` are people beside those of PASSWORDS, with theirs."""
+
+    def __init__(self, pki, more=None):
+        self.dir, self.more = procs.make_dir("sluiceldap-"), more or {}
         self.port, self.tls_port = procs.free_port(), procs.free_port()
         self.ca, self.stranger = pki.ca("root"), pki.ca("stranger")
         self.files, self.proc = pki.files("server"), None
@@ -138,7 +141,7 @@ class Slapd:
         assert slapd, "slapd is not there (Debian: slapd)"
         if not os.path.exists(f"{self.dir}/data"):
             procs.run(["mkdir", "-m", "700", f"{self.dir}/data"])
-            conf, data = self.write("slapd.conf", self.conf() + "\n"), self.write("data.ldif", ldif())
+            conf, data = self.write("slapd.conf", self.conf() + "\n"), self.write("data.ldif", ldif(self.more))
             procs.run([slapd, "-T", "add", "-q", "-f", conf, "-l", data])
         urls = [f"ldap://{host}:{self.port}/ ldaps://{host}:{self.tls_port}/" for host in ("127.0.0.1", "127.0.0.2")]
         with open(f"{self.dir}/log", "ab") as log:
