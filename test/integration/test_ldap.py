@@ -434,6 +434,7 @@ def test_nonsense_lets_nobody_in(make, slapd):
         for name in rules:
             for password in (ldap.PASSWORDS["app"], "x"):
                 assert p.login_error("app", name, password, timeout=30).text == FAILED, name
+        assert {answer: server.asked for answer, server in servers.items()} == dict.fromkeys(RUDE, 6)
     finally:
         for server in servers.values():
             server.close()

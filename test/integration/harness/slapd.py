@@ -198,7 +198,7 @@ class RudeServer(threading.Thread):
     def __init__(self, answer):
         super().__init__(daemon=True)
         self.answer, self.sock = answer, socket.create_server(("127.0.0.1", 0))
-        self.port = self.sock.getsockname()[1]
+        self.port, self.asked = self.sock.getsockname()[1], 0
         self.start()
 
     def run(self):
@@ -210,7 +210,7 @@ class RudeServer(threading.Thread):
             with conn:
                 conn.settimeout(10)
                 try:
-                    conn.recv(65536)
+                    self.asked += len(conn.recv(65536)) > 0
                     conn.sendall(self.answer)
                 except OSError:
                     pass
