@@ -2,6 +2,7 @@
 import os
 import re
 import struct
+import threading
 import time
 
 import pytest
@@ -509,3 +510,41 @@ def test_restart_drops_tls(make_pooler, pki, cluster, tls_cluster):
     tied.expect_close()
     again = p.login(tls=pki.client_context())
     assert again.value("select 1") == "1"
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_suspend_and_resume(make_pooler, pki, tls_cluster, version):
+    """In the middle of records on both sides: nothing is lost, nobody is closed."""
+    dsn = f"host=localhost port={tls_cluster.port} dbname=app"
+    settings = {"pool_mode": "transaction", **pki.server_settings(), **pki.client_settings("prefer")}
+    settings["server_tls_protocols"] = f"tlsv{version}"
+    p = make_pooler({"app": dsn}, settings=settings, threads=2)
+    context = pki.client_context(version=version)
+    clients = [p.login(tls=context) for _ in range(4)]
+    idle = p.login(tls=context)
+    assert idle.value("select 1") == "1"
+    for n, c in enumerate(clients):
+        c.send(wire.query(f"select repeat('{n}', 1000) from generate_series(1, 8000)"))
+    for c in clients:
+        assert c.recv().type == "T"
+    results = [None] * len(clients)
+
+    def read(n):
+        results[n] = clients[n].read_ready()
+
+    readers = [threading.Thread(target=read, args=(n,)) for n in range(len(clients))]
+    for t in readers:
+        t.start()
+    with p.raw_unix() as console:
+        console.login("admin", "pgbouncer", "adminpw")
+        for _ in range(3):
+            assert console.query("SUSPEND").tag == "SUSPEND"
+            assert console.query("RESUME").tag == "RESUME"
+        idle.send(wire.query("select 'later'"))
+    for t in readers:
+        t.join()
+    for n, result in enumerate(results):
+        assert result.rows == [[str(n) * 1000]] * 8000
+    assert idle.read_ready().rows == [["later"]]
+    for c in clients:
+        assert c.value("select 1") == "1"
