@@ -474,6 +474,28 @@ def test_hanging_server_delays_nobody_else(make, slapd, silent):
     assert all(c.is_silent() for c in hanging)
 
 
+@pytest.mark.ours
+@pytest.mark.parametrize("login_threads", [0, 3])
+def test_crowd_in_which_every_other_leaves(make, slapd, login_threads):
+    """Answers find their way whatever loop asked, and those for who has left go nowhere."""
+    p = make(slapd.search(), settings={"login_threads": login_threads}, threads=2)
+    console = p.console()
+    for _ in range(3):
+        conns = [p.raw() for _ in range(40)]
+        for conn in conns:
+            conn.start("app", "app")
+        for conn in conns:
+            assert conn.recv().type == "R"
+            conn.send(pack("p", ldap.PASSWORDS["app"].encode() + b"\0"))
+        for conn in conns[::2]:
+            conn.close()
+        for conn in conns[1::2]:
+            conn.finish_login("app", None)
+            assert conn.value("select current_user") == "app"
+            conn.terminate()
+        wait_until(lambda: logins_under_way(console) == 0, "no login is under way")
+
+
 def test_full_queue_refuses_at_once(make, slapd, silent):
     """One is asked about, one waits, the others are told so; who leaves makes room."""
     limits = {"auth_helper_threads": 1, "auth_helper_queue": 1}
