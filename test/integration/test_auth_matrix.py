@@ -70,8 +70,8 @@ class Method:
     """
     One row of the matrix. `hba` is what PostgreSQL is told for these users, `stored` how it keeps their passwords,
     `settings` what the pooler is told, `secrets` what stands in its auth_file: "plain", "stored" or nothing. `server`
-    is the method with which it logs in to PostgreSQL, which then has the last word. `forced` is the kind of user that it
-    is there, whoever the client says it is. {ldap} and {pam} stand for the options and the service of those.
+    is the method with which it logs in to PostgreSQL, which then has the last word. `forced` is the kind of user that
+    it is there, whoever the client says it is. {ldap} and {pam} stand for the options and the service of those.
     """
 
     def __init__(self, hba, stored="scram", secrets="plain", server="trust", local=None, forced=None, **settings):
@@ -217,10 +217,10 @@ def ident_lines():
 
 def refusal(error, shown):
     """A word for an ErrorResponse; `shown` is the certificate that was shown."""
-    about_tls = ("no pg_hba.conf entry", "no authentication method is found", "valid client certificate", "SSL required")
+    about_tls = ("no pg_hba.conf entry", "no authentication method is found", "valid client certificate")
     if error.code == "3D000":
         return "in"
-    if any(word in error.text for word in about_tls):
+    if error.text == "SSL required" or any(word in error.text for word in about_tls):
         return "tls"
     if shown is None and error.text.startswith("certificate authentication failed"):
         return "tls"
@@ -318,7 +318,8 @@ def secrets_of(reference, method):
     if method.secrets == "plain":
         out.update({role(method, kind): password or "" for kind, (password, _) in KINDS.items()})
     elif method.secrets == "stored":
-        rows = reference.sql("select rolname, rolpassword from pg_authid where rolname like %s", [f"{method.stored}\\_%"])
+        names = [role(method, kind) for kind in KINDS]
+        rows = reference.sql("select rolname, rolpassword from pg_authid where rolname = any(%s)", [names])
         out.update({name: secret or "" for name, secret in rows})
     return out
 
@@ -343,7 +344,7 @@ def pooler_for(make_pooler, reference, pki, helpers, method, mode):
 
 
 def differences(p, reference, certificates, name, mode):
-    """[(case, way, version, PostgreSQL, pooler)] of what differs, how many logins were compared, and how many of them let in."""
+    """[(case, way, version, PostgreSQL, pooler)] of what differs, how many logins there were, how many came in."""
     method, out, count, let_in = METHODS[name], [], 0, 0
 
     def connect(kind):

@@ -119,7 +119,7 @@ def test_direct_handshake_that_breaks_off(victim, pki, size):
     c.sock.sendall(hello(pki, alpn=["postgresql"])[:size])
     c.sock.shutdown(1)
     rest_of(c)
-    victim.wait_for_log(FAILED if size >= 1 else "", since=mark)
+    victim.wait_for_log(FAILED, since=mark)
 
 
 @pytest.mark.newer
@@ -313,10 +313,11 @@ def test_floods_of_records_that_mean_nothing(victim, pki):
         except OSError:
             pass
         assert victim.login(tls=pki.client_context()).value("select 'served meanwhile'") == "served meanwhile"
-        c.reset() if not c.tls else wire.Conn(c.tls.raw).reset()
+        wire.Conn(c.tls.raw).reset()
 
 
-STALLS = ["at_once", "behind_s", "amid_the_hello", "behind_the_hello", "behind_the_handshake", "amid_the_startup_packet"]
+STALLS = ["at_once", "behind_s", "amid_the_hello", "behind_the_hello", "behind_the_handshake"]
+STALLS += ["amid_the_startup_packet"]
 
 
 @pytest.mark.parametrize("where", STALLS)

@@ -313,6 +313,26 @@ def test_certificates_of_resumed_clients(make_pooler, pki, version):
 
 
 @pytest.mark.ours
+@pytest.mark.parametrize("kind", ["1.3", "1.2", "1.2 by id"])
+def test_resumed_clients_keep_their_names(make_pooler, pki, kind):
+    """The certificate of the first time says who it is: the same user, and no other."""
+    p = make_pooler(settings=pki.client_settings("verify-full", client_tls_session_cache=100, auth_type="cert"))
+    context = pki.client_context(cert="app", version=kind[:3])
+    if kind == "1.2 by id":
+        context.options |= ssl.OP_NO_TICKET
+    session = session_of(p, context)
+    assert resumes(p, context, session)
+    with p.tls(context, session=session_of(p, context)) as c:
+        with pytest.raises(wire.PgError, match="certificate authentication failed"):
+            c.login("app2")
+        assert c.tls.reused
+    other = pki.client_context(cert="app2", version=kind[:3])
+    with p.tls(other) as c:
+        c.login("app2")
+        assert c.value("select current_user") == "app2"
+
+
+@pytest.mark.ours
 @pytest.mark.parametrize("version", VERSIONS)
 def test_session_without_a_certificate_is_of_no_use_where_one_is_demanded(make_pooler, pki, version):
     p = make_pooler(settings=pki.client_settings("require", client_tls_session_cache=100))

@@ -1,4 +1,4 @@
-"""Bytes through TLS, to clients and to servers: sizes around every threshold, records cut anywhere, ends at each step."""
+"""Bytes through TLS on both sides: sizes around every threshold, records cut anywhere, ends at each step."""
 import struct
 import threading
 import time

@@ -51,8 +51,8 @@ def records_of(data):
 
 class TlsSock:
     """
-    As much of a socket as Conn uses. `hostname` is sent as SNI and checked if the context checks names; `session` is one
-    to resume. With `hold` set, what is sent stays in `held` until release().
+    As much of a socket as Conn uses, for one thread at a time. `hostname` is sent as SNI and checked if the context
+    checks names; `session` is one to resume. With `hold` set, what is sent stays in `held` until release().
     """
 
     def __init__(self, sock, context, server_side=False, hostname=None, session=None):
@@ -172,7 +172,7 @@ class TlsSock:
         self.flush()
 
     def claim_fallback(self):
-        """Say in the hello that an attempt with a newer version has failed: SSL_set_mode(SSL_MODE_SEND_FALLBACK_SCSV)."""
+        """Say in the hello that a newer version was tried in vain: SSL_set_mode(SSL_MODE_SEND_FALLBACK_SCSV)."""
         _libssl().SSL_ctrl(_ssl_pointer(self.tls), 33, 0x80, None)
 
     def renegotiate(self):
@@ -193,8 +193,9 @@ class TlsSock:
 
 def _libssl():
     lib = ctypes.CDLL("libssl.so.3")
-    for name in ("SSL_key_update", "SSL_renegotiate", "SSL_do_handshake", "SSL_get_version"):
-        getattr(lib, name).argtypes = (ctypes.c_void_p, ctypes.c_int) if name == "SSL_key_update" else (ctypes.c_void_p,)
+    for name in ("SSL_renegotiate", "SSL_do_handshake", "SSL_get_version"):
+        getattr(lib, name).argtypes = (ctypes.c_void_p,)
+    lib.SSL_key_update.argtypes = (ctypes.c_void_p, ctypes.c_int)
     lib.SSL_ctrl.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
     lib.SSL_get_version.restype = ctypes.c_char_p
     return lib
