@@ -1,5 +1,7 @@
 #include "core/buf.h"
 
+#include "core/str.h"
+
 /* The smallest allocation; glibc serves it from the cache of the thread. */
 #define BUF_MIN 512
 
@@ -19,6 +21,13 @@ void buf_clear(struct buf *b)
 	free(b->data);
 	b->data = NULL;
 	b->head = b->tail = b->size = 0;
+}
+
+void buf_wipe(struct buf *b)
+{
+	if (b->data != NULL)
+		mem_wipe(b->data, b->size);
+	buf_clear(b);
 }
 
 /* Moves the content to the front, so that all free bytes stand behind it. */

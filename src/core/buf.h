@@ -65,6 +65,9 @@ void buf_consume(struct buf *b, uint32_t n);
 /* Drops everything and gives the memory back. */
 void buf_clear(struct buf *b);
 
+/* The same, and overwrites the memory first: the content was, or may have been, a secret. */
+void buf_wipe(struct buf *b);
+
 /* Drops all content behind the first n bytes. */
 void buf_truncate(struct buf *b, uint32_t n);
 

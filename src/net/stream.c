@@ -123,12 +123,20 @@ void stream_detach(struct stream *s)
 	s->loop = NULL;
 }
 
+static void stream_drop_held(struct stream *s)
+{
+	if (s->is_secret)
+		buf_wipe(&s->in);
+	else
+		buf_clear(&s->in);
+}
+
 void stream_close(struct stream *s)
 {
 	struct stream_socket socket = stream_take(s);
 
 	stream_socket_close(&socket);
-	buf_fini(&s->in);
+	stream_drop_held(s);
 	buf_fini(&s->out);
 }
 
@@ -152,7 +160,8 @@ static int stream_recv_tls(struct stream *s, uint8_t *p, size_t size, size_t *go
 		if (err == 0)
 			*got += n;
 	} while (err == 0 && *got < size && tls_has_pending(s->tls));
-	/* An end or error behind bytes that are wanted first comes by itself: nothing more need come from the socket. */
+	/* An end or error behind bytes that are wanted first comes by itself: nothing more need come from the socket.
+	 */
 	s->tls_left = err == 0 ? tls_has_pending(s->tls) : *got > 0 && err != -E_AGAIN;
 	stream_announce_left(s);
 	if (err == -E_AGAIN && tls_want(s->tls) == TLS_WANT_WRITE) {
@@ -194,7 +203,7 @@ int stream_fill(struct stream *s, uint8_t **data, size_t *len)
 		return err;
 	if (UNLIKELY(held > 0)) {
 		memcpy(scratch, buf_ptr(&s->in), held);
-		buf_clear(&s->in);
+		stream_drop_held(s);
 	}
 	*data = scratch;
 	*len = held + got;

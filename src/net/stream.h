@@ -46,6 +46,7 @@ struct stream {
 	short armed;       /* what the event is registered for */
 	uint32_t fill_max; /* bytes that one stream_fill() reads at most */
 	uint32_t extra;    /* allowed on top of the maximum of out; see stream_allow() */
+	bool is_secret;    /* what is read may be a password: memory is overwritten before it is given back */
 	bool want_read;
 	bool watching;   /* for the other side to close, while not reading */
 	bool connecting; /* writable means that the connect has ended */

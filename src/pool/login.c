@@ -433,7 +433,7 @@ static size_t login_feed_startup(struct login *login, const uint8_t *data, size_
 }
 
 /* An answer of the client during authentication; returns how many bytes were used up. */
-static size_t login_feed_auth(struct login *login, const uint8_t *data, size_t len)
+static size_t login_feed_auth(struct login *login, uint8_t *data, size_t len)
 {
 	struct frame f;
 	int err;
@@ -456,11 +456,12 @@ static size_t login_feed_auth(struct login *login, const uint8_t *data, size_t l
 	login->pending = data + f.size;
 	login->pending_len = len - (size_t)f.size;
 	login_auth_step(login, data + FRAME_HEADER, (size_t)f.size - FRAME_HEADER);
+	mem_wipe(data + FRAME_HEADER, (size_t)f.size - FRAME_HEADER); /* it may have been a password */
 	return login->stage == LOGIN_OVER ? len : (size_t)f.size;
 }
 
 /* The bytes at hand, as far as the stage takes them; what is left is kept. */
-static void login_feed(struct login *login, const uint8_t *data, size_t len)
+static void login_feed(struct login *login, uint8_t *data, size_t len)
 {
 	size_t at = 0;
 
@@ -587,6 +588,7 @@ void login_on_accept(struct loop *loop, int fd, const struct listener *from, con
 	atomic_fetch_add_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&ctx->engine->client_count, 1, memory_order_relaxed);
 	stream_init(&login->stream, fd, &login_stream_ops, login, LOGIN_IN_MAX, LOGIN_OUT_MAX);
+	login->stream.is_secret = true;
 	stream_attach_quiet(&login->stream, loop);
 	login_turn_enter(login);
 }

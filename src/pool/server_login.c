@@ -200,7 +200,7 @@ static bool login_send(struct server *server, struct buf *b, int err)
 {
 	if (err == 0)
 		err = stream_send_buf(&server->stream, b);
-	buf_fini(b);
+	buf_wipe(b); /* among them are passwords */
 	if (err < 0)
 		server_close(server, REASON_SERVER_SEND);
 	return err >= 0;

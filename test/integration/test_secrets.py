@@ -7,6 +7,7 @@ import pytest
 from harness import scram, wire
 from harness.cluster import bindir
 from harness.pooler import Console
+from harness.procs import wait_until
 from harness.wire import PgError
 
 METHODS = ["plain", "md5", "scram-sha-256"]
@@ -172,3 +173,45 @@ def test_passwords_of_a_session_with_libpq(make_pooler, cluster, words):
         psycopg.connect(f"postgresql://app:{word}@127.0.0.1:{p.port}/app?application_name=x&sslmode=disable")
     subprocess.run([f"{bindir()}/psql", f"postgresql://app:{word}@127.0.0.1:{p.port}/{'x' * 70}"], capture_output=True)
     words.assert_not_in(p.log_text(), "the log")
+
+
+def memory_has(pid, word):
+    """Whether a process has these bytes anywhere in memory that it may write to."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in maps:
+            span, rights = line.split()[:2]
+            begin, end = (int(x, 16) for x in span.split("-"))
+            if not rights.startswith("rw") or end - begin > 1 << 30 or "[v" in line:
+                continue
+            try:
+                memory.seek(begin)
+                if word in memory.read(end - begin):
+                    return True
+            except (OSError, ValueError, OverflowError):
+                continue
+    return False
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_passwords_of_clients_are_not_left_in_memory(make_pooler, cluster, pieces):
+    """A wrong password in clear text, whole or in pieces: nothing has a use for it any more."""
+    wrong = "Xq7-" + "memory" + "-vR-" + str(pieces) * 30
+    p = make_pooler({"app": cluster.dsn(user="app")}, settings={"auth_type": "plain"})
+    try:
+        assert memory_has(p.proc.pid, p.userlist.encode())
+    except PermissionError:
+        pytest.skip("the memory of another process may not be read here")
+    c = p.raw()
+    c.start("app", "app")
+    assert c.recv().type == "R"
+    message = wire.pack("p", wire.cstr(wrong))
+    size = len(message) // pieces + 1
+    for at in range(0, len(message), size):
+        c.send(message[at : at + size])
+        if at + size < len(message):
+            p.show("lists")  # so that the pieces are read one by one
+    assert c.expect_error_close().text == "password authentication failed"
+    # The client is told first.
+    wait_until(lambda: not memory_has(p.proc.pid, wrong.encode()[-30:]), "its end is overwritten")
+    wait_until(lambda: not memory_has(p.proc.pid, wrong.encode()[:30]), "its beginning is overwritten")

@@ -209,6 +209,20 @@ static void test_model(void **state UNUSED)
 	buf_fini(&b);
 }
 
+static void test_wipe(void **state)
+{
+	struct buf b;
+
+	buf_init(&b, 100);
+	buf_wipe(&b); /* nothing is held */
+	assert_int_equal(buf_append(&b, "secret", 6), 0);
+	buf_consume(&b, 2);
+	buf_wipe(&b);
+	assert_true(buf_is_empty(&b));
+	assert_int_equal(buf_append(&b, "again", 5), 0);
+	buf_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -220,6 +234,7 @@ int main(void)
 		cmocka_unit_test(test_reserve_and_commit),
 		cmocka_unit_test(test_compaction),
 		cmocka_unit_test(test_growth_keeps_content),
+		cmocka_unit_test(test_wipe),
 		cmocka_unit_test(test_model),
 	};
 
