@@ -45,6 +45,8 @@
 #define AUTH_CACHE_DISTRUST_US USEC_PER_SEC
 /* Buckets that a reload looks at before others get the lock. */
 #define AUTH_CACHE_SLICE       64
+/* Queries that are known to need a search_path. */
+#define AUTH_CACHE_PATHS       64
 
 TAILQ_HEAD(auth_entries, auth_entry);
 
@@ -68,7 +70,8 @@ struct auth_entry {
 LIST_HEAD(auth_bucket, auth_entry);
 
 struct auth_cache {
-	uint8_t hash_key[16]; /* constant */
+	uint8_t hash_key[16];                     /* constant */
+	_Atomic uint64_t paths[AUTH_CACHE_PATHS]; /* hashes of queries that need a search_path; 0: none */
 	struct lock lock;
 	/* all below is protected by the lock */
 	struct auth_bucket *buckets;
@@ -523,6 +526,34 @@ bool auth_cache_has_stale(struct auth_cache *cache, const struct auth_entry *ent
 	return has;
 }
 
+/* Of all but the user; never 0. */
+static uint64_t auth_cache_hash_query(const struct auth_cache *cache, const struct auth_question *question)
+{
+	struct auth_question any = *question;
+	struct auth_entry *entry;
+	uint64_t hash;
+
+	any.user = "";
+	entry = auth_entry_new(cache, &any);
+	hash = entry->hash | 1;
+	auth_entry_free(entry);
+	return hash;
+}
+
+bool auth_cache_needs_path(struct auth_cache *cache, const struct auth_question *question)
+{
+	uint64_t hash = auth_cache_hash_query(cache, question);
+
+	return atomic_load_explicit(&cache->paths[hash / 2 % AUTH_CACHE_PATHS], memory_order_relaxed) == hash;
+}
+
+void auth_cache_note_path(struct auth_cache *cache, const struct auth_question *question, bool needs)
+{
+	uint64_t hash = auth_cache_hash_query(cache, question);
+
+	atomic_store_explicit(&cache->paths[hash / 2 % AUTH_CACHE_PATHS], needs ? hash : 0, memory_order_relaxed);
+}
+
 /* True when the database that an entry was asked in is still the same. */
 static bool auth_cache_is_same_db(const struct auth_entry *entry, const struct snapshot *old,
 				  const struct snapshot *fresh)
@@ -558,6 +589,8 @@ void auth_cache_reload(struct auth_cache *cache, const struct snapshot *old, con
 {
 	struct auth_trash trash;
 
+	for (size_t i = 0; i < AUTH_CACHE_PATHS; i++)
+		atomic_store_explicit(&cache->paths[i], 0, memory_order_relaxed);
 	for (size_t i = 0; i < AUTH_CACHE_BUCKETS; i += AUTH_CACHE_SLICE) {
 		auth_trash_init(&trash);
 		lock_acquire(&cache->lock);

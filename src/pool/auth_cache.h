@@ -129,6 +129,14 @@ void auth_cache_distrust(struct auth_cache *cache, const struct auth_question *q
 /* True when an answer that may be used while the database cannot be asked is there. */
 bool auth_cache_has_stale(struct auth_cache *cache, const struct auth_entry *entry, const struct auth_policy *policy);
 
+/*
+ * Queries that have been found to need the search_path of auth_user: whether
+ * this one is known for that, and that it is, or is not any more. Until the
+ * next reload; some may be forgotten.
+ */
+bool auth_cache_needs_path(struct auth_cache *cache, const struct auth_question *question);
+void auth_cache_note_path(struct auth_cache *cache, const struct auth_question *question, bool needs);
+
 /* Forgets the answers of databases whose definition differs between the two. Control thread. */
 void auth_cache_reload(struct auth_cache *cache, const struct snapshot *old, const struct snapshot *fresh);
 

@@ -53,7 +53,7 @@ struct auth_run {
 	struct auth_reply reply;
 	uint64_t id;
 	uint64_t start_us;
-	bool own_path; /* the query runs for the second time */
+	bool own_path; /* with the search_path of auth_user */
 	bool is_over;
 	char *database;
 	char *auth_user;
@@ -191,10 +191,25 @@ static void auth_run_log(const struct auth_run *run, const char *text)
 	log_error_about(&about, "S: error in auth_query: %s", text);
 }
 
+static struct auth_question auth_run_question(const struct auth_run *run)
+{
+	return (struct auth_question){
+		.kind = run->reply.kind,
+		.database = run->database,
+		.auth_user = run->auth_user,
+		.query = run->query,
+		.user = run->user,
+	};
+}
+
 static void auth_run_finish(struct auth_run *run)
 {
 	const struct auth_reply *reply = &run->reply;
+	const struct auth_question question = auth_run_question(run);
+	bool is_good = reply->outcome == AUTH_OUTCOME_FOUND || reply->outcome == AUTH_OUTCOME_NONE;
 
+	if (run->own_path)
+		auth_cache_note_path(run->ctx->engine->auth_cache, &question, is_good);
 	if ((reply->outcome == AUTH_OUTCOME_FAILED || reply->outcome == AUTH_OUTCOME_DOWN) && !reply->waited)
 		auth_run_log(run, reply->text);
 	auth_run_settle(run, auth_answer_new(&run->reply));
@@ -208,28 +223,12 @@ static void auth_run_cut(struct auth_run *run, const char *text)
 
 /* ---- the answer ---- */
 
-/* A name without a schema: for PgBouncer's files there is a second attempt, with the path they have always had. */
-static void auth_run_no_schema(struct auth_run *run)
+/* Sends the query once more, with the search_path that sessions of auth_user begin with. */
+static void auth_run_again(struct auth_run *run)
 {
-	struct log_about about;
 	struct buf b;
 	int err;
 
-	report_about(&about, run, run->id, run->database, run->auth_user);
-	about.is_bare = true;
-	if (run->own_path || run->snap->conf->profile != CONF_PROFILE_PGBOUNCER) {
-		if (!run->own_path)
-			log_error_about(&about,
-					"the query runs with search_path pg_catalog: its tables and functions "
-					"need the names of their schemas: %s",
-					run->query);
-		auth_run_finish(run);
-		return;
-	}
-	log_warning_about(&about,
-			  "names in auth_query should have schemas, it runs again with the search_path of user %s: "
-			  "%s: %s",
-			  run->auth_user, run->reply.text, run->query);
 	run->own_path = true;
 	auth_reply_again(&run->reply);
 	buf_init(&b, AUTH_QUERY_BATCH_MAX);
@@ -239,6 +238,33 @@ static void auth_run_no_schema(struct auth_run *run)
 	buf_fini(&b);
 	if (err < 0)
 		auth_run_cut(run, "unable to send auth_query");
+}
+
+/*
+ * A name without a schema: for PgBouncer's files there is a second attempt,
+ * with the path they have always had, which from then on is the only one.
+ */
+static void auth_run_no_schema(struct auth_run *run)
+{
+	struct log_about about;
+
+	report_about(&about, run, run->id, run->database, run->auth_user);
+	about.is_bare = true;
+	if (run->own_path) {
+		auth_run_finish(run);
+	} else if (run->snap->conf->profile != CONF_PROFILE_PGBOUNCER) {
+		log_error_about(&about,
+				"the query runs with search_path pg_catalog: its tables and functions need the names "
+				"of their schemas: %s",
+				run->query);
+		auth_run_finish(run);
+	} else {
+		log_warning_about(&about,
+				  "names in auth_query should have schemas, it runs again with the search_path of "
+				  "user %s: %s: %s",
+				  run->auth_user, run->reply.text, run->query);
+		auth_run_again(run);
+	}
 }
 
 /* One message; false when the run is over. */
@@ -356,8 +382,10 @@ static void auth_run_start(struct loop_ctx *ctx, uint64_t id, const struct auth_
 	run->reply.kind = question->kind;
 	run->stream.fd = -1;
 	TAILQ_INSERT_TAIL(&ctx->auth_runs, run, entry);
+	run->own_path = run->snap->conf->profile == CONF_PROFILE_PGBOUNCER &&
+			auth_cache_needs_path(ctx->engine->auth_cache, question);
 	buf_init(&batch, AUTH_QUERY_BATCH_MAX);
-	if (auth_reply_build(&batch, slice_of(run->query), slice_of(run->user), false) != 0)
+	if (auth_reply_build(&batch, slice_of(run->query), slice_of(run->user), run->own_path) != 0)
 		auth_run_cut(run, "the query is too long");
 	else if (!auth_run_connect(run, pool, &batch, asker))
 		auth_run_cut(run, strerror(errno));

@@ -501,6 +501,13 @@ def test_names_without_a_schema(make, lookup, cluster):
     p = make(query=query)
     assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
     p.wait_for_log("WARNING names in auth_query should have schemas.*plain_users")
+    for _ in range(3):
+        assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
+    assert p.log_count("names in auth_query should have schemas") == 1, "once is enough"
+    cluster.sql("drop table public.plain_users", dbname=lookup.name)
+    assert refused(p, "u_md5") == "bouncer config error"
+    cluster.sql("create table public.plain_users as select * from lookup.users", dbname=lookup.name)
+    assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
     p = make("scram-sha-256", query=query, profile="pgsluice")
     assert refused(p, "u_plain") == "bouncer config error"
     p.wait_for_log("need the names of their schemas.*plain_users")

@@ -382,6 +382,23 @@ static void test_reload_while_it_is_asked(void **state UNUSED)
 	assert_string_equal(settle(AUTH_OUTCOME_DOWN, NULL), "-3-");
 }
 
+static void test_paths(void **state UNUSED)
+{
+	assert_false(auth_cache_needs_path(cache, &question));
+	auth_cache_note_path(cache, &question, true);
+	assert_true(auth_cache_needs_path(cache, &question));
+	question.user = "jim";
+	assert_true(auth_cache_needs_path(cache, &question)); /* it is a matter of the query */
+	question.query = "select $2";
+	assert_false(auth_cache_needs_path(cache, &question));
+	question.query = "select $1";
+	reload("db = host=a", "db = host=a");
+	assert_false(auth_cache_needs_path(cache, &question));
+	auth_cache_note_path(cache, &question, true);
+	auth_cache_note_path(cache, &question, false);
+	assert_false(auth_cache_needs_path(cache, &question));
+}
+
 static void test_counts(void **state UNUSED)
 {
 	struct auth_cache_counts counts;
@@ -438,6 +455,7 @@ int main(void)
 		T(test_limit_of_memory),
 		T(test_reload),
 		T(test_reload_while_it_is_asked),
+		T(test_paths),
 		T(test_counts),
 		T(test_roles),
 	};
