@@ -17,10 +17,11 @@ UNIT_TESTS += test/unit/net/test_job
 test_unit_net_test_job_SOURCES = test/unit/net/test_job.c
 test_unit_net_test_job_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_tls_ctx
-test_unit_net_test_tls_ctx_SOURCES = test/unit/net/test_tls_ctx.c test/unit/net/tls_fixture.h
+test_unit_net_test_tls_ctx_SOURCES = test/unit/net/test_tls_ctx.c test/unit/net/tls_fixture.h test/unit/net/tls_pair.h
 test_unit_net_test_tls_ctx_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_tls_session
-test_unit_net_test_tls_session_SOURCES = test/unit/net/test_tls_session.c test/unit/net/tls_fixture.h
+test_unit_net_test_tls_session_SOURCES = test/unit/net/test_tls_session.c test/unit/net/tls_fixture.h \
+	test/unit/net/tls_pair.h
 test_unit_net_test_tls_session_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/net/test_stream_tls
 test_unit_net_test_stream_tls_SOURCES = test/unit/net/test_stream_tls.c

@@ -15,6 +15,7 @@
 #include "core/alloc.h"
 #include "core/err.h"
 #include "tls_fixture.h"
+#include "tls_pair.h"
 
 static struct fixture_cert ca;
 static struct fixture_cert other_ca;

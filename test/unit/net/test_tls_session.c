@@ -16,6 +16,7 @@
 #include "core/err.h"
 #include "net/tls_ctx.h"
 #include "tls_fixture.h"
+#include "tls_pair.h"
 
 static struct fixture_cert ca;
 static struct fixture_cert pooler;

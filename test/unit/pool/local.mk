@@ -32,3 +32,6 @@ test_unit_pool_test_auth_reply_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_prelogin
 test_unit_pool_test_prelogin_SOURCES = test/unit/pool/test_prelogin.c
 test_unit_pool_test_prelogin_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_tls_conf
+test_unit_pool_test_tls_conf_SOURCES = test/unit/pool/test_tls_conf.c test/unit/net/tls_fixture.h
+test_unit_pool_test_tls_conf_LDADD = $(UNIT_LIBS)
