@@ -455,15 +455,19 @@ def test_domain_that_is_not_the_clients(make):
 # --- groups
 
 
+# roles are the whole server's, which other workers of the tests have in common
+OPS, DEV = (name + os.environ.get("PYTEST_XDIST_WORKER", "") for name in ("hba_ops", "hba_dev"))
+
+
 @pytest.fixture
 def groups(cluster, database):
-    """A database, with roles: app is in hba_ops through hba_dev."""
-    cluster.sql("drop role if exists hba_ops, hba_dev, hba_dba")
-    cluster.sql("create role hba_ops")
-    cluster.sql("create role hba_dev in role hba_ops")
-    cluster.sql("grant hba_dev to app")
+    """A database, with roles: app is in OPS through DEV."""
+    cluster.sql(f"drop role if exists {OPS}, {DEV}")
+    cluster.sql(f"create role {OPS}")
+    cluster.sql(f"create role {DEV} in role {OPS}")
+    cluster.sql(f"grant {DEV} to app")
     yield database()
-    cluster.sql("drop role if exists hba_ops, hba_dev, hba_dba")
+    cluster.sql(f"drop role if exists {OPS}, {DEV}")
 
 
 @ours
@@ -471,7 +475,7 @@ def groups(cluster, database):
 def test_groups(make, groups, cluster, profile):
     dsn = cluster.dsn(dbname=groups, user="app")
     p = make(
-        "host all +hba_ops all trust\nhost samerole app2 all trust\nhost all +app2 all md5\nhost all all all reject\n",
+        f"host all +{OPS} all trust\nhost samerole app2 all trust\nhost all +app2 all md5\nhost all all all reject\n",
         databases={"app": dsn, "app2": dsn},
         auth_user="postgres",
         profile=profile,
@@ -530,7 +534,7 @@ def test_peer_map(make):
 def test_groups_in_maps(make, groups, cluster):
     p = make(
         "local all all peer map=m\n",
-        ident=f"m {WHO} +hba_ops\n",
+        ident=f"m {WHO} +{OPS}\n",
         databases={"app": cluster.dsn(dbname=groups, user="app")},
         auth_user="postgres",
     )
