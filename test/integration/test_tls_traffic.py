@@ -230,6 +230,42 @@ def test_key_updates_of_a_server(make_pooler, pki, fake_server):
         assert len(c.value("select 1")) == 30000
 
 
+@pytest.mark.parametrize("ask", [False, True])
+def test_key_updates_that_nobody_waits_for(make_pooler, pki, fake_server, ask):
+    """
+    They are no messages: not behind an answer in the same segment, when the server is about to be given back, nor from
+    a server or a client that is idle. Nobody is closed, and the session stays good.
+    """
+    go_on = threading.Event()
+
+    def handler(conn, params):
+        conn.greet()
+        while (m := conn.recv()).type == "Q":
+            conn.tls.hold = True
+            conn.send(wire.answer("ok"))
+            conn.tls.key_update(ask)
+            conn.tls.hold = False
+            conn.tls.release()
+            if m.body == b"later\0":
+                assert go_on.wait(20)
+                conn.tls.key_update(ask)
+
+    s = fake_server(handler, tls=pki.server_context(version="1.3"))
+    settings = {**pki.server_settings("require"), **pki.client_settings("require"), "pool_mode": "transaction"}
+    p = make_pooler({"app": s.dsn()}, settings=settings)
+    c = p.login(tls=pki.client_context(version="1.3"))
+    for _ in range(20):
+        assert c.value("select 1") == "ok"
+        c.tls.key_update(ask)
+    assert c.value("later") == "ok"
+    p.wait_pool(sv_idle=1)
+    go_on.set()
+    c.tls.key_update(ask)
+    for _ in range(20):
+        assert c.value("select 1") == "ok"
+    assert s.logins == 1
+
+
 # --- who does not read
 
 
