@@ -385,6 +385,8 @@ def test_log_and_show(make_pooler, pki, version):
     c = p.login(tls=pki.client_context(version=version))
     text = rf"TLSv{version}/{re.escape(c.tls.cipher)}(/\S+)?"
     p.wait_for_log(rf"LOG C-\S+: app/app@\S+ login attempt: db=app user=app tls={text}( replication=no)?$")
+    if not is_pgbouncer():
+        p.wait_for_log(rf"LOG C-\S+: \(nodb\)/\(nouser\)@\S+ SSL established: {text}$")
     plain = p.login()
     rows = p.show("clients")
     of_port = {r["port"]: r["tls"] for r in rows}
