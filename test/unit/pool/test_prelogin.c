@@ -388,6 +388,88 @@ static void test_removed_in_each_stage(void **state)
 	world_free(w);
 }
 
+/* What must hold whatever happened. */
+static void check_invariants(const struct world *w, unsigned max)
+{
+	unsigned per_source[8] = { 0 };
+	unsigned working = 0;
+	unsigned waiting = 0;
+	unsigned sources = 0;
+	struct prelogin_counts counts = count(w);
+
+	for (unsigned i = 0; i < w->count; i++) {
+		const struct prelogin_entry *e = &w->logins[i].entry;
+
+		if (e->source == NULL)
+			continue;
+		sources += per_source[w->logins[i].source]++ == 0;
+		working += e->stage == PRELOGIN_WORKING;
+		waiting += e->stage == PRELOGIN_WAITING;
+	}
+	assert_true(working <= PRELOGIN_PLACES);
+	assert_int_equal(counts.waiting, waiting);
+	assert_int_equal(counts.sources, sources);
+	assert_true(max == 0 || counts.unfinished <= max);
+	for (unsigned i = 1; i < ARRAY_LEN(per_source); i++)
+		per_source[0] += per_source[i];
+	assert_int_equal(counts.unfinished, per_source[0]);
+}
+
+/* No source has more than the one that pays, and of that one none is older. */
+static void check_victim(const struct world *w, const struct login *victim)
+{
+	unsigned per_source[8] = { 0 };
+
+	for (unsigned i = 0; i < w->count; i++) {
+		if (w->logins[i].entry.source == NULL)
+			continue;
+		per_source[w->logins[i].source]++;
+		assert_true(w->logins[i].source != victim->source || i >= victim->number);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(per_source); i++)
+		assert_true(per_source[i] <= per_source[victim->source]);
+}
+
+static void test_random_logins(void **state)
+{
+	static const struct prelogin_limits limits[] = { { 0, 0 }, { 50, 0 }, { 90, 40 }, { 0, 7 }, { 3, 1 } };
+	unsigned seed = 1;
+
+	for (unsigned round = 0; round < 10; round++) {
+		const struct prelogin_limits *l = &limits[round % ARRAY_LEN(limits)];
+		struct world *w = world_new(l->max, l->rate);
+
+		while (w->count < 2000) {
+			unsigned dice = (unsigned)rand_r(&seed);
+			struct prelogin_entry *victim;
+
+			if (dice % 4 == 0 && w->count > 0) {
+				struct login *any = &w->logins[dice / 4 % w->count];
+
+				if (any->entry.source != NULL)
+					prelogin_remove(w->p, &any->entry);
+			} else if (dice % 4 == 1) {
+				w->now_us += dice / 4 % 100000;
+			} else {
+				add(w, dice / 4 % 32 < 20 ? 0 : dice / 4 % 8);
+			}
+			while ((victim = prelogin_victim(w->p)) != NULL) {
+				check_victim(w, login_of(victim));
+				prelogin_remove(w->p, victim);
+			}
+			begin_all(w);
+			if (prelogin_has_waiting(w->p))
+				assert_true(prelogin_wait_us(w->p, w->now_us) > 0 &&
+					    prelogin_wait_us(w->p, w->now_us) <= USEC_PER_SEC);
+			else
+				assert_int_equal(prelogin_wait_us(w->p, w->now_us), PRELOGIN_NEVER);
+			if (w->count % 50 == 0)
+				check_invariants(w, l->max);
+		}
+		world_free(w);
+	}
+}
+
 static uint64_t source_of(uint16_t family, const uint8_t ip[16], bool *is_local)
 {
 	struct sock_peer peer = { .family = family };
@@ -442,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_places_are_bounded),
 		cmocka_unit_test(test_sources_take_turns),
 		cmocka_unit_test(test_removed_in_each_stage),
+		cmocka_unit_test(test_random_logins),
 		cmocka_unit_test(test_sources_of_addresses),
 	};
 
