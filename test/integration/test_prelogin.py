@@ -201,6 +201,29 @@ def test_addresses_take_turns(guarded):
     assert lists(p)["login_clients"] == 800
 
 
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01\x00"])
+def test_handshakes_count_too(guarded, pki, data):
+    """Those who ask for TLS and go no further, before the first byte of the handshake or in the middle of it."""
+    p = guarded(max_prelogin_conn=10, **pki.client_settings("allow"))
+    flood = []
+    for _ in range(25):
+        c = p.from_address(2)
+        assert c.ssl_request() == b"S"
+        c.send(data)
+        flood.append(c)
+    for c in flood[:15]:
+        try:
+            while c.sock.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+    honest = p.from_address(3).start_tls(pki.client_context())
+    honest.login(password="apppw")
+    assert honest.value("select 1") == "1"
+    p.admin("set client_login_timeout = 1")
+    wait_until(lambda: lists(p)["login_clients"] == 0, "the time for logins includes the handshake")
+
+
 def test_limits_can_be_set(guarded):
     p = guarded()
 
