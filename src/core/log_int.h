@@ -40,7 +40,10 @@ const char *log_level_name(enum log_level level);
 /* Writes prefix and text into line->message, from `about`, fmt and ap. */
 void log_line_fill(struct log_line *line, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 
-/* The message with a tab behind each newline, for all forms but JSON; cut where dst ends. Returns its length. */
+/*
+ * The message for all forms but JSON: with a tab behind each newline, and other
+ * control characters as \xHH; cut where dst ends. Returns its length.
+ */
 size_t log_line_message(const struct log_line *line, char *dst, size_t size);
 
 /* A text line up to the message, with the blank before it; returns its length. */

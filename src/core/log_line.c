@@ -9,7 +9,8 @@
  * Names come from the network and may hold anything. JSON must stay valid:
  * what is no UTF-8 becomes U+FFFD, a byte each, and control characters are
  * escaped. In the text form a newline in a name cannot begin a line of its own,
- * since a tab follows each.
+ * since a tab follows each, and other control characters are written as \xHH:
+ * whoever reads the log on a terminal shall not have it obey a name.
  */
 #include <stdarg.h>
 #include <time.h>
@@ -83,14 +84,38 @@ void log_line_fill(struct log_line *line, const char *fmt, va_list ap)
 	line->message_len = n;
 }
 
+/*
+ * How many bytes the control character takes with which s begins, 0 when it
+ * begins with another: those of ASCII but tab and newline, and U+0080 to U+009F
+ * in UTF-8. s ends with a NUL.
+ */
+static size_t log_line_control(const unsigned char *s)
+{
+	if (s[0] == 0xc2)
+		return s[1] >= 0x80 && s[1] <= 0x9f ? 2 : 0;
+	return (s[0] < 0x20 && s[0] != '\n' && s[0] != '\t') || s[0] == 0x7f ? 1 : 0;
+}
+
 size_t log_line_message(const struct log_line *line, char *dst, size_t size)
 {
+	const unsigned char *s = (const unsigned char *)line->message;
+	const unsigned char *end = s + line->message_len;
 	size_t used = 0;
 
-	for (size_t i = 0; i < line->message_len && used + 1 < size; i++) {
-		dst[used++] = line->message[i];
-		if (line->message[i] == '\n' && used + 1 < size)
-			dst[used++] = '\t';
+	while (s < end && used + 1 < size) {
+		size_t n = log_line_control(s);
+
+		if (n == 0) {
+			dst[used++] = (char)*s;
+			if (*s == '\n' && used + 1 < size)
+				dst[used++] = '\t';
+			s++;
+			continue;
+		}
+		if (size - used <= n * strlen("\\xHH"))
+			break;
+		for (; n > 0; n--)
+			used += str_format(dst + used, size - used, "\\x%02x", *s++);
 	}
 	dst[used] = '\0';
 	return used;
@@ -166,9 +191,10 @@ static size_t log_json_char(struct log_json *j, const unsigned char *s, size_t n
 		out[1] = letters[at - plain];
 		return log_json_put(j, out, 2) ? 1 : 0;
 	}
-	if (s[0] < 0x20 || s[0] == 0x7f) {
-		str_format(out, sizeof(out), "\\u%04x", s[0]);
-		return log_json_put(j, out, 6) ? 1 : 0;
+	if (s[0] < 0x20 || s[0] == 0x7f || (s[0] == 0xc2 && s[1] <= 0x9f)) {
+		/* behind 0xc2 the second byte is the number of the character */
+		str_format(out, sizeof(out), "\\u%04x", s[len - 1]);
+		return log_json_put(j, out, 6) ? len : 0;
 	}
 	return log_json_put(j, (const char *)s, len) ? len : 0;
 }

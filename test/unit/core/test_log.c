@@ -207,6 +207,49 @@ static void test_cut(void **state UNUSED)
 	assert_int_equal(strlen(test_message()), 2047 + 1);
 }
 
+/* What a terminal would obey is shown instead; what is text stays as it is. */
+static void test_control_characters(void **state UNUSED)
+{
+	static const char *const rows[][2] = {
+		{ "a\x1b[31mred\x1b]0;title\x07|", "a\\x1b[31mred\\x1b]0;title\\x07|" },
+		{ "\x01\x08\x0b\x0c\x0e\x1f\x7f|", "\\x01\\x08\\x0b\\x0c\\x0e\\x1f\\x7f|" },
+		{ "over\rwritten", "over\\x0dwritten" },
+		{ "tab\there\nnext", "tab\there\n\tnext" },
+		/* U+0080, U+009B, U+009F; U+00A0, U+00E4, U+041B (its second byte is 0x9b), U+20AC, U+1F600 */
+		{ "\xc2\x80\xc2\x9b\xc2\x9f|", "\\xc2\\x80\\xc2\\x9b\\xc2\\x9f|" },
+		{ "\xc2\xa0\xc3\xa4\xd0\x9b\xe2\x82\xac\xf0\x9f\x98\x80|",
+		  "\xc2\xa0\xc3\xa4\xd0\x9b\xe2\x82\xac\xf0\x9f\x98\x80|" },
+		/* no UTF-8 */
+		{ "\xff\xc2|\xc2", "\xff\xc2|\xc2" },
+	};
+	static char big[2048];
+	char want[256];
+
+	log_configure(&(struct log_setup){ .verbose = 0 });
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct log_about about = { .kind = 'C', .peer = "p" };
+
+		str_copy(about.user, sizeof(about.user), rows[i][0]);
+		test_capture();
+		log_info_about(&about, "%s", rows[i][0]);
+		str_format(want, sizeof(want), "(nodb)/%s@p %s\n", rows[i][1], rows[i][1]);
+		assert_non_null(strstr(test_message(), want));
+	}
+	/* One that does not fit as a whole is left out. */
+	for (size_t room = 0; room < 9; room++) {
+		size_t fits = room / 4 * 4;
+
+		test_capture();
+		memset(big, 'x', 2047 - room);
+		memset(big + 2047 - room, '\x1b', room);
+		big[2047] = '\0';
+		log_info("%s", big);
+		assert_int_equal(strlen(test_message()), 2047 - room + fits + 1);
+		assert_int_equal(test_count(test_message(), "\\x1b"), fits / 4);
+	}
+	test_release();
+}
+
 static void test_errno_is_kept(void **state UNUSED)
 {
 	log_configure(&(struct log_setup){ .file = "/nonexistent/dir/log" });
@@ -468,6 +511,7 @@ static void test_json_escapes(void **state UNUSED)
 		{ "a\"b\\c", "a\\\"b\\\\c" },
 		{ "\x01\x1f\x7f\r\t\b\f|", "\\u0001\\u001f\\u007f\\r\\t\\b\\f|" },
 		{ "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
+		{ "\xc2\x80\xc2\x9b|\xc2\xa0", "\\u0080\\u009b|\xc2\xa0" },
 		/* a stray byte, one that is cut off, an overlong form, a surrogate, beyond the last character */
 		{ "\xff|", "\xef\xbf\xbd|" },
 		{ "\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd" },
@@ -783,6 +827,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_verbosity, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_multi_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_control_characters, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_errno_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_and_reopen, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_is_not_inherited, setup, teardown),
