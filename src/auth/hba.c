@@ -157,10 +157,17 @@ static bool hba_take_line(struct hba *hba, const struct rulefile_line *line, con
 int hba_load(const struct rulefile_io *io, const char *path, struct ident *ident, const struct rule_report *report,
 	     struct hba **out)
 {
-	struct hba *hba = hba_new_empty();
+	struct hba *hba;
 	char text[512];
 	int rc = 0;
 
+	if (path[0] == '\0') {
+		report->say(report->ctx, LOG_LVL_ERROR, "auth_type is hba, but auth_hba_file is not set",
+			    "set auth_hba_file to the path of a file with rules such as \"host all all 10.0.0.0/8 "
+			    "scram-sha-256\", or choose another auth_type");
+		return -E_SYS;
+	}
+	hba = hba_new_empty();
 	hba->ident = ident_hold(ident);
 	if (rulefile_read(io, path, &hba->source) < 0) {
 		str_format(text, sizeof(text), "could not open hba config file %s: %s", path, strerror(errno));

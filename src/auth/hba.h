@@ -97,9 +97,9 @@ bool hba_may_admit(const struct hba *hba, const struct hba_facts *facts);
 
 /*
  * Reads the rules. `ident`, of which a reference is taken, has the maps that
- * they name. 0 with *out held once; -E_SYS when the file cannot be read, or
- * -E_SYNTAX when it has a fault and the report is strict: *out is then
- * untouched, and the report knows why.
+ * they name. 0 with *out held once; -E_SYS when the file cannot be read or the
+ * path is empty, or -E_SYNTAX when it has a fault and the report is strict: *out
+ * is then untouched, and the report knows why.
  */
 int hba_load(const struct rulefile_io *io, const char *path, struct ident *ident, const struct rule_report *report,
 	     struct hba **out) MUSTCHECK;

@@ -703,6 +703,23 @@ def test_a_bad_file_is_refused_whole(make, rules, ident, text):
 
 
 @ours
+@pytest.mark.parametrize("profile", ["pgbouncer", "pgsluice"])
+def test_rules_without_a_file(make, profile):
+    """The setting is named, not a file without a name."""
+    text = "ERROR auth_type is hba, but auth_hba_file is not set\n.* hint: set auth_hba_file to the path of a file"
+    p = make(None, profile=profile, start=False, auth_hba_file="")
+    if profile == "pgbouncer":
+        p.start()
+        assert come(p) == NO_RULE
+    else:
+        p.start(wait=False)
+        assert p.wait_exit() == 1
+        p.proc = None
+    assert re.search(text, p.log_text())
+    assert "could not open" not in p.log_text()
+
+
+@ours
 def test_samples_are_good(make):
     """Those in etc/, with the comment signs before their lines taken away."""
 

@@ -698,6 +698,22 @@ static void test_a_file_that_is_not_there(void **state)
 	rules_check_said("E could not open hba config file hba: No such file or directory");
 }
 
+static void test_no_file_at_all(void **state)
+{
+	const struct rules_file files[] = { { "", "host all all all trust\n", 0 }, { 0 } };
+
+	for (unsigned is_strict = 0; is_strict < 2; is_strict++) {
+		struct rulefile_io io = rules_io(files);
+		struct rule_report report = rules_report(is_strict);
+		struct hba *hba = NULL;
+
+		assert_int_equal(hba_load(&io, "", NULL, &report, &hba), -E_SYS);
+		assert_null(hba);
+		rules_check_said(
+			"E auth_type is hba, but auth_hba_file is not set (set auth_hba_file to the path of a ");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -725,6 +741,7 @@ int main(void)
 		cmocka_unit_test_setup(test_zero_bytes, setup),
 		cmocka_unit_test_setup(test_life, setup),
 		cmocka_unit_test_setup(test_a_file_that_is_not_there, setup),
+		cmocka_unit_test_setup(test_no_file_at_all, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
