@@ -38,6 +38,27 @@ def test_md5_secret(make_pooler, cluster):
     assert p.login("md5user", password="md5pw").value("select current_user") == "md5user"
 
 
+@pytest.mark.parametrize("kind", ["plain", "md5", "scram"])
+def test_cleartext_request_is_answered_with_the_text_of_the_secret(make_pooler, fake_server, kind):
+    """Of a hash, too: what a server makes of it is its affair, and PgBouncer sends it."""
+    secret = {
+        "plain": "the password",
+        "md5": wire.md5_secret("app", "the password"),
+        "scram": wire.scram_secret("the password"),
+    }[kind]
+    seen = []
+
+    def handler(conn, params):
+        conn.send(wire.pack("R", struct.pack("!i", 3)))
+        seen.append(conn.recv())
+        wire.serve_queries(conn)
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn()}, settings={"auth_type": "plain"}, secrets={"app": secret})
+    assert p.login("app", password="the password").value("x") == "ok"
+    assert [(m.type, m.body) for m in seen] == [("p", wire.cstr(secret))]
+
+
 def test_md5_secret_cannot_answer_scram(make_pooler, cluster):
     p = make_pooler(settings={"auth_type": "md5"}, secrets={"scramuser": wire.md5_secret("scramuser", "scrampw")})
     e = p.login_error("scramuser", password="scrampw")
