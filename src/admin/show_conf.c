@@ -324,7 +324,9 @@ struct list_row {
 };
 
 static const struct show_column show_lists_columns[] = {
-	TEXT(list_row, list, "of what"),
+	TEXT(list_row, list,
+	     "of what; login_sources, login_waiting, logins_delayed and logins_evicted are there while "
+	     "max_prelogin_conn or max_prelogin_rate is set"),
 	INT(list_row, items, "how many"),
 };
 

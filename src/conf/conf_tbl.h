@@ -416,7 +416,8 @@
 	X(TLS_CLIENT, STR, client_tls_cert_file, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Certificate of the pooler, followed by those of the authorities between it and the root.") \
 	X(TLS_CLIENT, STR, client_tls_ca_file, "", "", 0, 0, "", NONE, CONF_R, \
-	  "Root certificates that client certificates are checked against; empty means those of the system.") \
+	  "Root certificates that client certificates are checked against; empty means those of the system, which verify-full " \
+	  "does not take: it needs a file.") \
 	X(TLS_CLIENT, STR, client_tls_protocols, "secure", "secure", 0, 0, "", NONE, CONF_R, \
 	  "Versions to allow: tlsv1.0 to tlsv1.3, all, or secure (1.2 and 1.3); !x removes one.") \
 	X(TLS_CLIENT, STR, client_tls_ciphers, "default", "default", 0, 0, "", NONE, CONF_R, \

@@ -2,6 +2,7 @@
 Holes that PgBouncer and other poolers have had, each tried here under its name: what is the same for all of them is
 that nobody comes in, nobody else is disturbed, and the process lives.
 """
+import re
 import struct
 import threading
 
@@ -386,10 +387,10 @@ def eavesdropper(seen, answer):
 
 @pytest.mark.parametrize("mode", ["prefer", "require", "verify-full"])
 @pytest.mark.parametrize("extra", ["greeting", "byte", "result"])
-def test_cve_2021_43767(make_pooler, pki, fake_server, mode, extra):
+def test_cve_2021_43767_and_cve_2021_23222(make_pooler, pki, fake_server, mode, extra):
     """
-    Bytes in plain text behind a server's consent to TLS are refused, not taken for the server's own words (the same in
-    libpq: CVE-2021-23222).
+    Bytes in plain text behind a server's consent to TLS are refused, not taken for the server's own words; the second
+    is the same hole in libpq.
     """
     seen = []
     data = {"greeting": GREETING, "byte": b"x", "result": wire.answer("forged")}[extra]
@@ -417,8 +418,8 @@ def test_cve_2021_43767_refusal(make_pooler, pki, fake_server, mode):
 
 @pytest.mark.parametrize("stored", ["plain", "md5", "scram"])
 @pytest.mark.parametrize("auth_type", METHODS)
-def test_pgpool_any_password_for_a_cached_session(make_pooler, cluster, auth_type, stored):
-    """Once a server is there, a wrong password must be as wrong as before, and right ones must not rub off."""
+def test_cve_2025_46801_any_password_for_a_cached_session(make_pooler, cluster, auth_type, stored):
+    """Pgpool's logins without the password. Once a server is there, a wrong password must be as wrong as before, and right ones must not rub off."""
     secret = {"plain": "secret", "md5": wire.md5_secret("u", "secret"), "scram": wire.scram_secret("secret")}[stored]
     usable = (auth_type, stored) != ("scram-sha-256", "md5")
     p = make_pooler(
@@ -438,6 +439,27 @@ def test_pgpool_any_password_for_a_cached_session(make_pooler, cluster, auth_typ
             assert p.login_error("u", password="secret").text in REFUSED
         if p.login("u2", password="other").value("select 1") != "1":
             raise AssertionError
+
+
+@pytest.mark.ours
+def test_cve_2023_22332_passwords_in_what_users_may_see(make_pooler, cluster):
+    """Passwords in the tables that every user of statistics sees; test_secrets.py looks everywhere else, too."""
+    words = [f"Hidden-{n}-word" for n in range(5)]
+    ldap = f"ldapserver=ldap.example.com ldapbasedn=\"dc=example\" ldapbinddn=\"cn=reader\" ldapbindpasswd={words[4]}"
+    p = make_pooler(
+        {"app": cluster.dsn(user="app", password=words[0])},
+        settings={"auth_type": "md5", "auth_ldap_options": ldap},
+        secrets={"admin": "adminpw", "stats": words[1], "u": words[2], "m": wire.md5_secret("m", words[3])},
+    )
+    words.append(wire.md5_secret("m", words[3])[3:])
+    assert p.login("u", password=words[2]).value("select 1") == "1"
+    with wire.Conn.tcp(p.port) as c:
+        c.login("stats", "pgbouncer", words[1])
+        forms = c.query("SHOW HELP").notices[0]["D"]
+        names = set(re.findall(r"[A-Z_]{3,}", forms)) | {"AUTH_CACHE"}
+        answers = {name: c.query(f"SHOW {name}") for name in names}
+    assert {"CONFIG", "DATABASES", "CLIENTS", "USERS"} <= {name for name, answer in answers.items() if answer.rows}
+    assert [(name, w) for name, a in answers.items() for w in words if w in repr(a.messages)] == []
 
 
 @pytest.mark.newer

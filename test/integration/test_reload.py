@@ -686,6 +686,33 @@ def test_missing_auth_file_leaves_the_users(make_pooler):
     assert p.login(password="one").value("select 1") == "1"
 
 
+@pytest.mark.ours
+def test_deleted_user_is_a_stranger_under_trust(make_pooler, cluster):
+    p = make_pooler({"app": cluster.dsn(user="app")}, settings={"auth_type": "trust"}, secrets={"admin": "", "gone": ""})
+    stays = p.login("gone")
+    del p.secrets["gone"]
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login_error("gone").text == '"trust" authentication failed'
+    assert stays.value("select 1") == "1", "who is connected stays"
+
+
+@pytest.mark.ours
+def test_deleted_user_is_asked_for(make_pooler, cluster):
+    """Whom auth_file does not know any more the database is asked for, like anybody else."""
+    p = make_pooler(
+        {"app": cluster.dsn()},
+        settings={"auth_type": "md5", "auth_user": "postgres", "auth_query": "select $1::text, 'from the query'::text"},
+        secrets={"admin": "adminpw", "postgres": "", "app": "from the file"},
+    )
+    assert p.login(password="from the file").value("select 1") == "1"
+    del p.secrets["app"]
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.login_error(password="from the file").text == "password authentication failed"
+    assert p.login(password="from the query").value("select 1") == "1"
+
+
 def test_broken_auth_file_counts_up_to_the_fault(make_pooler):
     p = make_pooler(settings={"auth_type": "md5"}, secrets={"admin": "adminpw", "app": "one"})
     p.raw_secrets = '"admin" "adminpw"\n"app" "two"\nbroken\n"late" "x"\n'
