@@ -1,10 +1,12 @@
 """
 Who is let in: every method of authentication, with every kind of user and password, over every kind of connection,
-in each mode of TLS and in both versions of the protocol; PostgreSQL is asked the same under the same rules.
+in each mode of TLS, in both versions of the protocol and under both profiles; PostgreSQL is asked the same under the
+same rules.
 
 Each test is one method in one mode of TLS: a table of logins, done to both sides, and the list of those whose results
 differ, which has to be empty. A result is "in", or why not: "auth" (the user or the password), "tls" (the connection is
-of the wrong kind, or its certificate).
+of the wrong kind, or its certificate). The version of the protocol that the pooler speaks must be the one asked for;
+PostgreSQL is asked in 3.0.
 
 The reference is asked by a database that does not exist, named after the method and the mode, which its pg_hba.conf
 goes by: it looks for the database last, when the user is in.
@@ -12,6 +14,7 @@ goes by: it looks for the database last, when the user is in.
 import getpass
 import os
 import ssl
+import struct
 
 import pytest
 from harness import cluster as pg
@@ -22,7 +25,9 @@ from harness.pooler import has_feature
 pytestmark = pytest.mark.ours
 
 PROTO_3_2 = 0x00030002
+KEY_LENGTHS = {wire.PROTO_3_0: 8, PROTO_3_2: 36}  # a process id and its secret
 MODES = ("disable", "allow", "require", "verify-full")
+SAME_MODES = {"prefer": "allow", "verify-ca": "verify-full"}  # two words for one thing, on the side of clients
 LONG = "L" * 65000
 PASSWORD = "the right one"
 
@@ -53,6 +58,9 @@ CASES = {
     "no password": ("nopassword", PASSWORD),
     "no password, empty": ("nopassword", ""),
 }
+
+# The cases where no method is asked anything new: other words for a mode, the other profile.
+FEW_CASES = ("right", "wrong", "unknown", "expired", "no password, empty")
 
 # how the connection is made -> (kind of socket, certificate that is shown)
 WAYS = {
@@ -114,6 +122,8 @@ if has_feature("ldap"):
     METHODS["rules: ldap"] = Method("ldap {ldap}", secrets=None, **RULES)
 if has_feature("pam") and pam.can():
     METHODS["pam"] = Method("pam pamservice={pam}", secrets=None, auth_type="pam", auth_pam_service="{pam}")
+    METHODS["rules: pam"] = Method("pam pamservice={pam}", secrets=None, **RULES)
+
 
 def role(method, kind):
     return f"{method.stored}_{kind}"
@@ -229,8 +239,21 @@ def refusal(error, shown):
     return f"{error.code} {error.text}"
 
 
-def attempt(connect, way, user, password, database, version, context):
-    """The result of one login, in a word."""
+def dotted(version):
+    return f"{version >> 16}.{version & 0xFFFF}"
+
+
+def not_as_asked(c, version):
+    """What is to be said against the version in which the two have come to speak; nothing if it is this one."""
+    if c.negotiated is not None:
+        return f", in {dotted(struct.unpack('!i', c.negotiated[:4])[0])}"
+    if c.key is not None and len(c.key) != KEY_LENGTHS[version]:
+        return f", with a key of {len(c.key)} bytes"
+    return ""
+
+
+def attempt(connect, way, user, password, database, context, version=wire.PROTO_3_0):
+    """The result of one login, in a word, and what is wrong with the version of the protocol, if anything is."""
     kind = WAYS[way][0]
     try:
         with connect("unix" if kind == "unix" else "tcp") as c:
@@ -241,10 +264,11 @@ def attempt(connect, way, user, password, database, version, context):
                 c.sock.handshake()
             try:
                 c.login(user, database, password, version=version)
+                c.send(wire.TERMINATE)
+                word = "in"
             except wire.PgError as e:
-                return refusal(e, WAYS[way][1])
-            c.send(wire.TERMINATE)
-            return "in"
+                word = refusal(e, WAYS[way][1])
+            return word + not_as_asked(c, version)
     except ssl.SSLError:
         return "tls"
     except wire.Closed:
@@ -278,24 +302,30 @@ def certificates(pki):
     return Certificates(pki)
 
 
-def logins():
-    """All that is tried: (case, way, version). The newer protocol and the odd certificates need not meet every case."""
-    for case in CASES:
+def logins(few):
+    """
+    All that is tried: (case, way, version). The odd certificates need not meet every case. The newer protocol does, in
+    one way each by turns.
+    """
+    for i, case in enumerate(FEW_CASES if few else CASES):
+        basic = case in ("right", "wrong")
         for way in WAYS:
-            if case in ("right", "wrong") or way not in ("tls 1.2", "tls, unknown authority"):
+            if way not in ("tls 1.2", "tls, unknown authority") or basic:
                 yield case, way, wire.PROTO_3_0
-            if case in ("right", "wrong") and way in ("tcp", "tls", "unix"):
-                yield case, way, PROTO_3_2
+        newer = ("tcp", "tls", "unix", "tls, certificate")
+        for way in newer if basic and not few else [newer[i % len(newer)]]:
+            yield case, way, PROTO_3_2
 
 
 _known = {}  # what PostgreSQL has said: the same for all methods of the pooler with the same rule
 
 
-def ask_reference(reference, certificates, method, mode, case, way, version):
+def ask_reference(reference, certificates, method, mode, case, way):
     kind, password = CASES[case]
     kind = method.forced or kind
+    mode = SAME_MODES.get(mode, mode)
     hba = method.local if way == "unix" else method.hba
-    key = (hba, method.stored, mode, kind, password, way, version)
+    key = (hba, method.stored, mode, kind, password, way)
     if key not in _known:
         user = role(method, kind)
 
@@ -305,7 +335,7 @@ def ask_reference(reference, certificates, method, mode, case, way, version):
             return wire.Conn.tcp(reference.port)
 
         context = certificates.context(way, user)
-        _known[key] = attempt(connect, way, user, password, reference_db(hba, mode), version, context)
+        _known[key] = attempt(connect, way, user, password, reference_db(hba, mode), context)
     return _known[key]
 
 
@@ -324,12 +354,13 @@ def secrets_of(reference, method):
     return out
 
 
-def pooler_for(make_pooler, reference, pki, helpers, method, mode):
+def pooler_for(make_pooler, reference, pki, helpers, method, mode, profile="pgbouncer"):
     settings = {
         "error_style": "postgres",
         "server_login_retry": 0,
         "server_tls_sslmode": "disable",
         "max_prepared_statements": 0,
+        "max_protocol_version": "3.2",
         **{name: helpers.of(value) for name, value in method.settings.items()},
         **(pki.client_settings(mode) if mode != "disable" else {}),
     }
@@ -340,39 +371,45 @@ def pooler_for(make_pooler, reference, pki, helpers, method, mode):
     settings["auth_ident_file"] = pki.write(f"ident-matrix-{os.getpid()}.conf", ident_lines())
     extra = {"user": role(method, method.forced)} if method.forced else {}
     databases = {"app": reference.dsn(dbname=f"app_{method.server}", **extra)}
-    return make_pooler(databases, settings=settings, secrets=secrets_of(reference, method))
+    return make_pooler(databases, settings=settings, secrets=secrets_of(reference, method), profile=profile)
 
 
-def differences(p, reference, certificates, name, mode):
+def differences(p, reference, certificates, name, mode, few):
     """[(case, way, version, PostgreSQL, pooler)] of what differs, how many logins there were, how many came in."""
     method, out, count, let_in = METHODS[name], [], 0, 0
 
     def connect(kind):
         return p.raw_unix() if kind == "unix" else wire.Conn.tcp(p.port)
 
-    for case, way, version in logins():
+    for case, way, version in logins(few):
         kind, password = CASES[case]
         user = role(method, kind)
-        wanted = ask_reference(reference, certificates, method, mode, case, way, version)
-        got = attempt(connect, way, user, password, "app", version, certificates.context(way, user))
+        wanted = ask_reference(reference, certificates, method, mode, case, way)
+        got = attempt(connect, way, user, password, "app", certificates.context(way, user), version)
         count += 1
         let_in += got == "in"
         if got != wanted:
-            out.append((case, way, f"{version >> 16}.{version & 0xFFFF}", wanted, got))
+            out.append((case, way, dotted(version), wanted, got))
     return out, count, let_in
 
 
 def combinations():
-    """auth_type = cert demands that mode; rules with it do not."""
-    return [(name, mode) for name in METHODS for mode in MODES if name != "cert" or mode == "verify-full"]
+    """(method, mode, profile); auth_type = cert demands verify-full, rules with it do not."""
+    for name in METHODS:
+        only = ["verify-full"] if name == "cert" else None
+        yield from ((name, mode, "pgbouncer") for mode in only or MODES)
+        yield from ((name, mode, "pgsluice") for mode in only or ["allow"])
+    for mode in SAME_MODES:
+        yield from ((name, mode, "pgbouncer") for name in ("plain", "scram", "rules: md5", "rules: cert"))
 
 
-@pytest.mark.parametrize("name, mode", combinations())
-def test_matrix(make_pooler, reference, certificates, pki, helpers, name, mode):
-    p = pooler_for(make_pooler, reference, pki, helpers, METHODS[name], mode)
-    found, count, let_in = differences(p, reference, certificates, name, mode)
+@pytest.mark.parametrize("name, mode, profile", combinations())
+def test_matrix(make_pooler, reference, certificates, pki, helpers, name, mode, profile):
+    p = pooler_for(make_pooler, reference, pki, helpers, METHODS[name], mode, profile)
+    few = profile == "pgsluice" or mode in SAME_MODES
+    found, count, let_in = differences(p, reference, certificates, name, mode, few)
     table = "\n".join(f"{c:20} {w:28} {v}  PostgreSQL: {a:8} pooler: {b}" for c, w, v, a, b in found)
-    print(f"{name}, {mode}: {count} logins, {let_in} let in, {len(found)} differences\n{table}")
+    print(f"{name}, {mode}, {profile}: {count} logins, {let_in} let in, {len(found)} differences\n{table}")
     assert not found, f"{len(found)} of {count} logins end otherwise than with PostgreSQL\n{table}"
 
 
@@ -398,7 +435,7 @@ def test_longest_password(make_pooler, reference, pki, helpers, name):
         p.admin("RELOAD")
 
     def answer(port, user, password, database):
-        return attempt(lambda kind: wire.Conn.tcp(port), "tcp", user, password, database, wire.PROTO_3_0, None)
+        return attempt(lambda kind: wire.Conn.tcp(port), "tcp", user, password, database, None)
 
     for user, password in users.items():
         for given, wanted in ((password, "in"), (password[:-1] + "y", "auth")):
