@@ -416,12 +416,12 @@ static void stream_flush(struct stream *s)
 	size_t sent;
 	int err = stream_write(s, buf_ptr(&s->out), buf_len(&s->out), &sent);
 
-	if (err == -E_AGAIN)
-		return;
-	if (err == 0)
-		buf_consume(&s->out, (uint32_t)sent);
+	if (err == 0 || err == -E_AGAIN)
+		buf_consume(&s->out, (uint32_t)sent); /* TLS may have sent some records and no more */
 	else
 		buf_clear(&s->out); /* nobody will ever take it */
+	if (err == -E_AGAIN)
+		return;
 	if (stream_is_choked(s))
 		return;
 	stream_disallow(s);

@@ -26,7 +26,6 @@
 
 #define TOTAL     (3 * 1000 * 1000) /* bytes in each direction */
 #define OUT_MAX   (256 * 1024)
-#define SNDBUF    (8 * 1024)
 #define STEPS_MAX 1000000
 
 static char dir[] = "/tmp/test_stream_tls.XXXXXX";
@@ -184,9 +183,9 @@ static void step(struct pair *p)
 	loop_step(p->loops[1]);
 }
 
-static void make_pair(struct pair *p, const struct tls_target *target)
+/* `size`: of the buffers of the sockets. */
+static void make_pair_of(struct pair *p, const struct tls_target *target, int size)
 {
-	int size = SNDBUF;
 	int fds[2];
 
 	memset(p, 0, sizeof(*p));
@@ -207,6 +206,11 @@ static void make_pair(struct pair *p, const struct tls_target *target)
 	assert_true(p->ends[0].secured);
 	assert_true(p->ends[1].secured);
 	assert_int_equal(p->ends[0].secured_err, 0);
+}
+
+static void make_pair(struct pair *p, const struct tls_target *target)
+{
+	make_pair_of(p, target, 8 * 1024);
 }
 
 static void free_pair(struct pair *p)
@@ -269,12 +273,12 @@ static bool is_done(const struct pair *p)
 	return p->ends[0].received + p->ends[0].held == TOTAL && p->ends[1].received + p->ends[1].held == TOTAL;
 }
 
-static void test_bytes(void **state)
+static void send_both_ways(int size)
 {
 	struct pair p;
 	int steps = 0;
 
-	make_pair(&p, &(struct tls_target){ .host = "localhost", .verify_name = true });
+	make_pair_of(&p, &(struct tls_target){ .host = "localhost", .verify_name = true }, size);
 	while (!is_done(&p)) {
 		assert_true(steps++ < STEPS_MAX);
 		for (int i = 0; i < 2; i++) {
@@ -292,6 +296,15 @@ static void test_bytes(void **state)
 	assert_false(p.ends[0].closed);
 	assert_false(p.ends[1].closed);
 	free_pair(&p);
+}
+
+/* A buffer takes less than a record, or some records and a part of the next. */
+static void test_bytes(void **state)
+{
+	static const int sizes[] = { 8 * 1024, 40 * 1024, 100 * 1024 };
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+		send_both_ways(sizes[i]);
 }
 
 /* What comes right behind the handshake is told, though the kernel has no news of it. */
