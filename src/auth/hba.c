@@ -101,6 +101,18 @@ size_t hba_count(const struct hba *hba)
 	return hba->count;
 }
 
+const struct hba_demand *hba_first_cert(const struct hba *hba)
+{
+	CHECK_OBJ(hba, HBA_MAGIC);
+	for (size_t i = 0; i < hba->count; i++) {
+		const struct hba_demand *demand = &hba->rules[i].demand;
+
+		if (demand->method == AUTH_METHOD_CERT || demand->clientcert != HBA_CLIENTCERT_ANY)
+			return demand;
+	}
+	return NULL;
+}
+
 bool hba_is_equal(const struct hba *a, const struct hba *b)
 {
 	CHECK_OBJ(a, HBA_MAGIC);

@@ -117,6 +117,9 @@ const struct ident *hba_ident(const struct hba *hba);
 /* Number of rules. */
 size_t hba_count(const struct hba *hba);
 
+/* The first rule that takes a client, or lets it go on, by its certificate; NULL: none does. */
+const struct hba_demand *hba_first_cert(const struct hba *hba);
+
 /* True when both have the same rules and the same maps. */
 bool hba_is_equal(const struct hba *a, const struct hba *b);
 

@@ -34,10 +34,12 @@
 #define SCRAM_SERVER_MAX     4096 /* bytes of a message from a server */
 #define SCRAM_ITERATIONS     4096 /* default count for verifiers that we make */
 /*
- * The iterations that a server may ask of us. The sender's word decides how
- * long a thread computes: ten million are some seconds.
+ * The iterations that a server may ask of us, and that a stored verifier may
+ * have for a password in clear text. The sender's word decides how long a
+ * thread computes, and with it all whom it serves: a million are some tenths of
+ * a second.
  */
-#define SCRAM_ITERATIONS_MAX 10000000
+#define SCRAM_ITERATIONS_MAX 1000000
 
 /* What a server keeps instead of the password. One allocation; the salt is at its end. */
 struct scram_verifier {

@@ -45,7 +45,8 @@ struct users {
 	struct users_entry *by_name; /* uthash */
 	struct users_entry **sorted; /* count entries */
 	size_t count;
-	size_t scram_count; /* with a SCRAM verifier as their secret */
+	size_t scram_count;  /* with a SCRAM verifier as their secret */
+	uint32_t iterations; /* that most of these have, if there is such a number */
 	bool has_stamp;
 	struct stat stamp; /* of the file when it was read */
 };
@@ -142,12 +143,18 @@ static void users_sort(struct users *u)
 {
 	struct users_entry *e;
 	struct users_entry *next;
+	size_t votes = 0; /* for u->iterations, less those against it: what a majority has is left */
 
 	u->count = 0;
 	u->sorted = xcalloc(HASH_COUNT(u->by_name), sizeof(u->sorted[0]));
 	HASH_ITER (hh, u->by_name, e, next) {
 		u->sorted[u->count++] = e;
-		u->scram_count += e->pub.secret.type == SECRET_SCRAM;
+		if (e->pub.secret.type != SECRET_SCRAM)
+			continue;
+		u->scram_count++;
+		if (votes == 0)
+			u->iterations = e->pub.secret.scram->iterations;
+		votes += e->pub.secret.scram->iterations == u->iterations ? 1 : (size_t)-1;
 	}
 	if (u->count > 0)
 		qsort(u->sorted, u->count, sizeof(u->sorted[0]), users_compare_name);
@@ -365,10 +372,10 @@ const struct user *users_find(const struct users *u, const char *name)
 	return e == NULL ? NULL : &e->pub;
 }
 
-bool users_are_mostly_scram(const struct users *u)
+uint32_t users_usual_iterations(const struct users *u)
 {
 	CHECK_OBJ(u, USERS_MAGIC);
-	return u->scram_count > u->count / 2;
+	return u->scram_count > u->count / 2 ? u->iterations : 0;
 }
 
 size_t users_count(const struct users *u)

@@ -61,8 +61,12 @@ const struct user *users_find(const struct users *u, const char *name);
 size_t users_count(const struct users *u);
 const struct user *users_at(const struct users *u, size_t i);
 
-/* More than half of them have a SCRAM verifier as their secret. */
-bool users_are_mostly_scram(const struct users *u);
+/*
+ * What somebody who is none of them should look like: when more than half have
+ * a SCRAM verifier as their secret, the iterations that most of these have;
+ * else 0.
+ */
+uint32_t users_usual_iterations(const struct users *u);
 
 /*
  * A user on its own, for what auth_query or a connect string gives. The

@@ -7,6 +7,7 @@
 
 #include "auth/hba.h"
 #include "auth/ldap_options.h"
+#include "auth/scram.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
@@ -267,6 +268,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	TAILQ_INIT(&engine->surveys);
 	engine->start_us = clock_mono_us();
 	atomic_store(&engine->next_id, 1);
+	atomic_store(&engine->found_iterations, SCRAM_ITERATIONS); /* what PostgreSQL makes by itself */
 	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
 		log_fatal("could not get random bytes: %s", strerror(errno));
 	vars_setup(conf->track_extra_parameters.text);

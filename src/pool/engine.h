@@ -193,6 +193,7 @@ struct engine {
 	atomic_uint gone_epoch;       /* addresses that have vanished from host names */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
+	atomic_uint found_iterations; /* of the SCRAM verifier that auth_query has found last; 0: that was none */
 	atomic_bool has_long_keys; /* cancel keys of protocol 3.2 were given out, or taken over */
 	atomic_bool handed_over;   /* another process has our sockets: nothing is said on them any more */
 

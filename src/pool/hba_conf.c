@@ -41,6 +41,30 @@ static int hba_conf_load(const struct conf *conf, const struct hba *old, const s
 	return rc;
 }
 
+/*
+ * Certificates of clients are checked against client_tls_ca_file. Without it
+ * any authority that the system trusts could make anybody any user.
+ */
+static int hba_conf_check_authority(const struct conf *conf, const struct hba *hba, struct conf_error *err)
+{
+	static const char what[] = "%s:%u: certificates of clients are demanded, but client_tls_ca_file is not set, so "
+				   "that any authority the system trusts counts";
+	static const char hint[] = "name the file with the authorities that certify your clients";
+	const struct hba_demand *demand = hba_first_cert(hba);
+
+	if (demand == NULL || (conf->client_tls_ca_file != NULL && conf->client_tls_ca_file[0] != '\0'))
+		return 0;
+	if (conf->profile == CONF_PROFILE_PGBOUNCER) {
+		log_warning(what, demand->file, demand->line);
+		log_warning("hint: %s", hint);
+		return 0;
+	}
+	log_error(what, demand->file, demand->line);
+	log_error("hint: %s", hint);
+	conf_error_set(err, hint, what, demand->file, demand->line);
+	return -E_SYNTAX;
+}
+
 int hba_conf_make(const struct conf *conf, struct hba *old, struct hba **out, struct conf_error *err)
 {
 	struct rule_report report = { conf->profile == CONF_PROFILE_PGSLUICE, hba_conf_say, err };
@@ -50,6 +74,10 @@ int hba_conf_make(const struct conf *conf, struct hba *old, struct hba **out, st
 	if (conf->auth_type != CONF_AUTH_HBA)
 		return 0;
 	rc = hba_conf_load(conf, old, &report, out);
+	if (rc == 0)
+		rc = hba_conf_check_authority(conf, *out, err);
+	if (rc < 0)
+		hba_release(out);
 	if (rc == 0 || report.is_strict)
 		return rc;
 	*out = old != NULL ? hba_hold(old) : hba_new_empty();

@@ -87,9 +87,9 @@ void login_over(struct login *login)
 
 void login_drop(struct login *login)
 {
-	if (login->db != NULL)
+	if (login->is_counted_db)
 		atomic_fetch_sub_explicit(&login->db->clients, 1, memory_order_relaxed);
-	if (login->account != NULL)
+	if (login->is_counted_user)
 		atomic_fetch_sub_explicit(&login->account->clients, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&login->ctx->engine->client_count, 1, memory_order_relaxed);
 	login_over(login);

@@ -23,18 +23,18 @@ static bool login_count(atomic_uint *count, unsigned max)
 	return max == 0 || n <= max;
 }
 
-bool login_count_db(struct login *login)
+static bool login_count_db(struct login *login)
 {
 	bool is_admin = conf_list_has(&login->snap->conf->admin_users, login->user);
 	unsigned max = is_admin ? 0 : route_max_db_clients(login->ctx->engine, login->db);
 
+	login->is_counted_db = true;
 	if (login_count(&login->db->clients, max))
 		return true;
 	login_fail_limit(login, REASON_MAX_DB_CLIENTS, max);
 	return false;
 }
 
-/* Registers the user and counts the client under it; false when the login has ended. */
 static bool login_count_user(struct login *login)
 {
 	const struct conf *conf = login->snap->conf;
@@ -42,11 +42,27 @@ static bool login_count_user(struct login *login)
 	int limit = conf_max_user_client_connections(conf, conf_find_user(conf, login->user));
 	unsigned max = is_admin ? 0 : (unsigned)limit;
 
-	login->account = registry_get_account(login->ctx->engine, login->user);
+	login->is_counted_user = true;
 	if (login_count(&login->account->clients, max))
 		return true;
 	login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
 	return false;
+}
+
+bool login_count_all(struct login *login)
+{
+	if (login->db != NULL && !login->is_counted_db && !login_count_db(login))
+		return false;
+	return login->account == NULL || login->is_counted_user || login_count_user(login);
+}
+
+/*
+ * With PgBouncer a client counts before it has said who it is, so that anybody
+ * may use up the limit of another. Under [pgsluice] it counts when that is known.
+ */
+static bool login_counts_late(const struct login *login)
+{
+	return login->snap->conf->profile == CONF_PROFILE_PGSLUICE;
 }
 
 /* ---- the exchange ---- */
@@ -120,7 +136,9 @@ static bool login_settle_foreign(struct login *login)
 		login_fail_reason(login, REASON_NOT_ALLOWED);
 		return false;
 	}
-	return login->account != NULL || login_count_user(login);
+	if (login->account == NULL)
+		login->account = registry_get_account(login->ctx->engine, login->user);
+	return true;
 }
 
 static void login_deny(struct login *login, const struct auth_out *out)
@@ -210,13 +228,22 @@ static bool login_method(const struct conf *conf, enum auth_method *method)
 }
 
 /*
- * auth_type md5 becomes SCRAM for a user with a verifier. A name that nobody
- * knows, or has no password, has the exchange that most users have, so that asking for either tells
- * nothing in the usual case, where all secrets are of one kind.
+ * A name that nobody knows, or has no password, has the exchange that most
+ * users have, so that it tells nothing in the usual case, where all secrets are
+ * of one kind: auth_type md5 becomes SCRAM if it does so for most, and the
+ * count of SCRAM is that of most.
  */
-static enum auth_method login_stranger_method(const struct login *login, enum auth_method method)
+static void login_be_usual(const struct login *login, struct auth_setup *setup)
 {
-	return method == AUTH_METHOD_MD5 && users_are_mostly_scram(login->snap->users) ? AUTH_METHOD_SCRAM : method;
+	unsigned iterations =
+		login->is_asked ? atomic_load_explicit(&login->ctx->engine->found_iterations, memory_order_relaxed)
+				: users_usual_iterations(login->snap->users);
+
+	if (iterations == 0)
+		return;
+	if (setup->method == AUTH_METHOD_MD5)
+		setup->method = AUTH_METHOD_SCRAM;
+	setup->scram_iterations = (int)iterations;
 }
 
 void login_exchange(struct login *login, const struct user *user, const struct login_method *how)
@@ -231,7 +258,7 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 	uint8_t binding[TLS_BINDING_MAX];
 
 	if (user == NULL || user->secret.type == SECRET_EMPTY)
-		setup.method = login_stranger_method(login, setup.method);
+		login_be_usual(login, &setup);
 	if (login->stream.tls != NULL)
 		setup.binding = slice_make(binding, tls_end_point(login->stream.tls, binding));
 	login->ldap = how->ldap != NULL ? how->ldap : login->snap->ldap;
@@ -276,16 +303,16 @@ static void login_begin_auth(struct login *login, const struct user *user)
 
 /* ---- names ---- */
 
-/* Finds and counts the database; false when the login has ended. */
+/* Finds the database, and counts; false when the login has ended. */
 static bool login_find_db(struct login *login)
 {
 	if (login_is_console_name(login->database))
 		return true;
 	login->db = registry_get_db(login->ctx->engine, login->database, REGISTRY_CONFIGURED, NULL);
-	return login->db == NULL || login_count_db(login);
+	return login_counts_late(login) || login_count_all(login);
 }
 
-/* Finds and counts the user; false when the login has ended. */
+/* Registers the user, and counts; false when the login has ended. */
 static bool login_find_user(struct login *login, const struct user *user)
 {
 	const struct conf *conf = login->snap->conf;
@@ -293,7 +320,8 @@ static bool login_find_user(struct login *login, const struct user *user)
 
 	if (user == NULL && conf_user == NULL && conf->auth_type != CONF_AUTH_ANY)
 		return true;
-	return login_count_user(login);
+	login->account = registry_get_account(login->ctx->engine, login->user);
+	return login_counts_late(login) || login_count_all(login);
 }
 
 /* True when the client is the user that runs this process, and names the console's own user. */
@@ -325,7 +353,10 @@ static bool login_check_console(struct login *login, const struct user *user)
 		login->console = CONSOLE_ADMIN;
 	} else if (!conf_list_has(&conf->stats_users, login->user) && conf->auth_type != CONF_AUTH_ANY &&
 		   user != NULL) {
-		login_fail_reason(login, REASON_NOT_ALLOWED);
+		login->console = CONSOLE_REFUSED;
+	}
+	if (login->console == CONSOLE_REFUSED && conf->profile == CONF_PROFILE_PGBOUNCER) {
+		login_fail_reason(login, REASON_NOT_ALLOWED); /* before it has said who it is */
 		return false;
 	}
 	return true;
@@ -387,6 +418,14 @@ static void login_fail_query(struct login *login, const struct auth_answer *answ
 	login_fail(login, &report);
 }
 
+/* What those look like whom the database knows. */
+static void login_note_found(const struct login *login, const struct user *user)
+{
+	unsigned iterations = user->secret.type == SECRET_SCRAM ? user->secret.scram->iterations : 0;
+
+	atomic_store_explicit(&login->ctx->engine->found_iterations, iterations, memory_order_relaxed);
+}
+
 /* Goes on with an answer, which is taken over. */
 static void login_take_answer(struct login *login, struct auth_answer *answer)
 {
@@ -395,6 +434,7 @@ static void login_take_answer(struct login *login, struct auth_answer *answer)
 		/* From here on the client is whom the database names, as if it had said so. */
 		login->typed = xstrdup(login->user);
 		login->found = answer;
+		login_note_found(login, answer->user);
 		str_copy(login->user, sizeof(login->user), answer->user->name);
 		login_auth_user(login, answer->user);
 		return;
@@ -469,6 +509,7 @@ static void login_ask(struct login *login)
 
 	login_describe(login, &about);
 	asker.about = &about;
+	login->is_asked = true;
 	query->ctx = login->ctx;
 	query->lookup.on_gone = login_on_query_gone;
 	answer = auth_query_lookup(login->ctx, &asker, login_on_answer, query, &query->ask);

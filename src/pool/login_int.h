@@ -37,6 +37,7 @@ enum console_rights {
 	CONSOLE_NONE, /* not a console session */
 	CONSOLE_STATS,
 	CONSOLE_ADMIN,
+	CONSOLE_REFUSED, /* nothing, which it is told once it is known who it is */
 };
 
 struct login;
@@ -63,9 +64,12 @@ struct login {
 	enum login_stage stage;
 	enum console_rights console;
 	bool is_unix;
-	bool is_begun;     /* some of it was read: too late to begin with a handshake */
-	bool has_long_key; /* the client speaks protocol 3.2 */
-	bool is_named;     /* the log shows who it is: the limits on the way there are behind it */
+	bool is_begun;        /* some of it was read: too late to begin with a handshake */
+	bool has_long_key;    /* the client speaks protocol 3.2 */
+	bool is_asked;        /* auth_query was asked about the user */
+	bool is_counted_db;   /* in db->clients */
+	bool is_counted_user; /* in account->clients */
+	bool is_named;        /* the log shows who it is: the limits on the way there are behind it */
 	struct sock_peer peer;
 	uint64_t id;
 	uint64_t connect_us;
@@ -76,8 +80,8 @@ struct login {
 	struct login_lookup *lookup; /* under way, in LOGIN_LOOKUP */
 	const uint8_t *pending; /* what the client sent behind the message at hand; valid while that is worked off */
 	size_t pending_len;
-	struct db *db;           /* held, and counted in db->clients; NULL: unknown, or the console */
-	struct account *account; /* held, and counted in account->clients; NULL: unknown */
+	struct db *db;           /* held; NULL: unknown, or the console */
+	struct account *account; /* held; NULL: unknown */
 	struct varset *vars;
 	struct auth_answer *found;       /* of auth_query; NULL: it was not asked, or knows nobody */
 	char *typed;                     /* the name that was asked for, while there is `found` */
@@ -162,8 +166,8 @@ void login_auth_step(struct login *login, const uint8_t *payload, size_t n);
  */
 void login_auth_answer(struct login *login, bool is_right, const char *detail);
 
-/* Counts the client under its database; false when the login has ended. */
-bool login_count_db(struct login *login);
+/* Counts the client under its database and its user, where it is not yet; false when the login has ended. */
+bool login_count_all(struct login *login);
 
 /* ---- login_rules.c: what it has to show ---- */
 

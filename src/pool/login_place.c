@@ -128,6 +128,12 @@ void login_place(struct login *login)
 	}
 	if (keys != NULL && login->account != NULL && login->found == NULL)
 		route_store_keys(engine, login->account, keys);
+	if (!login_count_all(login))
+		return;
+	if (login->console == CONSOLE_REFUSED) {
+		login_fail_reason(login, REASON_NOT_ALLOWED);
+		return;
+	}
 	if (login->console != CONSOLE_NONE) {
 		login_to_console(login);
 		return;
@@ -140,7 +146,7 @@ void login_place(struct login *login)
 		/* One that the * entry makes: only now, so that strangers register nothing. */
 		login_describe(login, &about);
 		login->db = registry_get_db(engine, login->database, REGISTRY_ANY, &about);
-		if (login->db != NULL && !login_count_db(login))
+		if (!login_count_all(login))
 			return;
 	}
 	if (login->db == NULL || atomic_load(&login->db->removed)) {

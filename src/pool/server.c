@@ -281,6 +281,8 @@ void server_free(struct server *server)
 {
 	if (server->dirty) {
 		server_close(server, REASON_CLOSE_NEEDED);
+	} else if (UNLIKELY(!stream_is_clean(&server->stream))) {
+		server_close(server, REASON_IDLE_DIRTY); /* something nobody has asked for, a part of a record of TLS */
 	} else {
 		ASSERT(server->cancels == 0);
 		if (server->state != SV_IDLE)
@@ -372,6 +374,8 @@ void server_on_readable(void *owner)
 	if (UNLIKELY(err < 0)) {
 		if (err != -E_AGAIN)
 			server_close(server, REASON_SERVER_CRASH);
+		else if (stream_tls(&server->stream) != NULL && !was_idle)
+			link_settle(server); /* the rest of a record that was no data may be all that was missing */
 		return;
 	}
 	if (UNLIKELY(was_idle) && !pool_remove_idle(server->part, server)) {

@@ -641,8 +641,8 @@ void server_login_on_readable(struct server *server)
 			return;
 		}
 		at += (size_t)f.size;
-		/* Nothing may follow the last message of a login. */
-		if (f.type == BE_READY && at < len) {
+		/* Nothing may follow the last message of a login, not even a part of a record of TLS. */
+		if (f.type == BE_READY && (at < len || !stream_is_clean(&server->stream))) {
 			server_close(server, REASON_SERVER_PKT);
 			return;
 		}

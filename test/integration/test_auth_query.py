@@ -131,10 +131,28 @@ def test_nobody_looks_like_a_wrong_password(make, auth_type):
     c = p.raw()
     with pytest.raises(wire.PgError) as e:
         c.login("nobody", password=PASSWORD)
-    wanted = {"trust": '"trust" authentication failed', "scram-sha-256": "SASL authentication failed"}
-    assert e.value.text == wanted.get(auth_type, "password authentication failed")
+    wanted = {"trust": '"trust" authentication failed', "plain": "password authentication failed"}
+    assert e.value.text == wanted.get(auth_type, "SASL authentication failed")
     if auth_type != "trust":
-        assert c.auth == auth_type, "there was no exchange"
+        assert c.auth == ("scram-sha-256" if auth_type == "md5" else auth_type), "there was no exchange"
+
+
+@pytest.mark.ours
+def test_nobody_looks_like_who_was_found_last_under_md5(make):
+    """Whose secret is SCRAM has another exchange under md5: by that nobody is to be told from anybody."""
+    p = make("md5")
+
+    def exchange_with_nobody():
+        c = p.raw()
+        with pytest.raises(wire.PgError):
+            c.login("nobody", password=PASSWORD)
+        return c.auth
+
+    assert exchange_with_nobody() == "scram-sha-256", "as PostgreSQL makes secrets by itself"
+    p.login("u_md5", password=PASSWORD)
+    assert exchange_with_nobody() == "md5"
+    p.login("u_scram", password=PASSWORD)
+    assert exchange_with_nobody() == "scram-sha-256"
 
 
 def test_default_query(make_pooler, cluster):
@@ -227,7 +245,7 @@ def test_function_that_returns_one_record(make, lookup):
         )
     p = make(query="select * from lookup.one($1)")
     for _ in range(2):
-        assert refused(p, "nobody") == "password authentication failed"
+        assert refused(p, "nobody") == "SASL authentication failed"
     assert p.login("u_md5", password=PASSWORD).value("select 1") == "1"
     assert p.log_count("S-0x.* closing because") == 0
 
@@ -550,7 +568,7 @@ def test_absent_names_are_remembered(make, lookup):
     p = make(auth_query_cache_ttl=1000)
     began = time.monotonic()
     for _ in range(3):
-        assert refused(p, "nobody") == "password authentication failed"
+        assert refused(p, "nobody") == "SASL authentication failed"
     if time.monotonic() - began < ABSENT_S:
         assert lookup.calls() == 1
 

@@ -720,7 +720,7 @@ def test_rules_without_a_file(make, profile):
 
 
 @ours
-def test_samples_are_good(make):
+def test_samples_are_good(make, pki):
     """Those in etc/, with the comment signs before their lines taken away."""
 
     def sample(name):
@@ -729,9 +729,29 @@ def test_samples_are_good(make):
 
     rules = sample("hba.conf")
     assert len(re.findall(r"(?m)^(local|host)", rules)) >= 3
-    p = make(rules, ident=sample("ident.conf"), profile="pgsluice")
+    p = make(rules, ident=sample("ident.conf"), profile="pgsluice", client_tls_ca_file=pki.ca("root"))
     assert "WARNING" not in p.log_text()
     assert come(p) == REJECTED
+
+
+@ours
+@pytest.mark.parametrize("rule", ["hostssl all all all cert", "hostssl all all all md5 clientcert=verify-ca"])
+def test_certificates_need_an_authority(make, pki, rule):
+    """Without client_tls_ca_file whoever the system trusts would say who is who."""
+    fault = r"hba\.conf:1: certificates of clients are demanded, but client_tls_ca_file is not set"
+    p = make(f"{rule}\nhost all all all trust\n")
+    p.wait_for_log(f"WARNING .*{fault}")
+    assert come(p) == "trust"
+    p.settings["client_tls_ca_file"] = pki.ca("root")
+    p.write_files()
+    p.admin("RELOAD")
+    assert p.log_count(fault) == 1
+    p = make("host all all all trust\n", profile="pgsluice")
+    p.write(f"{p.dir}/hba.conf", f"{rule}\n")
+    with pytest.raises(PgError, match="RELOAD failed"):
+        p.admin("RELOAD")
+    p.wait_for_log(f"ERROR .*{fault}")
+    assert come(p) == "trust"
 
 
 # --- reload

@@ -327,6 +327,44 @@ def test_max_user_client_connections(make_pooler):
     assert p.login(password="apppw").value("select 1") == "1"
 
 
+@pytest.mark.ours
+def test_strangers_use_up_no_limit(make_pooler, cluster):
+    """Under [pgsluice] a client counts when it is known who it is; under [pgbouncer] before, as in PgBouncer."""
+    for profile, others in (("pgsluice", 0), ("pgbouncer", 2)):
+        p = make_pooler(
+            {"app": cluster.dsn(max_db_client_connections=3)},
+            settings={"auth_type": "scram-sha-256"},
+            users={"app": "max_user_client_connections=2"},
+            profile=profile,
+        )
+        half_open = [p.raw() for _ in range(3)]
+        for c in half_open:
+            c.start("app")
+            c.recv()
+        if others:
+            assert "connections" in p.login_error("app", password="apppw").text
+            continue
+        held = [p.login(password="apppw") for _ in range(2)]
+        e = p.login_error("app", password="apppw")
+        assert (e.code, e.text) == ("53300", "client connections exceeded (max_user_client_connections)")
+        assert p.login_error("app", password="wrong").code == "28P01", "a stranger is told nothing of limits"
+        assert {r["name"]: r for r in p.show("databases")}["app"]["current_client_connections"] == 2
+        held[0].terminate()
+        wait_until(
+            lambda: {r["name"]: r for r in p.show("databases")}["app"]["current_client_connections"] == 1, "one left"
+        )
+        assert p.login(password="apppw").value("select 1") == "1"
+
+
+@pytest.mark.ours
+def test_console_refuses_whom_it_knows(make_pooler):
+    """Under [pgsluice] nobody learns without a password who exists: not by the console's refusal either."""
+    p = make_pooler(settings={"auth_type": "scram-sha-256"}, profile="pgsluice")
+    assert p.login_error("app", "pgsluice", password="wrong").code == "28P01"
+    e = p.login_error("app", "pgsluice", password="apppw")
+    assert (e.code, e.text) == ("42501", "not allowed")
+
+
 @pytest.mark.newer
 def test_failed_logins_give_their_counts_back(make_pooler):
     p = make_pooler(

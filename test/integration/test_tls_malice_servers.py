@@ -304,3 +304,16 @@ def test_server_that_asks_for_another_handshake(bad_server, pki):
     except (wire.Closed, wire.PgError):
         pass
     assert p.login().value("select 'served'") == "served"
+
+
+def test_part_of_a_record_behind_the_greeting(bad_server, pki):
+    """Nothing may follow ReadyForQuery, not even what is no message yet: such a server serves nobody."""
+    greeting = pack("R", struct.pack("!i", 0)) + pack("K", struct.pack("!ii", 1, 1)) + pack("Z", b"I")
+
+    def handler(conn, params):
+        conn.tls.raw.sendall(conn.tls.encrypted(greeting) + record(DATA, b"", size=100)[:3])
+        rest_of(conn)
+
+    p = bad_server(handler, context=pki.server_context(), threads=2)
+    p.wait_for_log(r"S-\S+: bad/app@\S+ closing because: unknown pkt")
+    p.victim.close()
