@@ -217,6 +217,19 @@ static bool hba_parse_mask(struct hba_reader *r, struct hba_addr *addr)
 	return true;
 }
 
+/* Clients through a socket for both protocols are told as IPv4, so a rule that means them is one for IPv4. */
+static void hba_unmap(struct hba_addr *addr)
+{
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+	static const uint8_t whole[12] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+
+	if (addr->len != 16 || memcmp(addr->net, mapped, 12) != 0 || memcmp(addr->mask, whole, 12) != 0)
+		return;
+	memmove(addr->net, addr->net + 12, 4);
+	memmove(addr->mask, addr->mask + 12, 4);
+	addr->len = 4;
+}
+
 static bool hba_parse_host_name(struct hba_reader *r, const char *text, struct hba_addr *addr)
 {
 	static const char hint[] = "192.0.2.0/24, 2001:db8::/32, all, samehost, samenet, a host name, .example.com";
@@ -258,7 +271,10 @@ static bool hba_parse_address(struct hba_reader *r)
 	if (addr->len == 0)
 		return hba_parse_host_name(r, word->text, addr);
 	addr->kind = HBA_ADDR_NET;
-	return slash == NULL ? hba_parse_mask(r, addr) : hba_parse_bits(r, slash + 1, addr);
+	if (slash == NULL ? !hba_parse_mask(r, addr) : !hba_parse_bits(r, slash + 1, addr))
+		return false;
+	hba_unmap(addr);
+	return true;
 }
 
 /* ---- method and options ---- */

@@ -35,6 +35,24 @@
 
 /* Addresses -------------------------------------------------------------- */
 
+/*
+ * A socket for both protocols, as a service manager may pass one, shows an IPv4 peer as ::ffff:a.b.c.d. Rules, budgets
+ * and logs must know him as what he is, so no address of ours stays like that.
+ */
+static void sock_addr_unmap(struct sock_addr *addr)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+
+	if (addr->len < sizeof(addr->u.in6) || addr->u.sa.sa_family != AF_INET6 ||
+	    !IN6_IS_ADDR_V4MAPPED(&addr->u.in6.sin6_addr))
+		return;
+	memcpy(&in.sin_addr, addr->u.in6.sin6_addr.s6_addr + 12, sizeof(in.sin_addr));
+	in.sin_port = addr->u.in6.sin6_port;
+	memset(addr, 0, sizeof(*addr));
+	addr->u.in = in;
+	addr->len = sizeof(in);
+}
+
 static void sock_addr_set_in6(struct sock_addr *addr, const struct in6_addr *ip, uint32_t scope, uint16_t port)
 {
 	memset(addr, 0, sizeof(*addr));
@@ -66,6 +84,7 @@ static int sock_addr_parse_v6(struct sock_addr *addr, struct slice s, uint16_t p
 	if (inet_pton(AF_INET6, text, &ip) != 1)
 		return -E_SYNTAX;
 	sock_addr_set_in6(addr, &ip, scope, port);
+	sock_addr_unmap(addr);
 	return 0;
 }
 
@@ -120,6 +139,7 @@ bool sock_addr_set(struct sock_addr *addr, const struct sockaddr *sa, socklen_t 
 		return false;
 	memcpy(&addr->u, sa, len);
 	addr->len = len;
+	sock_addr_unmap(addr);
 	return true;
 }
 
@@ -525,8 +545,10 @@ int sock_accept(int listen_fd, struct sock_addr *peer)
 		memset(peer, 0, sizeof(*peer));
 		peer->len = sizeof(peer->u);
 		fd = accept4(listen_fd, &peer->u.sa, &peer->len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		if (fd >= 0)
+		if (fd >= 0) {
+			sock_addr_unmap(peer);
 			return fd;
+		}
 		if (errno == EAGAIN)
 			return -E_AGAIN;
 		if (!sock_is_peer_error(errno))
@@ -600,24 +622,27 @@ int sock_peer_cred(int fd, uid_t *uid, pid_t *pid)
 	return 0;
 }
 
-int sock_local_addr(int fd, struct sock_addr *addr)
+/* One end of a connection, as the call tells it. */
+static int sock_ask_addr(int fd, struct sock_addr *addr, int (*ask)(int, struct sockaddr *, socklen_t *))
 {
 	memset(addr, 0, sizeof(*addr));
 	addr->len = sizeof(addr->u);
-	if (getsockname(fd, &addr->u.sa, &addr->len) == 0)
+	if (ask(fd, &addr->u.sa, &addr->len) == 0) {
+		sock_addr_unmap(addr);
 		return 0;
+	}
 	addr->len = 0;
 	return -E_SYS;
 }
 
+int sock_local_addr(int fd, struct sock_addr *addr)
+{
+	return sock_ask_addr(fd, addr, getsockname);
+}
+
 int sock_remote_addr(int fd, struct sock_addr *addr)
 {
-	memset(addr, 0, sizeof(*addr));
-	addr->len = sizeof(addr->u);
-	if (getpeername(fd, &addr->u.sa, &addr->len) == 0)
-		return 0;
-	addr->len = 0;
-	return -E_SYS;
+	return sock_ask_addr(fd, addr, getpeername);
 }
 
 void sock_peer_set(struct sock_peer *peer, const struct sock_addr *addr)

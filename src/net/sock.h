@@ -12,7 +12,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* An address of a peer or of ourselves. All zero: none. */
+/*
+ * An address of a peer or of ourselves. All zero: none. The functions below that
+ * make one turn IPv4 that is mapped into IPv6 (::ffff:192.0.2.1) into plain IPv4.
+ */
 struct sock_addr {
 	union {
 		struct sockaddr sa;

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from harness import procs, wire
-from harness.pooler import binary
+from harness.pooler import Console, binary
 from harness.procs import wait_until
 
 pytestmark = pytest.mark.newer
@@ -285,6 +285,28 @@ def test_sockets_of_the_service_manager(handed):
     c.login()
     assert c.value("select 2") == "2"
     assert not [fd for fd in os.listdir(f"/proc/{p.proc.pid}/fd") if int(fd) > 4 and is_listening(p.proc.pid, fd)]
+
+
+def test_ipv4_through_a_socket_for_both_protocols(make_pooler):
+    """Rules, the console and the log know such a client by his address of IPv4."""
+    p = make_pooler(start=False, settings={"listen_addr": None, "unix_socket_dir": None, "auth_type": "hba"})
+    p.settings["auth_hba_file"] = f"{p.dir}/hba.conf"
+    rules = ["host app app 127.0.0.1/32 reject", "host all all 127.0.0.0/8 trust", "host all all all reject"]
+    p.write(f"{p.dir}/hba.conf", "\n".join(rules) + "\n")
+    with socket.socket(socket.AF_INET6) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        tcp.bind(("::", p.port))
+        unix.bind(p.socket_path)
+        os.chmod(p.socket_path, 0o777)
+        tcp.listen(), unix.listen()
+        activate(p, tcp, unix)
+        p.start()
+        assert p.login_error("app").text == "login rejected"
+        console = Console(p.login("admin", "pgbouncer"))
+        assert {row["addr"] for row in console.show("CLIENTS")} == {"127.0.0.1"}
+        assert {row["local_addr"] for row in console.show("SOCKETS")} <= {"127.0.0.1", "unix"}
+        assert p.log_count("::ffff:") == 0
 
 
 def is_listening(pid, fd):

@@ -234,6 +234,12 @@ static void test_addresses(void **state)
 	assert_true(takes("host all all 192.0.2.7/32 trust"));
 	assert_false(takes("host all all 192.0.2.8/32 trust"));
 	assert_true(takes("host all all 192.0.2.0/24 trust"));
+	/* IPv4 as a socket for both protocols tells it */
+	assert_true(takes("host all all ::ffff:192.0.2.0/120 trust"));
+	assert_false(takes("host all all ::ffff:192.0.3.0/120 trust"));
+	assert_true(takes("host all all ::ffff:192.0.2.0 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00 trust"));
+	assert_true(takes("host all all ::ffff:0:0/96 trust"));
+	assert_false(takes("host all all ::/0 trust"));
 	assert_true(takes("host all all 192.0.2.4/30 trust"));
 	assert_false(takes("host all all 192.0.2.8/30 trust"));
 	assert_true(takes("host all all 0.0.0.0/0 trust"));

@@ -1,5 +1,6 @@
 #include "net/sock.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -219,6 +220,50 @@ static void test_tcp_pair(void **state UNUSED)
 	assert_int_equal(sock_remote_addr(l, &other), -E_SYS);
 	assert_int_equal(other.len, 0);
 	assert_int_equal(sock_peer_cred(s, NULL, NULL), -E_SYS);
+	close(c);
+	close(s);
+	close(l);
+}
+
+/* IPv4 through a socket for both protocols is IPv4 to whoever asks. */
+static void test_mapped_addresses(void **state UNUSED)
+{
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6 };
+	struct sock_addr bound, addr, peer, other;
+	struct sock_peer kept;
+	struct sock_addr given;
+	int off = 0;
+	int l = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int c, s;
+
+	assert_int_equal(sock_addr_parse(&addr, "::ffff:192.0.2.1", 5432), 0);
+	expect_texts(&addr, "192.0.2.1", "192.0.2.1", "192.0.2.1:5432");
+	any.sin6_port = htons(77);
+	assert_int_equal(inet_pton(AF_INET6, "::ffff:192.0.2.2", &any.sin6_addr), 1);
+	assert_true(sock_addr_set(&addr, (const struct sockaddr *)&any, sizeof(any)));
+	expect_texts(&addr, "192.0.2.2", "192.0.2.2", "192.0.2.2:77");
+	assert_int_equal(sock_addr_parse(&addr, "::fffe:192.0.2.1", 1), 0);
+	assert_int_equal(addr.u.sa.sa_family, AF_INET6);
+	any = (struct sockaddr_in6){ .sin6_family = AF_INET6 };
+	if (l < 0 || setsockopt(l, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0 ||
+	    bind(l, (const struct sockaddr *)&any, sizeof(any)) != 0)
+		skip();
+	assert_int_equal(listen(l, 8), 0);
+	assert_int_equal(sock_local_addr(l, &bound), 0);
+	assert_int_equal(bound.u.sa.sa_family, AF_INET6);
+	assert_int_equal(sock_addr_parse(&addr, "127.0.0.1", sock_addr_port(&bound)), 0);
+	c = connect_to(&addr, NULL);
+	s = accept_from(l, &peer);
+	assert_int_equal(sock_local_addr(c, &other), 0);
+	assert_true(sock_addr_equal(&peer, &other));
+	assert_int_equal(sock_remote_addr(s, &other), 0);
+	assert_true(sock_addr_equal(&peer, &other));
+	assert_int_equal(sock_local_addr(s, &other), 0);
+	assert_true(sock_addr_equal(&addr, &other));
+	sock_peer_set(&kept, &peer);
+	assert_int_equal(kept.family, AF_INET);
+	sock_peer_get(&kept, &given);
+	assert_true(sock_addr_equal(&peer, &given));
 	close(c);
 	close(s);
 	close(l);
@@ -588,6 +633,7 @@ int main(void)
 		cmocka_unit_test(test_compare),
 		cmocka_unit_test(test_set),
 		cmocka_unit_test(test_tcp_pair),
+		cmocka_unit_test(test_mapped_addresses),
 		cmocka_unit_test(test_v6_only),
 		cmocka_unit_test(test_listen_fails),
 		cmocka_unit_test(test_reuseport),
