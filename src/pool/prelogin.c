@@ -142,22 +142,19 @@ bool prelogin_is_on(const struct prelogin *p)
 
 uint64_t prelogin_source(const struct sock_peer *peer, bool *is_local)
 {
-	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
 	static const uint8_t local6[16] = { [15] = 1 };
 	static const uint8_t local4[4] = { 127, 0, 0, 1 };
-	bool is_mapped = peer->family == AF_INET6 && memcmp(peer->ip, mapped, sizeof(mapped)) == 0;
-	const uint8_t *ip4 = is_mapped ? peer->ip + sizeof(mapped) : peer->ip;
 	uint64_t number = 0;
 
-	if (peer->family == AF_INET6 && !is_mapped) {
+	if (peer->family == AF_INET6) {
 		*is_local = memcmp(peer->ip, local6, sizeof(local6)) == 0;
 		for (int i = 0; i < 8; i++)
 			number = number << 8 | peer->ip[i];
 		return number;
 	}
-	*is_local = memcmp(ip4, local4, sizeof(local4)) == 0;
+	*is_local = memcmp(peer->ip, local4, sizeof(local4)) == 0;
 	for (int i = 0; i < 4; i++)
-		number = number << 8 | ip4[i];
+		number = number << 8 | peer->ip[i];
 	return 0xffffULL << 32 | number; /* no network of IPv6 begins with 0:ffff */
 }
 
@@ -323,7 +320,8 @@ static void prelogin_begin(struct prelogin *p, struct prelogin_entry *e, uint64_
 	prelogin_unwait(p, e);
 	if (s->line == PRELOGIN_LINE_TURNS) /* others of it still wait: behind those of other sources */
 		prelogin_line_up(p, s, PRELOGIN_LINE_TURNS);
-	s->arrival_ns = (s->arrival_ns > now_ns ? s->arrival_ns : now_ns) + p->interval_ns;
+	if (!s->is_local) /* nothing bounds how far it would run ahead */
+		s->arrival_ns = (s->arrival_ns > now_ns ? s->arrival_ns : now_ns) + p->interval_ns;
 	e->stage = PRELOGIN_WORKING;
 	if (now_us > e->since_us)
 		PRELOGIN_COUNT(p->delayed, 1U);
