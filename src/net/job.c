@@ -110,11 +110,22 @@ void job_queue_tune(struct job_queue *q, unsigned threads, unsigned max_waiting)
 
 /* ---- a helper thread ---- */
 
+/* Takes the first of those that wait out of the queue. */
+static struct job *job_begin_locked(struct job_queue *q)
+{
+	struct job *job = TAILQ_FIRST(&q->waiting);
+
+	lock_assert_held(&q->lock);
+	TAILQ_REMOVE(&q->waiting, job, entry);
+	q->n_waiting--;
+	q->n_running++;
+	job->state = JOB_RUNNING;
+	return job;
+}
+
 /* Waits for a job; NULL when the thread is to end. */
 static struct job *job_take_locked(struct job_queue *q)
 {
-	struct job *job;
-
 	lock_assert_held(&q->lock);
 	while (!q->is_closed && q->n_alive <= q->max_threads && TAILQ_EMPTY(&q->waiting)) {
 		q->n_idle++;
@@ -123,12 +134,7 @@ static struct job *job_take_locked(struct job_queue *q)
 	}
 	if (q->is_closed || q->n_alive > q->max_threads)
 		return NULL;
-	job = TAILQ_FIRST(&q->waiting);
-	TAILQ_REMOVE(&q->waiting, job, entry);
-	q->n_waiting--;
-	q->n_running++;
-	job->state = JOB_RUNNING;
-	return job;
+	return job_begin_locked(q);
 }
 
 /* On the asker's loop. */
@@ -242,9 +248,14 @@ static void job_unqueue_locked(struct job_queue *q, struct job *job)
 	job->state = JOB_NEW;
 }
 
-/* Undoes the reservation. A job that nobody is there for is taken out again: -E_SYS; 0 when others will do it. */
+/*
+ * Undoes the reservation. Where no thread is left, the job is taken out again (-E_SYS), and those that other loops have
+ * queued meanwhile, counting on this thread, go back as they are; 0 when others will do it.
+ */
 static int job_thread_failed(struct job_queue *q, struct job_thread *t, struct job *job)
 {
+	struct job_list lost = TAILQ_HEAD_INITIALIZER(lost);
+	struct job *other;
 	bool is_lost;
 
 	lock_acquire(&q->lock);
@@ -254,7 +265,15 @@ static int job_thread_failed(struct job_queue *q, struct job_thread *t, struct j
 	is_lost = q->n_alive == 0 && job->state == JOB_WAITING;
 	if (is_lost)
 		job_unqueue_locked(q, job);
+	while (q->n_alive == 0 && !TAILQ_EMPTY(&q->waiting)) {
+		other = job_begin_locked(q);
+		TAILQ_INSERT_TAIL(&lost, other, entry);
+	}
 	lock_release(&q->lock);
+	while ((other = TAILQ_FIRST(&lost)) != NULL) {
+		TAILQ_REMOVE(&lost, other, entry);
+		job_answer(q, other);
+	}
 	return is_lost ? -E_SYS : 0;
 }
 

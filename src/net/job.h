@@ -20,7 +20,10 @@ struct job_queue;
 struct job_ops {
 	/* Does it. Called on a helper thread; may block; sees nothing but the job. */
 	void (*work)(struct job *job);
-	/* The work is done. Called on the asker's loop, unless the job was cancelled. */
+	/*
+	 * The work is done. Called on the asker's loop, unless the job was cancelled. When no thread could be started
+	 * for a job that waited, work() was not called: what the asker has put into the job must say that it failed.
+	 */
 	void (*done)(struct job *job);
 	/* Frees the job with all it has, secrets wiped. Called last, on any thread. */
 	void (*free)(struct job *job);

@@ -122,6 +122,8 @@ static struct login_job *login_job_new(const struct login *login)
 
 	lj->job.ops = &login_job_ops;
 	lj->job.loop = login->ctx->loop;
+	lj->rc = -E_SYS; /* until the work is done */
+	str_copy(lj->detail, sizeof(lj->detail), "there is no thread to ask with");
 	lj->lookup.on_gone = login_job_on_gone;
 	lj->user = xstrdup(login->user);
 	lj->password = xstrdup(auth_plain_password(login->auth));

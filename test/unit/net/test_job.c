@@ -1,5 +1,6 @@
 #include "net/job.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -29,6 +30,23 @@ static atomic_uint works;
 static atomic_uint at_once;
 static atomic_uint at_once_max;
 static unsigned dones; /* test_loop's thread */
+
+/* When set, no thread can be started, and this happens instead. */
+static void (*instead_of_thread)(void);
+
+/* In place of the function of the C library. */
+int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	void *found = dlsym(RTLD_NEXT, "pthread_create");
+
+	if (instead_of_thread != NULL) {
+		instead_of_thread();
+		return EAGAIN;
+	}
+	memcpy(&real, &found, sizeof(real));
+	return real(id, attr, fn, arg);
+}
 
 static void test_wait(sem_t *sem)
 {
@@ -147,6 +165,48 @@ static void test_answer(void **state UNUSED)
 	}
 	assert_int_equal(works, 200);
 	assert_int_equal(sem_trywait(&freed), -1);
+}
+
+static struct loop *other_loop;
+static unsigned failures;
+
+static void task_failed(struct job *job)
+{
+	ASSERT(loop_current() == job->loop && CONTAINER_OF(job, struct task, job)->number == 0);
+	failures++;
+}
+
+static const struct job_ops failed_ops = { .work = task_work, .done = task_failed, .free = task_free };
+
+static void submit_from_other_loops(void)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		struct task *task = task_new(other_loop, NULL);
+
+		task->job.ops = &failed_ops;
+		assert_int_equal(job_submit(queue, &task->job), 0);
+	}
+}
+
+/* The only thread cannot be started: others who have counted on it are told as well. */
+static void test_no_thread(void **state UNUSED)
+{
+	struct task *task = task_new(test_loop, NULL);
+
+	other_loop = loop_new("other", NULL);
+	failures = 0;
+	job_queue_tune(queue, 1, 3);
+	instead_of_thread = submit_from_other_loops;
+	assert_int_equal(job_submit(queue, &task->job), -E_SYS);
+	instead_of_thread = NULL;
+	loop_run_left(other_loop);
+	assert_int_equal(failures, 3);
+	assert_int_equal(works, 0);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(sem_trywait(&freed), 0);
+	assert_int_equal(job_submit(queue, &task->job), 0); /* there is room again, and a thread */
+	turn_until(1);
+	loop_free(&other_loop);
 }
 
 /* As many at once as there are threads, no more. */
@@ -413,6 +473,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_running, setup, teardown),
