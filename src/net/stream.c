@@ -137,7 +137,7 @@ void stream_close(struct stream *s)
 
 	stream_socket_close(&socket);
 	stream_drop_held(s);
-	buf_fini(&s->out);
+	buf_wipe(&s->out); /* it may be a password of ours, and this happens once */
 }
 
 /* What a recv() that gave nothing means. */

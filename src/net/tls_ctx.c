@@ -419,7 +419,7 @@ static int tls_build_basics(struct tls_build *b)
 	SSL_CTX_set_mode(b->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 					 SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
 	SSL_CTX_set_read_ahead(b->ssl, 1);
-	SSL_CTX_set_options(b->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(b->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CLEANSE_PLAINTEXT);
 	SSL_CTX_set_max_cert_list(b->ssl, TLS_CTX_CHAIN_MAX);
 	if (b->setup->faces_clients) {
 		SSL_CTX_set_options(b->ssl, SSL_OP_CIPHER_SERVER_PREFERENCE);

@@ -32,6 +32,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/reason_tbl.h"
+#include "core/str.h"
 #include "net/stream.h"
 #include "pool/client.h"
 #include "pool/registry.h"
@@ -286,24 +287,13 @@ static bool auth_run_on_message(struct auth_run *run, const uint8_t *message, co
 	UNREACHABLE();
 }
 
-static void auth_run_on_readable(void *owner)
+static void auth_run_read(struct auth_run *run, const uint8_t *data, size_t len)
 {
-	struct auth_run *run = owner;
-	uint8_t *data;
-	size_t len;
 	size_t at = 0;
-	int err = stream_fill(&run->stream, &data, &len);
 
-	if (err == -E_AGAIN)
-		return;
-	if (err < 0) {
-		auth_run_cut(run, "server conn crashed?");
-		return;
-	}
 	while (at < len) {
 		struct frame f;
-
-		err = frame_read(data + at, len - at, AUTH_REPLY_MESSAGE_MAX, &f);
+		int err = frame_read(data + at, len - at, AUTH_REPLY_MESSAGE_MAX, &f);
 		if (err == -E_AGAIN || (err == 0 && f.size > len - at))
 			break;
 		if (err < 0) {
@@ -316,6 +306,23 @@ static void auth_run_on_readable(void *owner)
 	}
 	if (stream_hold(&run->stream, data + at, len - at) != 0)
 		auth_run_cut(run, "out of memory");
+}
+
+static void auth_run_on_readable(void *owner)
+{
+	struct auth_run *run = owner;
+	uint8_t *data;
+	size_t len;
+	int err = stream_fill(&run->stream, &data, &len);
+
+	if (err == -E_AGAIN)
+		return;
+	if (err < 0) {
+		auth_run_cut(run, "server conn crashed?");
+		return;
+	}
+	auth_run_read(run, data, len);
+	mem_wipe(data, len); /* there are secrets of users in it */
 }
 
 static void auth_run_on_drained(void *owner, int err)
@@ -360,6 +367,7 @@ static bool auth_run_connect(struct auth_run *run, struct pool *pool, const stru
 	birth.vars = vars_make_empty();
 	client_hand_over(run->ctx->engine, &birth);
 	stream_init(&run->stream, fds[0], &auth_run_stream_ops, run, AUTH_REPLY_MESSAGE_MAX, AUTH_QUERY_BATCH_MAX);
+	run->stream.is_secret = true;
 	stream_attach(&run->stream, run->ctx->loop);
 	return true;
 }

@@ -464,6 +464,7 @@ static size_t login_feed_auth(struct login *login, uint8_t *data, size_t len)
 static void login_feed(struct login *login, uint8_t *data, size_t len)
 {
 	size_t at = 0;
+	int err;
 
 	login->is_begun = true;
 	while (at < len && (login->stage == LOGIN_STARTUP || login->stage == LOGIN_AUTH)) {
@@ -476,7 +477,9 @@ static void login_feed(struct login *login, uint8_t *data, size_t len)
 	}
 	if (login->stage == LOGIN_OVER || login->stage == LOGIN_TLS)
 		return; /* nothing is left of what the stage has taken */
-	if (stream_hold(&login->stream, data + at, len - at) != 0)
+	err = stream_hold(&login->stream, data + at, len - at);
+	mem_wipe(data + at, len - at); /* a password that is not asked for yet, or not whole */
+	if (err != 0)
 		login_fail_reason(login, REASON_OOM);
 	else if (login->stage == LOGIN_LOOKUP)
 		stream_watch_close(&login->stream);
@@ -549,7 +552,7 @@ void login_lookup_end(struct login *login)
 	/* Held bytes are worked off as if they had just been read. */
 	if (n > 0)
 		memcpy(scratch, buf_ptr(&login->stream.in), n);
-	buf_clear(&login->stream.in);
+	buf_wipe(&login->stream.in);
 	login_feed(login, scratch, n);
 }
 

@@ -189,6 +189,19 @@ static void test_bad_words(void **state UNUSED)
 	tls_ctx_release(&(struct tls_ctx *){ must_build(&setup) });
 }
 
+/* Decrypted bytes may be passwords: OpenSSL must not keep them in its buffers. */
+static void test_plaintext_is_wiped(void **state UNUSED)
+{
+	struct tls_setup setups[] = { facing_clients(TLS_VERIFY_OFFERED), to_servers(TLS_VERIFY_NONE, NULL) };
+
+	for (size_t i = 0; i < ARRAY_LEN(setups); i++) {
+		struct tls_ctx *ctx = must_build(&setups[i]);
+
+		assert_true((SSL_CTX_get_options(tls_ctx_ssl(ctx)) & SSL_OP_CLEANSE_PLAINTEXT) != 0);
+		tls_ctx_release(&ctx);
+	}
+}
+
 /* ---- versions and ciphers ---- */
 
 /* The versions as bits, 1.0 first. */
@@ -484,6 +497,7 @@ int main(void)
 		cmocka_unit_test(test_missing_pair),
 		cmocka_unit_test(test_bad_files),
 		cmocka_unit_test(test_bad_words),
+		cmocka_unit_test(test_plaintext_is_wiped),
 		cmocka_unit_test(test_protocols),
 		cmocka_unit_test(test_ciphers),
 		cmocka_unit_test(test_versions_meet),
