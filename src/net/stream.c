@@ -419,7 +419,7 @@ static void stream_flush(struct stream *s)
 	if (err == 0 || err == -E_AGAIN)
 		buf_consume(&s->out, (uint32_t)sent); /* TLS may have sent some records and no more */
 	else
-		buf_clear(&s->out); /* nobody will ever take it */
+		buf_wipe(&s->out); /* nobody will ever take it */
 	if (err == -E_AGAIN)
 		return;
 	if (stream_is_choked(s))
