@@ -8,6 +8,7 @@ What a storm of logins does to those who are in, and what a login by TLS costs.
 storm      32 clients run SELECT 1, first alone, then while 2000 others log in with TLS and SCRAM and leave, over and
            over, with the lowest priority; once with a login thread and once with login_threads = 0
 reconnect  CPU time of the pooler for a login with TLS and SCRAM, with and without resumption of the session
+tls        32 clients run SELECT 1 through TLS: CPU time of the pooler per transaction
 bulk       one client reads 100 MB through TLS
 
 Each figure is the median of the rounds, which alternate between the subjects.
@@ -71,7 +72,7 @@ def running(binary, template, given):
         p.proc.wait()
 
 
-def pgbench(template, p, directory, seconds):
+def pgbench(template, p, directory, seconds, sslmode="disable"):
     """Latencies of 32 clients in ms: (p50, p99, transactions per second)."""
     script, prefix = f"{directory}/select1.sql", f"{directory}/log"
     with open(script, "w") as f:
@@ -79,7 +80,7 @@ def pgbench(template, p, directory, seconds):
     for old in glob.glob(f"{prefix}.*"):
         os.unlink(old)
     command = [f"{template.bin}/pgbench", "-n", "-T", str(seconds), "-c", "32", "-j", "1", "-M", "simple", "-f", script]
-    env = dict(os.environ, PGPASSWORD=PASSWORD, PGSSLMODE="disable")
+    env = dict(os.environ, PGPASSWORD=PASSWORD, PGSSLMODE=sslmode)
     done = subprocess.run(
         command + ["-l", f"--log-prefix={prefix}", "-h", "127.0.0.1", "-p", str(p.port), "-U", USER, "app"],
         env=env,
@@ -152,6 +153,25 @@ def measure_reconnect(args, template, pki, binaries):
         print(f"| {name} | {what} | {median(rows, 0):.0f} | {100 * median(rows, 1):.0f} % |", flush=True)
 
 
+def measure_tls(args, template, pki, directory, binaries):
+    found = {}
+    for _ in range(args.rounds):
+        for binary in binaries:
+            with running(binary, template, settings(pki, binary, args)) as p:
+                pgbench(template, p, directory, 1, "require")
+                before = cpu_seconds(p.proc.pid)
+                row = pgbench(template, p, directory, args.seconds, "require")
+                took = (cpu_seconds(p.proc.pid) - before) / (row[2] * args.seconds) * 1e6
+                found.setdefault(os.path.basename(binary), []).append(row + (took,))
+    print("\n32 clients run SELECT 1 through TLS\n\n| pooler | tps | CPU us/tx | p50 ms | p99 ms |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, rows in found.items():
+        print(
+            f"| {name} | {median(rows, 2):.0f} | {median(rows, 3):.2f} | {median(rows, 0):.2f} | {median(rows, 1):.2f} |",
+            flush=True,
+        )
+
+
 def measure_bulk(args, template, pki, binaries):
     found = {}
     env = dict(os.environ, PGPASSWORD=PASSWORD, PGSSLMODE="require")
@@ -174,7 +194,7 @@ def measure_bulk(args, template, pki, binaries):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["storm", "reconnect", "bulk"], help="storm, reconnect, bulk")
+    parser.add_argument("what", nargs="*", default=["storm", "reconnect", "tls", "bulk"], help="one or more")
     parser.add_argument("--clients", type=int, default=2000, help="in the storm")
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
@@ -189,6 +209,8 @@ def main():
             measure_storm(args, template, pki, directory, binaries)
         if "reconnect" in args.what:
             measure_reconnect(args, template, pki, binaries)
+        if "tls" in args.what:
+            measure_tls(args, template, pki, directory, binaries)
         if "bulk" in args.what:
             measure_bulk(args, template, pki, binaries)
     finally:
