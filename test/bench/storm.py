@@ -6,7 +6,7 @@ What a storm of logins does to those who are in, and what a login by TLS costs.
     PGSLUICE=./pgsluice PGBOUNCER=/usr/sbin/pgbouncer STORM=test/bench/storm /usr/bin/python3 test/bench/storm.py
 
 storm      32 clients run SELECT 1, first alone, then while 2000 others log in with TLS and SCRAM and leave, over and
-           over, with the lowest priority; once with a login thread and once with login_threads = 0
+           over, with a lower priority (--nice); once with a login thread and once with login_threads = 0
 reconnect  CPU time of the pooler for a login with TLS and SCRAM, with and without resumption of the session
 tls        32 clients run SELECT 1 through TLS: CPU time of the pooler per transaction
 bulk       one client reads 100 MB through TLS
@@ -116,7 +116,7 @@ def measure_storm(args, template, pki, directory, binaries):
             with running(binary, template, settings(pki, binary, args, **more)) as p:
                 pgbench(template, p, directory, 1)
                 found[name][0].append(pgbench(template, p, directory, args.seconds))
-                process = start_storm(p, args.clients, args.seconds + 2)
+                process = start_storm(p, args.clients, args.seconds + 2, nice=args.nice)
                 time.sleep(1)  # until it is at its height
                 during = pgbench(template, p, directory, args.seconds)
                 result = storm_result(process)
@@ -198,6 +198,7 @@ def main():
     parser.add_argument("--clients", type=int, default=2000, help="in the storm")
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nice", type=int, default=19, help="priority of those who storm: the lower, the more they do")
     args = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
     binaries = [b for b in (os.environ.get("PGSLUICE"), os.environ.get("PGBOUNCER")) if b]
