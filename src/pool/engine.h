@@ -194,8 +194,8 @@ struct engine {
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
 	atomic_uint found_iterations; /* of the SCRAM verifier that auth_query has found last; 0: that was none */
-	atomic_bool has_long_keys; /* cancel keys of protocol 3.2 were given out, or taken over */
-	atomic_bool handed_over;   /* another process has our sockets: nothing is said on them any more */
+	atomic_bool has_long_keys;    /* cancel keys of protocol 3.2 were given out, or taken over */
+	atomic_bool handed_over;      /* another process has our sockets: nothing is said on them any more */
 
 	/* the registry */
 	struct lock lock;

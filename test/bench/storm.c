@@ -138,8 +138,8 @@ static void storm_make_keys(struct slice server_first)
 
 	str_copy_slice(count, sizeof(count), storm_attribute(server_first, 'i'));
 	ASSERT(salt_len > 0);
-	err = crypto_pbkdf2(storm.password, strlen(storm.password), salt, (size_t)salt_len, (uint32_t)atoi(count),
-			    salted);
+	err = crypto_pbkdf2(storm.password, strlen(storm.password), salt, (size_t)salt_len,
+			    (uint32_t)strtoul(count, NULL, 10), salted);
 	if (err == 0)
 		err = crypto_hmac(salted, sizeof(salted), &(struct crypto_part){ client_key, strlen(client_key) }, 1,
 				  storm.keys.client_key);
@@ -158,7 +158,7 @@ static bool storm_on_challenge(struct storm_client *c, struct slice server_first
 	struct slice out;
 	struct buf b;
 
-	if (storm.has_keys && (salt.n != strlen(storm.salt) || memcmp(salt.p, storm.salt, salt.n) != 0)) {
+	if (storm.has_keys && !slice_eq_str(salt, storm.salt)) {
 		/* PgBouncer makes up a salt each time: from now on each login computes its keys. */
 		storm.has_keys = false;
 		storm_leave(c);
@@ -353,14 +353,22 @@ static int storm_compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* Milliseconds that so many of a hundred logins took at most. */
+static double storm_percentile(size_t n, size_t percent)
+{
+	size_t at = n * percent / 100;
+
+	return n == 0 ? 0.0 : storm.samples[at] / 1000.0;
+}
+
 static void storm_report(uint64_t seconds)
 {
 	size_t n = storm.logins < STORM_SAMPLES ? storm.logins : STORM_SAMPLES;
 
 	qsort(storm.samples, n, sizeof(storm.samples[0]), storm_compare);
 	printf("logins=%zu failures=%zu resumed=%zu per_second=%.0f p50_ms=%.2f p99_ms=%.2f\n", storm.logins,
-	       storm.failures, storm.resumed, (double)storm.logins / (double)seconds,
-	       n == 0 ? 0.0 : storm.samples[n / 2] / 1000.0, n == 0 ? 0.0 : storm.samples[n * 99 / 100] / 1000.0);
+	       storm.failures, storm.resumed, (double)storm.logins / (double)seconds, storm_percentile(n, 50),
+	       storm_percentile(n, 99));
 }
 
 static bool storm_set_mode(const char *mode)
