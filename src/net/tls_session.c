@@ -360,12 +360,12 @@ void tls_store_install(struct tls_store *store, SSL_CTX *ssl)
 	SSL_CTX_set_timeout(ssl, TLS_SESSION_LIFE_S);
 }
 
-/* Not longer ago than we, and they, allow. */
+/* Not longer ago than we, and they, allow; OpenSSL's clock and ours may be on either side of a second. */
 static bool tls_store_is_fresh(const SSL_SESSION *session)
 {
 	long age_s = (long)(clock_wall_us() / USEC_PER_SEC) - SSL_SESSION_get_time(session);
 
-	return age_s >= 0 && age_s < TLS_SESSION_LIFE_S && age_s < SSL_SESSION_get_timeout(session);
+	return age_s >= -1 && age_s < TLS_SESSION_LIFE_S && age_s < SSL_SESSION_get_timeout(session);
 }
 
 void tls_store_resume(struct tls_store *store, SSL *ssl, const char *target)
