@@ -212,6 +212,9 @@
 	  "Threads that forward between clients and servers; 0 means one for each CPU online.") \
 	X(THREADS, UINT, login_threads, "1", "1", 0, 64, "", NONE, CONF_S, \
 	  "Threads that do TLS handshakes and authentication; 0 leaves that to the forwarding threads.") \
+	X(THREADS, UINT, login_nice, "10", "10", 0, 19, "", NONE, CONF_S, \
+	  "How much these threads yield to the forwarding ones and to other programs while there is more to do than the " \
+	  "cores can: 0 not at all, 19 as far as the system can.") \
 	\
 	X(AUTH, ENUM, auth_type, "md5", "scram-sha-256", 0, 0, "", AUTH_TYPE, CONF_R, \
 	  "How clients prove who they are; md5 turns to SCRAM for a user whose stored secret is SCRAM.") \

@@ -24,6 +24,7 @@
 
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -59,6 +60,7 @@ struct loop {
 	void *owner;
 	pthread_t thread;
 	bool has_thread;
+	int nice; /* of the thread, added to that of the process */
 	char name[24];
 
 	/* written by the own thread, but for the reset to 0; read by any */
@@ -241,13 +243,32 @@ void loop_step(struct loop *loop)
 	current_loop = NULL;
 }
 
+/* Linux keeps a priority per thread, and means the calling one here; see setpriority(2). */
+static void loop_apply_nice(const struct loop *loop)
+{
+	int before;
+
+	if (loop->nice == 0)
+		return;
+	before = getpriority(PRIO_PROCESS, 0);
+	if (setpriority(PRIO_PROCESS, 0, before + loop->nice) != 0)
+		log_warning("could not lower the priority of thread %s: %s", loop->name, strerror(errno));
+}
+
 static void *loop_thread(void *arg)
 {
 	struct loop *loop = arg;
 
 	pthread_setname_np(pthread_self(), loop->name);
+	loop_apply_nice(loop);
 	loop_run(loop);
 	return NULL;
+}
+
+void loop_set_nice(struct loop *loop, int nice)
+{
+	ASSERT(!loop->has_thread);
+	loop->nice = nice;
 }
 
 void loop_start_thread(struct loop *loop)

@@ -50,6 +50,9 @@ void loop_run(struct loop *loop);
  */
 void loop_step(struct loop *loop);
 
+/* How much its thread yields to others, before it is started: 0, as the process does, to 19, to everybody. */
+void loop_set_nice(struct loop *loop, int nice);
+
 /* Starts a thread that runs the loop. */
 void loop_start_thread(struct loop *loop);
 

@@ -196,13 +196,14 @@ static void login_tick(struct loop *loop, void *arg)
 	auth_query_sweep(arg, loop_now_us(loop));
 }
 
-static struct loop_ctx *login_ctx_new(struct engine *engine, unsigned index)
+static struct loop_ctx *login_ctx_new(struct engine *engine, unsigned index, const struct conf *conf)
 {
 	struct loop_ctx *ctx = xcalloc_aligned(sizeof(*ctx));
 	char name[16];
 
 	str_format(name, sizeof(name), "login%u", index);
 	loop_ctx_init(ctx, engine, loop_new(name, NULL));
+	loop_set_nice(ctx->loop, (int)conf->login_nice);
 	loop_set_tick(ctx->loop, JANITOR_PERIOD_US, login_tick, ctx);
 	return ctx;
 }
@@ -292,7 +293,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 		engine->workers[i] = worker_new(engine, i);
 	engine->logins = xcalloc(engine->login_count, sizeof(engine->logins[0]));
 	for (unsigned i = 0; i < engine->login_count; i++)
-		engine->logins[i] = login_ctx_new(engine, i);
+		engine->logins[i] = login_ctx_new(engine, i, conf);
 	engine->suspend = suspend_new(engine);
 	registry_init(engine);
 	return engine;
