@@ -19,6 +19,7 @@ from harness import cluster as pg  # noqa: E402
 from harness import pooler as pl  # noqa: E402
 from harness import procs, wire  # noqa: E402
 from harness import slapd as ldap  # noqa: E402
+from harness import standby as sb  # noqa: E402
 
 _shared = {}
 
@@ -108,6 +109,14 @@ def primary(shared_info):
     own.sql("create role repl login replication")
     yield own
     own.remove()
+
+
+@pytest.fixture
+def pair(shared_info):
+    """A primary and a streaming standby at one port of two addresses; the test may do with them what it likes."""
+    both = sb.Pair(shared_info["template"])
+    yield both
+    both.remove()
 
 
 @pytest.fixture(scope="session")

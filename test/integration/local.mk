@@ -16,6 +16,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/scram.py \
 	test/integration/harness/scripts.py \
 	test/integration/harness/slapd.py \
+	test/integration/harness/standby.py \
 	test/integration/harness/tls.py \
 	test/integration/harness/wire.py \
 	test/integration/programs/Console.java \
