@@ -3,6 +3,8 @@ libpgsluice_a_SOURCES += \
 	src/pool/auth_cache.c src/pool/auth_cache.h \
 	src/pool/auth_query.c src/pool/auth_query.h \
 	src/pool/auth_reply.c src/pool/auth_reply.h \
+	src/pool/backoff.c src/pool/backoff.h \
+	src/pool/breaker.c src/pool/breaker.h \
 	src/pool/cancel.c src/pool/cancel.h \
 	src/pool/cancel_io.c src/pool/cancel_io.h \
 	src/pool/cancel_key.c src/pool/cancel_key.h \

@@ -37,6 +37,7 @@
 
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/backoff.h"
 #include "pool/client.h"
 #include "pool/dedicated.h"
 #include "pool/pool_int.h"
@@ -241,16 +242,10 @@ static uint64_t pool_retry_time_locked(const struct pool *pool, const struct poo
 				       uint32_t dice)
 {
 	uint64_t delay = pool->conf->server_login_retry_us;
-	unsigned shift = pool->failures < 16 ? pool->failures : 16;
-	uint64_t grown = (uint64_t)POOL_BACKOFF_US << shift;
 
-	if (delay < POOL_BACKOFF_US)
-		delay = POOL_BACKOFF_US;
-	if (!pool->conf->backoff)
-		return failure->started_us + delay;
-	if (grown < delay)
-		delay = grown;
-	return now + delay / 2 + delay / 2 * (dice >> 16) / 65536;
+	if (pool->conf->backoff)
+		return now + backoff_delay(POOL_BACKOFF_US, delay, pool->failures, dice);
+	return failure->started_us + (delay < POOL_BACKOFF_US ? POOL_BACKOFF_US : delay);
 }
 
 void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure)
