@@ -118,7 +118,7 @@
 	X(CONF_TIMEOUT_CANCEL, "cancel")
 #define CONF_VALUES_OPEN_ACTION(X)                     \
 	X(CONF_OPEN_FAIL, "fail")                      \
-	X(CONF_OPEN_WAIT, "wait")
+	X(CONF_OPEN_HOLD, "hold")
 #define CONF_VALUES_SESSION_ATTRS(X)                   \
 	X(CONF_ATTRS_ANY, "any")                       \
 	X(CONF_ATTRS_READ_WRITE, "read-write")         \
@@ -309,6 +309,8 @@
 	  "How long to wait after a failed login to a server before the next attempt.") \
 	X(SERVER, UINT, server_login_concurrency, "4", "4", 1, 65535, "", NONE, CONF_R, \
 	  "Logins to servers that one pool may have under way at once.") \
+	X(SERVER, UINT, endpoint_login_concurrency, "0", "32", 0, 65535, "", NONE, CONF_R, \
+	  "Logins to servers at one host and port that all pools together may have under way at once; 0 means no limit.") \
 	X(SERVER, ENUM, server_max_protocol_version, "3.0", "3.2", 0, 0, "", PROTOCOL, CONF_R, \
 	  "Newest version of the protocol to ask servers for; one that does not know it is spoken to in 3.0.") \
 	X(SERVER, FLAG, server_fast_close, "0", "0", 0, 0, "", NONE, CONF_R, \
@@ -384,7 +386,7 @@
 	X(BREAKER, UINT, breaker_success_threshold, "2", "2", 1, UINT_MAX, "", NONE, CONF_RL, \
 	  "Attempts that must succeed before the breaker closes again.") \
 	X(BREAKER, ENUM, breaker_open_action, "fail", "fail", 0, 0, "", OPEN_ACTION, CONF_RL, \
-	  "What clients meet while the breaker is open: fail is an error at once, wait keeps them in the queue.") \
+	  "What clients meet while the breaker is open: fail is an error at once, hold keeps them in the queue.") \
 	X(BREAKER, UINT, breaker_max_eject, "50", "50", 0, 100, "%", NONE, CONF_RL, \
 	  "Share of the endpoints of a database whose breakers may be open at once.") \
 	\

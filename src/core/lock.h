@@ -14,6 +14,8 @@
 enum lock_rank {
 	LOCK_RANK_REGISTRY = 1, /* tables of pools, databases and users */
 	LOCK_RANK_POOL,         /* one pool; never two at a time */
+	LOCK_RANK_ENDPOINTS,    /* table of endpoints */
+	LOCK_RANK_ENDPOINT,     /* one endpoint; never two at a time */
 	LOCK_RANK_AUTH,         /* answers of look-ups by query */
 	LOCK_RANK_VARS,         /* interned parameter sets */
 	LOCK_RANK_STMT,         /* texts of prepared statements */

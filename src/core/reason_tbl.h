@@ -178,6 +178,9 @@
 	X(REASON_LOGIN_FAILED, "login failed", "08001", \
 	  "The server[ at {server}] has refused the login of the pooler[: {error}].", \
 	  NULL) \
+	X(REASON_WRONG_ROLE, "server has not the role that is asked for", "08001", \
+	  "The server[ at {server}] is none that target_session_attrs allows.", \
+	  NULL) \
 	X(REASON_SSL_REFUSED, "server refused SSL", "08001", \
 	  "The server[ at {server}] does not offer TLS, which server_tls_sslmode demands.", \
 	  "Switch ssl on in the configuration of the server.") \

@@ -108,7 +108,7 @@ bool dedicated_plan_locked(struct pool_part *part, uint64_t now, struct pool_pla
 		plan->tell = client->part;
 		return true;
 	}
-	plan->open = pool_permit_take_locked(part, plan);
+	plan->open = pool_permit_take_locked(part, now, plan);
 	plan->evict_own = !plan->open;
 	if (plan->open) {
 		dedicated_dequeue_locked(client);

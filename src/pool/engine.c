@@ -284,6 +284,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 		log_fatal("dns setup failed");
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
 	engine->auth_cache = auth_cache_new();
+	engine->endpoints = endpoints_new();
 	engine_new_jobs(engine);
 	engine_tune_jobs(engine, conf);
 	engine->peers = peers_new(engine);
@@ -583,10 +584,8 @@ struct gone_address {
 
 static bool engine_has_gone(const struct server *server, const struct gone_address *gone)
 {
-	const struct conf_list *host = &server->part->conf->db->host;
-
-	return host->count == 1 && strcmp(host->items[0], gone->name) == 0 &&
-	       sock_addr_same_host(&server->addr, &gone->addr);
+	return server->endpoint != NULL && server->part->conf->endpoints.count == 1 &&
+	       strcmp(server->endpoint->host, gone->name) == 0 && sock_addr_same_host(&server->addr, &gone->addr);
 }
 
 static void engine_on_gone(struct worker *worker, void *arg)
@@ -730,6 +729,7 @@ bool engine_free(struct engine **enginep)
 		free(engine->workers[i]);
 	}
 	auth_cache_free(&engine->auth_cache);
+	endpoints_free(&engine->endpoints);
 	suspend_free(&engine->suspend);
 	loop_free(&engine->control);
 	free(engine->logins);

@@ -171,6 +171,7 @@ struct engine {
 	unsigned login_count;
 	struct dns *dns;
 	struct auth_cache *auth_cache;
+	struct endpoints *endpoints;
 	struct job_queue *jobs[ENGINE_JOB_COUNT];
 	const struct engine_ops *ops;
 	uint64_t start_us;

@@ -57,8 +57,10 @@ static bool link_parameter_status(struct server *server, const uint8_t *body, si
 	if (parse_parameter_status(slice_make(body, len), &name, &value) != 0)
 		return false;
 	i = vars_index(name);
-	if (i < 0)
+	if (i < 0) {
+		server_note_role(server, name, value);
 		return true;
+	}
 	vars_change(&server->vars, i, value);
 	if (server->client == NULL || is_ours)
 		return true;
@@ -85,6 +87,35 @@ static void link_own_error(struct server *server, const uint8_t *body, size_t le
 	log_error_about(&about, "%s failed: %.*s: %.*s",
 			server->setting_vars ? "varcache_apply" : "reset or check query", (int)report.severity.n,
 			report.severity.p, (int)report.message.n, report.message.p);
+}
+
+/* States of errors that mean more than what was asked: the server is going, or is no primary any more. */
+static bool link_is_symptom(const char *sqlstate)
+{
+	static const char *const states[] = { "25006", "57P01", "57P02", "57P03" };
+
+	for (size_t i = 0; i < ARRAY_LEN(states); i++)
+		if (strcmp(states[i], sqlstate) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * An ErrorResponse has begun to come. What it says about the server stands near
+ * its beginning; one that is cut before that says nothing.
+ */
+static void link_notice_error(struct server *server, const uint8_t *body, size_t len)
+{
+	struct parse_report report;
+	char sqlstate[6];
+
+	if (parse_report(slice_make(body, len), &report) != 0 && report.sqlstate.n == 0)
+		return;
+	str_copy_slice(sqlstate, sizeof(sqlstate), report.sqlstate);
+	if (slice_eq_str(report.severity, "FATAL") || slice_eq_str(report.severity, "PANIC"))
+		str_copy(server->sqlstate, sizeof(server->sqlstate), sqlstate);
+	if (server->endpoint != NULL && link_is_symptom(sqlstate))
+		endpoint_symptom(server->endpoint, sqlstate);
 }
 
 /* True for an error that may be about a statement of ours. */
@@ -282,13 +313,16 @@ static enum judged link_judge(struct link_back *k)
 	enum judged instead = JUDGED_PASS;
 	enum track_verdict verdict;
 
-	if (UNLIKELY(type == BE_ERROR))
+	if (UNLIKELY(type == BE_ERROR)) {
+		link_notice_error(server, body,
+				  (k->f.size < k->len - k->at ? (size_t)k->f.size : k->len - k->at) - FRAME_HEADER);
 		instead = link_judge_error(k);
-	else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server))
+	} else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server)) {
 		virtual_described(server, type, k->f.size <= LINK_GATHER_MAX ? link_back_body(k) : slice_of(""));
-	else if (type == BE_COMMAND_COMPLETE && k->f.size > FRAME_HEADER && k->f.size <= LINK_TAG_MAX &&
-		 (virtual_minds_tag(body[0]) || body[0] == 'R'))
+	} else if (type == BE_COMMAND_COMPLETE && k->f.size > FRAME_HEADER && k->f.size <= LINK_TAG_MAX &&
+		   (virtual_minds_tag(body[0]) || body[0] == 'R')) {
 		link_command_done(server, slice_make(body, (size_t)k->f.size - FRAME_HEADER - 1));
+	}
 	verdict = track_server(&server->track, type, type == BE_READY && k->f.size == FRAME_HEADER + 1 ? body[0] : 0);
 	if (UNLIKELY(server->track.marks_done | server->track.marks_dropped))
 		virtual_settle_marks(server);

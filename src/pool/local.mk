@@ -28,6 +28,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \
 	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \
+	src/pool/endpoint.c src/pool/endpoint.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
 	src/pool/prelogin.c src/pool/prelogin.h \
 	src/pool/prep.c src/pool/prep.h \

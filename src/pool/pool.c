@@ -74,7 +74,30 @@ static void count_give(atomic_uint *count)
 	ASSERT(old > 0);
 }
 
-bool pool_permit_take_locked(struct pool_part *part, struct pool_plan *plan)
+/* The endpoint for a new server, into plan->permit; false when there is none that would do now. */
+static bool pool_take_endpoint_locked(struct pool *pool, uint64_t now, struct pool_plan *plan)
+{
+	const struct pool_conf *conf = pool->conf;
+	const struct endpoint_wish wish = {
+		.list = &conf->endpoints,
+		.attrs = conf->attrs,
+		.login_max = conf->endpoint_login_max,
+		.turn = pool->host_turn,
+		.now_us = now,
+	};
+
+	plan->permit = (struct permit){ .pool = NULL, .host_turn = pool->host_turn };
+	if (conf->endpoints.count == 0)
+		return true; /* the login will fail, and say so */
+	plan->permit.endpoint = endpoint_choose(&wish);
+	if (plan->permit.endpoint == NULL)
+		return false;
+	if (conf->db->load_balance_hosts == CONF_LOAD_BALANCE_ROUND_ROBIN)
+		pool->host_turn++;
+	return true;
+}
+
+bool pool_permit_take_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
 
@@ -90,10 +113,16 @@ bool pool_permit_take_locked(struct pool_part *part, struct pool_plan *plan)
 		plan->full_account = pool->account;
 		return false;
 	}
+	if (!pool_take_endpoint_locked(pool, now, plan)) {
+		count_give(&pool->account->servers);
+		count_give(&pool->db->servers);
+		return false;
+	}
 	pool->servers++;
 	pool->logging_in++;
 	part->held++;
-	plan->permit = (struct permit){ .pool = pool, .logging_in = true };
+	plan->permit.pool = pool;
+	plan->permit.logging_in = true;
 	return true;
 }
 
@@ -133,6 +162,7 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 	lock_release(&pool->lock);
 	count_give(&pool->db->servers);
 	count_give(&pool->account->servers);
+	endpoint_give(&permit->endpoint, permit->logging_in);
 	*permit = (struct permit){ .pool = NULL };
 	atomic_store(&pool->db->evicting, false);
 	atomic_store(&pool->account->evicting, false);
@@ -235,6 +265,8 @@ void pool_login_done(struct pool_part *part, struct permit *permit)
 	pool->login_failed = false;
 	pool->failures = 0;
 	lock_release(&pool->lock);
+	if (permit->endpoint != NULL)
+		endpoint_login_over(permit->endpoint);
 }
 
 /* When the next attempt may begin: server_login_retry after this one did, or, backing off, some time from now. */
@@ -243,9 +275,11 @@ static uint64_t pool_retry_time_locked(const struct pool *pool, const struct poo
 {
 	uint64_t delay = pool->conf->server_login_retry_us;
 
-	if (pool->conf->backoff)
-		return now + backoff_delay(POOL_BACKOFF_US, delay, pool->failures, dice);
-	return failure->started_us + (delay < POOL_BACKOFF_US ? POOL_BACKOFF_US : delay);
+	if (!pool->conf->backoff)
+		return failure->started_us + (delay < POOL_BACKOFF_US ? POOL_BACKOFF_US : delay);
+	if (pool->failures + 1 < pool->conf->endpoints.count)
+		return now; /* there are others to be tried first */
+	return now + backoff_delay(POOL_BACKOFF_US, delay, pool->failures, dice);
 }
 
 void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure)
@@ -262,7 +296,7 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
 		str_copy(pool->failure, sizeof(pool->failure), failure->why);
 		/* Several attempts may have gone to the same host; they are one reason to try the next. */
 		if (pool->conf->db->load_balance_hosts != CONF_LOAD_BALANCE_ROUND_ROBIN &&
-		    pool->host_turn == failure->host_turn)
+		    pool->host_turn == permit->host_turn)
 			pool->host_turn++;
 	}
 	lock_release(&pool->lock);
@@ -339,7 +373,7 @@ static bool pool_may_open_locked(struct pool_part *part, uint64_t now, struct po
 
 	if (part->worker->frozen || !pool_may_log_in_locked(pool, now))
 		return false;
-	if (!pool_has_room_locked(pool, now, plan) || !pool_permit_take_locked(part, plan))
+	if (!pool_has_room_locked(pool, now, plan) || !pool_permit_take_locked(part, now, plan))
 		return false;
 	pool->overdraft = pool->overdraft || plan->overdraft;
 	return true;
@@ -659,10 +693,14 @@ void pool_enqueue(struct pool_part *part, struct client *client)
 
 /* ---- checkout and checkin ---- */
 
-/* True when new clients are told at once that logins to the server fail. */
+/*
+ * True when new clients are told at once that logins to the server fail. While
+ * none of several endpoints has the role that is asked for, they wait for one
+ * that comes to it.
+ */
 static bool pool_is_failing_locked(const struct pool *pool)
 {
-	return pool->login_failed && pool->servers == pool->logging_in;
+	return pool->login_failed && pool->conf->attrs == CONF_ATTRS_ANY && pool->servers == pool->logging_in;
 }
 
 bool pool_is_failing(struct pool_part *part, char *failure, size_t failure_size)

@@ -80,10 +80,12 @@ void welcome_release(struct welcome **w);
  * it. Nobody changes those counts but by taking and giving a permit.
  */
 struct permit {
-	struct pool *pool; /* NULL: none held */
-	bool logging_in;   /* counts as a login under way, too */
-	bool is_dedicated; /* ... of a server for one client; see dedicated.c */
-	bool closing;      /* counts as one whose close is decided, too */
+	struct pool *pool;         /* NULL: none held */
+	struct endpoint *endpoint; /* held, and counted there; NULL: a server of another process, or without a place */
+	unsigned host_turn;        /* pool->host_turn when the endpoint was chosen */
+	bool logging_in;           /* counts as a login under way, too */
+	bool is_dedicated;         /* ... of a server for one client; see dedicated.c */
+	bool closing;              /* counts as one whose close is decided, too */
 };
 
 TAILQ_HEAD(client_list, client);
@@ -184,7 +186,7 @@ struct pool {
 	uint64_t retry_us;          /* no attempt before this time */
 	char failure[128];          /* why, for clients that come now */
 	struct pool_secret *secret; /* with which the user has logged in; NULL: nobody has, or auth_file was asked */
-	unsigned host_turn;         /* which host of a list is next, modulo their number */
+	unsigned host_turn;         /* which endpoint of the list is next, modulo their number */
 	struct pool_part *parts[];  /* one per worker */
 };
 
@@ -259,9 +261,10 @@ void pool_login_done(struct pool_part *part, struct permit *permit);
 /* An attempt to log in that failed. */
 struct pool_failure {
 	const char *why;
-	bool counts;         /* it says something about the server */
-	uint64_t started_us; /* when the attempt began */
-	unsigned host_turn;  /* pool->host_turn at that time */
+	enum reason reason;   /* likewise, of the table */
+	const char *sqlstate; /* of the server's own error; "": none */
+	bool counts;          /* it says something about the server */
+	uint64_t started_us;  /* when the attempt began */
 };
 
 /* The login has failed: waits before the next one. The permit is given back. */

@@ -76,6 +76,8 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->round_robin = conf->server_round_robin != 0;
 	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;
 	pc->unix_dir = conf->unix_socket_dir;
+	pc->attrs = (enum conf_session_attrs)conf->target_session_attrs;
+	pc->endpoint_login_max = conf->endpoint_login_concurrency;
 	pool_conf_fill_timeouts(pc, conf, db, user);
 	pool_conf_fill_tuning(&pc->tuning, conf);
 	pool_conf_fill_queries(pc, conf);
@@ -117,7 +119,8 @@ static bool pool_conf_is_equal(const struct pool_conf *a, const struct pool_conf
 	return a->tls == b->tls && pool_conf_same_tuning(&a->tuning, &b->tuning);
 }
 
-static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const struct conf_db *db)
+static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const struct conf_db *db,
+					struct endpoints *endpoints)
 {
 	struct pool_conf *pc = xcalloc(1, sizeof(*pc));
 
@@ -129,14 +132,15 @@ static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const str
 	POOL_CONF_TEXTS(X)
 #undef X
 	pc->db = conf_db_copy(db);
+	endpoint_list_make(&pc->endpoints, endpoints, db, pc->unix_dir);
 	pc->tuning = draft->tuning;
 	pc->tls = draft->tls == NULL ? NULL : tls_ctx_hold(draft->tls);
 	return pc;
 }
 
 struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct tls_conf *tls,
-				 const struct conf_db *db, const char *user, unsigned template_version,
-				 struct pool_conf *old)
+				 struct endpoints *endpoints, const struct conf_db *db, const char *user,
+				 unsigned template_version, struct pool_conf *old)
 {
 	const struct user *listed = users_find(users, user);
 	const char *secret = pool_conf_secret_text(db, listed);
@@ -148,7 +152,7 @@ struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *us
 	if (old != NULL && pool_conf_is_equal(old, &draft) && conf_db_is_equal(old->db, db) &&
 	    pool_conf_same_text(old->secret.text, secret == NULL ? "" : secret))
 		return old;
-	pc = pool_conf_copy(&draft, db);
+	pc = pool_conf_copy(&draft, db, endpoints);
 	if (listed != NULL && secret == listed->secret.text)
 		secret_copy(&pc->secret, &listed->secret);
 	else
@@ -172,6 +176,7 @@ void pool_conf_release(struct pool_conf **confp)
 #define X(name) free(conf->name);
 	POOL_CONF_TEXTS(X)
 #undef X
+	endpoint_list_free(&conf->endpoints);
 	conf_db_free(&conf->db);
 	tls_ctx_release(&conf->tls);
 	secret_fini(&conf->secret);

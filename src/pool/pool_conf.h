@@ -12,6 +12,7 @@
 #include "conf/conf.h"
 #include "core/base.h"
 #include "net/sock.h"
+#include "pool/endpoint.h"
 #include "pool/tls_conf.h"
 
 /* type, name: what is compared and copied as it is */
@@ -38,6 +39,8 @@
 	X(enum conf_sql_prepare, sql_prepare)                                                         \
 	X(bool, round_robin)                                                                          \
 	X(bool, backoff) /* server_login_retry is the cap of an exponential one */                    \
+	X(enum conf_session_attrs, attrs)                                                             \
+	X(unsigned, endpoint_login_max) /* logins to one endpoint, of all pools; 0: no limit */       \
 	X(enum conf_sslmode, tls_mode)                                                                \
 	X(bool, tls_direct)           /* TLS begins without asking */                                 \
 	X(unsigned, tls_version)      /* see struct tls_conf */                                       \
@@ -59,6 +62,7 @@ struct pool_conf {
 	POOL_CONF_TEXTS(X)
 #undef X
 	struct conf_db *db; /* a copy; never NULL */
+	struct endpoint_list endpoints;
 	struct sock_tuning tuning;
 	struct tls_ctx *tls;  /* held; NULL: servers are spoken to in plain text */
 	struct secret secret; /* of the pool's user, for servers */
@@ -71,8 +75,8 @@ struct pool_conf {
  * that of the snapshot for a database made by the * line, else 0. Any thread.
  */
 struct pool_conf *pool_conf_make(const struct conf *conf, const struct users *users, const struct tls_conf *tls,
-				 const struct conf_db *db, const char *user, unsigned template_version,
-				 struct pool_conf *old) MUSTCHECK;
+				 struct endpoints *endpoints, const struct conf_db *db, const char *user,
+				 unsigned template_version, struct pool_conf *old) MUSTCHECK;
 
 /* The options of TCP connections, of any kind, that a configuration asks for. Any thread. */
 void pool_conf_fill_tuning(struct sock_tuning *tuning, const struct conf *conf);

@@ -31,10 +31,10 @@ static inline bool pool_plan_goes_on(const struct pool_plan *plan)
 
 /*
  * One unit of each count for a server that is about to log in, into
- * plan->permit; or none at all, and the plan names the limit. Under the pool's
- * lock.
+ * plan->permit; or none at all: the plan names the limit, or no endpoint would
+ * do. Under the pool's lock.
  */
-bool pool_permit_take_locked(struct pool_part *part, struct pool_plan *plan) MUSTCHECK;
+bool pool_permit_take_locked(struct pool_part *part, uint64_t now, struct pool_plan *plan) MUSTCHECK;
 
 /* As pool_claim_close(), under the lock. */
 bool pool_claim_close_locked(struct pool *pool, struct permit *permit, unsigned keep);

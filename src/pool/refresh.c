@@ -289,7 +289,8 @@ static void refresh_pool(struct refresh_run *run, struct pool *pool)
 
 	if (cdb == NULL)
 		cdb = pool->db->auto_conf;
-	fresh = pool_conf_make(snap->conf, snap->users, snap->tls, cdb, pool->account->name, template_version, old);
+	fresh = pool_conf_make(snap->conf, snap->users, snap->tls, run->engine->endpoints, cdb, pool->account->name,
+			       template_version, old);
 	if (fresh == old)
 		return;
 	lock_acquire(&pool->lock);

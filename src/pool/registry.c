@@ -273,8 +273,9 @@ static struct pool *registry_new_pool(struct engine *engine, const struct snapsh
 	lock_init(&pool->lock, LOCK_RANK_POOL);
 	TAILQ_INIT(&pool->waiters);
 	TAILQ_INIT(&pool->dedicated);
-	pool->conf = pool_conf_make(snap->conf, snap->users, snap->tls, conf == NULL ? auto_conf : conf, account->name,
-				    conf == NULL ? snap->template_version : 0, NULL);
+	pool->conf =
+		pool_conf_make(snap->conf, snap->users, snap->tls, engine->endpoints, conf == NULL ? auto_conf : conf,
+			       account->name, conf == NULL ? snap->template_version : 0, NULL);
 	conf_db_free(&auto_conf);
 	for (unsigned i = 0; i < count; i++)
 		pool->parts[i] = registry_new_part(pool, engine->workers[i]);

@@ -96,6 +96,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	buf_fini(&server->prelude);
 	vars_release(&server->vars);
 	vars_release(&server->defaults);
+	endpoint_release(&server->endpoint);
 	pool_conf_release(&server->conf);
 	server_tls_fini(&server->tls);
 	pool_release(&server->pool);
@@ -143,7 +144,7 @@ static bool server_failure_counts(const struct server *server, enum reason reaso
 		return reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT ||
 		       reason == REASON_DNS_FAILED || reason == REASON_CANNOT_CONNECT;
 	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED &&
-	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT;
+	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT && reason != REASON_WRONG_ROLE;
 }
 
 /* Its login has failed; the permit is given back. */
@@ -153,7 +154,8 @@ static void server_report_failure(struct server *server, struct permit *permit, 
 		.why = text,
 		.counts = server_failure_counts(server, reason),
 		.started_us = server->connect_us,
-		.host_turn = server->host_turn,
+		.reason = reason,
+		.sqlstate = server->sqlstate,
 	};
 
 	pool_login_failed(server->part, permit, &failure);
@@ -172,6 +174,23 @@ static void server_report_login(const struct server *server, const struct client
 		facts.known.server = facts.server;
 	}
 	report_reason(report, client->part->worker->ctx.snap->conf, reason, &facts.known);
+}
+
+/* True for an end that a server in good health does not bring about. */
+static bool server_is_symptom(enum reason reason)
+{
+	switch (reason) {
+	case REASON_SERVER_CRASH:
+	case REASON_SERVER_SEND:
+	case REASON_SERVER_PKT:
+	case REASON_SERVER_HEADER:
+	case REASON_CONNECT_FAILED:
+	case REASON_CONNECT_TIMEOUT:
+	case REASON_DNS_FAILED:
+		return true;
+	default:
+		return false;
+	}
 }
 
 void server_close_login(struct server *server, enum reason reason, const char *text)
@@ -209,6 +228,8 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 	server->task.fn = server_free_task;
 	loop_defer(server_loop(server), &server->task);
 	server->permit.pool = NULL;
+	if (server_is_symptom(reason) && server->endpoint != NULL)
+		endpoint_symptom(server->endpoint, text);
 	if (was_login)
 		server_report_failure(server, &permit, reason, text);
 	else
@@ -436,13 +457,36 @@ bool server_is_outdated(const struct server *server)
 	return server->conf != server->part->conf && !pool_conf_same_server(server->conf, server->part->conf);
 }
 
+bool server_is_misplaced(const struct server *server)
+{
+	struct endpoint_facts facts;
+
+	if (server->endpoint == NULL || server->part->conf->attrs == CONF_ATTRS_ANY)
+		return false;
+	facts = endpoint_facts(server->endpoint);
+	return !endpoint_fits(&facts, server->part->conf->attrs);
+}
+
+void server_note_role(struct server *server, struct slice name, struct slice value)
+{
+	struct endpoint_facts facts;
+	bool is_on = slice_eq_str(value, "on");
+
+	if (server->endpoint == NULL)
+		return;
+	facts = endpoint_facts(server->endpoint);
+	if (slice_eq_str(name, "in_hot_standby"))
+		endpoint_note_role(server->endpoint, is_on ? ENDPOINT_STANDBY : ENDPOINT_PRIMARY, facts.is_read_only,
+				   loop_now_us(server_loop(server)));
+}
+
 /* True when something has happened, while it was between workers, that makes it of no use any more. */
 static bool server_has_missed(const struct server *server)
 {
 	const struct pool *pool = server->pool;
 
 	return server_is_outdated(server) || server_is_stale(server) || atomic_load(&pool->removed) ||
-	       server->gone_epoch != atomic_load(&pool->engine->gone_epoch);
+	       server->gone_epoch != atomic_load(&pool->engine->gone_epoch) || server_is_misplaced(server);
 }
 
 /* A server that came for nobody in particular, after having been idle where it came from. */
@@ -564,6 +608,7 @@ void server_open(struct pool_part *part, struct permit *permit, struct client *c
 	struct server *server = server_new(part, pool_conf_hold(part->conf));
 
 	server->permit = *permit;
+	server->endpoint = permit->endpoint == NULL ? NULL : endpoint_hold(permit->endpoint);
 	*permit = (struct permit){ .pool = NULL };
 	server->id = engine_next_id(part->pool->engine);
 	server->epoch = atomic_load(&part->pool->epoch);

@@ -70,6 +70,8 @@ struct server {
 	struct varset *defaults;    /* those that it had at first, to which RESET returns; NULL: not known */
 	struct server_login *login; /* NULL once logged in */
 	struct permit permit;
+	struct endpoint *endpoint; /* held; NULL: see struct permit */
+	char sqlstate[6];          /* of the last FATAL error that it has sent; "": none */
 	TAILQ_ENTRY(server) entry; /* in part->servers */
 	struct loop_task task;
 	struct loop_msg msg; /* for the move between workers */
@@ -77,7 +79,6 @@ struct server {
 	unsigned epoch; /* of the pool, when it was opened */
 	uint64_t connect_us;
 	uint64_t request_us;     /* last message */
-	unsigned host_turn;      /* which host of a list it was opened to, modulo their number */
 	uint64_t active_us;      /* last packet while linked, for idle_transaction_timeout */
 	uint64_t body_left;      /* of a message whose head was seen */
 	bool swallow_body;       /* ... and which goes nowhere */
@@ -177,6 +178,12 @@ void server_cancel_ended(struct server *server);
 
 /* True when it was opened under settings that are no good for new connections any more. Own thread. */
 bool server_is_outdated(const struct server *server);
+
+/* True when the role of its endpoint is none that its database asks for. Own thread. */
+bool server_is_misplaced(const struct server *server);
+
+/* The server has told a role of its own: of this parameter, when it is one that tells. Own thread. */
+void server_note_role(struct server *server, struct slice name, struct slice value);
 
 /* Sends an idle server to another worker, for the client named in travel_*. */
 void server_travel(struct server *server);

@@ -1,9 +1,12 @@
 /*
  * The login to a server.
  *
- *   LOGIN_DNS --> LOGIN_CONNECT --> LOGIN_TLS --> LOGIN_AUTH --> LOGIN_QUERY (connect_query)
- *                         |             |             |              |
- *                         +-------------+             +--------------+--> server_logged_in()
+ *   LOGIN_DNS --> LOGIN_CONNECT --> LOGIN_TLS --> LOGIN_AUTH --> LOGIN_ROLE --> LOGIN_QUERY (connect_query)
+ *                         |             |             |              |              |
+ *                         +-------------+             +--------------+--------------+--> server_logged_in()
+ *
+ * A database that wants servers of a certain role (target_session_attrs) gets
+ * no other: PostgreSQL reports its role since version 14, older ones are asked.
  *
  * Where the configuration allows it, protocol 3.2 is asked for, and whoever does
  * not know it says so (NegotiateProtocolVersion) and goes on in 3.0. What comes
@@ -34,11 +37,16 @@
 /* A startup packet with all that a client's had. */
 #define LOGIN_STARTUP_MAX (2 * STARTUP_MAX)
 
+/* Two columns, each of which any user may see; the names are complete because search_path may be anything. */
+#define LOGIN_ROLE_QUERY \
+	"SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')"
+
 enum login_stage {
 	LOGIN_DNS,
 	LOGIN_CONNECT,
 	LOGIN_TLS, /* asked for, or the handshake; see server_tls.c */
 	LOGIN_AUTH,
+	LOGIN_ROLE, /* it is asked for its role */
 	LOGIN_QUERY,
 };
 
@@ -49,6 +57,8 @@ struct server_login {
 	bool has_fallen_back;
 	struct auth_server *auth;
 	bool authenticated;
+	enum endpoint_role role; /* as it says; of a server before PostgreSQL 14 unknown until it is asked */
+	bool is_read_only;
 	struct dns_request *dns; /* under way; freed when it comes back */
 	char *values[VARS_MAX];  /* of tracked parameters */
 	struct buf welcome;      /* ParameterStatus of all others */
@@ -121,23 +131,7 @@ static void login_resolve(struct server *server, const char *host)
 	req->arg = server;
 	server->login->dns = req;
 	server->login->stage = LOGIN_DNS;
-	dns_lookup(server->pool->engine->dns, host, (uint16_t)server->conf->db->port, req);
-}
-
-/* The host whose turn it is; NULL: the Unix socket directory. */
-static const char *login_choose_host(struct server *server)
-{
-	const struct conf_db *db = server->conf->db;
-	struct pool *pool = server->pool;
-
-	if (db->host.count == 0)
-		return NULL;
-	lock_acquire(&pool->lock);
-	server->host_turn = pool->host_turn;
-	if (db->load_balance_hosts == CONF_LOAD_BALANCE_ROUND_ROBIN)
-		pool->host_turn++;
-	lock_release(&pool->lock);
-	return db->host.items[server->host_turn % db->host.count];
+	dns_lookup(server->pool->engine->dns, host, server->endpoint->port, req);
 }
 
 /* The version to ask for. */
@@ -151,28 +145,25 @@ static uint32_t login_version(const struct server *server)
 
 void server_login_start(struct server *server)
 {
-	const char *host = login_choose_host(server);
-	uint16_t port = (uint16_t)server->conf->db->port;
+	const struct endpoint *ep = server->endpoint;
 	int err;
 
 	server->login = xcalloc(1, sizeof(*server->login));
-	server_tls_init(&server->tls, server->conf, host);
+	server_tls_init(&server->tls, server->conf, ep);
 	server->login->version = login_version(server);
 	buf_init(&server->login->welcome, LOGIN_WELCOME_MAX);
-	if (host == NULL && (server->conf->unix_dir == NULL || server->conf->unix_dir[0] == '\0')) {
+	if (ep == NULL) {
 		server_close(server, REASON_CANNOT_CONNECT);
 		return;
 	}
-	if (host == NULL)
-		err = sock_addr_set_unix_dir(&server->addr, server->conf->unix_dir, port);
-	else if (host[0] == '/' || host[0] == '@')
-		err = sock_addr_set_unix_dir(&server->addr, host, port);
+	if (ep->host[0] == '/' || ep->host[0] == '@')
+		err = sock_addr_set_unix_dir(&server->addr, ep->host, ep->port);
 	else
-		err = sock_addr_parse(&server->addr, host, port);
+		err = sock_addr_parse(&server->addr, ep->host, ep->port);
 	if (err == 0)
 		login_connect(server);
-	else if (err == -E_SYNTAX && host != NULL)
-		login_resolve(server, host);
+	else if (err == -E_SYNTAX)
+		login_resolve(server, ep->host);
 	else
 		server_close(server, REASON_CANNOT_CONNECT);
 }
@@ -422,6 +413,16 @@ static bool login_on_auth(struct server *server, struct slice body)
 	return true;
 }
 
+static void login_note_role(struct server_login *login, struct slice name, struct slice value)
+{
+	bool is_on = slice_eq_str(value, "on");
+
+	if (slice_eq_str(name, "in_hot_standby"))
+		login->role = is_on ? ENDPOINT_STANDBY : ENDPOINT_PRIMARY;
+	else if (slice_eq_str(name, "default_transaction_read_only"))
+		login->is_read_only = is_on;
+}
+
 static bool login_on_parameter(struct server *server, const uint8_t *message, size_t size)
 {
 	struct server_login *login = server->login;
@@ -434,6 +435,7 @@ static bool login_on_parameter(struct server *server, const uint8_t *message, si
 		return false;
 	}
 	i = vars_index(name);
+	login_note_role(login, name, value);
 	if (i >= 0) {
 		free(login->values[i]);
 		login->values[i] = slice_dup(value);
@@ -486,11 +488,13 @@ static bool login_on_error(struct server *server, struct slice body)
 	login_describe_bare(server, &about);
 	login_read_error(body, &report, severity, sizeof(severity));
 	str_copy(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
+	str_copy(server->sqlstate, sizeof(server->sqlstate), report.sqlstate);
 	if (login_is_refusal(server, &report)) {
 		login_fall_back(server);
 		return false;
 	}
 	if (server->login->stage == LOGIN_QUERY) {
+		server->sqlstate[0] = '\0';
 		log_error_about(&about, "S: error while executing exec_on_query: %s: %s", severity, report.text);
 		return true;
 	}
@@ -556,23 +560,66 @@ static bool login_finish(struct server *server)
 	return false; /* no further message is the login's */
 }
 
-static bool login_on_ready(struct server *server, struct slice body)
+/* A query of the login; false when the server was closed. */
+static bool login_query(struct server *server, enum login_stage stage, const char *sql)
 {
-	enum tx_status status;
 	struct buf b;
 	int err;
 
-	if (parse_ready(body, &status) != 0 || !server->login->authenticated) {
+	server->login->stage = stage;
+	buf_init(&b, LOGIN_MESSAGE_MAX);
+	err = build_query(&b, slice_of(sql));
+	return login_send(server, &b, err);
+}
+
+/* The answer to LOGIN_ROLE_QUERY. */
+static bool login_on_role_row(struct server *server, struct slice body)
+{
+	struct slice values[2];
+
+	if (parse_data_row(body, values, 2) != 0) {
 		server_close(server, REASON_SERVER_PKT);
 		return false;
 	}
-	if (server->login->stage == LOGIN_AUTH && server->conf->db->connect_query != NULL &&
-	    server->replication != REPLICATION_PHYSICAL) { /* which knows no SQL */
-		server->login->stage = LOGIN_QUERY;
-		buf_init(&b, LOGIN_MESSAGE_MAX);
-		server->defaults = login_vars(server->login); /* a RESET does not return to what it sets */
-		err = build_query(&b, slice_of(server->conf->db->connect_query));
-		return login_send(server, &b, err);
+	server->login->role = slice_eq_str(values[0], "t") ? ENDPOINT_STANDBY : ENDPOINT_PRIMARY;
+	server->login->is_read_only = slice_eq_str(values[1], "on");
+	return true;
+}
+
+/* The role is what it is: false when it is none for this database, and the server was closed. */
+static bool login_check_role(struct server *server)
+{
+	struct server_login *login = server->login;
+	struct endpoint_facts facts;
+
+	if (login->role == ENDPOINT_ROLE_UNKNOWN)
+		return true;
+	endpoint_note_role(server->endpoint, login->role, login->is_read_only, loop_now_us(login_loop(server)));
+	facts = endpoint_facts(server->endpoint);
+	if (endpoint_fits(&facts, server->conf->attrs))
+		return true;
+	server_close(server, REASON_WRONG_ROLE);
+	return false;
+}
+
+static bool login_on_ready(struct server *server, struct slice body)
+{
+	struct server_login *login = server->login;
+	bool speaks_sql = server->replication != REPLICATION_PHYSICAL;
+	enum tx_status status;
+
+	if (parse_ready(body, &status) != 0 || !login->authenticated) {
+		server_close(server, REASON_SERVER_PKT);
+		return false;
+	}
+	if (login->stage == LOGIN_AUTH && login->role == ENDPOINT_ROLE_UNKNOWN && speaks_sql &&
+	    server->conf->attrs != CONF_ATTRS_ANY)
+		return login_query(server, LOGIN_ROLE, LOGIN_ROLE_QUERY);
+	if (login->stage != LOGIN_QUERY && !login_check_role(server))
+		return false;
+	if (login->stage != LOGIN_QUERY && server->conf->db->connect_query != NULL && speaks_sql) {
+		server->defaults = login_vars(login); /* a RESET does not return to what it sets */
+		return login_query(server, LOGIN_QUERY, server->conf->db->connect_query);
 	}
 	if (status != TX_IDLE) {
 		server_close(server, REASON_CONNECT_QUERY);
@@ -601,8 +648,12 @@ static bool login_on_message(struct server *server, const uint8_t *message, cons
 		return login_on_negotiate(server, body);
 	case BE_NOTICE:
 		return true;
+	case BE_DATA_ROW:
+		if (server->login->stage == LOGIN_ROLE)
+			return login_on_role_row(server, body);
+		/* fallthrough */
 	default:
-		if (server->login->stage == LOGIN_QUERY)
+		if (server->login->stage == LOGIN_QUERY || server->login->stage == LOGIN_ROLE)
 			return true; /* the result of connect_query is of no interest */
 		server_close(server, REASON_SERVER_PKT);
 		return false;

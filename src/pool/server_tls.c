@@ -23,8 +23,9 @@
 
 #define SERVER_TLS_KEY_MAX 300
 
-void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const char *host)
+void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const struct endpoint *endpoint)
 {
+	const char *host = endpoint == NULL ? NULL : endpoint->host;
 	bool is_unix = host == NULL || host[0] == '/' || host[0] == '@';
 	size_t n;
 
@@ -36,7 +37,7 @@ void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const
 	n = strlen(host);
 	if (n > 1 && host[n - 1] == '.')
 		tls->host[n - 1] = '\0'; /* it says that a name is complete, and is no part of it */
-	tls->port = (unsigned)conf->db->port;
+	tls->port = endpoint->port;
 	tls->is_required = conf->tls_mode >= CONF_SSL_REQUIRE;
 	tls->verifies = conf->tls_mode == CONF_SSL_VERIFY_FULL;
 	tls->is_direct = conf->tls_direct;

@@ -29,7 +29,7 @@ enum server_tls_step {
 };
 
 /* As a pool's settings have it, for the element `host` of the list of hosts (NULL: a Unix socket). */
-void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const char *host);
+void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const struct endpoint *endpoint);
 
 /* For another connection to a server whose first one has come by TLS, or has not: this one goes the same way. */
 void server_tls_init_like(struct server_tls *tls, const struct server_tls *first, bool has_tls);

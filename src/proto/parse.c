@@ -55,6 +55,21 @@ int parse_report(struct slice body, struct parse_report *out)
 	return parse_end(&r);
 }
 
+int parse_data_row(struct slice body, struct slice *values, unsigned n)
+{
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	if (rd_u16(&r) != n)
+		rd_fail(&r);
+	for (unsigned i = 0; i < n; i++) {
+		int32_t len = rd_i32(&r);
+
+		values[i] = len <= 0 ? slice_of("") : rd_bytes(&r, (size_t)len);
+	}
+	return parse_end(&r);
+}
+
 bool parse_is_changed_plan(const struct parse_report *r)
 {
 	return slice_eq_str(r->sqlstate, "0A000") && slice_eq_str(r->routine, "RevalidateCachedQuery");

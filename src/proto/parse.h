@@ -30,6 +30,9 @@ int parse_report(struct slice body, struct parse_report *r) MUSTCHECK;
 /* True when a prepared statement does not return the columns any more that it had when it was parsed. */
 bool parse_is_changed_plan(const struct parse_report *r);
 
+/* A DataRow of exactly n columns; NULL is an empty value. */
+int parse_data_row(struct slice body, struct slice *values, unsigned n) MUSTCHECK;
+
 int parse_parameter_status(struct slice body, struct slice *name, struct slice *value) MUSTCHECK;
 
 /* The secret that goes with the process id; 4 bytes in protocol 3.0. */

@@ -41,3 +41,6 @@ test_unit_pool_test_backoff_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_breaker
 test_unit_pool_test_breaker_SOURCES = test/unit/pool/test_breaker.c
 test_unit_pool_test_breaker_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_endpoint
+test_unit_pool_test_endpoint_SOURCES = test/unit/pool/test_endpoint.c
+test_unit_pool_test_endpoint_LDADD = $(UNIT_LIBS)

@@ -1,0 +1,136 @@
+/*
+ * Endpoints: the places where servers listen, host and port as the
+ * configuration names them, with what is known of each. One object per place
+ * and process, shared by the pools of all databases that name it.
+ *
+ * What is known are its facts: who probes (health.c) or logs in finds them out,
+ * and whoever opens a server reads them, without a lock.
+ */
+#ifndef PGSLUICE_POOL_ENDPOINT_H
+#define PGSLUICE_POOL_ENDPOINT_H
+
+#include <uthash.h>
+
+#include "conf/conf.h"
+#include "core/base.h"
+#include "core/lock.h"
+
+/* id, name in SHOW ENDPOINTS and in the log */
+#define ENDPOINT_ROLE_TABLE(X)              \
+	X(ENDPOINT_ROLE_UNKNOWN, "unknown") \
+	X(ENDPOINT_PRIMARY, "primary")      \
+	X(ENDPOINT_STANDBY, "standby")
+
+enum endpoint_role {
+#define X(id, name) id,
+	ENDPOINT_ROLE_TABLE(X)
+#undef X
+		ENDPOINT_ROLES
+};
+
+const char *endpoint_role_name(enum endpoint_role role);
+
+/* What is known of an endpoint at one moment. */
+struct endpoint_facts {
+	enum endpoint_role role;
+	bool is_read_only;   /* transactions are read-only by default, whatever the role */
+	bool is_fenced;      /* its timeline is older than one that was seen: it gets no writes */
+	bool is_unreachable; /* the last probe has failed */
+};
+
+struct endpoints;
+
+struct endpoint {
+	UT_hash_handle hh; /* protected by the table's lock */
+	unsigned refs;     /* likewise */
+	/* constant */
+	struct endpoints *table;
+	char *host; /* name, address, or directory of a Unix socket */
+	uint16_t port;
+	char name[160]; /* host:port, for people */
+
+	/* atomic */
+	atomic_uint servers;             /* permits out for servers there */
+	atomic_uint logging_in;          /* of them, not logged in yet */
+	atomic_uint facts;               /* packed: see endpoint_facts() */
+	_Atomic uint64_t facts_until_us; /* the role counts as unknown for new servers from then on */
+	atomic_bool is_suspect;          /* a symptom was reported, and nobody has looked since */
+};
+
+/* Is told, on any thread, that something points to trouble at the endpoint: the first time since it was looked at. */
+typedef void (*endpoint_symptom_fn)(struct endpoint *endpoint, const char *why, void *arg);
+
+/* The table of a process. */
+struct endpoints *endpoints_new(void);
+/* All endpoints must be gone. Nulls the pointer. */
+void endpoints_free(struct endpoints **table);
+
+/* Who is to be told of symptoms; before the threads start. */
+void endpoints_set_hook(struct endpoints *table, endpoint_symptom_fn fn, void *arg);
+
+/* Calls fn for each, with a reference held during the call. Any thread, no lock held. */
+void endpoints_each(struct endpoints *table, void (*fn)(struct endpoint *endpoint, void *arg), void *arg);
+
+/* The endpoint of this name, made on first use, with a reference. Any thread. */
+struct endpoint *endpoint_get(struct endpoints *table, const char *host, uint16_t port) MUSTCHECK;
+struct endpoint *endpoint_hold(struct endpoint *endpoint) MUSTCHECK;
+/* Gives a reference back and nulls the pointer; NULL inside is fine. */
+void endpoint_release(struct endpoint **endpoint);
+
+/* The endpoints of a database, in the order of its host list. */
+struct endpoint_list {
+	unsigned count; /* 0: it names neither a host nor a directory */
+	struct endpoint **items;
+};
+
+/* Those that the database names; unix_dir (or NULL) stands in for a missing host. */
+void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, const struct conf_db *db,
+			const char *unix_dir);
+void endpoint_list_free(struct endpoint_list *list);
+
+/* ---- facts ---- */
+
+/* What is known now, however old. Any thread. */
+struct endpoint_facts endpoint_facts(const struct endpoint *endpoint);
+
+/* Sets all of it; the role is believed until that time. Control thread. */
+void endpoint_set_facts(struct endpoint *endpoint, const struct endpoint_facts *facts, uint64_t until_us);
+
+/*
+ * What a server there has said of itself at a login, or later. It is believed
+ * for a second, or as long as a probe that says the same. Any thread.
+ */
+void endpoint_note_role(struct endpoint *endpoint, enum endpoint_role role, bool is_read_only, uint64_t now_us);
+
+/* Something points to trouble there: who watches is told, once until it has looked. Any thread, no lock held. */
+void endpoint_symptom(struct endpoint *endpoint, const char *why);
+
+/* True when a server with these facts may be used by a database that asks for that; unknown roles fit. */
+bool endpoint_fits(const struct endpoint_facts *facts, enum conf_session_attrs attrs);
+
+/* ---- choice ---- */
+
+/* What a pool wants an endpoint for. */
+struct endpoint_wish {
+	const struct endpoint_list *list;
+	enum conf_session_attrs attrs;
+	unsigned login_max; /* logins to one endpoint at once; 0: no limit */
+	unsigned turn;      /* where in the list to begin, modulo its length */
+	uint64_t now_us;
+};
+
+/*
+ * The endpoint for the next server, with a reference, counted in `servers` and
+ * `logging_in`; NULL when there is none that would do now. Reachable ones go
+ * before others, known roles before unknown ones, then the order of the list.
+ * Under the pool's lock; see struct permit.
+ */
+struct endpoint *endpoint_choose(const struct endpoint_wish *wish) MUSTCHECK;
+
+/* A login to a server has ended, for better or worse. */
+void endpoint_login_over(struct endpoint *endpoint);
+
+/* The server is gone: gives count and reference back and nulls the pointer; NULL inside is fine. No lock held. */
+void endpoint_give(struct endpoint **endpoint, bool logging_in);
+
+#endif
