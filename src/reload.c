@@ -12,8 +12,8 @@
  * the same without the second.
  *
  * The list of users is a file of its own, and read again only when it was
- * written since. One that is not there any more leaves the users as they are.
- * The rules of login are further files, which are read again each time.
+ * written since, or when verifiers are to be derived with another count. One that is not there any more leaves the
+ * users as they are. The rules of login are further files, which are read again each time.
  *
  * Keys and certificates are read again each time. Those that are no good are a
  * bad file like any other under [pgsluice]. PgBouncer takes up everything else
@@ -86,11 +86,11 @@ static void reload_complete(struct conf *conf)
 }
 
 /*
- * The list of users of a configuration; `old` is the one in force, NULL at the
+ * The list of users of a configuration; `old` is what is in force, NULL at the
  * start. A file that cannot be read leaves that in force. Of a broken file the
  * entries before the fault count, as with PgBouncer.
  */
-static struct users *reload_users(const struct conf *conf, struct users *old)
+static struct users *reload_users(const struct conf *conf, const struct snapshot *old)
 {
 	struct users *users;
 	char text[512];
@@ -98,18 +98,21 @@ static struct users *reload_users(const struct conf *conf, struct users *old)
 
 	if (conf->auth_file == NULL || conf->auth_file[0] == '\0')
 		return users_new_empty();
-	if (old != NULL && users_is_current(old, conf->auth_file))
-		return users_hold(old);
+	if (old != NULL && users_is_current(old->users, conf->auth_file) &&
+	    old->conf->scram_iterations == conf->scram_iterations)
+		return users_hold(old->users);
 	err = users_load(conf->auth_file, &users, text, sizeof(text));
+	if (old != NULL)
+		users_inherit(users, old->users, (uint32_t)conf->scram_iterations);
 	if (err == 0)
 		return users;
 	log_error("%s", text);
 	if (err == -E_SYNTAX) {
 		log_warning("going on with the %zu users before the fault", users_count(users));
-	} else if (old != NULL && users_count(old) > 0) {
-		log_warning("going on with the %zu users that were read before", users_count(old));
+	} else if (old != NULL && users_count(old->users) > 0) {
+		log_warning("going on with the %zu users that were read before", users_count(old->users));
 		users_release(&users);
-		users = users_hold(old);
+		users = users_hold(old->users);
 	}
 	return users;
 }
@@ -323,7 +326,7 @@ static int reload_plan(struct engine *engine, struct reload_plan *plan, struct c
 		return rc;
 	}
 	reload_complete(plan->conf);
-	plan->users = reload_users(plan->conf, plan->old->users);
+	plan->users = reload_users(plan->conf, plan->old);
 	plan->diff = reload_compare(plan->old, plan->conf, plan->users, plan->hba);
 	reload_add_tls_files(plan);
 	registry_touched_by(engine, plan->old->conf, plan->conf, reload_on_touched_cb, plan->diff);

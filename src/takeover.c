@@ -85,6 +85,8 @@ struct takeover {
 	size_t listener_count;
 	int *stmt_files;
 	size_t stmt_file_count;
+	bool has_salt_key;
+	uint8_t salt_key[SCRAM_KEY_LEN];
 	bool timed_out;  /* receiving has taken too long */
 	char error[512]; /* the last one the other side has told */
 };
@@ -328,6 +330,9 @@ static void takeover_on_row(struct takeover *t, struct slice body)
 	} else if (strcmp(values[COLUMN_task], HANDOVER_STMT_TASK) == 0) {
 		t->stmt_files = takeover_grow(t->stmt_files, t->stmt_file_count, sizeof(int));
 		t->stmt_files[t->stmt_file_count++] = fd;
+	} else if (strcmp(values[COLUMN_task], HANDOVER_SALTS_TASK) == 0) {
+		t->has_salt_key = takeover_read_key(t->salt_key, values[COLUMN_scram_server_key]);
+		close(fd);
 	} else if (values[COLUMN_user] == NULL || values[COLUMN_database] == NULL) {
 		close(fd); /* of somebody who was not known yet */
 	} else {
@@ -514,6 +519,9 @@ void takeover_finish(struct takeover **takeover, struct engine *engine)
 
 	*takeover = NULL;
 	handover_take(engine, t->sessions, t->session_count, t->stmt_files, t->stmt_file_count);
+	if (t->has_salt_key)
+		memcpy(engine->salt_key, t->salt_key, sizeof(engine->salt_key));
+	mem_wipe(t->salt_key, sizeof(t->salt_key));
 	for (size_t i = 0; i < t->stmt_file_count; i++)
 		close(t->stmt_files[i]);
 	free(t->stmt_files);

@@ -3,6 +3,7 @@
  * what came back, is nobody's business here.
  */
 #include "admin/show.h"
+#include "auth/crypto.h"
 #include "pool/auth_cache.h"
 #include "proto/build.h"
 
@@ -33,6 +34,8 @@ static void show_fill_auth_cache(struct show *show)
 #define X(name, help) show_add_auth_count(show, #name, counts.name, help);
 	AUTH_CACHE_COUNTS(X)
 #undef X
+	show_add_auth_count(show, "derived", crypto_count_pbkdf2(),
+			    "times that a key was derived from a password, for whatever login");
 }
 
 const struct show_table show_auth_cache = {

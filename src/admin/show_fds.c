@@ -49,7 +49,8 @@ struct fds_row {
 #define FDS_COLUMNS                                                                                                    \
 	COL("fd", OID_INT4, SHOW_INT, fd, "number of the descriptor in this process"),                                 \
 		COL("task", OID_TEXT, SHOW_TEXT, task,                                                                 \
-		    "pooler for a listening socket, client or server; statements for a file of these"),                \
+		    "pooler for a listening socket, client or server; statements for a file of these, salts for "      \
+		    "their key"),                                                                                      \
 		COL("user", OID_TEXT, SHOW_TEXT, user, "user of the session"),                                         \
 		COL("database", OID_TEXT, SHOW_TEXT, database, "database of the session"),                             \
 		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end"),                                   \
@@ -315,6 +316,30 @@ static void fds_fill(struct show *show)
 }
 
 /*
+ * The key of the salts, for whoever takes over. With each row goes a
+ * descriptor, so one goes with this one as well.
+ */
+static void handover_add_salt_key(struct show *show)
+{
+	const struct engine *engine = show->engine;
+	struct fds_row *row;
+
+	if (!atomic_load(&engine->handed_over) || engine->listeners == NULL ||
+	    listener_set_count(engine->listeners) == 0)
+		return;
+	row = show_add_row(&show->rows);
+	row->fd = listener_set_get(engine->listeners, 0)->fd;
+	row->task = HANDOVER_SALTS_TASK;
+	row->scram_server_key = fds_keep_bytes(&show->rows, engine->salt_key, sizeof(engine->salt_key));
+}
+
+static void handover_fill(struct show *show)
+{
+	fds_fill(show);
+	handover_add_salt_key(show);
+}
+
+/*
  * The session becomes the one that takes over, if it may. Already here, not
  * with the first row: what other sessions do to a connection after a loop has
  * told of it would meet a socket that is on its way to another process.
@@ -367,7 +392,7 @@ const struct show_table show_handover = {
 	.row_size = sizeof(struct fds_row),
 	.part_row_size = sizeof(struct fds_row),
 	.visit = handover_visit,
-	.fill = fds_fill,
+	.fill = handover_fill,
 	.begin = fds_begin,
 	.descriptor = fds_descriptor,
 };

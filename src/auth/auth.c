@@ -15,7 +15,8 @@
  *
  * What a failure tells. A name that is not known, a secret that the method
  * cannot use and a wrong password give the same messages in the same order.
- * They should take the same time, too: SCRAM has its mock; md5 hashes
+ * They should take the same time, too: SCRAM has its mock, and derives for it
+ * what some users need, when the caller says that these are about; md5 hashes
  * something in any case; plain, where one user's check costs thousands of
  * hashes (SCRAM verifier) and another's one, pays the high price for every
  * failure. What differs is for the log, in auth_out.detail.
@@ -56,7 +57,7 @@ struct auth {
 	char *user_name;
 	bool is_known;              /* the name is a user */
 	struct secret secret;       /* of the user; empty for a name that is none */
-	uint32_t iterations;        /* for what we derive */
+	struct scram_recipe recipe; /* for what we derive */
 	uint8_t salt[MD5_SALT_LEN]; /* sent, in AUTH_MD5 */
 	struct scram_server *scram; /* while SCRAM runs; NULL also when OpenSSL gave no random bytes */
 	bool offers_plus;           /* SCRAM can be bound to the client's TLS connection */
@@ -115,11 +116,23 @@ const char *auth_reason_sqlstate(enum auth_reason reason)
 	return codes[reason];
 }
 
-/* The exchange against the user's verifier, or a mock with the reason why. */
-static struct scram_server *auth_new_scram(struct auth *a, const struct user *user)
+/* One derivation for nothing. */
+static void auth_derive_in_vain(const struct auth *a, struct slice password)
 {
-	const struct scram_verifier *v = user == NULL ? NULL : user_verifier(user, a->iterations);
+	struct scram_verifier *wasted = NULL;
 
+	if (scram_verifier_derive(password, NULL, 0, a->recipe.iterations, &wasted) == 0)
+		scram_verifier_free(&wasted);
+}
+
+/* The exchange against the user's verifier, or a mock with the reason why. */
+static struct scram_server *auth_new_scram(struct auth *a, const struct user *user, bool is_costly)
+{
+	bool is_derived = false;
+	const struct scram_verifier *v = user == NULL ? NULL : user_verifier(user, &a->recipe, &is_derived);
+
+	if (is_costly && !is_derived)
+		auth_derive_in_vain(a, slice_of("password"));
 	if (v != NULL)
 		return scram_server_new(v, NULL);
 	if (user == NULL)
@@ -130,12 +143,12 @@ static struct scram_server *auth_new_scram(struct auth *a, const struct user *us
 		a->doom = "user has no password";
 	else
 		a->doom = auth_no_random;
-	return scram_server_new_mock(a->user_name, a->iterations);
+	return scram_server_new_mock(a->user_name, &a->recipe);
 }
 
 static void auth_prepare_scram(struct auth *a, const struct auth_setup *setup)
 {
-	a->scram = auth_new_scram(a, setup->user);
+	a->scram = auth_new_scram(a, setup->user, setup->is_costly);
 	a->offers_plus = setup->binding.n > 0;
 	if (a->scram != NULL && a->offers_plus)
 		scram_server_bind(a->scram, setup->binding);
@@ -147,12 +160,12 @@ struct auth *auth_new(const struct auth_setup *setup)
 	const struct user *user = setup->user;
 
 	ASSERT((size_t)setup->method < AUTH_METHOD_COUNT);
-	ASSERT(setup->scram_iterations >= 1);
+	ASSERT(setup->recipe.iterations >= 1);
 	a->magic = AUTH_MAGIC;
 	a->user_name = xstrdup(setup->user_name);
 	a->is_known = user != NULL;
 	secret_copy(&a->secret, user == NULL ? NULL : &user->secret);
-	a->iterations = (uint32_t)setup->scram_iterations;
+	a->recipe = setup->recipe;
 	a->method = setup->method;
 	a->denied = setup->denied;
 	if (a->method == AUTH_METHOD_MD5 && a->secret.type == SECRET_SCRAM)
@@ -311,7 +324,6 @@ static bool auth_is_same_text(struct slice a, struct slice b)
 /* Whether the password is the user's. Any failure costs one derivation of SCRAM keys. */
 static bool auth_is_right_password(const struct auth *a, struct slice password)
 {
-	struct scram_verifier *wasted = NULL;
 	char hashed[MD5_SECRET_LEN + 1];
 	bool right = false;
 
@@ -329,8 +341,8 @@ static bool auth_is_right_password(const struct auth *a, struct slice password)
 	case SECRET_EMPTY:
 		break;
 	}
-	if (!right && scram_verifier_derive(password, NULL, 0, a->iterations, &wasted) == 0)
-		scram_verifier_free(&wasted);
+	if (!right)
+		auth_derive_in_vain(a, password);
 	return right;
 }
 

@@ -111,16 +111,21 @@ struct auth;
 struct auth_setup {
 	enum auth_method method;
 	const char *user_name;
-	const struct user *user; /* NULL: the name is unknown; the exchange runs like any other and fails */
-	int scram_iterations;    /* for verifiers that are derived; at least 1 */
-	const char *denied;      /* cert, peer, reject: why the client is not let in, or NULL; not copied */
-	struct slice binding;    /* what a client that came by TLS may bind to: tls-server-end-point; empty: nothing */
+	const struct user *user;    /* NULL: the name is unknown; the exchange runs like any other and fails */
+	struct scram_recipe recipe; /* for verifiers that are derived */
+	/*
+	 * Others with that exchange derive a verifier in auth_new() just now: this one takes as long, though it need
+	 * not.
+	 */
+	bool is_costly;
+	const char *denied;   /* cert, peer, reject: why the client is not let in, or NULL; not copied */
+	struct slice binding; /* what a client that came by TLS may bind to: tls-server-end-point; empty: nothing */
 };
 
 /*
  * A login of a client. With AUTH_METHOD_ANY the caller must have checked that
- * the database has a forced user. The first login of a user with a plaintext
- * secret under SCRAM costs `scram_iterations` hashes here.
+ * the database has a forced user. SCRAM for a user with a plaintext secret
+ * whose verifier is not there yet costs a derivation here.
  */
 struct auth *auth_new(const struct auth_setup *setup) MUSTCHECK;
 

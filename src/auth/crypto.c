@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "core/str.h"
 
@@ -19,6 +20,8 @@ static struct {
 } crypto_digests;
 
 static pthread_once_t crypto_once = PTHREAD_ONCE_INIT;
+
+static _Atomic uint64_t crypto_pbkdf2_calls;
 
 static void crypto_fetch_digests(void)
 {
@@ -99,10 +102,16 @@ int crypto_pbkdf2(const void *password, size_t password_len, const uint8_t *salt
 
 	ASSERT(iterations >= 1 && iterations <= INT_MAX);
 	ASSERT(password_len <= INT_MAX && salt_len <= INT_MAX);
+	atomic_fetch_add_explicit(&crypto_pbkdf2_calls, 1, memory_order_relaxed);
 	if (md == NULL || !PKCS5_PBKDF2_HMAC(password_len > 0 ? password : "", (int)password_len, salt, (int)salt_len,
 					     (int)iterations, md, CRYPTO_SHA256_LEN, out))
 		return -E_SYS;
 	return 0;
+}
+
+uint64_t crypto_count_pbkdf2(void)
+{
+	return atomic_load_explicit(&crypto_pbkdf2_calls, memory_order_relaxed);
 }
 
 int crypto_md5(const struct crypto_part *parts, size_t count, uint8_t out[CRYPTO_MD5_LEN])

@@ -33,6 +33,12 @@ int crypto_hmac(const void *key, size_t key_len, const struct crypto_part *parts
 int crypto_pbkdf2(const void *password, size_t password_len, const uint8_t *salt, size_t salt_len, uint32_t iterations,
 		  uint8_t out[CRYPTO_SHA256_LEN]) MUSTCHECK;
 
+/*
+ * Calls of crypto_pbkdf2() since the start of the process. It is what a login
+ * costs before all, so it tells whether two of them cost the same.
+ */
+uint64_t crypto_count_pbkdf2(void);
+
 /* MD5 over the parts in a row; 0, or -E_UNSUPPORTED where OpenSSL has none (FIPS). */
 int crypto_md5(const struct crypto_part *parts, size_t count, uint8_t out[CRYPTO_MD5_LEN]) MUSTCHECK;
 

@@ -234,6 +234,16 @@ int scram_verifier_derive(struct slice password, const uint8_t *salt, size_t sal
 	return rc;
 }
 
+int scram_recipe_salt(const struct scram_recipe *recipe, const char *user_name, uint8_t salt[SCRAM_SALT_LEN])
+{
+	const struct crypto_part parts[] = { { "salt:", 5 }, { user_name, strlen(user_name) } };
+	uint8_t mac[CRYPTO_SHA256_LEN];
+	int rc = crypto_hmac(recipe->salt_key, sizeof(recipe->salt_key), parts, ARRAY_LEN(parts), mac);
+
+	memcpy(salt, mac, SCRAM_SALT_LEN);
+	return rc;
+}
+
 struct scram_verifier *scram_verifier_dup(const struct scram_verifier *v)
 {
 	struct scram_verifier *copy = scram_verifier_new(v->salt, v->salt_len, v->iterations);

@@ -70,6 +70,20 @@ struct scram_verifier *scram_verifier_parse(struct slice text) MUSTCHECK;
 int scram_verifier_derive(struct slice password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
 			  struct scram_verifier **out) MUSTCHECK;
 
+/*
+ * How verifiers of passwords are made for the exchanges with our clients. The
+ * salt of a name follows from the name and the key, for one that is a user as
+ * for one that is not: a salt that changes for some names when the process
+ * starts anew, and not for others, would tell them apart.
+ */
+struct scram_recipe {
+	uint8_t salt_key[SCRAM_KEY_LEN]; /* secret */
+	uint32_t iterations;
+};
+
+/* The salt of that name; 0 or -E_SYS. */
+int scram_recipe_salt(const struct scram_recipe *recipe, const char *user_name, uint8_t salt[SCRAM_SALT_LEN]) MUSTCHECK;
+
 /* A copy. */
 struct scram_verifier *scram_verifier_dup(const struct scram_verifier *v) MUSTCHECK;
 
@@ -101,10 +115,10 @@ struct scram_server *scram_server_new(const struct scram_verifier *v, const char
 
 /*
  * The server's side for a name that cannot log in: it looks and costs like any
- * other and fails at the end. The salt is the same for one name as long as the
- * process lives.
+ * other whose verifier is there, and fails at the end. Its salt is that of the
+ * recipe.
  */
-struct scram_server *scram_server_new_mock(const char *user_name, uint32_t iterations) MUSTCHECK;
+struct scram_server *scram_server_new_mock(const char *user_name, const struct scram_recipe *recipe) MUSTCHECK;
 
 /* Wipes, frees and nulls. */
 void scram_server_free(struct scram_server **s);

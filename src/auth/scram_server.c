@@ -18,14 +18,12 @@
  * "y" from a client that was offered PLUS has not seen the offer: somebody who
  * ends its TLS has taken it out.
  *
- * A name that cannot log in gets a mock: a verifier that nobody can match,
- * made from the name and a key that is random per process. It takes the same
- * path with the same work, so neither text nor time tells whether the name
- * exists; only the last comparison knows.
+ * A name that cannot log in gets a mock: a verifier that nobody can match, with
+ * random keys and the salt that the name would have if it were a user with a
+ * password. It takes the same path with the same work, so neither text nor time
+ * tells whether the name exists; only the last comparison knows.
  */
 #include "auth/scram.h"
-
-#include <pthread.h>
 
 #include "auth/scram_int.h"
 #include "core/alloc.h"
@@ -55,16 +53,6 @@ struct scram_server {
 	struct scram_keys keys; /* valid in SCRAM_SERVER_PROVEN */
 };
 
-/* The key that mock verifiers come from: random, the same as long as the process lives. */
-static uint8_t scram_mock_key[SCRAM_KEY_LEN];
-static bool scram_mock_key_is_set;
-static pthread_once_t scram_mock_once = PTHREAD_ONCE_INIT;
-
-static void scram_mock_init(void)
-{
-	scram_mock_key_is_set = crypto_random(scram_mock_key, sizeof(scram_mock_key)) == 0;
-}
-
 struct scram_server *scram_server_new(const struct scram_verifier *v, const char *nonce)
 {
 	char *our_nonce = scram_make_nonce(nonce);
@@ -80,26 +68,16 @@ struct scram_server *scram_server_new(const struct scram_verifier *v, const char
 	return s;
 }
 
-/* Bytes that look random, depend on the name and cannot be computed outside the process. */
-static int scram_mock_bytes(const char *user_name, const char *label, uint8_t out[SCRAM_KEY_LEN])
+struct scram_server *scram_server_new_mock(const char *user_name, const struct scram_recipe *recipe)
 {
-	const struct crypto_part parts[] = { { label, strlen(label) }, { user_name, strlen(user_name) } };
-
-	return crypto_hmac(scram_mock_key, sizeof(scram_mock_key), parts, ARRAY_LEN(parts), out);
-}
-
-struct scram_server *scram_server_new_mock(const char *user_name, uint32_t iterations)
-{
-	uint8_t salt[SCRAM_KEY_LEN];
+	uint8_t salt[SCRAM_SALT_LEN];
 	struct scram_verifier *v;
 	struct scram_server *s = NULL;
 
-	ASSERT(pthread_once(&scram_mock_once, scram_mock_init) == 0);
-	if (!scram_mock_key_is_set || scram_mock_bytes(user_name, "salt:", salt) < 0)
+	if (scram_recipe_salt(recipe, user_name, salt) < 0)
 		return NULL;
-	v = scram_verifier_new(salt, SCRAM_SALT_LEN, iterations);
-	if (scram_mock_bytes(user_name, "stored:", v->stored_key) == 0 &&
-	    scram_mock_bytes(user_name, "server:", v->server_key) == 0)
+	v = scram_verifier_new(salt, sizeof(salt), recipe->iterations);
+	if (crypto_random(v->stored_key, SCRAM_KEY_LEN) == 0 && crypto_random(v->server_key, SCRAM_KEY_LEN) == 0)
 		s = scram_server_new(v, NULL);
 	if (s != NULL)
 		s->doomed = true;

@@ -11,11 +11,12 @@
  * skipped, line ends too. A fault ends the reading; what came before counts.
  *
  * A table is filled by one thread and never changes after that, so look-ups
- * take no lock; its life is a reference count. The one thing that is written
- * later is the verifier derived from a plaintext secret. Deriving costs
- * milliseconds, so it is done when the user logs in first and not for all at
- * load; it is published with one compare-and-swap, so that threads which
- * derive at the same time agree on one salt without waiting for each other.
+ * take no lock; its life is a reference count. What is written later is
+ * the verifier derived from a plaintext secret. Deriving costs
+ * milliseconds, so it is done behind the scenes and not for all at load, or
+ * when the user logs in before that; it is published with one compare-and-swap,
+ * so that threads which derive at the same time agree on one without waiting
+ * for each other. A table that follows another one has its verifiers.
  */
 #include "auth/users.h"
 
@@ -45,8 +46,10 @@ struct users {
 	struct users_entry *by_name; /* uthash */
 	struct users_entry **sorted; /* count entries */
 	size_t count;
-	size_t scram_count;  /* with a SCRAM verifier as their secret */
-	uint32_t iterations; /* that most of these have, if there is such a number */
+	size_t scram_count;      /* with a SCRAM verifier as their secret */
+	size_t plain_count;      /* with a plaintext secret */
+	_Atomic bool is_derived; /* these have their verifiers */
+	uint32_t iterations;     /* that most of these have, if there is such a number */
 	bool has_stamp;
 	struct stat stamp; /* of the file when it was read */
 };
@@ -149,6 +152,7 @@ static void users_sort(struct users *u)
 	u->sorted = xcalloc(HASH_COUNT(u->by_name), sizeof(u->sorted[0]));
 	HASH_ITER (hh, u->by_name, e, next) {
 		u->sorted[u->count++] = e;
+		u->plain_count += e->pub.secret.type == SECRET_PLAIN;
 		if (e->pub.secret.type != SECRET_SCRAM)
 			continue;
 		u->scram_count++;
@@ -403,25 +407,77 @@ void user_free(struct user **user)
 	*user = NULL;
 }
 
-const struct scram_verifier *user_verifier(const struct user *user, uint32_t iterations)
+/* Publishes a verifier, which is taken over, unless there is one by now; returns the one that counts. */
+static const struct scram_verifier *users_entry_publish(struct users_entry *e, struct scram_verifier *fresh)
 {
-	/* All users are made in this file, inside an entry that is not const. */
-	struct users_entry *e = CONTAINER_OF(user, struct users_entry, pub);
 	struct scram_verifier *seen = NULL;
-	struct scram_verifier *fresh = NULL;
 
-	if (user->secret.type == SECRET_SCRAM)
-		return user->secret.scram;
-	if (user->secret.type != SECRET_PLAIN)
-		return NULL;
-	seen = atomic_load_explicit(&e->derived, memory_order_acquire);
-	if (seen != NULL)
-		return seen;
-	if (scram_verifier_derive(secret_slice(&user->secret), NULL, 0, iterations, &fresh) < 0)
-		return NULL;
 	if (atomic_compare_exchange_strong_explicit(&e->derived, &seen, fresh, memory_order_acq_rel,
 						    memory_order_acquire))
 		return fresh;
 	scram_verifier_free(&fresh);
 	return seen;
+}
+
+const struct scram_verifier *user_verifier(const struct user *user, const struct scram_recipe *recipe, bool *is_derived)
+{
+	/* All users are made in this file, inside an entry that is not const. */
+	struct users_entry *e = CONTAINER_OF(user, struct users_entry, pub);
+	struct scram_verifier *v = NULL;
+	uint8_t salt[SCRAM_SALT_LEN];
+
+	*is_derived = false;
+	if (user->secret.type == SECRET_SCRAM)
+		return user->secret.scram;
+	if (user->secret.type != SECRET_PLAIN)
+		return NULL;
+	v = atomic_load_explicit(&e->derived, memory_order_acquire);
+	if (v != NULL)
+		return v;
+	if (scram_recipe_salt(recipe, user->name, salt) < 0 ||
+	    scram_verifier_derive(secret_slice(&user->secret), salt, sizeof(salt), recipe->iterations, &v) < 0)
+		return NULL;
+	*is_derived = true;
+	return users_entry_publish(e, v);
+}
+
+bool users_derive(struct users *u, const struct scram_recipe *recipe, size_t *at, unsigned max)
+{
+	CHECK_OBJ(u, USERS_MAGIC);
+	for (; *at < u->count && !users_are_derived(u); (*at)++) {
+		bool is_derived;
+
+		if (max == 0)
+			return false;
+		(void)user_verifier(users_at(u, *at), recipe, &is_derived);
+		max -= is_derived;
+	}
+	atomic_store_explicit(&u->is_derived, true, memory_order_release);
+	return true;
+}
+
+bool users_are_derived(const struct users *u)
+{
+	CHECK_OBJ(u, USERS_MAGIC);
+	return u->plain_count == 0 || atomic_load_explicit(&u->is_derived, memory_order_acquire);
+}
+
+void users_inherit(struct users *u, const struct users *old, uint32_t iterations)
+{
+	CHECK_OBJ(u, USERS_MAGIC);
+	CHECK_OBJ(old, USERS_MAGIC);
+	for (size_t i = 0; i < u->count; i++) {
+		struct users_entry *e = u->sorted[i];
+		struct users_entry *was = NULL;
+		const struct scram_verifier *v;
+
+		if (e->pub.secret.type != SECRET_PLAIN)
+			continue;
+		HASH_FIND(hh, old->by_name, e->name, strlen(e->name), was);
+		if (was == NULL || !slice_eq(secret_slice(&e->pub.secret), secret_slice(&was->pub.secret)))
+			continue;
+		v = atomic_load_explicit(&was->derived, memory_order_acquire);
+		if (v != NULL && v->iterations == iterations)
+			(void)users_entry_publish(e, scram_verifier_dup(v));
+	}
 }

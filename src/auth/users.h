@@ -78,11 +78,35 @@ void user_free(struct user **user);
 
 /*
  * The SCRAM verifier of a user: the stored one, or for a plaintext secret one
- * that is derived at the first call, with a random salt, and kept as long as
- * the user lives; later calls with another count still give that one. NULL for
- * other secrets and when there is no randomness. Any thread; threads that ask
- * for the first time together may derive more than once, but all get the same.
+ * that is derived at the first call and kept as long as the user lives; later
+ * calls with another recipe still give that one. *is_derived: this call has
+ * derived, which costs the recipe's iterations. NULL for other secrets and when
+ * OpenSSL fails. Any thread; threads that ask for the first time together may
+ * derive more than once, but all get the same.
  */
-const struct scram_verifier *user_verifier(const struct user *user, uint32_t iterations);
+const struct scram_verifier *user_verifier(const struct user *user, const struct scram_recipe *recipe,
+					   bool *is_derived);
+
+/*
+ * Derives the verifiers of all users with plaintext secrets, ahead of their
+ * logins, a slice at a time: goes on at *at (0 at the beginning) and returns
+ * true when there is nothing left to do, after at most `max` derivations. Any
+ * thread, besides those that look up; one at a time.
+ */
+bool users_derive(struct users *u, const struct scram_recipe *recipe, size_t *at, unsigned max) MUSTCHECK;
+
+/*
+ * True when no user of the table is without the verifier that its secret allows:
+ * none has a plaintext secret, or users_derive() has been through. Before that
+ * the first login of some users costs a derivation, and so all should.
+ */
+bool users_are_derived(const struct users *u);
+
+/*
+ * Before anybody else sees the table: users whose name and plaintext secret are
+ * those of the other have its verifiers, if they are made with so many
+ * iterations.
+ */
+void users_inherit(struct users *u, const struct users *old, uint32_t iterations);
 
 #endif

@@ -234,9 +234,9 @@
 	X(AUTH, STR, auth_dbname, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "Database in which auth_query runs; unset means the one that the client asks for.") \
 	X(AUTH, TIME, auth_query_cache_ttl, "0", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
-	  "How long an answer of auth_query is used again, a tenth of it and five seconds at most if there was no " \
-	  "such user; 0 asks at every login. Whom the server would refuse by now may get in for that long; a changed " \
-	  "password works at the login after one that has failed at the latest.") \
+	  "How long an answer of auth_query is used again; 0 asks at every login. Whom the server would refuse by now " \
+	  "may get in for that long. When a login fails with an answer that is older than a second, the next one asks: " \
+	  "a changed password, and a new user, work then at the latest.") \
 	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long beyond that an answer may still be used while the server cannot be asked.") \
 	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_R | CONF_F_SECRET, \
@@ -250,6 +250,10 @@
 	  "Logins that may wait for each of these groups of threads; the next one is refused at once.") \
 	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_RC, \
 	  "Rounds for the SCRAM verifiers made from plain secrets of auth_file.") \
+	X(AUTH, STR, scram_salt_secret, "", "", 0, 0, "", NONE, CONF_S | CONF_F_SECRET, \
+	  "Any long random text. The salts that SCRAM shows for names that are no users, and for those with plain " \
+	  "secrets, follow from it. When empty they follow from client_tls_key_file, or from /etc/machine-id. Several " \
+	  "processes behind one address need the same.") \
 	X(AUTH, UINT, max_prelogin_conn, "0", "4096", 0, UINT_MAX, "", NONE, CONF_R, \
 	  "TCP connections that may be in the middle of a login at once, beside max_client_conn. When there are more, the " \
 	  "address with most of them loses its oldest. 0 means no limit of its own: they count for max_client_conn.") \

@@ -6,11 +6,14 @@
  * wants to know what is being asked waits in the entry's list with the others,
  * whatever the time to live is: equal questions are asked once.
  *
- *     found      used for auth_query_cache_ttl
- *     not found  used for a tenth of that, five seconds at most: who was created
- *                just now shall not wait for long
+ *     an answer  used for auth_query_cache_ttl; but when a login has failed with
+ *                one that is older than a second, the next one asks
  *     a failure  never used again; but an old answer that the failure brought
  *                back is used for a second before the next attempt
+ *
+ * That a name does not exist is an answer like any other, so that the time it
+ * takes does not tell: whoever tries to log in by it fails, and so it serves
+ * for little more than a second, and who was created just now waits no longer.
  *
  * With [pgsluice] that is five seconds by default: a crowd that comes back asks
  * once, and a role that is locked, or a password that is changed, is not for
@@ -40,7 +43,6 @@
 #define AUTH_CACHE_FOUND_MAX   20000
 #define AUTH_CACHE_ABSENT_MAX  2000
 #define AUTH_CACHE_MEMORY_MAX  (64UL << 20)
-#define AUTH_CACHE_ABSENT_US   (5 * USEC_PER_SEC)
 #define AUTH_CACHE_RETRY_US    USEC_PER_SEC
 #define AUTH_CACHE_DISTRUST_US USEC_PER_SEC
 /* Buckets that a reload looks at before others get the lock. */
@@ -156,6 +158,11 @@ void auth_answer_release(struct auth_answer **answerp)
 		free(answer->roles[i]);
 	free(answer->roles);
 	free(answer);
+}
+
+bool auth_answer_use(struct auth_answer *answer)
+{
+	return !atomic_exchange_explicit(&answer->is_used, true, memory_order_relaxed);
 }
 
 bool auth_answer_has_role(const struct auth_answer *answer, const char *role)
@@ -335,16 +342,9 @@ static uint64_t auth_entry_age_us(const struct auth_entry *entry, const struct a
 
 static bool auth_entry_is_fresh(const struct auth_entry *entry, const struct auth_policy *policy)
 {
-	uint64_t ttl_us = policy->ttl_us;
-
 	if (entry->answer == NULL || entry->is_distrusted || entry->is_doomed)
 		return false;
-	if (entry->answer->outcome == AUTH_OUTCOME_NONE) {
-		ttl_us /= 10;
-		if (ttl_us > AUTH_CACHE_ABSENT_US)
-			ttl_us = AUTH_CACHE_ABSENT_US;
-	}
-	return auth_entry_age_us(entry, policy) < ttl_us;
+	return auth_entry_age_us(entry, policy) < policy->ttl_us;
 }
 
 /* True when the answer may be used if the database cannot be asked. */

@@ -29,7 +29,8 @@ struct auth_answer {
 	/* a failure, as the client is told; empty: the log says all that there is to say */
 	char text[AUTH_REPLY_TEXT_MAX];
 	char sqlstate[6];
-	size_t size; /* bytes */
+	size_t size;         /* bytes */
+	atomic_bool is_used; /* see auth_answer_use() */
 };
 
 /* Takes what was read out of the reply. */
@@ -40,6 +41,9 @@ struct auth_answer *auth_answer_new_failure(enum auth_reply_outcome outcome, con
 struct auth_answer *auth_answer_hold(struct auth_answer *answer) MUSTCHECK;
 /* Nulls the pointer; NULL inside is fine. The last one wipes and frees. */
 void auth_answer_release(struct auth_answer **answer);
+
+/* True for the first login that goes on with the answer, false for all after it. */
+bool auth_answer_use(struct auth_answer *answer);
 
 /* True when the user is a member of the role, directly or not, as auth_roles_query sees it. */
 bool auth_answer_has_role(const struct auth_answer *answer, const char *role);
@@ -120,8 +124,9 @@ bool auth_cache_leave(struct auth_cache *cache, struct auth_ask *ask, struct aut
 
 /*
  * A login failed with this answer: it is not used again if it is older than a
- * second, so that a secret that was changed is known at the next login, while
- * whoever guesses cannot have the database asked more than once a second.
+ * second, so that a secret that was changed, or a user that was created, is
+ * known at the next login, while whoever guesses cannot have the database asked
+ * more than once a second.
  */
 void auth_cache_distrust(struct auth_cache *cache, const struct auth_question *question,
 			 const struct auth_policy *policy);

@@ -550,9 +550,11 @@ void auth_query_distrust(struct loop_ctx *ctx, const struct auth_asker *asker)
 	struct auth_policy policy = auth_query_policy(ctx);
 	struct auth_place place;
 
-	if (auth_place_find(&place, asker, AUTH_KIND_USER) && place.question.database != NULL)
-		auth_cache_distrust(ctx->engine->auth_cache, &place.question, &policy);
-	auth_place_fini(&place);
+	for (enum auth_kind kind = AUTH_KIND_USER; kind <= AUTH_KIND_ROLES; kind++) {
+		if (auth_place_find(&place, asker, kind) && place.question.database != NULL)
+			auth_cache_distrust(ctx->engine->auth_cache, &place.question, &policy);
+		auth_place_fini(&place);
+	}
 }
 
 void auth_query_sweep(struct loop_ctx *ctx, uint64_t now_us)

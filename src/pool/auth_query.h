@@ -55,8 +55,8 @@ struct auth_answer *auth_roles_lookup(struct loop_ctx *ctx, const struct auth_as
 void auth_query_leave(struct loop_ctx *ctx, struct auth_ask **ask);
 
 /*
- * The login failed with the secret that was found: if that was remembered for
- * more than a second, the database is asked at the next login of this name.
+ * The login failed with what was found, or with there being nobody: what was
+ * remembered for more than a second is asked for at the next login of this name.
  */
 void auth_query_distrust(struct loop_ctx *ctx, const struct auth_asker *asker);
 

@@ -29,6 +29,7 @@
 #include "pool/survey.h"
 #include "pool/suspend.h"
 #include "pool/tls_conf.h"
+#include "pool/verifiers.h"
 
 #define SLOT_NONE             UINT32_MAX
 /* Sockets that systemd may pass. */
@@ -272,6 +273,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	atomic_store(&engine->found_iterations, SCRAM_ITERATIONS); /* what PostgreSQL makes by itself */
 	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
 		log_fatal("could not get random bytes: %s", strerror(errno));
+	verifiers_make_salt_key(conf, engine->salt_key);
 	vars_setup(conf->track_extra_parameters.text);
 	shadow_setup();
 	stmt_setup(engine->cancel_secret);
@@ -387,6 +389,7 @@ void engine_start(struct engine *engine)
 		loop_start_thread(engine->workers[i]->ctx.loop);
 	for (unsigned i = 0; i < engine->login_count; i++)
 		loop_start_thread(engine->logins[i]->loop);
+	verifiers_begin(engine, engine->snap);
 	route_prepare(engine);
 }
 
@@ -486,6 +489,7 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		engine_post_reload(&engine->workers[i]->ctx, snap);
 	peers_reload(engine->peers, snap);
+	verifiers_begin(engine, snap);
 	refresh_run(engine, snap);
 	route_prepare(engine);
 }
@@ -736,6 +740,7 @@ bool engine_free(struct engine **enginep)
 	vars_teardown();
 	stmt_teardown();
 	mem_wipe(engine->cancel_secret, sizeof(engine->cancel_secret));
+	mem_wipe(engine->salt_key, sizeof(engine->salt_key));
 	free(engine);
 	return all_ended;
 }

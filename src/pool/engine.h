@@ -142,10 +142,11 @@ struct console_handover {
 };
 
 /* Work for helper threads: id, name of the queue */
-#define ENGINE_JOB_TABLE(X)        \
-	X(ENGINE_JOB_LDAP, "ldap") \
-	X(ENGINE_JOB_PAM, "pam")   \
-	X(ENGINE_JOB_NAMES, "names") /* addresses to host names */
+#define ENGINE_JOB_TABLE(X)                                                \
+	X(ENGINE_JOB_LDAP, "ldap")                                         \
+	X(ENGINE_JOB_PAM, "pam")                                           \
+	X(ENGINE_JOB_NAMES, "names")         /* addresses to host names */ \
+	X(ENGINE_JOB_VERIFIERS, "verifiers") /* see verifiers.c */
 
 enum engine_job {
 #define X(id, name) id,
@@ -176,6 +177,7 @@ struct engine {
 	const struct engine_ops *ops;
 	uint64_t start_us;
 	uint8_t cancel_secret[32];
+	uint8_t salt_key[SCRAM_KEY_LEN]; /* of SCRAM; see verifiers.c. After engine_new() only a takeover changes it */
 
 	/* control thread only */
 	struct listener_set *listeners;
@@ -184,6 +186,7 @@ struct engine {
 	bool shutdown_paused;     /* it was a shutdown that paused everything */
 	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */
 	struct peers *peers;
+	unsigned verifiers_run; /* who derives verifiers with another number ends */
 
 	/* atomic */
 	_Atomic uint64_t next_id;     /* of SHOW CLIENTS and SHOW SERVERS */
@@ -195,6 +198,7 @@ struct engine {
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
 	atomic_uint found_iterations; /* of the SCRAM verifier that auth_query has found last; 0: that was none */
+	atomic_bool found_plain;      /* the secret that it has found last is in plain text */
 	atomic_bool has_long_keys;    /* cancel keys of protocol 3.2 were given out, or taken over */
 	atomic_bool handed_over;      /* another process has our sockets: nothing is said on them any more */
 

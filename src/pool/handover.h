@@ -12,6 +12,9 @@
 #include "pool/server.h"
 #include "pool/vars.h"
 
+/* The value of the column `task` in the row of SHOW HANDOVER that has the key of the salts (pool/verifiers.h). */
+#define HANDOVER_SALTS_TASK "salts"
+
 /* ---- in the process that gives ---- */
 
 /*

@@ -51,6 +51,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/suspend.c src/pool/suspend.h \
 	src/pool/tls_conf.c src/pool/tls_conf.h \
 	src/pool/vars.c src/pool/vars.h \
+	src/pool/verifiers.c src/pool/verifiers.h \
 	src/pool/virtual.c src/pool/virtual.h \
 	src/pool/virtual_int.h \
 	src/pool/virtual_shape.c \

@@ -10,6 +10,7 @@
 #include "core/str.h"
 #include "pool/login_rules.h"
 #include "pool/route.h"
+#include "pool/verifiers.h"
 #include "proto/build.h"
 #include "proto/msg.h"
 
@@ -108,7 +109,7 @@ static void login_distrust(const struct login *login)
 {
 	const struct auth_asker asker = login_asker(login);
 
-	if (login->found != NULL)
+	if (login->is_asked || login->rules != NULL)
 		auth_query_distrust(login->ctx, &asker);
 }
 
@@ -243,7 +244,7 @@ static void login_be_usual(const struct login *login, struct auth_setup *setup)
 		return;
 	if (setup->method == AUTH_METHOD_MD5)
 		setup->method = AUTH_METHOD_SCRAM;
-	setup->scram_iterations = (int)iterations;
+	setup->recipe.iterations = iterations;
 }
 
 void login_exchange(struct login *login, const struct user *user, const struct login_method *how)
@@ -252,7 +253,8 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 		.method = how->method,
 		.user_name = login->user,
 		.user = user,
-		.scram_iterations = login->snap->conf->scram_iterations,
+		.recipe = verifiers_recipe(login->ctx->engine, login->snap->conf),
+		.is_costly = login->is_costly || !users_are_derived(login->snap->users),
 		.denied = how->denied,
 	};
 	uint8_t binding[TLS_BINDING_MAX];
@@ -268,6 +270,7 @@ void login_exchange(struct login *login, const struct user *user, const struct l
 		return;
 	}
 	login->auth = auth_new(&setup);
+	mem_wipe(&setup.recipe, sizeof(setup.recipe));
 	if (login->account == NULL && login->rules != NULL && !auth_is_foreign(login->auth))
 		login_log_stranger(login);
 	login_auth_step(login, NULL, 0);
@@ -424,6 +427,17 @@ static void login_note_found(const struct login *login, const struct user *user)
 	unsigned iterations = user->secret.type == SECRET_SCRAM ? user->secret.scram->iterations : 0;
 
 	atomic_store_explicit(&login->ctx->engine->found_iterations, iterations, memory_order_relaxed);
+	atomic_store_explicit(&login->ctx->engine->found_plain, user->secret.type == SECRET_PLAIN,
+			      memory_order_relaxed);
+}
+
+/*
+ * Where the database has passwords in plain text, SCRAM derives a verifier for
+ * each answer that names a user; an answer that there is none costs as much.
+ */
+static bool login_is_costly(const struct login *login, struct auth_answer *answer)
+{
+	return auth_answer_use(answer) && atomic_load_explicit(&login->ctx->engine->found_plain, memory_order_relaxed);
 }
 
 /* Goes on with an answer, which is taken over. */
@@ -435,10 +449,12 @@ static void login_take_answer(struct login *login, struct auth_answer *answer)
 		login->typed = xstrdup(login->user);
 		login->found = answer;
 		login_note_found(login, answer->user);
+		login->is_costly = login_is_costly(login, answer);
 		str_copy(login->user, sizeof(login->user), answer->user->name);
 		login_auth_user(login, answer->user);
 		return;
 	case AUTH_OUTCOME_NONE:
+		login->is_costly = login_is_costly(login, answer);
 		login_auth_user(login, NULL);
 		break;
 	case AUTH_OUTCOME_FAILED:

@@ -67,6 +67,7 @@ struct login {
 	bool is_begun;        /* some of it was read: too late to begin with a handshake */
 	bool has_long_key;    /* the client speaks protocol 3.2 */
 	bool is_asked;        /* auth_query was asked about the user */
+	bool is_costly;       /* it goes on with a new answer of that, which may mean to derive a verifier */
 	bool is_counted_db;   /* in db->clients */
 	bool is_counted_user; /* in account->clients */
 	bool is_named;        /* the log shows who it is: the limits on the way there are behind it */

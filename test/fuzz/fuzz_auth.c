@@ -29,7 +29,7 @@ static struct auth *new_auth(enum auth_method method, const struct user *user, i
 		.method = method,
 		.user_name = "alice",
 		.user = user,
-		.scram_iterations = iterations,
+		.recipe.iterations = (uint32_t)iterations,
 		.binding = binding,
 	};
 

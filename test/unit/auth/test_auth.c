@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "auth/crypto.h"
 #include "core/alloc.h"
 
 #define ITERATIONS 4
@@ -105,7 +106,7 @@ static struct auth *new_auth_bound(enum auth_method method, const struct user *u
 		.method = method,
 		.user_name = "alice",
 		.user = user,
-		.scram_iterations = iterations,
+		.recipe.iterations = (uint32_t)iterations,
 		.binding = binding,
 	};
 
@@ -312,7 +313,7 @@ static void check_settled(enum auth_method method, const char *denied, bool is_k
 		.method = method,
 		.user_name = "joe",
 		.user = is_known ? user : NULL,
-		.scram_iterations = 1,
+		.recipe.iterations = 1,
 		.denied = denied,
 	};
 	struct auth *a = auth_new(&setup);
@@ -675,8 +676,10 @@ static void test_no_password_after_a_failure(void **state)
 static void test_plaintext_user_is_derived_once(void **state)
 {
 	struct user *user = user_new("alice", slice_of("secret"));
-	struct auth_out out;
+	const struct scram_recipe other = { .iterations = 1 };
 	const struct scram_verifier *v = NULL;
+	struct auth_out out;
+	bool is_derived;
 
 	for (int i = 0; i < 3; i++) {
 		struct auth *a = new_auth(AUTH_METHOD_SCRAM, user, ITERATIONS + i);
@@ -684,11 +687,66 @@ static void test_plaintext_user_is_derived_once(void **state)
 		assert_int_equal(log_in(a, "secret", &out), AUTH_DONE);
 		auth_free(&a);
 		if (v == NULL)
-			v = user_verifier(user, 1);
-		assert_ptr_equal(user_verifier(user, 1), v);
+			v = user_verifier(user, &other, &is_derived);
+		assert_ptr_equal(user_verifier(user, &other, &is_derived), v);
 		assert_int_equal(v->iterations, ITERATIONS);
 	}
 	user_free(&user);
+}
+
+/* Derivations on our side of a login with a wrong password; what the client derives is the last argument. */
+static unsigned count_derivations(enum auth_method method, const struct user *user, bool is_costly, unsigned client)
+{
+	struct auth_setup setup = {
+		.method = method,
+		.user_name = "alice",
+		.user = user,
+		.recipe.iterations = ITERATIONS,
+		.is_costly = is_costly,
+	};
+	uint64_t before = crypto_count_pbkdf2();
+	struct auth *a = auth_new(&setup);
+	struct auth_out out;
+
+	assert_int_equal(log_in(a, "wrong", &out), AUTH_FAIL);
+	auth_free(&a);
+	return (unsigned)(crypto_count_pbkdf2() - before) - client;
+}
+
+/*
+ * Whoever fails to log in has cost the same, whether the name is known or not,
+ * whatever the secret is, and whether its verifier is there already.
+ */
+static void test_failures_cost_the_same(void **state)
+{
+	static const char *const secrets[] = { NULL, "", "secret", SECRET_AS_SCRAM, SECRET_AS_MD5 };
+	static const struct {
+		enum auth_method method;
+		bool is_costly;
+		unsigned client; /* derivations on its side */
+		unsigned ours;
+	} rows[] = {
+		{ AUTH_METHOD_SCRAM, true, 1, 1 },
+		{ AUTH_METHOD_SCRAM, false, 1, 0 },
+		{ AUTH_METHOD_PLAIN, false, 0, 1 },
+	};
+	bool is_derived;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		for (size_t j = 0; j < ARRAY_LEN(secrets); j++) {
+			struct user *user = secrets[j] == NULL ? NULL : user_new("alice", slice_of(secrets[j]));
+			const struct scram_recipe recipe = { .iterations = ITERATIONS };
+
+			/* Where logins are cheap, what they need was derived ahead. */
+			if (user != NULL && !rows[i].is_costly)
+				(void)user_verifier(user, &recipe, &is_derived);
+			for (int again = 0; again < 2; again++)
+				assert_int_equal(
+					count_derivations(rows[i].method, user, rows[i].is_costly, rows[i].client),
+					rows[i].ours);
+			user_free(&user);
+		}
+	}
 }
 
 int main(void)
@@ -696,6 +754,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stored_against_method),
 		cmocka_unit_test(test_reasons_do_not_tell_why),
+		cmocka_unit_test(test_failures_cost_the_same),
 		cmocka_unit_test(test_jobs),
 		cmocka_unit_test(test_jobs_are_for_passwords),
 		cmocka_unit_test(test_no_password_is_not_an_empty_one),

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "auth/users.h"
 #include "core/alloc.h"
 
 /* The example of RFC 7677. */
@@ -23,6 +24,7 @@
 #define PROOF "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 
 static const struct slice no_password = { NULL, 0 };
+static const struct scram_recipe recipe = { .salt_key = "key of one configuration", .iterations = 5 };
 
 static void check_slice(struct slice s, const char *expected)
 {
@@ -247,9 +249,9 @@ static void test_mock_looks_like_any_other(void **state)
 	assert_int_equal(scram_verifier_derive(slice_of("p"), NULL, 0, 5, &v), 0);
 	real = scram_server_new(v, NULL);
 	scram_verifier_free(&v);
-	mock[0] = scram_server_new_mock("nobody", 5);
-	mock[1] = scram_server_new_mock("nobody", 5);
-	mock[2] = scram_server_new_mock("nobody else", 5);
+	mock[0] = scram_server_new_mock("nobody", &recipe);
+	mock[1] = scram_server_new_mock("nobody", &recipe);
+	mock[2] = scram_server_new_mock("nobody else", &recipe);
 	assert_int_equal(scram_server_first(real, false, slice_of("n,,n=,r=abc"), &r), 0);
 	for (size_t i = 0; i < ARRAY_LEN(mock); i++) {
 		assert_int_equal(scram_server_first(mock[i], false, slice_of("n,,n=,r=abc"), &m[i]), 0);
@@ -265,12 +267,35 @@ static void test_mock_looks_like_any_other(void **state)
 	scram_server_free(&real);
 }
 
+/* Whether a name is a user must not show when another process of the configuration answers, or this one tomorrow. */
+static void test_salt_follows_from_name_and_key(void **state)
+{
+	static const struct scram_recipe other = { .salt_key = "key of another configuration", .iterations = 5 };
+	struct user *user = user_new("nobody", slice_of("password"));
+	bool is_derived;
+	const struct scram_verifier *v = user_verifier(user, &recipe, &is_derived);
+	struct scram_server *server[3] = {
+		scram_server_new(v, NULL),
+		scram_server_new_mock("nobody", &recipe),
+		scram_server_new_mock("nobody", &other),
+	};
+	struct slice m[3];
+
+	for (size_t i = 0; i < ARRAY_LEN(server); i++)
+		assert_int_equal(scram_server_first(server[i], false, slice_of("n,,n=,r=abc"), &m[i]), 0);
+	assert_true(slice_eq(salt_of(m[0]), salt_of(m[1])));
+	assert_false(slice_eq(salt_of(m[0]), salt_of(m[2])));
+	for (size_t i = 0; i < ARRAY_LEN(server); i++)
+		scram_server_free(&server[i]);
+	user_free(&user);
+}
+
 static void test_mock_never_succeeds(void **state)
 {
 	static const char *const passwords[] = { "", "p", "nobody" };
 
 	for (size_t i = 0; i < ARRAY_LEN(passwords); i++) {
-		struct scram_server *s = scram_server_new_mock("nobody", 5);
+		struct scram_server *s = scram_server_new_mock("nobody", &recipe);
 		struct scram_client *c = scram_client_new("", slice_of(passwords[i]), NULL, NULL);
 		int verified;
 
@@ -470,7 +495,7 @@ static void test_client_that_could_bind(void **state)
 
 static void test_mock_with_binding_looks_alike(void **state)
 {
-	struct scram_server *mock = scram_server_new_mock("nobody", 4096);
+	struct scram_server *mock = scram_server_new_mock("nobody", &recipe);
 	struct scram_server *real = rfc_server();
 	struct scram_client *c = scram_client_new("", slice_of("pencil"), NULL, NULL);
 	struct slice in;
@@ -689,6 +714,7 @@ int main(void)
 		cmocka_unit_test(test_sides_talk),
 		cmocka_unit_test(test_salts_of_other_lengths),
 		cmocka_unit_test(test_mock_looks_like_any_other),
+		cmocka_unit_test(test_salt_follows_from_name_and_key),
 		cmocka_unit_test(test_mock_never_succeeds),
 		cmocka_unit_test(test_client_first_forms),
 		cmocka_unit_test(test_client_messages_have_a_bound),

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "auth/crypto.h"
 #include "core/alloc.h"
 
 static char err[256];
@@ -315,13 +316,21 @@ static void test_references(void **state)
 	users_release(&other);
 }
 
+static const struct scram_verifier *verifier(const struct user *user, uint32_t iterations)
+{
+	const struct scram_recipe recipe = { .salt_key = "key", .iterations = iterations };
+	bool is_derived;
+
+	return user_verifier(user, &recipe, &is_derived);
+}
+
 static void test_verifier(void **state)
 {
 	struct users *u = parse("\"p\" \"secret\"\n\"m\" \"md520c46e3762c864548e296b33c3406aa9\"\n\"e\" \"\"\n\"s\" "
 				"\"SCRAM-SHA-256$64:MDEyMzQ1Njc4OWFiY2RlZg==$3SwsfEy6PbbkBwf/"
 				"U6s1vR97AnRZzZlyVVukqFOA5Zs=:xLosJ5GvHxgfOBsyRLAzGYJv2UK94GwUAwn6ZEHJa/c=\"\n",
 				0);
-	const struct scram_verifier *v = user_verifier(users_find(u, "p"), 32);
+	const struct scram_verifier *v = verifier(users_find(u, "p"), 32);
 	struct user *alone;
 
 	assert_non_null(v);
@@ -329,24 +338,73 @@ static void test_verifier(void **state)
 	assert_int_equal(v->salt_len, SCRAM_SALT_LEN);
 	assert_true(scram_verifier_matches(v, slice_of("secret")));
 	/* Once per table, whatever is asked later. */
-	assert_ptr_equal(user_verifier(users_find(u, "p"), 64), v);
-	assert_ptr_equal(user_verifier(users_find(u, "s"), 32), users_find(u, "s")->secret.scram);
-	assert_null(user_verifier(users_find(u, "m"), 32));
-	assert_null(user_verifier(users_find(u, "e"), 32));
+	assert_ptr_equal(verifier(users_find(u, "p"), 64), v);
+	assert_ptr_equal(verifier(users_find(u, "s"), 32), users_find(u, "s")->secret.scram);
+	assert_null(verifier(users_find(u, "m"), 32));
+	assert_null(verifier(users_find(u, "e"), 32));
 
 	alone = user_new("p", slice_of("secret"));
-	assert_non_null(user_verifier(alone, 32));
-	assert_memory_not_equal(user_verifier(alone, 32)->salt, v->salt, SCRAM_SALT_LEN);
+	assert_non_null(verifier(alone, 32));
+	/* The salt is that of the name, so that it tells nothing about where the user is from. */
+	assert_memory_equal(verifier(alone, 32)->salt, v->salt, SCRAM_SALT_LEN);
 	user_free(&alone);
 	assert_null(alone);
 	user_free(&alone);
 	users_release(&u);
 }
 
+#define FOUR_SECRETS "\"a\" \"1\"\n\"b\" \"2\"\n\"c\" \"3\"\n\"m\" \"md520c46e3762c864548e296b33c3406aa9\"\n"
+
+static void test_verifiers_are_derived_ahead(void **state)
+{
+	const struct scram_recipe recipe = { .salt_key = "key", .iterations = 8 };
+	struct users *u = parse(FOUR_SECRETS, 0);
+	struct users *none = parse("\"m\" \"md520c46e3762c864548e296b33c3406aa9\"\n", 0);
+	uint64_t before = crypto_count_pbkdf2();
+	size_t at = 0;
+
+	assert_true(users_are_derived(none));
+	assert_false(users_are_derived(u));
+	assert_non_null(verifier(users_find(u, "b"), 8)); /* somebody logs in meanwhile */
+	assert_false(users_derive(u, &recipe, &at, 1));
+	assert_false(users_are_derived(u));
+	assert_true(users_derive(u, &recipe, &at, 5));
+	assert_true(users_are_derived(u));
+	assert_int_equal(crypto_count_pbkdf2() - before, 3);
+	assert_non_null(verifier(users_find(u, "c"), 8));
+	assert_int_equal(crypto_count_pbkdf2() - before, 3); /* no login derives any more */
+	users_release(&u);
+	users_release(&none);
+}
+
+static void test_verifiers_are_inherited(void **state)
+{
+	const struct scram_recipe recipe = { .salt_key = "key", .iterations = 8 };
+	struct users *old = parse(FOUR_SECRETS, 0);
+	struct users *fresh = parse("\"a\" \"1\"\n\"b\" \"other\"\n\"d\" \"3\"\n", 0);
+	struct users *slower = parse(FOUR_SECRETS, 0);
+	uint64_t before;
+	size_t at = 0;
+
+	assert_true(users_derive(old, &recipe, &at, 100));
+	users_inherit(fresh, old, 8);
+	users_inherit(slower, old, 16);
+	assert_false(users_are_derived(fresh));
+	before = crypto_count_pbkdf2();
+	assert_memory_equal(verifier(users_find(fresh, "a"), 8)->stored_key,
+			    verifier(users_find(old, "a"), 8)->stored_key, SCRAM_KEY_LEN);
+	assert_int_equal(crypto_count_pbkdf2() - before, 0);
+	assert_true(scram_verifier_matches(verifier(users_find(fresh, "b"), 8), slice_of("other")));
+	assert_int_equal(verifier(users_find(slower, "a"), 16)->iterations, 16);
+	users_release(&old);
+	users_release(&fresh);
+	users_release(&slower);
+}
+
 static void *ask_for_verifier(void *arg)
 {
 	struct users *u = arg;
-	const void *v = user_verifier(users_find(u, "p"), 16);
+	const void *v = verifier(users_find(u, "p"), 16);
 
 	users_release(&u);
 	return (void *)(uintptr_t)v;
@@ -363,7 +421,7 @@ static void test_threads_agree_on_a_verifier(void **state)
 		void *seen;
 
 		assert_int_equal(pthread_join(threads[i], &seen), 0);
-		assert_ptr_equal(seen, user_verifier(users_find(u, "p"), 16));
+		assert_ptr_equal(seen, verifier(users_find(u, "p"), 16));
 	}
 	users_release(&u);
 }
@@ -384,6 +442,8 @@ int main(void)
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_verifier),
+		cmocka_unit_test(test_verifiers_are_derived_ahead),
+		cmocka_unit_test(test_verifiers_are_inherited),
 		cmocka_unit_test(test_threads_agree_on_a_verifier),
 	};
 

@@ -135,18 +135,33 @@ static void test_another_loops_clock_is_behind(void **state UNUSED)
 	expect_hit("a");
 }
 
-static void test_absent_for_a_shorter_time(void **state UNUSED)
+/* Whether a login that fails has the database asked must not depend on whether there is such a user. */
+static void test_absent_and_found_are_alike_to_who_fails(void **state UNUSED)
 {
-	fill(AUTH_OUTCOME_NONE, NULL);
-	policy.now_us += 5 * SECOND - 1;
-	expect_hit(NULL);
-	policy.now_us += 1;
-	expect_run();
-	settle(AUTH_OUTCOME_NONE, NULL);
-	policy.ttl_us = 10 * SECOND;
-	policy.now_us += 1 * SECOND;
-	expect_run();
-	settle(AUTH_OUTCOME_NONE, NULL);
+	static const struct {
+		enum auth_reply_outcome outcome;
+		const char *secret;
+	} kinds[] = { { AUTH_OUTCOME_FOUND, "a" }, { AUTH_OUTCOME_NONE, NULL } };
+
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		policy.now_us += 61 * SECOND;
+		expect_run();
+		settle(kinds[i].outcome, kinds[i].secret);
+		for (int k = 0; k < 10; k++) {
+			expect_hit(kinds[i].secret);
+			auth_cache_distrust(cache, &question, &policy);
+			policy.now_us += SECOND / 10;
+		}
+		expect_hit(kinds[i].secret); /* a second has passed: this one is the last */
+		auth_cache_distrust(cache, &question, &policy);
+		expect_run();
+		settle(kinds[i].outcome, kinds[i].secret);
+		policy.now_us += 60 * SECOND - 1;
+		expect_hit(kinds[i].secret); /* nobody has failed with it */
+		policy.now_us++;
+		expect_run();
+		settle(kinds[i].outcome, kinds[i].secret);
+	}
 }
 
 static void test_failures_are_not_kept(void **state UNUSED)
@@ -442,7 +457,7 @@ int main(void)
 		T(test_hit_until_ttl),
 		T(test_ttl_counts_as_it_is_now),
 		T(test_another_loops_clock_is_behind),
-		T(test_absent_for_a_shorter_time),
+		T(test_absent_and_found_are_alike_to_who_fails),
 		T(test_failures_are_not_kept),
 		T(test_questions_differ_in_every_part),
 		T(test_equal_questions_are_joined),
