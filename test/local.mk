@@ -5,6 +5,7 @@ include test/unit/local.mk
 include test/fuzz/local.mk
 include test/replay/local.mk
 include test/torture/local.mk
+include test/chaos/local.mk
 include test/integration/local.mk
 include test/bench/local.mk
 include test/drivers/local.mk

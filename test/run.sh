@@ -6,6 +6,7 @@
 #   --quick              without the integration tests (no PostgreSQL is started)
 #   --sanitizer LIST     build with -fsanitize=LIST, such as address,undefined or thread
 #   --torture SECONDS    afterwards, clients that check every row through a pooler that is being disturbed
+#   --chaos              afterwards, servers that die and networks that fail under clients that keep books
 #   --threads N          worker threads of the pooler in the integration tests and the torture
 #   --configure ARGS     more arguments for configure, such as 'CC=clang --enable-werror'
 #   --build-only         stop when it is built
@@ -18,7 +19,7 @@
 set -u -o pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd) || exit 1
-quick= sanitizer= torture=0 threads= configure_args=() build_only= build= drivers=
+quick= sanitizer= torture=0 chaos= threads= configure_args=() build_only= build= drivers=
 start=$SECONDS
 
 say()
@@ -47,6 +48,7 @@ while [ $# -gt 0 ]; do
 	--quick) quick=1 ;;
 	--sanitizer) need_value "$@"; sanitizer=$2; shift ;;
 	--torture) need_value "$@"; torture=$2; shift ;;
+	--chaos) chaos=1 ;;
 	--threads) need_value "$@"; threads=$2; shift ;;
 	--configure) need_value "$@"; read -ra configure_args <<<"$2"; shift ;;
 	--build-only) build_only=1 ;;
@@ -153,6 +155,19 @@ run_torture()
 	torture_once torture-tls $(((torture + 1) / 2)) --tls
 }
 
+run_chaos()
+{
+	[ -n "$chaos" ] || return 0
+	say "chaos"
+	mkdir -p chaos
+	if "$top/test/chaos/run.sh" --quick >chaos/chaos.log 2>&1 </dev/null; then
+		echo ":test-result: PASS" >chaos/chaos.trs
+	else
+		echo ":test-result: FAIL" >chaos/chaos.trs
+	fi
+	tail -n 1 chaos/chaos.log
+}
+
 run_drivers()
 {
 	[ -n "$drivers" ] || return 0
@@ -177,6 +192,7 @@ readable_copy
 set_sanitizer_options
 run_tests
 run_torture
+run_chaos
 run_drivers
 say "done"
 python3 "$top/test/totals.py" --make-status "$check_failed" --build-log "$scratch/check.log" .
