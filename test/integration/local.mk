@@ -68,6 +68,7 @@ INTEGRATION_FILES = \
 	test/integration/test_saslprep.py \
 	test/integration/test_scram_malice.py \
 	test/integration/test_secrets.py \
+	test/integration/test_endpoints.py \
 	test/integration/test_server_login.py \
 	test/integration/test_server_loss.py \
 	test/integration/test_shadow.py \
