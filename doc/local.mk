@@ -1,5 +1,6 @@
 dist_doc_DATA += doc/authentication.md doc/config.md doc/differences.md doc/drivers.md doc/hba.md \
-	doc/ldap-and-pam.md doc/logging.md doc/migrating-from-pgbouncer.md doc/replication.md doc/tls.md
+	doc/ldap-and-pam.md doc/logging.md doc/migrating-from-pgbouncer.md doc/replication.md \
+	doc/resilience.md doc/tls.md
 dist_man_MANS += doc/pgsluice.1 doc/pgsluice.5
 EXTRA_DIST += doc/pgsluice.1.in doc/pgsluice.5.in
 
