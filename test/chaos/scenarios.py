@@ -4,6 +4,7 @@ report calls it. `quick` has the parameters of the short run, and marks those th
 """
 import inspect
 import os
+import random
 import signal
 import statistics
 import threading
@@ -13,7 +14,7 @@ import psycopg
 
 from harness import procs
 from harness.wire import Closed
-from relay import logins_at_once
+from relay import FAULTS, logins_at_once
 from rig import Result, Rig
 
 ALL = {}
@@ -58,6 +59,26 @@ class Bench:
         work.stop()
         self.result.judge_recovery(work, begin, end, rate)
         self.result.judge(work, lambda sql: rig.query(sql, rig.nodes[node]))
+
+
+# --- the books
+
+
+@scenario(quick={"work": 0.5})
+def tampered(bench, work=2.0, clients=10):
+    """nothing fails, but rows are taken away, doubled and forged afterwards: the books must show it"""
+    with bench.rig() as rig:
+        load = rig.workload(clients=clients)
+        time.sleep(work)
+        load.stop()
+        bench.result.judge(load, rig.query)
+        rows = [row for row, state in load.clients[0].rows.items() if state == "committed"]
+        rig.query(f"delete from ledger where client = 1 and seq = {rows[0]}")
+        rig.query(f"insert into ledger values (1, {rows[1]}), (1, 1000000)")
+        counts, _ = load.compare(rig.query)
+        found = {kind: counts[kind] for kind in ("lost", "doubled", "strange")}
+        if found != {"lost": 1, "doubled": 1, "strange": 1}:
+            bench.result.fail(f"the books showed {found}")
 
 
 # --- one server dies
@@ -280,6 +301,40 @@ def blackhole_of_two(bench, before=3.0, during=15.0, after=4.0, clients=20, heal
         )
 
 
+@scenario(quick={"before": 0.5, "during": 4.0, "after": 3.0})
+def storm(bench, before=2.0, during=30.0, after=8.0, clients=30, seed=1):
+    """faults of all kinds at random, at two endpoints that lead to one server"""
+    with bench.rig(twice=True, settings={"breaker_recovery_timeout": 0.2}) as rig:
+        rng = random.Random(seed)
+
+        def fault():
+            end = time.monotonic() + during
+            while time.monotonic() < end:
+                kind = rng.choice(FAULTS + ("terminate",))
+                if kind == "terminate":
+                    rig.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+                else:
+                    rig.relay.fault(rng.choice("ab"), kind, seconds=0.05, rate=2000, count=3, reset=rng.random() < 0.2)
+                time.sleep(rng.random() * 0.6)
+            for name in "ab":
+                rig.relay.fault(name, "pass", reset=True)
+
+        bench.under_load(rig, fault, before, after, clients=clients)
+
+
+@scenario(quick={"before": 0.7, "rounds": 3, "after": 1.0})
+def terminate_with_retry(bench, before=2.0, rounds=20, after=3.0, clients=20):
+    """sessions are terminated again and again, and `retry` is `safe`"""
+    with bench.rig(settings={"retry": "safe"}) as rig:
+
+        def fault():
+            for _ in range(rounds):
+                rig.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+                time.sleep(0.2)
+
+        bench.under_load(rig, fault, before, after, clients=clients)
+
+
 # --- failover
 
 
@@ -366,7 +421,8 @@ def demote(bench, before=3.0, after=5.0, clients=20):
 
 @scenario()
 def old_primary_returns(bench, before=3.0, away=2.0, after=5.0, clients=20):
-    """the standby is promoted, and the old primary starts again as if nothing had happened, on its old timeline"""
+    """the standby is promoted, and the old primary starts again as if nothing had happened, on its old timeline;
+    then all sessions with the new one are terminated"""
     with bench.rig(**FAILOVER) as rig:
         accepts = []
 
@@ -376,6 +432,8 @@ def old_primary_returns(bench, before=3.0, away=2.0, after=5.0, clients=20):
             time.sleep(away)
             rig.primary.set(synchronous_standby_names="")
             rig.primary.start()
+            time.sleep(away)
+            rig.standby.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
             return accepts[0]
 
         work = bench.under_load(rig, fault, before, after, node=1, clients=clients)
@@ -415,7 +473,7 @@ def breaker_open(bench, before=1.0, attempts=2000, clients=5):
     with bench.rig(settings={"breaker_open_action": "fail", "breaker_recovery_timeout": 30}) as rig:
         work = rig.workload(clients=clients)
         time.sleep(before)
-        with rig.pooler.login("app", "app") as asker:
+        with rig.pooler.login("app", "app", timeout=60) as asker:
             asker.value("select 1")
             work.stop()
             rig.relay.fault("a", "refuse", reset=False)

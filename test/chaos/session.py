@@ -1,4 +1,4 @@
-"""A client of the simple protocol on asyncio: light enough for thousands, and it hides nothing of what it was told."""
+"""A client of the protocol on asyncio: light enough for thousands, and it hides nothing of what it was told."""
 import asyncio
 import re
 import struct
@@ -37,7 +37,7 @@ class Answer:
     """All up to a ReadyForQuery; `status` is its letter, and None when the connection was closed instead."""
 
     def __init__(self):
-        self.tags, self.rows, self.errors, self.status = [], [], [], None
+        self.tags, self.rows, self.errors, self.status, self.parsed = [], [], [], None, False
 
     error = property(lambda self: self.errors[-1] if self.errors else None)
 
@@ -55,6 +55,7 @@ class Session(asyncio.Protocol):
     def __init__(self):
         self.transport, self.buf, self.waiter, self.answer = None, bytearray(), None, Answer()
         self.unasked = 0  # ReadyForQuery messages that nothing was sent for
+        self.prepared = {}  # texts of statements with the names they have on this connection
 
     @classmethod
     async def login(cls, port, user, database, host="127.0.0.1"):
@@ -69,8 +70,24 @@ class Session(asyncio.Protocol):
 
     async def ask(self, sql):
         """A simple query and its answer."""
-        body = sql.encode() + b"\0"
-        return await self.exchange(b"Q" + struct.pack("!i", len(body) + 4) + body)
+        return await self.exchange(message(b"Q", sql.encode() + b"\0"))
+
+    async def execute(self, sql, values=(), named=False):
+        """A statement of the extended protocol; a named one is prepared when it comes for the first time."""
+        name = self.prepared.get(sql) if named else None
+        parse = b""
+        if name is None:
+            name = b"s%d\0" % len(self.prepared) if named else b"\0"
+            parse = message(b"P", name + sql.encode() + b"\0\0\0")
+        bind = b"\0" + name + struct.pack("!hh", 0, len(values))
+        for value in values:
+            text = str(value).encode()
+            bind += struct.pack("!i", len(text)) + text
+        rest = message(b"B", bind + b"\0\0") + message(b"E", b"\0\0\0\0\0") + message(b"S", b"")
+        answer = await self.exchange(parse + rest)
+        if named and answer.parsed:
+            self.prepared[sql] = name
+        return answer
 
     async def exchange(self, data):
         if self.transport.is_closing():
@@ -108,6 +125,8 @@ class Session(asyncio.Protocol):
             self.answer.rows.append(values_of(body))
         elif kind == ord("E"):
             self.answer.errors.append(Told(body))
+        elif kind == ord("1"):
+            self.answer.parsed = True
         elif kind == ord("Z"):
             self.answer.status = body.decode()
             self.finish()
@@ -123,6 +142,10 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc):
         self.finish()
+
+
+def message(kind, body):
+    return kind + struct.pack("!i", len(body) + 4) + body
 
 
 def values_of(body):

@@ -3,7 +3,8 @@ Clients that write rows, remember what they were told about each, and look wheth
 
 A row is (client, seq), seq counting up per client. For each the client keeps what it knows: "committed", "failed", or
 "unknown" when the answer to what may have committed it left that open. Rows are written outside of transactions and in
-them, and now and then the client reads its latest back. In the end `compare` holds the table against all of it:
+them, by all ways that the protocol has, and now and then the client reads its latest back. In the end `compare` holds the
+table against all of it:
 
     lost        told committed, and not there
     doubled     there more than once
@@ -22,6 +23,7 @@ import time
 from session import Session
 
 TABLE = "create table ledger (client int, seq int); create index on ledger (client, seq)"
+INSERT = "insert into ledger values (%s, %s)"
 WINDOW = 20  # rows that are read back
 LOGIN_PAUSE = 0.1  # seconds between attempts to connect
 SETTLE = 60.0  # seconds that a client may take for its last answer
@@ -44,8 +46,10 @@ class Client:
                 await self.connect()
                 continue
             pick = self.rng.random()
-            if pick < 0.4:
+            if pick < 0.35:
                 await self.single()
+            elif pick < 0.45:
+                await self.batch()
             elif pick < 0.75:
                 await self.transaction()
             else:
@@ -68,10 +72,20 @@ class Client:
         if self.session is None:
             await load.pause(LOGIN_PAUSE * (0.5 + self.rng.random()))
 
-    async def ask(self, sql):
-        """A statement; how long it took counts as a stall, whatever the answer."""
+    async def ask(self, sql, values=None):
+        """A statement, by one of the ways in which it can be sent; %s stands for a parameter."""
+        pick = self.rng.random()
+        if pick < 0.5 or (values is None and pick < 0.8):
+            return await self.timed(self.session.ask(sql % values if values else sql))
+        if values is None:
+            return await self.timed(self.session.execute(sql))
+        numbered = sql % tuple(f"${i + 1}::int" for i in range(len(values)))
+        return await self.timed(self.session.execute(numbered, values, named=pick < 0.8))
+
+    async def timed(self, exchange):
+        """An answer; how long it took counts as a stall, whatever it is."""
         self.busy_since = time.monotonic()
-        answer = await self.session.ask(sql)
+        answer = await exchange
         self.stall = max(self.stall, time.monotonic() - self.busy_since)
         self.busy_since = None
         self.load.count_errors(answer)
@@ -105,15 +119,32 @@ class Client:
     async def single(self):
         rows = self.next_rows(1)
         self.settle(rows, "unknown")
-        answer = await self.ask(f"insert into ledger values ({self.number}, {rows[0]})")
+        answer = await self.ask(INSERT, (self.number, rows[0]))
         if answer.errors or answer.status is None:
             self.settle_end(rows, answer)
             if answer.status not in ("I", None):
                 self.wrong(f"state {answer.status} outside a transaction: {answer}")
-                await self.leave()
+                self.session.close()
             return
         self.settle(rows, "committed")
         self.expect(answer, ["INSERT 0 1"], "I")
+
+    async def batch(self):
+        """A transaction in one message."""
+        rows = self.next_rows(2)
+        self.settle(rows, "unknown")
+        inserts = "; ".join(INSERT % (self.number, seq) for seq in rows)
+        answer = await self.timed(self.session.ask(f"begin; {inserts}; commit"))
+        if answer.errors or answer.status is None:
+            self.settle_end(rows, answer)
+            if answer.status == "E":
+                await self.end_failed()
+            elif answer.status == "T":
+                self.wrong(f"an error in a transaction left it open: {answer}")
+                self.session.close()
+            return
+        self.settle(rows, "committed")
+        self.expect(answer, ["BEGIN", "INSERT 0 1", "INSERT 0 1", "COMMIT"], "I")
 
     async def transaction(self):
         answer = await self.ask("begin")
@@ -127,7 +158,7 @@ class Client:
         for seq in rows:
             if self.load.transaction_think:
                 await asyncio.sleep(self.rng.random() * self.load.transaction_think * 2)
-            answer = await self.ask(f"insert into ledger values ({self.number}, {seq})")
+            answer = await self.ask(INSERT, (self.number, seq))
             if answer.errors or answer.status is None:
                 await self.lost_transaction(answer)
                 return
@@ -158,7 +189,7 @@ class Client:
             return
         if answer.status != "E":
             self.wrong(f"an error in a transaction left the state {answer.status}: {answer}")
-            await self.leave()
+            self.session.close()
             return
         if self.rng.random() < 0.5:
             answer = await self.ask("select 'a statement in a failed transaction'")
@@ -175,7 +206,8 @@ class Client:
         since = self.seq - WINDOW
         answer = await self.ask(
             f"select '{self.number}/{self.seq}', array_to_string(array_agg(seq), ' ') from ledger"
-            f" where client = {self.number} and seq > {since}"
+            " where client = %s and seq > %s",
+            (self.number, since),
         )
         if answer.errors or answer.status is None:
             return
@@ -192,9 +224,6 @@ class Client:
     def expect(self, answer, tags, status):
         if answer.tags != tags or answer.status != status or answer.errors:
             self.wrong(f"expected {tags} {status}, got {answer}")
-
-    async def leave(self):
-        self.session.close()
 
 
 class Workload:
