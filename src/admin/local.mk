@@ -11,5 +11,6 @@ libpgsluice_a_SOURCES += \
 	src/admin/show_conf.c \
 	src/admin/show_mem.c \
 	src/admin/show_pools.c \
+	src/admin/show_queue.c \
 	src/admin/show_sockets.c \
 	src/admin/show_stats.c

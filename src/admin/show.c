@@ -157,7 +157,7 @@ static const struct show_table *const show_tables[] = {
 	&show_lists,       &show_mem,        &show_state,        &show_dns_hosts,
 	&show_dns_zones,   &show_stats,      &show_stats_totals, &show_stats_averages,
 	&show_totals,      &show_fds,        &show_handover,     &show_one,
-	&show_loops,       &show_auth_cache,
+	&show_loops,       &show_auth_cache, &show_queue,        &show_queues,
 #define X(variable, text) &show_fake_##variable,
 	SHOW_FAKE_TABLE(X)
 #undef X
@@ -264,6 +264,9 @@ static struct slice show_value(const struct show_column *col, const uint8_t *row
 	case SHOW_INT:
 		memcpy(&number, at, sizeof(number));
 		return show_number(number, cell);
+	case SHOW_MAYBE:
+		memcpy(&number, at, sizeof(number));
+		return number == SHOW_NULL ? slice_of(NULL) : show_number(number, cell);
 	case SHOW_ADDR:
 		return show_host(at, cell);
 	case SHOW_TIME:
@@ -283,6 +286,11 @@ static bool show_is_binary(const struct show_formats *formats, size_t column)
 	if (formats->count == 1)
 		return formats->is_binary[0];
 	return column < formats->count && formats->is_binary[column];
+}
+
+static bool show_is_number(const struct show_column *column)
+{
+	return column->kind == SHOW_INT || column->kind == SHOW_MAYBE;
 }
 
 static size_t show_put(uint8_t *to, uint64_t value, size_t bytes)
@@ -317,6 +325,8 @@ static struct slice show_binary(const struct show_column *col, const uint8_t *ro
 	int64_t number;
 
 	memcpy(&number, row + col->offset, sizeof(number));
+	if (col->kind == SHOW_MAYBE && number == SHOW_NULL)
+		return slice_of(NULL);
 	switch (col->oid) {
 	case OID_INT4:
 		return slice_make(cell, show_put(cell, (uint64_t)number, 4));
@@ -346,7 +356,7 @@ static void show_send_row(struct console *c, const struct show_table *table, con
 	struct slice values[SHOW_COLUMNS_MAX];
 
 	for (size_t i = 0; i < table->column_count; i++) {
-		if (table->columns[i].kind == SHOW_INT && show_is_binary(formats, i))
+		if (show_is_number(&table->columns[i]) && show_is_binary(formats, i))
 			values[i] = show_binary(&table->columns[i], row, (uint8_t *)cells[i]);
 		else
 			values[i] = show_value(&table->columns[i], row, cells[i]);

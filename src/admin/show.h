@@ -27,9 +27,12 @@ enum show_kind {
 	SHOW_CHARS, /* char[]; never NULL */
 	SHOW_ADDR,  /* struct sock_peer: the address, or "unix"; empty for none */
 	SHOW_INT,   /* int64_t */
+	SHOW_MAYBE, /* int64_t; SHOW_NULL is SQL NULL */
 	SHOW_TIME,  /* uint64_t, monotonic microseconds, shown as local time */
 	SHOW_PTR,   /* const void *; empty when NULL */
 };
+
+#define SHOW_NULL INT64_MIN
 
 struct show_column {
 	const char *name;
@@ -160,6 +163,7 @@ extern const struct show_table show_databases, show_users, show_config, show_lis
 	show_peers, show_peer_pools, show_dns_hosts, show_dns_zones;
 extern const struct show_table show_pools, show_clients, show_servers, show_sockets, show_active_sockets;
 extern const struct show_table show_fds, show_handover, show_loops, show_auth_cache;
+extern const struct show_table show_queue, show_queues;
 extern const struct show_table show_stats, show_stats_totals, show_stats_averages, show_totals;
 
 /* What RELOAD DRY RUN returns. */

@@ -94,6 +94,12 @@ int conf_reserve_pool_size(const struct conf *conf, const struct conf_db *db, co
 	return conf->reserve_pool_size;
 }
 
+int conf_max_waiting_clients(const struct conf *conf, const struct conf_db *db)
+{
+	return db != NULL && db->max_waiting_clients != CONF_INHERIT ? db->max_waiting_clients
+								     : (int)conf->max_waiting_clients;
+}
+
 /* The narrower limit where it is set, else the global one, of which all below 1 mean "none". */
 static int conf_limit(int narrow, int global)
 {

@@ -80,6 +80,7 @@ struct conf_db {
 	int pool_mode;                  /* enum conf_pool_mode or CONF_INHERIT */
 	int max_db_connections;         /* CONF_INHERIT, never 0 */
 	int max_db_client_connections;  /* CONF_INHERIT, never 0 */
+	int max_waiting_clients;        /* CONF_INHERIT, 0 is unlimited */
 	uint64_t server_lifetime_us;    /* CONF_INHERIT_US, never 0 */
 	uint64_t query_wait_timeout_us; /* CONF_INHERIT_US, 0 is off */
 	int load_balance_hosts;         /* enum conf_load_balance */
@@ -268,6 +269,8 @@ enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_db
 int conf_pool_size(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
 int conf_min_pool_size(const struct conf *conf, const struct conf_db *db);
 int conf_reserve_pool_size(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
+/* Clients; 0 is unlimited, never negative. */
+int conf_max_waiting_clients(const struct conf *conf, const struct conf_db *db);
 /* Connections; 0 is unlimited, never negative. */
 int conf_max_db_connections(const struct conf *conf, const struct conf_db *db);
 int conf_max_db_client_connections(const struct conf *conf, const struct conf_db *db);

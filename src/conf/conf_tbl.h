@@ -372,10 +372,12 @@
 	X(TIMEOUT, TIME, client_login_timeout, "60", "60", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Close a client that is not logged in after this time; 0 means never.") \
 	\
-	X(QUEUE, UINT, max_waiting_clients, "0", "0", 0, UINT_MAX, "", NONE, CONF_RL, \
-	  "Clients of one pool that may wait for a server at once; 0 means no limit.") \
-	X(QUEUE, FLAG, queue_shed, "0", "0", 0, 0, "", NONE, CONF_RL, \
-	  "Refuse a client at once when the queue is so slow that it would wait in vain.") \
+	X(QUEUE, UINT, max_waiting_clients, "0", "0", 0, INT_MAX, "", NONE, CONF_R, \
+	  "Clients of one pool that may wait for a server at once, beyond those for whom servers are being opened or still " \
+	  "can be; one more gets an error at once and stays connected; 0 means no limit.") \
+	X(QUEUE, FLAG, queue_shed, "0", "0", 0, 0, "", NONE, CONF_R, \
+	  "Refuse a client at once that would wait for a server in vain: for longer than query_wait_timeout or " \
+	  "query_timeout allow, as fast as the queue is. It stays connected.") \
 	\
 	X(BREAKER, UINT, breaker_failure_threshold, "0", "5", 0, UINT_MAX, "", NONE, CONF_RL, \
 	  "Failures in a row that open the breaker of an endpoint; 0 means that the count does not.") \
@@ -501,6 +503,7 @@
 	X(MODE, pool_mode, 0, "Instead of pool_mode.") \
 	X(LIMIT, max_db_connections, 0, "Instead of max_db_connections; 0 inherits.") \
 	X(LIMIT, max_db_client_connections, 0, "Instead of max_db_client_connections; 0 inherits.") \
+	X(SIZE, max_waiting_clients, 0, "Instead of max_waiting_clients; negative inherits, 0 means no limit.") \
 	X(SECS0, server_lifetime, 0, "Instead of server_lifetime, in whole seconds; 0 inherits.") \
 	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
 	X(BALANCE, load_balance_hosts, CONF_F_RECYCLE, "How one of several hosts is chosen: round-robin or disable.") \

@@ -134,6 +134,13 @@
 	  "The query waited {time} for a server of database \"{database}\" as user \"{user}\" and was not sent; " \
 	  "query_timeout is {timeout}[; the last attempt to connect failed: {error}].", \
 	  "Make transactions shorter, or raise the size of the pool or the timeout.") \
+	X(REASON_QUEUE_FULL, "too many clients wait for a server (max_waiting_clients)", "53300", \
+	  "{limit} clients of database \"{database}\" and user \"{user}\" wait for a server already; the query was not sent.", \
+	  "Try again later, make transactions shorter, or raise the size of the pool or max_waiting_clients.") \
+	X(REASON_QUEUE_SLOW, "the wait for a server would be too long (queue_shed)", "53300", \
+	  "A server of database \"{database}\" for user \"{user}\" would be free in about {time}, and the query may wait " \
+	  "for {timeout}; it was not sent.", \
+	  NULL) \
 	X(REASON_CACHED_ERROR, "server login has been failing, cached error: {error} (server_login_retry)", "08001", \
 	  "No server of database \"{database}\" takes connections at present; the next attempt is made within " \
 	  "{timeout}.", \

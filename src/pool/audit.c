@@ -51,7 +51,8 @@ static void audit_pool_locked(const struct pool *pool)
 		audit_add_locked(pool->parts[i], &sum);
 	ASSERT(pool->servers == sum.held + pool->travelling);
 	ASSERT(pool->idle == sum.idle);
-	ASSERT(pool->waiter_count == sum.waiters);
+	ASSERT(pool->waiter_count == sum.waiters && pool->greeters <= pool->waiter_count);
+	ASSERT(pool->tickets >= pool->waiter_count);
 	TAILQ_FOREACH (client, &pool->dedicated, wait_all) {
 		ASSERT(client->queued && client->replication != NULL && client->server == NULL);
 		dedicated++;

@@ -655,6 +655,14 @@ void client_unlinked(struct client *client)
 	}
 }
 
+uint64_t client_wait_limit_us(const struct client *client)
+{
+	uint64_t wait_us = client->query_wait_timeout_us > 0 ? client->query_wait_timeout_us : UINT64_MAX;
+	uint64_t query_us = client->part->conf->query_timeout_us;
+
+	return query_us > 0 && query_us < wait_us ? query_us : wait_us;
+}
+
 /* It waits no longer. */
 static void client_count_wait(struct client *client)
 {
@@ -683,7 +691,7 @@ bool client_granted(struct client *client, struct server *server)
 	return true;
 }
 
-/* ---- a canceled wait ---- */
+/* ---- a wait that comes to nothing ---- */
 
 /*
  * Drops the request at the head of the kept bytes: one Query or FunctionCall,
@@ -714,32 +722,45 @@ static void client_drop_request(struct client *client)
 	client->skip_to_sync = true;
 }
 
-bool client_cancel_wait(struct client *client)
+bool client_send_error(struct client *client, const struct report *report)
 {
 	struct log_about about;
-	struct report report;
 	struct buf b;
 	int err;
 
-	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
-		return false;
-	client_count_wait(client);
 	buf_init(&b, CLIENT_ERROR_MAX);
 	client_describe(client, &about);
-	report_server(&report, "canceling statement due to user request", "57014");
-	err = report_error(&b, client_conf(client), &about, "ERROR", &report);
+	err = report_error(&b, client_conf(client), &about, "ERROR", report);
 	if (err == 0)
 		err = stream_send_buf(&client->stream, &b);
 	buf_fini(&b);
-	if (err < 0) {
+	if (err < 0)
 		client_drop(client, REASON_CLIENT_IO);
-		return true;
-	}
+	return err >= 0;
+}
+
+void client_end_wait(struct client *client, const struct report *report)
+{
+	ASSERT(client->state == CL_WAITING);
+	client_count_wait(client);
+	client->notified = false;
+	if (!client_send_error(client, report))
+		return;
 	client_set_state(client, CL_IDLE);
 	client_drop_request(client);
 	if (!client->skip_to_sync)
 		client_send_ready(client);
 	if (client->state != CL_CLOSED)
 		client_resume(client);
+}
+
+bool client_cancel_wait(struct client *client)
+{
+	struct report report;
+
+	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
+		return false;
+	report_server(&report, "canceling statement due to user request", "57014");
+	client_end_wait(client, &report);
 	return true;
 }

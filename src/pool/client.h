@@ -105,7 +105,8 @@ struct client {
 	/* protected by pool->lock */
 	TAILQ_ENTRY(client) wait_all;  /* in pool->waiters, or pool->dedicated */
 	TAILQ_ENTRY(client) wait_part; /* in part->waiters */
-	uint64_t wait_us;              /* in the queue since */
+	uint64_t wait_us;              /* in the queue since; written by its own thread, as is ... */
+	uint64_t ticket;               /* ... its number among those who have joined the queue of the pool */
 	bool queued;
 	bool has_query; /* it waits with a query, not for its greeting */
 	bool granted;   /* taken off the queue; its server is on the way */
@@ -198,6 +199,22 @@ void client_resume(struct client *client);
 
 /* The link has ended and the client may go on without a server. */
 void client_unlinked(struct client *client);
+
+/* How long it may wait for a server, in microseconds; UINT64_MAX: for ever. Own thread. */
+uint64_t client_wait_limit_us(const struct client *client);
+
+/*
+ * Tells the client an error that does not end its session; false when it could
+ * not be told and was closed. Own thread.
+ */
+bool client_send_error(struct client *client, const struct report *report) MUSTCHECK;
+
+/*
+ * A client that has waited for a server, and was taken out of the queue, gets
+ * none: it is told the error, its request is thrown away, and it goes on. Own
+ * thread.
+ */
+void client_end_wait(struct client *client, const struct report *report);
 
 /* A cancel request came for a client in the queue: answers 57014 and leaves it; false when it is in no queue. */
 bool client_cancel_wait(struct client *client);

@@ -40,6 +40,7 @@ void dedicated_enqueue(struct client *client)
 
 	lock_acquire(&pool->lock);
 	client->wait_us = loop_now_us(client->part->worker->ctx.loop);
+	client->ticket = pool->tickets; /* behind those who wait already */
 	dedicated_insert_locked(client, false);
 	lock_release(&pool->lock);
 	pool_run(client->part);

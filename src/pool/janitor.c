@@ -15,6 +15,7 @@
 #include "pool/client.h"
 #include "pool/link.h"
 #include "pool/login.h"
+#include "pool/queue.h"
 #include "pool/report.h"
 #include "pool/server.h"
 
@@ -55,6 +56,8 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 {
 	const struct conf *conf = client->part->worker->ctx.snap->conf;
 	enum reason reason = REASON_NONE;
+	struct pool_refusal refusal;
+	struct report report;
 
 	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS)
 		reason = REASON_SERVER_SHUTDOWN;
@@ -66,6 +69,11 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
+	if (reason == REASON_NONE && client->part->conf->queue_shed && queue_gives_up(client, now_us, &refusal)) {
+		report_refusal(&report, client, &refusal);
+		client_end_wait(client, &report);
+		return;
+	}
 	if (reason == REASON_NONE && client->state == CL_WAITING && !pool_is_paused(client->pool))
 		janitor_notify(client, now_us);
 	/* One that is promised a server, which is on its way, is no longer in the queue. */

@@ -48,10 +48,28 @@ void link_refuse_failed(struct client *client, const char *failure)
 	client_close_report(client, &report);
 }
 
-/* Gets a server for the client, now or later. */
-static enum admit link_acquire(struct client *client)
+/*
+ * The client is not to wait: it is told so, its request is thrown away, up to
+ * the Sync if it is a batch, and it goes on.
+ */
+static enum admit link_refuse_wait(struct client *client, uint8_t type, const struct pool_refusal *refusal)
 {
-	char failure[128];
+	struct report report;
+
+	report_refusal(&report, client, refusal);
+	if (!client_send_error(client, &report))
+		return ADMIT_CLOSED;
+	client_set_state(client, CL_IDLE);
+	client->skip_to_sync = type != FE_QUERY && type != FE_FUNCTION_CALL && type != FE_SYNC;
+	if (!client->skip_to_sync)
+		client_send_ready(client);
+	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
+}
+
+/* Gets a server for the client, now or later; `type` is of the message that needs it. */
+static enum admit link_acquire(struct client *client, uint8_t type)
+{
+	struct pool_refusal refusal;
 	struct server *server;
 
 	if (atomic_load_explicit(&client->pool->engine->shutdown, memory_order_relaxed) == SHUTDOWN_WAIT_FOR_SERVERS) {
@@ -59,15 +77,17 @@ static enum admit link_acquire(struct client *client)
 		return ADMIT_CLOSED;
 	}
 	client_set_state(client, CL_WAITING);
-	server = pool_checkout(client->part, client, failure, sizeof(failure));
+	server = pool_checkout(client->part, client, &refusal);
 	if (LIKELY(server != NULL)) {
 		link_attach(client, server);
 		return client->state == CL_ACTIVE ? ADMIT_SEND : ADMIT_STOP;
 	}
-	if (failure[0] != '\0') {
-		link_refuse_failed(client, failure);
+	if (UNLIKELY(refusal.reason == REASON_CACHED_ERROR)) {
+		link_refuse_failed(client, refusal.failure);
 		return ADMIT_CLOSED;
 	}
+	if (UNLIKELY(refusal.reason != REASON_NONE))
+		return link_refuse_wait(client, type, &refusal);
 	/* A server may have been granted while the queue was joined: then the state is no longer CL_WAITING. */
 	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_STOP;
 }
@@ -100,7 +120,7 @@ static enum admit link_admit_unlinked(struct client *client, uint8_t type, enum 
 		return ADMIT_REFUSE;
 	}
 	link_query_opened(client);
-	return link_acquire(client);
+	return link_acquire(client, type);
 }
 
 /* What the server must be told first. */
@@ -126,7 +146,7 @@ static enum admit link_admit_virtual(struct link_walk *w)
 		if (virtual_answer_unlinked(w, &admit))
 			return admit;
 		link_query_opened(client);
-		admit = link_acquire(client);
+		admit = link_acquire(client, w->f.type);
 		if (admit != ADMIT_SEND)
 			return admit;
 		link_walk_prelude(w);

@@ -32,6 +32,8 @@ libpgsluice_a_SOURCES += \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
 	src/pool/prelogin.c src/pool/prelogin.h \
 	src/pool/prep.c src/pool/prep.h \
+	src/pool/queue.c src/pool/queue.h \
+	src/pool/queue_estimate.c src/pool/queue_estimate.h \
 	src/pool/refresh.c src/pool/refresh.h \
 	src/pool/registry.c src/pool/registry.h \
 	src/pool/registry_walk.c src/pool/registry_walk.h \

@@ -41,6 +41,7 @@
 #include "pool/client.h"
 #include "pool/dedicated.h"
 #include "pool/pool_int.h"
+#include "pool/queue.h"
 #include "pool/refresh.h"
 #include "pool/registry.h"
 #include "pool/report.h"
@@ -293,6 +294,7 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
 		pool->retry_us = pool_retry_time_locked(pool, failure, now, dice);
 		pool->login_failed = true;
 		pool->failures++;
+		queue_forget_locked(pool);
 		str_copy(pool->failure, sizeof(pool->failure), failure->why);
 		/* Several attempts may have gone to the same host; they are one reason to try the next. */
 		if (pool->conf->db->load_balance_hosts != CONF_LOAD_BALANCE_ROUND_ROBIN &&
@@ -493,6 +495,8 @@ static void pool_plan_locked(struct pool_part *part, uint64_t now, struct pool_p
 	struct pool *pool = part->pool;
 	const struct client *own = pool_first_own_locked(part);
 
+	if (UNLIKELY(pool_is_paused(pool)))
+		queue_forget_locked(pool);
 	if (pool_is_paused(pool) || part->worker->frozen)
 		return;
 	if (own != NULL && !TAILQ_EMPTY(&part->idle)) {
@@ -615,54 +619,26 @@ static void pool_run_on(struct pool_part *part, const struct pool_plan *plan)
 
 /* ---- the queue ---- */
 
-static void pool_enqueue_locked(struct pool_part *part, struct client *client, uint64_t now)
-{
-	ASSERT(!client->queued);
-	client->has_query = client->state != CL_WELCOME;
-	client->queued = true;
-	client->granted = false;
-	client->wait_us = now;
-	TAILQ_INSERT_TAIL(&part->pool->waiters, client, wait_all);
-	TAILQ_INSERT_TAIL(&part->waiters, client, wait_part);
-	part->pool->waiter_count++;
-}
-
 void pool_requeue(struct pool_part *part, struct client *client)
 {
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
+
 	lock_acquire(&part->pool->lock);
-	ASSERT(!client->queued && client->granted);
-	client->queued = true;
-	client->granted = false;
-	TAILQ_INSERT_HEAD(&part->pool->waiters, client, wait_all);
-	TAILQ_INSERT_HEAD(&part->waiters, client, wait_part);
-	part->pool->waiter_count++;
+	ASSERT(client->granted);
+	queue_rejoin_locked(client, now);
 	lock_release(&part->pool->lock);
 	pool_set_alarm(part);
 }
 
-static void pool_dequeue_locked(struct client *client)
-{
-	struct pool_part *part = client->part;
-
-	if (UNLIKELY(client->replication != NULL)) {
-		dedicated_dequeue_locked(client);
-		return;
-	}
-	ASSERT(client->queued);
-	client->queued = false;
-	TAILQ_REMOVE(&part->pool->waiters, client, wait_all);
-	TAILQ_REMOVE(&part->waiters, client, wait_part);
-	part->pool->waiter_count--;
-}
-
 bool pool_dequeue(struct pool_part *part, struct client *client)
 {
+	uint64_t now = loop_now_us(part->worker->ctx.loop);
 	bool was_queued;
 
 	lock_acquire(&part->pool->lock);
 	was_queued = client->queued;
 	if (was_queued)
-		pool_dequeue_locked(client);
+		queue_leave_locked(client, now);
 	lock_release(&part->pool->lock);
 	return was_queued;
 }
@@ -683,7 +659,7 @@ void pool_enqueue(struct pool_part *part, struct client *client)
 	uint64_t now = loop_now_us(part->worker->ctx.loop);
 
 	lock_acquire(&part->pool->lock);
-	pool_enqueue_locked(part, client, now);
+	queue_join_locked(client, now);
 	pool_plan_locked(part, now, &plan);
 	lock_release(&part->pool->lock);
 	pool_execute(part, &plan);
@@ -721,7 +697,7 @@ bool pool_is_failing(struct pool_part *part, char *failure, size_t failure_size)
 	return is_failing;
 }
 
-struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size)
+struct server *pool_checkout(struct pool_part *part, struct client *client, struct pool_refusal *refusal)
 {
 	struct pool *pool = part->pool;
 	uint64_t now = loop_now_us(part->worker->ctx.loop);
@@ -729,26 +705,27 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, char
 	struct server *server = NULL;
 	struct server *check = NULL;
 
-	failure[0] = '\0';
+	refusal->reason = REASON_NONE;
 	lock_acquire(&pool->lock);
 	if (LIKELY(!pool_is_paused(pool)))
 		server = pool_take_idle_locked(part);
 	if (LIKELY(server != NULL) && UNLIKELY(server->dirty || pool_needs_check(server, part->conf, now))) {
 		check = server;
 		server = NULL;
-		pool_enqueue_locked(part, client, now);
+		queue_join_locked(client, now);
 	} else if (server == NULL && !pool_is_paused(pool) && pool_is_failing_locked(pool)) {
-		str_copy(failure, failure_size, pool->failure);
+		refusal->reason = REASON_CACHED_ERROR;
+		str_copy(refusal->failure, sizeof(refusal->failure), pool->failure);
 		plan.open = pool_may_open_locked(part, now, &plan);
-	} else if (server == NULL) {
-		pool_enqueue_locked(part, client, now);
+	} else if (server == NULL && !queue_refuses_locked(client, now, refusal)) {
+		queue_join_locked(client, now);
 		pool_plan_locked(part, now, &plan);
 	}
 	lock_release(&pool->lock);
 	if (LIKELY(server != NULL))
 		return server;
 	pool_execute(part, &plan);
-	if (failure[0] == '\0')
+	if (refusal->reason == REASON_NONE)
 		pool_set_alarm(part);
 	pool_run_on(part, &plan);
 	if (check != NULL)
@@ -768,8 +745,7 @@ static struct client *pool_next_waiter_locked(struct pool_part *part, uint64_t n
 		oldest = own;
 	else if (own == NULL && !pool_is_overdue_locked(oldest, now))
 		return NULL;
-	pool_dequeue_locked(oldest);
-	oldest->granted = true;
+	queue_grant_locked(oldest, now);
 	return oldest;
 }
 
@@ -788,6 +764,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 	uint64_t now = loop_now_us(part->worker->ctx.loop);
 
 	if (UNLIKELY(pool_is_paused(pool))) {
+		queue_forget_locked(pool);
 		*reason = REASON_PAUSE;
 		return CHECKIN_CLOSE;
 	}

@@ -16,6 +16,7 @@
 #include "core/reason_tbl.h"
 #include "pool/engine.h"
 #include "pool/pool_conf.h"
+#include "pool/queue_estimate.h"
 #include "pool/stats.h"
 #include "pool/vars.h"
 
@@ -170,7 +171,12 @@ struct pool {
 	struct welcome *welcome;    /* NULL: no server has logged in yet */
 	struct client_list waiters; /* of all parts, oldest first */
 	unsigned waiter_count;
-	struct client_list dedicated; /* those who wait for a server of their own, oldest first; see dedicated.c */
+	unsigned greeters;              /* of them, who wait for their greeting only */
+	uint64_t tickets;               /* of those who have ever joined it */
+	uint64_t refused;               /* clients that did not wait because of max_waiting_clients */
+	uint64_t shed;                  /* ... or not to the end because of queue_shed */
+	struct queue_estimate estimate; /* how fast it is */
+	struct client_list dedicated;   /* those who wait for a server of their own, oldest first; see dedicated.c */
 	unsigned dedicated_count;
 	unsigned servers;           /* permits out */
 	unsigned logging_in;        /* of them, not logged in yet */
@@ -208,13 +214,21 @@ void pool_set_homes(struct pool *pool);
 
 /* ---- the scheduler; all on the worker's own thread ---- */
 
+/* Why a client that needs a server gets none and does not wait for one. */
+struct pool_refusal {
+	enum reason reason; /* REASON_NONE: it waits, or has a server */
+	char failure[128];  /* REASON_CACHED_ERROR: what the last attempt to log in came to */
+	unsigned limit;     /* REASON_QUEUE_FULL: how many may wait */
+	uint64_t wait_us;   /* REASON_QUEUE_SLOW: the estimate ... */
+	uint64_t left_us;   /* ... and for how long it may wait yet */
+};
+
 /*
  * A server for the client, to be linked by the caller; or NULL, and the client
- * stands in the queue and will be given one by client_granted(). When a fast
- * failure is due, NULL with *failure set to the text for the client, and it is
- * not queued.
+ * stands in the queue and will be given one by client_granted(), or, with
+ * refusal->reason set, it does not.
  */
-struct server *pool_checkout(struct pool_part *part, struct client *client, char *failure, size_t failure_size);
+struct server *pool_checkout(struct pool_part *part, struct client *client, struct pool_refusal *refusal);
 
 /*
  * True while clients that need a server now are told at once that logins fail,

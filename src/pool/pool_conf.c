@@ -68,6 +68,8 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->size = (unsigned)conf_pool_size(conf, db, user);
 	pc->min_size = (unsigned)conf_min_pool_size(conf, db);
 	pc->reserve_size = (unsigned)conf_reserve_pool_size(conf, db, user);
+	pc->max_waiting = (unsigned)conf_max_waiting_clients(conf, db);
+	pc->queue_shed = conf->queue_shed != 0;
 	pc->login_concurrency = conf->server_login_concurrency;
 	pc->max_packet_size = conf->max_packet_size;
 	pc->prepared = pc->mode == CONF_POOL_SESSION ? 0 : conf->max_prepared_statements;

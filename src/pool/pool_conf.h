@@ -21,6 +21,8 @@
 	X(unsigned, size) /* 0: no limit */                                                           \
 	X(unsigned, min_size)                                                                         \
 	X(unsigned, reserve_size)                                                                     \
+	X(unsigned, max_waiting) /* clients in the queue; 0: no limit */                              \
+	X(bool, queue_shed)                                                                           \
 	X(unsigned, login_concurrency)                                                                \
 	X(uint64_t, reserve_timeout_us)                                                               \
 	X(uint64_t, server_lifetime_us)                                                               \

@@ -128,6 +128,23 @@ void report_reason(struct report *r, const struct conf *conf, enum reason reason
 	r->is_server = false;
 }
 
+void report_refusal(struct report *r, const struct client *client, const struct pool_refusal *refusal)
+{
+	struct report_facts facts;
+
+	report_client_facts(&facts, client, refusal->reason);
+	report_fact_limit(&facts, refusal->limit);
+	report_fact_time(&facts, refusal->wait_us);
+	report_fact_timeout(&facts, refusal->left_us);
+	report_reason(r, client->part->worker->ctx.snap->conf, refusal->reason, &facts.known);
+	r->is_server = true; /* its state is told in every style: clients act by it */
+	if (refusal->reason != REASON_QUEUE_SLOW)
+		return;
+	str_format(r->hint_room, sizeof(r->hint_room), "The estimated wait is %" PRIu64 " ms. Try again later.",
+		   refusal->wait_us / 1000);
+	r->hint = r->hint_room;
+}
+
 void report_text(struct report *r, const struct conf *conf, const char *text, const char *sqlstate, const char *hint)
 {
 	str_copy(r->text, sizeof(r->text), text);

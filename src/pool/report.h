@@ -12,6 +12,7 @@
 #include "pool/engine.h"
 
 struct client;
+struct pool_refusal;
 struct server;
 
 #define REPORT_TEXT_MAX   2048
@@ -23,6 +24,7 @@ struct report {
 	char sqlstate[6];
 	char detail[REPORT_DETAIL_MAX]; /* "": none */
 	const char *hint;               /* or NULL; not copied */
+	char hint_room[96];             /* for one that is made for the occasion */
 	const char *routine;            /* the field R, or NULL; not copied */
 	bool is_server;                 /* text and state are a server's own: told in every style */
 };
@@ -47,6 +49,9 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 
 /* An error from a row of reason_tbl.h. `facts` NULL: nothing is known. */
 void report_reason(struct report *r, const struct conf *conf, enum reason reason, const struct reason_facts *facts);
+
+/* Why the client gets no server and does not wait for one; not of REASON_CACHED_ERROR. Its own thread. */
+void report_refusal(struct report *r, const struct client *client, const struct pool_refusal *refusal);
 
 /* One with a text of its own, which `conf` NULL leaves whole in every style. `hint` lives as long as the error, or is
  * NULL. */

@@ -42,6 +42,8 @@ static const struct expectation tables[] = {
 	{ "HANDOVER", COMMAND_FOR_ADMIN },
 	{ "LOOPS", COMMAND_FOR_STATS },
 	{ "AUTH_CACHE", COMMAND_FOR_STATS },
+	{ "QUEUE", COMMAND_FOR_STATS },
+	{ "QUEUES", COMMAND_FOR_STATS },
 	{ "SOCKETS", COMMAND_FOR_STATS },
 	{ "ACTIVE_SOCKETS", COMMAND_FOR_STATS },
 	{ "LISTS", COMMAND_FOR_STATS },
@@ -96,6 +98,8 @@ static void test_help_is_complete(void **state UNUSED)
 		assert_int_equal(show_at(i)->in_help, !show_is_fake_variable(name) && strcmp(name, "HANDOVER") != 0 &&
 							      strcmp(name, "LOOPS") != 0 &&
 							      strcmp(name, "AUTH_CACHE") != 0 &&
+							      strcmp(name, "QUEUE") != 0 &&
+							      strcmp(name, "QUEUES") != 0 &&
 							      strcmp(name, "1") != 0);
 	}
 }

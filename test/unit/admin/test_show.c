@@ -66,6 +66,8 @@ static const struct {
 	{ "HANDOVER", FDS_COLUMNS " t:parameters t:state" },
 	{ "LOOPS", "t:loop q:longest_us q:recent_us" },
 	{ "AUTH_CACHE", "t:name q:value t:meaning" },
+	{ "QUEUE", "t:database t:user t:client_user q:client_id q:position q:age_ms q:deadline_ms q:estimated_ms" },
+	{ "QUEUES", "t:database t:user q:waiting q:max_waiting q:maxwait_ms q:estimated_ms q:refused q:shed" },
 	{ "1", "i:?column?" },
 	{ "client_encoding", "t:client_encoding" },
 	{ "default_transaction_isolation", "t:default_transaction_isolation" },

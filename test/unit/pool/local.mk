@@ -44,3 +44,6 @@ test_unit_pool_test_breaker_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_endpoint
 test_unit_pool_test_endpoint_SOURCES = test/unit/pool/test_endpoint.c
 test_unit_pool_test_endpoint_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_queue_estimate
+test_unit_pool_test_queue_estimate_SOURCES = test/unit/pool/test_queue_estimate.c
+test_unit_pool_test_queue_estimate_LDADD = $(UNIT_LIBS)
