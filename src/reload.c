@@ -380,8 +380,8 @@ int reload_run(struct engine *engine, struct conf_diff **diff, struct conf_error
 	}
 	conf_keep_started(plan.conf, plan.old->conf);
 	reload_apply_log(plan.conf, false);
-	reload_log_diff(plan.diff);
 	engine_reload(engine, reload_take_snapshot(&plan));
+	reload_log_diff(plan.diff); /* who reads of it finds it done */
 	rc = plan.tls_rc;
 	if (rc != 0) {
 		log_error("TLS configuration could not be reloaded, keeping old configuration");

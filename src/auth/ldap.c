@@ -10,6 +10,10 @@
  * timeouts. Certificates of servers are checked as ldap.conf(5) says, by
  * default against its TLS_CACERT.
  *
+ * Who guesses names shall not see which of them are there: when the search finds
+ * none that will do, the server is asked about the password all the same, for an
+ * entry that there is not. What it takes to look something up is the server's.
+ *
  * What libldap itself keeps of a password until it has sent it cannot be wiped
  * from here.
  */
@@ -26,6 +30,9 @@
 
 #define LDAP_CONNECT_S 3  /* for each server, as in PgBouncer */
 #define LDAP_ANSWER_S  10 /* for each question */
+
+/* The first part of a name that no entry has. */
+#define LDAP_NO_ENTRY  "cn=pgsluice: no such user"
 
 /* One check under way. */
 struct ldap_ask {
@@ -243,6 +250,18 @@ static int ldap_ask_search(struct ldap_ask *ask, const char *user, char **name)
 	return err;
 }
 
+/* Asks what a user who is there would be asked about; whatever the answer is. */
+static void ldap_ask_in_vain(struct ldap_ask *ask, const char *password)
+{
+	const char *base = ask->o->base_dn == NULL ? "" : ask->o->base_dn;
+	size_t size = sizeof(LDAP_NO_ENTRY) + 1 + strlen(base);
+	char *name = xmalloc(size);
+
+	str_format(name, size, "%s%s%s", LDAP_NO_ENTRY, *base == '\0' ? "" : ",", base);
+	(void)ldap_ask_bind(ask, name, password);
+	free(name);
+}
+
 static int ldap_ask_run(struct ldap_ask *ask, const char *user, const char *password)
 {
 	char *name = NULL;
@@ -257,6 +276,8 @@ static int ldap_ask_run(struct ldap_ask *ask, const char *user, const char *pass
 		free(name);
 	} else {
 		err = ldap_ask_search(ask, user, &name);
+		if (err == -E_AUTH)
+			ldap_ask_in_vain(ask, password);
 		if (err != 0)
 			return err;
 		rc = ldap_ask_bind(ask, name, password);

@@ -247,7 +247,8 @@
 	  "Threads that ask LDAP servers, as many that ask PAM, and as many that look for names of clients; each is " \
 	  "started when there is work for it.") \
 	X(AUTH, UINT, auth_helper_queue, "256", "256", 0, 65536, "", NONE, CONF_R, \
-	  "Logins that may wait for each of these groups of threads; the next one is refused at once.") \
+	  "Logins that may wait for each of these groups of threads; the next one is refused at once, and so is one of " \
+	  "an address that has half of all there are, unless it is of this machine.") \
 	X(AUTH, INT, scram_iterations, "4096", "4096", 1, INT_MAX, "", NONE, CONF_RC, \
 	  "Rounds for the SCRAM verifiers made from plain secrets of auth_file.") \
 	X(AUTH, STR, scram_salt_secret, "", "", 0, 0, "", NONE, CONF_S | CONF_F_SECRET, \
@@ -258,8 +259,13 @@
 	  "TCP connections that may be in the middle of a login at once, beside max_client_conn. When there are more, the " \
 	  "address with most of them loses its oldest. 0 means no limit of its own: they count for max_client_conn.") \
 	X(AUTH, UINT, max_prelogin_rate, "0", "2000", 0, UINT_MAX, "", NONE, CONF_R, \
-	  "Logins that one address (IPv6: one /64 network) may begin in a second; what exceeds it waits in order. Not for " \
-	  "127.0.0.1 and ::1. 0 means no limit; for a pooler behind a proxy, which is one address for everybody.") \
+	  "Logins that one address may begin in a second; what exceeds it waits in order. Not for 127.0.0.1 and ::1. " \
+	  "0 means no limit; for a pooler behind a proxy, which is one address for everybody.") \
+	X(AUTH, UINT, prelogin_ipv4_prefix, "32", "32", 1, 32, "", NONE, CONF_R, \
+	  "Addresses of IPv4 that have so many bits in common are one address to these two limits, and to the share of " \
+	  "auth_helper_queue.") \
+	X(AUTH, UINT, prelogin_ipv6_prefix, "64", "64", 1, 64, "", NONE, CONF_R, \
+	  "The same for IPv6, where one customer of a provider has a network of 64 bits at least.") \
 	\
 	X(CONSOLE, WORDS, admin_users, "", "", 0, 0, "", NONE, CONF_R, \
 	  "Users that may run every command of the console.") \

@@ -87,7 +87,8 @@
 	  "The method of this login is ldap, and nothing says which server to ask.", \
 	  "Set auth_ldap_options.") \
 	X(REASON_AUTH_BUSY, "too many logins at once (auth_helper_queue)", "53300", \
-	  "The threads that ask for passwords elsewhere are busy, and auth_helper_queue logins wait for them already.", \
+	  "The threads that ask for passwords elsewhere are busy, and auth_helper_queue logins, or half as many from one " \
+	  "address, wait for them already.", \
 	  "Try again later.") \
 	X(REASON_LOGIN_TIMEOUT, "client_login_timeout", "57014", \
 	  "The login took longer than client_login_timeout, which is {timeout}.", \

@@ -9,6 +9,11 @@
  * that. Threads wait at a condition; they are started one by one when a job
  * finds none idle, so a pooler that needs no helpers has none.
  *
+ * A source, such as the address of a client, may have half of the jobs that
+ * there may be, at work or waiting, so that it does not lock out the others.
+ * Sources are counted in a table by a keyed hash: two of them in one place share
+ * what each would have, which nobody can bring about.
+ *
  * A job comes back as a message to the loop that asked. Only that loop's
  * thread cancels it, and so no lock is needed for the question whether anybody
  * still wants the answer.
@@ -22,13 +27,18 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/lock.h"
 #include "core/log.h"
+#include "core/siphash.h"
 #include "core/str.h"
+
+/* Places for the counts of sources. */
+#define JOB_SOURCES 2048
 
 TAILQ_HEAD(job_list, job);
 
@@ -61,6 +71,8 @@ struct job_queue {
 	bool is_closed;   /* no more jobs are taken */
 	bool is_abandoned;
 	struct job_thread threads[JOB_THREADS_MAX];
+	uint8_t hash_key[16];            /* constant */
+	unsigned by_source[JOB_SOURCES]; /* jobs at work or waiting */
 };
 
 struct job_queue *job_queue_new(const char *name)
@@ -69,6 +81,8 @@ struct job_queue *job_queue_new(const char *name)
 	pthread_condattr_t attr;
 
 	str_copy(q->name, sizeof(q->name), name);
+	if (getrandom(q->hash_key, sizeof(q->hash_key), 0) != sizeof(q->hash_key))
+		log_fatal("could not get random bytes: %s", strerror(errno));
 	lock_init(&q->lock, LOCK_RANK_JOB);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -106,6 +120,40 @@ void job_queue_tune(struct job_queue *q, unsigned threads, unsigned max_waiting)
 	q->max_waiting = max_waiting;
 	lock_release(&q->lock);
 	pthread_cond_broadcast(&q->has_work); /* for those that are too many now */
+}
+
+/* ---- shares ---- */
+
+/* How many of the job's source there are; NULL: it has none. */
+static unsigned *job_count_of(struct job_queue *q, const struct job *job)
+{
+	return job->has_source ? &q->by_source[siphash_u64(q->hash_key, job->source) % JOB_SOURCES] : NULL;
+}
+
+static bool job_has_room_locked(struct job_queue *q, const struct job *job)
+{
+	const unsigned *count = job_count_of(q, job);
+
+	lock_assert_held(&q->lock);
+	return count == NULL || 2 * *count < q->max_threads + q->max_waiting;
+}
+
+static void job_enter_locked(struct job_queue *q, const struct job *job)
+{
+	unsigned *count = job_count_of(q, job);
+
+	lock_assert_held(&q->lock);
+	if (count != NULL)
+		*count += 1;
+}
+
+static void job_leave_locked(struct job_queue *q, const struct job *job)
+{
+	unsigned *count = job_count_of(q, job);
+
+	lock_assert_held(&q->lock);
+	if (count != NULL)
+		*count -= 1;
 }
 
 /* ---- a helper thread ---- */
@@ -157,6 +205,7 @@ static void job_answer(struct job_queue *q, struct job *job)
 
 	lock_acquire(&q->lock);
 	q->n_running--;
+	job_leave_locked(q, job);
 	is_abandoned = q->is_abandoned;
 	if (!is_abandoned)
 		q->n_posting++;
@@ -245,6 +294,7 @@ static void job_unqueue_locked(struct job_queue *q, struct job *job)
 	lock_assert_held(&q->lock);
 	TAILQ_REMOVE(&q->waiting, job, entry);
 	q->n_waiting--;
+	job_leave_locked(q, job);
 	job->state = JOB_NEW;
 }
 
@@ -291,9 +341,12 @@ int job_submit(struct job_queue *q, struct job *job)
 		err = -E_CLOSED;
 	} else if (q->n_waiting + q->n_running >= q->max_threads + q->max_waiting) {
 		err = -E_NOSPACE;
+	} else if (!job_has_room_locked(q, job)) {
+		err = -E_RANGE;
 	} else {
 		TAILQ_INSERT_TAIL(&q->waiting, job, entry);
 		q->n_waiting++;
+		job_enter_locked(q, job);
 		job->state = JOB_WAITING;
 		fresh = job_thread_reserve_locked(q, &join);
 	}

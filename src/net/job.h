@@ -41,6 +41,10 @@ struct job {
 	const struct job_ops *ops;
 	struct loop *loop; /* of the asker; done() is called there */
 
+	/* Who causes the job, so that not all are one's; has_source false: it is nobody's in particular. */
+	bool has_source;
+	uint64_t source;
+
 	struct loop_msg msg;     /* private */
 	TAILQ_ENTRY(job) entry;  /* private */
 	struct job_queue *queue; /* private */
@@ -64,9 +68,10 @@ void job_queue_tune(struct job_queue *queue, unsigned threads, unsigned max_wait
 
 /*
  * Hands a job to the helper threads; called by the thread of job->loop. 0, or
- * -E_NOSPACE when the threads are busy and the queue is full, -E_SYS when no
- * thread could be started, -E_CLOSED after job_queue_free() has begun; after an
- * error the job is still the caller's.
+ * -E_NOSPACE when the threads are busy and the queue is full, -E_RANGE when half
+ * of the jobs that there may be are of this source, -E_SYS when no thread could
+ * be started, -E_CLOSED after job_queue_free() has begun; after an error the job
+ * is still the caller's.
  */
 int job_submit(struct job_queue *queue, struct job *job) MUSTCHECK;
 

@@ -96,6 +96,9 @@ struct login {
 /* A new one: it begins, now or when it is its turn, or somebody's is closed for lack of room, perhaps its own. */
 void login_turn_enter(struct login *login);
 
+/* Where a TCP client comes from, as far as budgets go by it; *is_local: from this machine. */
+uint64_t login_turn_source(const struct login *login, bool *is_local);
+
 /* It is over: its place is somebody else's. */
 void login_turn_leave(struct login *login);
 
@@ -182,6 +185,9 @@ void login_rules_free(struct login_rules **rules);
  * room for the question.
  */
 void login_job_begin(struct login *login);
+
+/* Says whose job it is, so that one address does not have all of a queue; who is on this machine may. */
+void login_set_source(const struct login *login, struct job *job);
 
 /* ---- login_place.c: where it goes ---- */
 

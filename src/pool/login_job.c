@@ -4,7 +4,7 @@
  * ever; when the client goes away meanwhile, the question is taken back.
  *
  *     login_job_begin() --> helper thread --> login_auth_answer()
- *            \--> the queue is full: refused at once
+ *            \--> the queue is full, or half full of this client's address: refused at once
  *
  * The job has a copy of all that it needs, since the login may be over and the
  * configuration another one while it runs.
@@ -116,12 +116,23 @@ static void login_job_set_pam(struct login_job *lj, const struct login *login)
 		sock_peer_get(&login->peer, &lj->peer);
 }
 
+void login_set_source(const struct login *login, struct job *job)
+{
+	bool is_local;
+
+	if (login->is_unix)
+		return;
+	job->source = login_turn_source(login, &is_local);
+	job->has_source = !is_local;
+}
+
 static struct login_job *login_job_new(const struct login *login)
 {
 	struct login_job *lj = xcalloc(1, sizeof(*lj));
 
 	lj->job.ops = &login_job_ops;
 	lj->job.loop = login->ctx->loop;
+	login_set_source(login, &lj->job);
 	lj->rc = -E_SYS; /* until the work is done */
 	str_copy(lj->detail, sizeof(lj->detail), "there is no thread to ask with");
 	lj->lookup.on_gone = login_job_on_gone;
@@ -147,9 +158,10 @@ void login_job_begin(struct login *login)
 		return;
 	}
 	login_job_free(&lj->job);
-	if (err == -E_NOSPACE) {
+	if (err == -E_NOSPACE || err == -E_RANGE) {
 		login_describe(login, &about);
-		log_warning_about(&about, "%s queue is full, refusing the login", is_ldap ? "LDAP" : "PAM");
+		log_warning_about(&about, "%s queue is %s, refusing the login", is_ldap ? "LDAP" : "PAM",
+				  err == -E_NOSPACE ? "full" : "half full of the client's address");
 	}
 	login_fail_reason(login, REASON_AUTH_BUSY);
 }

@@ -265,6 +265,7 @@ static void login_names_ask_job(struct login *login)
 	query->lookup.on_gone = login_names_on_job_gone;
 	query->question = login->rules->question;
 	query->state = RULE_FAILED;
+	login_set_source(login, &query->job);
 	if (query->question == LOGIN_ASK_CLIENT)
 		sock_peer_get(&login->peer, &query->addr);
 	else
@@ -277,7 +278,8 @@ static void login_names_ask_job(struct login *login)
 	}
 	login_describe(login, &about);
 	log_warning_about(&about, "could not look up the name of the %s: %s",
-			  query->question == LOGIN_ASK_CLIENT ? "client's address" : "system user", err_str(err));
+			  query->question == LOGIN_ASK_CLIENT ? "client's address" : "system user",
+			  err == -E_RANGE ? "too many at once from there" : err_str(err));
 	login_names_take_name(login->rules, query);
 	free(query);
 	login_rules_go(login);

@@ -116,6 +116,14 @@ static void login_turn_evict(struct login *login)
 	login_tell(login, &report);
 }
 
+uint64_t login_turn_source(const struct login *login, bool *is_local)
+{
+	const struct conf *conf = login->ctx->snap->conf;
+	const struct prelogin_prefixes prefixes = { conf->prelogin_ipv4_prefix, conf->prelogin_ipv6_prefix };
+
+	return prelogin_source(&login->peer, &prefixes, is_local);
+}
+
 void login_turn_enter(struct login *login)
 {
 	struct login_turns *t = login->ctx->turns;
@@ -127,7 +135,7 @@ void login_turn_enter(struct login *login)
 		login_begin(login);
 		return;
 	}
-	source = prelogin_source(&login->peer, &is_local);
+	source = login_turn_source(login, &is_local);
 	prelogin_add(t->prelogin, &login->turn, source, is_local, loop_now_us(login->ctx->loop));
 	atomic_fetch_add_explicit(&login->ctx->engine->unfinished_count, 1, memory_order_relaxed);
 	while ((victim = prelogin_victim(t->prelogin)) != NULL)

@@ -140,7 +140,14 @@ bool prelogin_is_on(const struct prelogin *p)
 	return p->limits.max > 0 || p->limits.rate > 0;
 }
 
-uint64_t prelogin_source(const struct sock_peer *peer, bool *is_local)
+/* What the first bits of `size` bits say. */
+static uint64_t prelogin_cut(uint64_t bits, unsigned size, unsigned prefix)
+{
+	ASSERT(prefix >= 1 && prefix <= size);
+	return bits >> (size - prefix) << (size - prefix);
+}
+
+uint64_t prelogin_source(const struct sock_peer *peer, const struct prelogin_prefixes *prefixes, bool *is_local)
 {
 	static const uint8_t local6[16] = { [15] = 1 };
 	static const uint8_t local4[4] = { 127, 0, 0, 1 };
@@ -150,12 +157,13 @@ uint64_t prelogin_source(const struct sock_peer *peer, bool *is_local)
 		*is_local = memcmp(peer->ip, local6, sizeof(local6)) == 0;
 		for (int i = 0; i < 8; i++)
 			number = number << 8 | peer->ip[i];
-		return number;
+		return prelogin_cut(number, 64, prefixes->ipv6);
 	}
 	*is_local = memcmp(peer->ip, local4, sizeof(local4)) == 0;
 	for (int i = 0; i < 4; i++)
 		number = number << 8 | peer->ip[i];
-	return 0xffffULL << 32 | number; /* no network of IPv6 begins with 0:ffff */
+	/* No network of IPv6 begins with 0:ffff. */
+	return 0xffffULL << 32 | prelogin_cut(number, 32, prefixes->ipv4);
 }
 
 /* ---- sources ---- */

@@ -67,13 +67,18 @@ void prelogin_set_limits(struct prelogin *p, const struct prelogin_limits *limit
 /* Where there is no limit nobody needs to be added. */
 bool prelogin_is_on(const struct prelogin *p);
 
+/* How many bits of an address say where somebody comes from. */
+struct prelogin_prefixes {
+	unsigned ipv4; /* 1 to 32 */
+	unsigned ipv6; /* 1 to 64: of the rest one customer of a provider has as many as he likes */
+};
+
 /*
- * The source that a TCP client counts for: an IPv4 address (also one mapped
- * into IPv6), or the first 64 bits of an IPv6 address, of which one customer of
- * a provider has as many as he likes of the rest. *is_local: it is this
- * machine itself, 127.0.0.1 or ::1, whose rate is not limited.
+ * The source that a TCP client counts for: the first bits of its address (one
+ * of IPv4 also where it is mapped into IPv6). *is_local: it is this machine
+ * itself, 127.0.0.1 or ::1, whose rate is not limited.
  */
-uint64_t prelogin_source(const struct sock_peer *peer, bool *is_local);
+uint64_t prelogin_source(const struct sock_peer *peer, const struct prelogin_prefixes *prefixes, bool *is_local);
 
 /* One more, which waits for prelogin_next(). */
 void prelogin_add(struct prelogin *p, struct prelogin_entry *e, uint64_t source, bool is_local, uint64_t now_us);

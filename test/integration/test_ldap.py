@@ -1,5 +1,6 @@
 """auth_type ldap, with a real slapd: modes of finding the user, TLS, failures, servers that hang."""
 import os
+import socket
 
 import pytest
 from harness import cluster as pg
@@ -95,6 +96,19 @@ def test_search(make, slapd, options):
     for user, password in [("app", "wrong"), ("absent", ldap.PASSWORDS["app"])]:
         assert p.login_error(user, password=password).text == FAILED
     p.wait_for_log(r"absent@.*LDAP authentication failed: the LDAP search finds no such user")
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("options", [{}, {"ldapsearchattribute": "mail"}])
+def test_server_is_asked_the_same_about_everybody(make, slapd, options):
+    """A name that is not there costs as many questions as a wrong password, and so does one that two have."""
+    p = make(slapd.search(**options))
+    at = "@example.com" if options else ""
+    for user in (f"app{at}", f"absent{at}", f"twin{at}"):
+        mark = len(slapd.log_text())
+        assert p.login_error(user, password="wrong").text == FAILED
+        wait_until(lambda: len(slapd.operations(mark)) == 1, "slapd has told of it")
+        assert slapd.operations(mark) == [["BIND", "SRCH", "BIND"]], user
 
 
 def test_search_by_another_attribute(make, slapd):
@@ -512,6 +526,31 @@ def test_full_queue_refuses_at_once(make, slapd, silent):
         conn.close()
     wait_until(lambda: logins_under_way(console) == 0, "all are gone")
     assert ask_without_answer(p)[0].is_silent()
+
+
+@pytest.mark.ours
+def test_address_has_half_of_the_queue(make, slapd, silent):
+    """Whoever guesses from one address leaves room for the others, unless it is this machine."""
+    limits = {"auth_helper_threads": 1, "auth_helper_queue": 5}
+    p = make(slapd.simple(ldapport=silent.port), settings=limits, profile="pgsluice")
+
+    def ask(address):
+        conn = Conn(socket.create_connection(("127.0.0.1", p.port), 10, source_address=(address, 0)), 10)
+        conn.start("app", "app")
+        assert conn.recv().type == "R"
+        conn.send(pack("p", b"secret\0"))
+        return conn
+
+    conns = [ask("127.0.0.2") for _ in range(5)]
+    for conn in conns[3:]:
+        assert conn.expect_error_close().code == "53300"
+    p.wait_for_log(r"WARNING .*LDAP queue is half full of the client's address, refusing the login")
+    conns = conns[:3] + [ask("127.0.0.3"), *(ask("127.0.0.1") for _ in range(2))]
+    last = ask("127.0.0.4")
+    assert last.expect_error_close().code == "53300", "all of it is full"
+    assert all(c.is_silent() for c in conns)
+    for conn in [*conns, last]:
+        conn.close()
 
 
 def test_more_threads_at_a_reload(make, slapd, silent):

@@ -26,8 +26,9 @@ def guarded(make_pooler):
         p = make_pooler(databases, profile=profile, settings={"login_threads": 1, "auth_type": "plain", **settings})
 
         def connect(source, *data, timeout=20):
-            """From this address of ours, 127.0.0.`source`."""
-            sock = socket.create_connection(("127.0.0.1", p.port), timeout, source_address=(f"127.0.0.{source}", 0))
+            """From this address of ours, 127.0.0.`source`, or a whole one."""
+            source = source if "." in str(source) else f"127.0.0.{source}"
+            sock = socket.create_connection(("127.0.0.1", p.port), timeout, source_address=(source, 0))
             c = wire.Conn(sock, timeout)
             opened.append(c)
             c.send(*data)
@@ -187,6 +188,18 @@ def test_client_that_leaves_while_it_waits(guarded):
     p.admin("set max_prelogin_rate = 0")
     wait_until(lambda: lists(p)["login_clients"] == 0, "all are gone")
     finish(start(p, 2))
+
+
+@pytest.mark.parametrize("prefix", [32, 24])
+def test_network_is_one_address(guarded, prefix):
+    """Three of one address, and two of each of two others: these are four of one network, if that is what counts."""
+    p = guarded(max_prelogin_conn=7, prelogin_ipv4_prefix=prefix)
+    conns = {n: hold(p, f"127.0.{n}", 2 if n.startswith("0") else 3) for n in ("0.2", "0.3", "1.1")}
+    wait_until(lambda: lists(p)["login_clients"] == 7, "all are there")
+    hold(p, "127.0.2.1", 1)
+    victim = conns["0.2" if prefix == 24 else "1.1"][0]
+    assert victim.expect_error_close().text == TOO_MANY
+    assert sum(not c.is_silent() for n in conns for c in conns[n] if c is not victim) == 0
 
 
 def test_addresses_take_turns(guarded):

@@ -11,6 +11,7 @@ It listens on 127.0.0.1 and 127.0.0.2, of which only the first is in its certifi
 anybody in who sends a name and no password, as servers may (an unauthenticated bind).
 """
 import os
+import re
 import shutil
 import signal
 import socket
@@ -173,6 +174,16 @@ class Slapd:
     def binds(self):
         """How many binds it was asked for so far, with a name."""
         return self.log_text().count("BIND dn=\"uid")
+
+    def operations(self, since=0):
+        """What each connection that has ended asked for, in order, from that place of the log on."""
+        asked, ended = {}, []
+        steps = r"""conn=(\d+) (?:op|fd)=\d+ (BIND(?= dn="[^"]*" method)|SRCH(?= base=)|closed)"""
+        for conn, what in re.findall(steps, self.log_text()[since:]):
+            asked.setdefault(conn, []).append(what)
+            if what == "closed":
+                ended.append(asked.pop(conn)[:-1])
+        return ended
 
     # --- options of the method
 

@@ -242,6 +242,39 @@ static void test_full(void **state UNUSED)
 	assert_int_equal(works, 5);
 }
 
+static int submit_of(struct task **task, uint64_t source)
+{
+	*task = task_new(test_loop, &gate);
+	(*task)->job.has_source = true;
+	(*task)->job.source = source;
+	return job_submit(queue, &(*task)->job);
+}
+
+/* A source has half of what there may be, at work or waiting, and the others have the rest. */
+static void test_share(void **state UNUSED)
+{
+	struct task *tasks[7];
+	struct job *last;
+
+	job_queue_tune(queue, 1, 5);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(submit_of(&tasks[i], 1), 0);
+	assert_int_equal(submit_of(&tasks[3], 1), -E_RANGE);
+	assert_int_equal(submit_of(&tasks[4], 2), 0);
+	last = &tasks[2]->job;
+	job_cancel(&last);
+	test_wait(&freed);
+	assert_int_equal(job_submit(queue, &tasks[3]->job), 0); /* who leaves makes room for his own */
+	assert_int_equal(submit_of(&tasks[5], 1), -E_RANGE);
+	for (unsigned i = 0; i < 4; i++)
+		sem_post(&gate);
+	turn_until(4);
+	assert_int_equal(works, 4);
+	assert_int_equal(job_submit(queue, &tasks[5]->job), 0); /* and so does who has been answered */
+	sem_post(&gate);
+	turn_until(5);
+}
+
 /* One that nobody wants any more while it runs: freed, and not answered. */
 static void test_cancel_running(void **state UNUSED)
 {
@@ -476,6 +509,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_share, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_running, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tune, setup, teardown),

@@ -498,12 +498,37 @@ static void test_random_logins(void **state)
 	}
 }
 
+static struct prelogin_prefixes prefixes = { 32, 64 };
+
 static uint64_t source_of(uint16_t family, const uint8_t ip[16], bool *is_local)
 {
 	struct sock_peer peer = { .family = family };
 
 	memcpy(peer.ip, ip, sizeof(peer.ip));
-	return prelogin_source(&peer, is_local);
+	return prelogin_source(&peer, &prefixes, is_local);
+}
+
+static void test_sources_are_networks(void **state)
+{
+	const uint8_t a[16] = { 10, 1, 2, 3 };
+	const uint8_t b[16] = { 10, 1, 2, 200 };
+	const uint8_t c[16] = { 10, 1, 3, 3 };
+	const uint8_t d[16] = { 0x20, 1, 0xd, 0xb8, 0, 0, 0x12, 0x34 };
+	const uint8_t e[16] = { 0x20, 1, 0xd, 0xb8, 0, 0, 0x12, 0x99 };
+	const uint8_t f[16] = { 0x20, 1, 0xd, 0xb8, 0, 0, 0x13, 0x34 };
+	bool is_local;
+
+	assert_true(source_of(AF_INET, a, &is_local) != source_of(AF_INET, b, &is_local));
+	assert_true(source_of(AF_INET6, d, &is_local) != source_of(AF_INET6, e, &is_local));
+	prefixes = (struct prelogin_prefixes){ 24, 56 };
+	assert_true(source_of(AF_INET, a, &is_local) == source_of(AF_INET, b, &is_local));
+	assert_true(source_of(AF_INET, a, &is_local) != source_of(AF_INET, c, &is_local));
+	assert_true(source_of(AF_INET6, d, &is_local) == source_of(AF_INET6, e, &is_local));
+	assert_true(source_of(AF_INET6, d, &is_local) != source_of(AF_INET6, f, &is_local));
+	prefixes = (struct prelogin_prefixes){ 1, 1 };
+	assert_true(source_of(AF_INET, a, &is_local) == source_of(AF_INET, c, &is_local));
+	assert_true(source_of(AF_INET, a, &is_local) != source_of(AF_INET6, d, &is_local));
+	prefixes = (struct prelogin_prefixes){ 32, 64 };
 }
 
 static void test_sources_of_addresses(void **state)
@@ -550,6 +575,7 @@ int main(void)
 		cmocka_unit_test(test_removed_in_each_stage),
 		cmocka_unit_test(test_random_logins),
 		cmocka_unit_test(test_sources_of_addresses),
+		cmocka_unit_test(test_sources_are_networks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
