@@ -335,6 +335,39 @@ def terminate_with_retry(bench, before=2.0, rounds=20, after=3.0, clients=20):
         bench.under_load(rig, fault, before, after, clients=clients)
 
 
+@scenario(quick={"work": 1.0, "clients": 5})
+def conflicts_with_retry(bench, work=5.0, clients=10):
+    """each write also updates a row that all share, as repeatable read, and `retry` is `safe`"""
+    with bench.rig(settings={"retry": "safe"}) as rig:
+        for command in (
+            "create table hot (n int)",
+            "insert into hot values (0)",
+            "grant all on hot to app",
+            "alter database app set default_transaction_isolation = 'repeatable read'",
+        ):
+            rig.query(command)
+        insert = "with h as (update hot set n = n + 1) insert into ledger values (%s, %s)"
+        load = rig.workload(clients=clients, insert=insert)
+        time.sleep(work)
+        load.stop()
+        bench.result.judge(load, rig.query)
+        if rig.query("select n from hot") != rig.query("select count(*) from ledger"):
+            bench.result.fail("the shared row and the ledger do not agree")
+
+
+@scenario(quick={"before": 0.7, "rounds": 2, "after": 1.0})
+def restart_of_the_pooler(bench, before=2.0, rounds=5, after=3.0, clients=30):
+    """the pooler is restarted with -R again and again, right after all sessions with the server were terminated"""
+    with bench.rig() as rig:
+
+        def fault():
+            for _ in range(rounds):
+                rig.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+                rig.pooler.restart()
+
+        bench.under_load(rig, fault, before, after, clients=clients, transaction_think=0.05)
+
+
 # --- failover
 
 

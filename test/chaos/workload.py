@@ -119,7 +119,7 @@ class Client:
     async def single(self):
         rows = self.next_rows(1)
         self.settle(rows, "unknown")
-        answer = await self.ask(INSERT, (self.number, rows[0]))
+        answer = await self.ask(self.load.insert, (self.number, rows[0]))
         if answer.errors or answer.status is None:
             self.settle_end(rows, answer)
             if answer.status not in ("I", None):
@@ -133,7 +133,7 @@ class Client:
         """A transaction in one message."""
         rows = self.next_rows(2)
         self.settle(rows, "unknown")
-        inserts = "; ".join(INSERT % (self.number, seq) for seq in rows)
+        inserts = "; ".join(self.load.insert % (self.number, seq) for seq in rows)
         answer = await self.timed(self.session.ask(f"begin; {inserts}; commit"))
         if answer.errors or answer.status is None:
             self.settle_end(rows, answer)
@@ -158,7 +158,7 @@ class Client:
         for seq in rows:
             if self.load.transaction_think:
                 await asyncio.sleep(self.rng.random() * self.load.transaction_think * 2)
-            answer = await self.ask(INSERT, (self.number, seq))
+            answer = await self.ask(self.load.insert, (self.number, seq))
             if answer.errors or answer.status is None:
                 await self.lost_transaction(answer)
                 return
@@ -227,10 +227,13 @@ class Client:
 
 
 class Workload:
-    """`clients` of them, in a thread with a loop of its own; each pauses for `think` seconds on the average."""
+    """
+    `clients` of them, in a thread with a loop of its own; each pauses for `think` seconds on the average, and for
+    `transaction_think` inside a transaction. `insert` is what writes a row (client, seq).
+    """
 
-    def __init__(self, port, clients=20, think=0.02, transaction_think=0.005, user="app", database="app", seed=1):
-        self.port, self.user, self.database, self.seed = port, user, database, seed
+    def __init__(self, port, clients=20, think=0.02, transaction_think=0.005, insert=INSERT, seed=1):
+        self.port, self.user, self.database, self.insert, self.seed = port, "app", "app", insert, seed
         self.think, self.transaction_think = think, transaction_think
         self.errors, self.wrong, self.writes, self.disconnects = collections.Counter(), [], [], 0
         self.texts = {}
