@@ -21,7 +21,7 @@ def errors(result):
 
 
 def open_ends(result):
-    """How those that were told neither yes nor no were told, and how many of these rows are there."""
+    """What those were told who learned neither yes nor no, and how many of these rows are there."""
     return ", ".join(f"{code} ×{n} ({there} written)" for code, (n, there) in sorted(result.codes.items())) or "none"
 
 

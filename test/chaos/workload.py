@@ -102,17 +102,17 @@ class Client:
         self.seq += count
         return rows
 
-    def settle(self, rows, state, answer=None):
+    def settle(self, rows, state):
         for seq in rows:
             self.rows[seq] = state
-            if state == "unknown":
-                self.unknown_codes[seq] = answer.error.code if answer and answer.error else "closed"
         if state == "committed":
             self.load.writes.append(time.monotonic())
 
-    def settle_end(self, rows, answer):
+    def settle_end(self, rows, answer, what):
         """After an error to what may have committed."""
-        self.settle(rows, "unknown" if answer.leaves_open() else "failed", answer)
+        self.settle(rows, "unknown" if answer.leaves_open() else "failed")
+        for seq in rows:
+            self.unknown_codes[seq] = f"{what} {answer.error.code if answer.error else 'closed'}"
 
     # --- what it does
 
@@ -121,7 +121,7 @@ class Client:
         self.settle(rows, "unknown")
         answer = await self.ask(self.load.insert, (self.number, rows[0]))
         if answer.errors or answer.status is None:
-            self.settle_end(rows, answer)
+            self.settle_end(rows, answer, "statement")
             if answer.status not in ("I", None):
                 self.wrong(f"state {answer.status} outside a transaction: {answer}")
                 self.session.close()
@@ -136,7 +136,7 @@ class Client:
         inserts = "; ".join(self.load.insert % (self.number, seq) for seq in rows)
         answer = await self.timed(self.session.ask(f"begin; {inserts}; commit"))
         if answer.errors or answer.status is None:
-            self.settle_end(rows, answer)
+            self.settle_end(rows, answer, "batch")
             if answer.status == "E":
                 await self.end_failed()
             elif answer.status == "T":
@@ -174,7 +174,7 @@ class Client:
         self.settle(rows, "unknown")
         answer = await self.ask("commit")
         if answer.errors or answer.status is None:
-            self.settle_end(rows, answer)
+            self.settle_end(rows, answer, "COMMIT")
             if answer.status == "E":
                 await self.end_failed()
         elif answer.tags == ["COMMIT"] and answer.status == "I":
