@@ -35,6 +35,7 @@ enum conf_sql_prepare     { CONF_VALUES_SQL_PREPARE(CONF_X_ENUM) };
 enum conf_timeout_action  { CONF_VALUES_TIMEOUT_ACTION(CONF_X_ENUM) };
 enum conf_open_action     { CONF_VALUES_OPEN_ACTION(CONF_X_ENUM) };
 enum conf_session_attrs   { CONF_VALUES_SESSION_ATTRS(CONF_X_ENUM) };
+enum conf_loss_action     { CONF_VALUES_LOSS_ACTION(CONF_X_ENUM) };
 enum conf_retry           { CONF_VALUES_RETRY(CONF_X_ENUM) };
 enum conf_protocol        { CONF_VALUES_PROTOCOL(CONF_X_ENUM) };
 enum conf_load_balance    { CONF_VALUES_LOAD_BALANCE(CONF_X_ENUM) };

@@ -116,6 +116,9 @@
 #define CONF_VALUES_TIMEOUT_ACTION(X)                  \
 	X(CONF_TIMEOUT_DISCONNECT, "disconnect")       \
 	X(CONF_TIMEOUT_CANCEL, "cancel")
+#define CONF_VALUES_LOSS_ACTION(X)                     \
+	X(CONF_LOSS_DISCONNECT, "disconnect")          \
+	X(CONF_LOSS_ERROR, "error")
 #define CONF_VALUES_OPEN_ACTION(X)                     \
 	X(CONF_OPEN_FAIL, "fail")                      \
 	X(CONF_OPEN_HOLD, "hold")
@@ -139,7 +142,7 @@
 /* Every list of names above; conf_value.c makes an array of each. */
 #define CONF_VALUES_TABLE(X) \
 	X(POOL_MODE) X(AUTH_TYPE) X(SSLMODE) X(SSLNEGOTIATION) X(ERROR_STYLE) X(LOG_FORMAT) X(SQL_PREPARE) \
-	X(TIMEOUT_ACTION) X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
+	X(TIMEOUT_ACTION) X(LOSS_ACTION) X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
 
 #define CONF_AUTH_QUERY_DEFAULT \
 	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " \
@@ -352,6 +355,9 @@
 	  "Refuse the simple query protocol; the console takes it all the same.") \
 	X(CLIENT, UINT, max_packet_size, "2147483647", "2147483647", 1024, UINT_MAX, "bytes", NONE, CONF_RC, \
 	  "Longest message to let through; a longer one closes the connection.") \
+	X(CLIENT, ENUM, server_loss_action, "disconnect", "error", 0, 0, "", LOSS_ACTION, CONF_R, \
+	  "What a client meets in transaction and statement mode when its server is lost: disconnect closes it, error " \
+	  "answers what it is owed by an error and keeps it.") \
 	\
 	X(TIMEOUT, TIME, query_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Longest time a query may run; 0 means no limit.") \

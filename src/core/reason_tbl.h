@@ -170,6 +170,18 @@
 	  "The connection to the server[ at {server}] was lost; if a COMMIT was under way it may or may not " \
 	  "have taken effect.", \
 	  "The server's log may say why.") \
+	/* told to clients that outlive their server */ \
+	X(REASON_COMMIT_LOST, "server connection was lost during COMMIT", "08007", \
+	  "The connection to the server[ at {server}] was lost before it had answered COMMIT; the transaction may or " \
+	  "may not have taken effect.", \
+	  "Look for its effects before you repeat it.") \
+	X(REASON_TX_LOST, "current transaction is aborted, commands ignored until end of transaction block", "25P02", \
+	  "The connection to its server was lost, and nothing of it has taken effect.", \
+	  "End it by ROLLBACK.") \
+	X(REASON_TX_LOST_SEVERAL, "current transaction is aborted, commands ignored until end of transaction block", \
+	  "25P02", \
+	  "The connection to its server was lost, and nothing of it has taken effect.", \
+	  "End it by ROLLBACK alone: of several commands in one message none was run.") \
 	X(REASON_CONNECT_STRING, "connect string changed", "57P01", NULL, NULL) \
 	X(REASON_CONNECT_FAILED, "connect failed", "08001", \
 	  "No connection to the server[ at {server}] could be made.", \

@@ -8,6 +8,8 @@
  *      ^   \          |          |
  *      |    \         v          v
  *      +-----+---- CL_ACTIVE <---+
+ *      ^              |
+ *      +-- CL_FAILED <+ (its server was lost within a transaction; see survive.c)
  *
  * A client in the queue, or held, is read into its own buffer only so far as
  * to notice that it goes away; its messages are worked off when it goes on.
@@ -26,6 +28,7 @@
 #include "pool/registry.h"
 #include "pool/replication.h"
 #include "pool/report.h"
+#include "pool/survive.h"
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -53,7 +56,8 @@ static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
 	[CL_IDLE] = { [CL_WAITING] = true, [CL_CLOSED] = true },
 	[CL_WAITING] = { [CL_IDLE] = true, [CL_HELD] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_HELD] = { [CL_ACTIVE] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
-	[CL_ACTIVE] = { [CL_IDLE] = true, [CL_CLOSED] = true },
+	[CL_ACTIVE] = { [CL_IDLE] = true, [CL_FAILED] = true, [CL_CLOSED] = true },
+	[CL_FAILED] = { [CL_IDLE] = true, [CL_CLOSED] = true },
 };
 
 const char *client_state_name(enum client_state state)
@@ -399,6 +403,7 @@ static void client_end(struct client *client)
 	if (client->server != NULL)
 		link_client_gone(client);
 	replication_client_gone(client);
+	survive_free(client);
 	worker_slot_give(part->worker, client->slot);
 	carried_key_free(engine, &client->carried_key);
 	refresh_skip_client(part->worker, client);
@@ -564,6 +569,12 @@ static bool client_must_read_first(const struct client *client)
 	return stream_is_choked(&client->stream) && (client->server == NULL || !client->server->track.copy_both);
 }
 
+/* True when its messages are worked on. */
+static inline bool client_is_heard(const struct client *client)
+{
+	return LIKELY(client->state == CL_ACTIVE || client->state == CL_IDLE) || client->state == CL_FAILED;
+}
+
 static void client_on_readable(void *owner)
 {
 	struct client *client = owner;
@@ -571,7 +582,7 @@ static void client_on_readable(void *owner)
 	size_t len;
 	int err;
 
-	if (UNLIKELY(client->state != CL_IDLE && client->state != CL_ACTIVE)) {
+	if (UNLIKELY(!client_is_heard(client))) {
 		client_gather(client);
 		return;
 	}
@@ -598,7 +609,7 @@ static void client_on_drained(void *owner, int err)
 	}
 	if (client->server != NULL)
 		stream_want_read(&client->server->stream, true);
-	if (client->state == CL_IDLE || (client->state == CL_ACTIVE && !client->blocked && !client->stalled))
+	if (client_is_heard(client) && !client->blocked && !client->stalled)
 		client_resume(client);
 }
 
@@ -620,7 +631,7 @@ static void client_resume_task(struct loop *loop UNUSED, struct loop_task *task)
 	struct client *client = CONTAINER_OF(task, struct client, task);
 	struct buf held;
 
-	if (client->state != CL_ACTIVE && client->state != CL_IDLE)
+	if (!client_is_heard(client))
 		return;
 	if (client_must_read_first(client) || (client->server != NULL && stream_is_choked(&client->server->stream)))
 		return; /* comes again when the queue is empty */
@@ -641,11 +652,12 @@ void client_resume(struct client *client)
 	loop_defer(client_loop(client), &client->task);
 }
 
-void client_unlinked(struct client *client)
+/* The link has ended; what next? */
+static inline void client_unlinked_to(struct client *client, enum client_state state)
 {
 	if (client->state == CL_CLOSED)
 		return;
-	client_set_state(client, CL_IDLE);
+	client_set_state(client, state);
 	client->query_us = client->xact_us = 0;
 	client->discard_body = client->body_left > 0;
 	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) ||
@@ -661,6 +673,16 @@ uint64_t client_wait_limit_us(const struct client *client)
 	uint64_t query_us = client->part->conf->query_timeout_us;
 
 	return query_us > 0 && query_us < wait_us ? query_us : wait_us;
+}
+
+void client_unlinked(struct client *client)
+{
+	client_unlinked_to(client, CL_IDLE);
+}
+
+void client_failed(struct client *client)
+{
+	client_unlinked_to(client, CL_FAILED);
 }
 
 /* It waits no longer. */

@@ -21,6 +21,7 @@
 	X(CL_WAITING, "waiting", "wait for a server") /* queued for a server */                        \
 	X(CL_HELD, "active", "prepare a server")      /* has a server that is being prepared for it */ \
 	X(CL_ACTIVE, "active", "query")               /* has a server */                               \
+	X(CL_FAILED, "failed", "failed transaction")  /* has lost it within a transaction */           \
 	X(CL_CLOSED, "closed", NULL)                  /* freed at the end of this turn */
 
 enum client_state {
@@ -84,11 +85,14 @@ struct client {
 	enum client_unnamed unnamed; /* the unnamed statement of the linked server */
 	uint64_t unnamed_batch;      /* ... was parsed in this one; see prep_server.batch */
 	struct buf gather; /* a message that must come as a whole first, and is too long for stream.in; max 0: none */
-	struct prep_client prep; /* its prepared statements */
-	bool skip_to_sync;       /* a canceled batch is discarded up to its Sync */
-	bool is_resetting;       /* what follows waits until its parameters are what they shall be; see link_vars.c */
-	bool hides_reset;        /* whether it resets all must be known from its texts */
-	bool startup_is_raw;     /* ... is spelled as the client has, not yet as its server does */
+	struct prep_client prep;             /* its prepared statements */
+	enum classify_effect unnamed_effect; /* of the text that it has parsed without a name last */
+	struct survive *survive;             /* in CL_FAILED: what it is told; see survive.c */
+	uint64_t unsent_us;                  /* when it lost a server that was being prepared for it; 0: never */
+	bool skip_to_sync;                   /* a canceled batch is discarded up to its Sync */
+	bool is_resetting;   /* what follows waits until its parameters are what they shall be; see link_vars.c */
+	bool hides_reset;    /* whether it resets all must be known from its texts */
+	bool startup_is_raw; /* ... is spelled as the client has, not yet as its server does */
 	bool is_unix;
 	bool is_inner;         /* asks for the pooler itself, see auth_query.c: it is counted nowhere */
 	struct sock_peer peer; /* of TCP */
@@ -215,6 +219,9 @@ bool client_send_error(struct client *client, const struct report *report) MUSTC
  * thread.
  */
 void client_end_wait(struct client *client, const struct report *report);
+
+/* The same within a transaction, or a batch, that has failed with its server: client->survive. */
+void client_failed(struct client *client);
 
 /* A cancel request came for a client in the queue: answers 57014 and leaves it; false when it is in no queue. */
 bool client_cancel_wait(struct client *client);

@@ -54,7 +54,7 @@ enum handover_unnamed {
 bool handover_can_give_client(const struct client *client)
 {
 	return client->parked && stream_tls(&client->stream) == NULL && client->state != CL_WELCOME &&
-	       buf_is_empty(&client->stream.out) && client->gather.max == 0 &&
+	       client->state != CL_FAILED && buf_is_empty(&client->stream.out) && client->gather.max == 0 &&
 	       (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
 }
 

@@ -88,7 +88,7 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 	struct client *next;
 	unsigned n = 0;
 
-	if (part->waiting == 0 && part->timed == 0)
+	if (part->waiting == 0 && part->timed == 0 && part->failed == 0)
 		return 0; /* ten thousand idle clients are not looked at ten times a second */
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
@@ -97,6 +97,9 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 		else if (client->state == CL_IDLE &&
 			 janitor_is_over(now_us, client->request_us, client->idle_timeout_us))
 			client_close(client, REASON_CLIENT_IDLE_TIMEOUT);
+		else if (client->state == CL_FAILED &&
+			 janitor_is_over(now_us, client->request_us, part->conf->idle_transaction_timeout_us))
+			client_close(client, REASON_IDLE_TX_TIMEOUT);
 		n++;
 	}
 	return n;

@@ -12,6 +12,7 @@
 #include "pool/link.h"
 #include "pool/link_int.h"
 #include "pool/report.h"
+#include "pool/survive.h"
 #include "pool/virtual.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -191,6 +192,12 @@ static enum admit link_admit_linked(struct link_walk *w)
 		link_query_opened(client);
 		if (type == FE_SYNC || type == FE_QUERY || type == FE_FUNCTION_CALL)
 			server->prep.batch++;
+		if (client->part->conf->outlive) {
+			if (type == FE_QUERY || type == FE_PARSE)
+				survive_note(w);
+			else if (type == FE_BIND && UNLIKELY(client->unnamed_effect != CLASSIFY_EFFECT_NONE))
+				track_note(&server->track, client->unnamed_effect);
+		}
 		if (type == FE_QUERY && link_may_reset(w))
 			client->is_resetting = true;
 		if (type == FE_QUERY && UNLIKELY(client->prep.unnamed != NULL || w->unnamed.p != NULL))
@@ -454,6 +461,19 @@ static size_t link_gather(struct client *client, const uint8_t *data, size_t len
 	return SIZE_MAX;
 }
 
+/* A client whose transaction has lost its server is spoken to by survive.c until that has ended. */
+static size_t link_work(struct client *client, const uint8_t *data, size_t len)
+{
+	size_t used = 0;
+
+	if (UNLIKELY(client->state == CL_FAILED)) {
+		used = survive_from_client(client, data, len);
+		if (client->state != CL_IDLE)
+			return used;
+	}
+	return used + link_walk(client, data + used, len - used);
+}
+
 size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 {
 	size_t used = 0;
@@ -466,12 +486,12 @@ size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 			return len;
 		if (buf_room(&client->gather) > 0)
 			return used;
-		if (link_walk(client, buf_ptr(&client->gather), buf_len(&client->gather)) == 0)
+		if (link_work(client, buf_ptr(&client->gather), buf_len(&client->gather)) == 0)
 			return used; /* must wait; it is kept */
 		if (client->state == CL_CLOSED)
 			return len;
 		buf_fini(&client->gather);
 		client->gather.max = 0;
 	}
-	return used + link_walk(client, data + used, len - used);
+	return used + link_work(client, data + used, len - used);
 }

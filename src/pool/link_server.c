@@ -11,6 +11,7 @@
 #include "pool/link.h"
 #include "pool/link_int.h"
 #include "pool/shadow.h"
+#include "pool/survive.h"
 #include "pool/virtual.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -139,6 +140,7 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 		return f->size <= LINK_GATHER_MAX && virtual_is_describing(server);
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
+		       (survive_listens(server) && f->size <= LINK_GATHER_MAX) ||
 		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX) || link_is_about_statement(server, f);
 	case BE_DATA_ROW:
 		return shadow_is_reading(server);
@@ -316,6 +318,8 @@ static enum judged link_judge(struct link_back *k)
 	if (UNLIKELY(type == BE_ERROR)) {
 		link_notice_error(server, body,
 				  (k->f.size < k->len - k->at ? (size_t)k->f.size : k->len - k->at) - FRAME_HEADER);
+		if (survive_listens(server) && k->f.size <= LINK_GATHER_MAX && survive_hears(server, link_back_body(k)))
+			return link_violation(k, REASON_SERVER_CRASH);
 		instead = link_judge_error(k);
 	} else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server)) {
 		virtual_described(server, type, k->f.size <= LINK_GATHER_MAX ? link_back_body(k) : slice_of(""));

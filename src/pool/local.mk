@@ -52,6 +52,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/survey.c src/pool/survey.h \
 	src/pool/suspend.c src/pool/suspend.h \
 	src/pool/tls_conf.c src/pool/tls_conf.h \
+	src/pool/survive.c src/pool/survive.h \
 	src/pool/vars.c src/pool/vars.h \
 	src/pool/verifiers.c src/pool/verifiers.h \
 	src/pool/virtual.c src/pool/virtual.h \

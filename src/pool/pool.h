@@ -107,6 +107,7 @@ struct pool_part {
 	unsigned present; /* length of clients */
 	unsigned waiting; /* clients in CL_WAITING and CL_WELCOME */
 	unsigned timed;   /* clients with an idle timeout */
+	unsigned failed;  /* clients in CL_FAILED */
 
 	/* written by the worker's thread, read by any */
 	atomic_uint client_count; /* clients here; for the choice of a worker */

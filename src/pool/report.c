@@ -166,8 +166,7 @@ void report_server(struct report *r, const char *text, const char *sqlstate)
 	r->is_server = true;
 }
 
-int report_error(struct buf *b, const struct conf *conf, struct log_about *about, const char *severity,
-		 const struct report *r)
+int report_build(struct buf *b, const struct conf *conf, const char *severity, const struct report *r)
 {
 	bool strict = report_is_strict(conf);
 	struct build_report message = {
@@ -180,11 +179,17 @@ int report_error(struct buf *b, const struct conf *conf, struct log_about *about
 		.with_plain_severity = strict,
 	};
 
+	return build_error(b, &message);
+}
+
+int report_error(struct buf *b, const struct conf *conf, struct log_about *about, const char *severity,
+		 const struct report *r)
+{
 	if (conf->log_pooler_errors != 0) {
 		str_copy(about->sqlstate, sizeof(about->sqlstate), r->sqlstate);
 		log_warning_about(about, "pooler error: %s", r->text);
 	}
-	return build_error(b, &message);
+	return report_build(b, conf, severity, r);
 }
 
 int report_notice(struct buf *b, const struct conf *conf, const char *text, const char *detail)

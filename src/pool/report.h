@@ -68,6 +68,9 @@ void report_server(struct report *r, const char *text, const char *sqlstate);
 int report_error(struct buf *b, const struct conf *conf, struct log_about *about, const char *severity,
 		 const struct report *r) MUSTCHECK;
 
+/* The same without the log. */
+int report_build(struct buf *b, const struct conf *conf, const char *severity, const struct report *r) MUSTCHECK;
+
 /* Appends a NoticeResponse; `detail` may be NULL, and is shown in every style. */
 int report_notice(struct buf *b, const struct conf *conf, const char *text, const char *detail) MUSTCHECK;
 

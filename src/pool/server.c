@@ -28,6 +28,7 @@
 #include "pool/report.h"
 #include "pool/server_login.h"
 #include "pool/shadow.h"
+#include "pool/survive.h"
 #include "proto/build.h"
 #include "proto/msg.h"
 
@@ -94,6 +95,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	rerun_fini(&server->rerun);
 	shadow_fini(server);
 	buf_fini(&server->prelude);
+	free(server->last_words);
 	vars_release(&server->vars);
 	vars_release(&server->defaults);
 	endpoint_release(&server->endpoint);
@@ -196,9 +198,11 @@ static bool server_is_symptom(enum reason reason)
 void server_close_login(struct server *server, enum reason reason, const char *text)
 {
 	struct report report;
+	struct survive_loss loss;
 	struct pool_part *part = server->part;
 	struct client *client = server->client;
 	struct permit permit = server->permit;
+	bool outlives = false;
 	bool was_login = server->state == SV_LOGIN;
 
 	if (server->state == SV_CLOSED)
@@ -212,6 +216,9 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 	server_log_close(server, reason);
 	if (client != NULL) {
 		client_report(client, reason, &report);
+		outlives = survive_begin(server, reason, &loss);
+		if (server->last_words != NULL)
+			report_server(&report, server->last_words->text, server->last_words->sqlstate);
 		link_detach(client, server); /* says whether the client has left a message half sent */
 	} else {
 		client = replication_abandon(server, reason);
@@ -234,7 +241,9 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 		server_report_failure(server, &permit, reason, text);
 	else
 		pool_permit_give(part, &permit);
-	if (client != NULL)
+	if (outlives)
+		survive_end(client, &loss);
+	else if (client != NULL)
 		client_close_report(client, &report);
 }
 

@@ -53,6 +53,7 @@ enum server_reset {
 	RESET_IN_DOUBT, /* the transaction has failed: what the server reports holds */
 };
 
+struct report;
 struct server_login; /* what only a login needs; login of a server, see server_login.c */
 
 struct server {
@@ -90,15 +91,16 @@ struct server {
 	struct prep_server prep; /* statements that it was given */
 	unsigned sql_statements; /* ... and those that the client made by PREPARE: these tie it to this client */
 	struct rerun rerun;
-	bool dirty;            /* to be closed when free */
-	unsigned gone_epoch;   /* addresses that had vanished when it was last asked for its own */
-	bool cut;              /* got a part of a message whose rest will never come */
-	bool resetting;        /* our own query is the reset query */
-	bool is_listed;        /* was put into the idle list by this worker, and not taken out by it */
-	bool ours_failed;      /* our own query got an error */
-	struct shadow *shadow; /* a check that is under way; see shadow.c */
-	bool parked;           /* not read: everything is suspended */
-	unsigned cancels;      /* cancel requests under way against it */
+	struct report *last_words; /* its FATAL error, for a client that outlives it; NULL: none */
+	bool dirty;                /* to be closed when free */
+	unsigned gone_epoch;       /* addresses that had vanished when it was last asked for its own */
+	bool cut;                  /* got a part of a message whose rest will never come */
+	bool resetting;            /* our own query is the reset query */
+	bool is_listed;            /* was put into the idle list by this worker, and not taken out by it */
+	bool ours_failed;          /* our own query got an error */
+	struct shadow *shadow;     /* a check that is under way; see shadow.c */
+	bool parked;               /* not read: everything is suspended */
+	unsigned cancels;          /* cancel requests under way against it */
 	uint32_t backend_pid;
 	uint8_t backend_key[SERVER_KEY_MAX]; /* for cancel requests, with the process id */
 	uint16_t backend_key_len;

@@ -135,6 +135,8 @@ static struct stmt *stmt_new(const uint8_t *body, size_t len, uint64_t hash)
 	stmt->hash = hash;
 	stmt->len = len;
 	memcpy(stmt->body, body, len);
+	if (classify_may_transact((const char *)body, len)) /* one statement, whose first words tell */
+		stmt->effect = classify_effect(slice_make(body, len));
 	return stmt;
 }
 

@@ -13,12 +13,14 @@
 
 #include "core/base.h"
 #include "core/str.h"
+#include "proto/classify.h"
 
 struct stmt {
 	unsigned refs; /* protected by the lock of the store */
 	UT_hash_handle hh;
 	uint64_t hash;
-	uint64_t number; /* of its name on servers; never that of another text */
+	uint64_t number;             /* of its name on servers; never that of another text */
+	enum classify_effect effect; /* on the transaction block that it is executed in */
 	size_t len;
 	uint8_t body[];
 };

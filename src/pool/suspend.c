@@ -159,6 +159,7 @@ static bool suspend_is_at_rest(const struct client *client)
 	switch (client->state) {
 	case CL_IDLE:
 	case CL_ACTIVE:
+	case CL_FAILED:
 		return !client->task.queued && !client->blocked && client->body_left == 0 &&
 		       buf_is_empty(&client->stream.in);
 	case CL_WAITING:
@@ -287,7 +288,7 @@ static void suspend_visit_end(struct worker *worker, void *arg UNUSED)
 		TAILQ_FOREACH (client, &part->clients, entry) {
 			client->stream.ops = &client_stream_ops;
 			client->parked = false;
-			if (client->state == CL_IDLE || client->state == CL_ACTIVE)
+			if (client->state == CL_IDLE || client->state == CL_ACTIVE || client->state == CL_FAILED)
 				client_resume(client);
 			else
 				stream_want_read(&client->stream, true);

@@ -568,6 +568,36 @@ int classify_end(struct classify *c)
 	return open ? -E_SYNTAX : 0;
 }
 
+enum classify_effect classify_effect(struct slice sql)
+{
+	struct classify c;
+
+	classify_init(&c, CLASSIFY_F_SCS);
+	classify_feed(&c, sql.p, sql.n);
+	if (classify_end(&c) == -E_TOOBIG)
+		return CLASSIFY_EFFECT_UNSEEN;
+	if ((c.kinds & CLASSIFY_BIT(CLASSIFY_TRANSACTION)) == 0)
+		return CLASSIFY_EFFECT_NONE;
+	if (c.statements == 1 && (c.kinds & CLASSIFY_BIT(CLASSIFY_COMMIT)) != 0)
+		return CLASSIFY_EFFECT_COMMIT;
+	if (c.statements == 1 && (c.kinds & CLASSIFY_BIT(CLASSIFY_ROLLBACK)) != 0)
+		return CLASSIFY_EFFECT_ROLLBACK;
+	return CLASSIFY_EFFECT_BLOCK;
+}
+
+bool classify_may_be_several(const char *p, size_t n)
+{
+	const char *end = p + n;
+	const char *at = n == 0 ? NULL : memchr(p, ';', n);
+
+	if (at == NULL)
+		return false;
+	for (at++; at < end && *at != '\0'; at++)
+		if (!classify_is_space(*at))
+			return true;
+	return false;
+}
+
 const char *classify_kind_name(enum classify_kind kind)
 {
 	static const char *const names[] = {

@@ -44,6 +44,8 @@
 	X(TEMP, "TEMP")           /* something temporary is created */       \
 	X(LOAD, "LOAD")                                                      \
 	X(TRANSACTION, "TRANSACTION") /* begin, end, savepoints */           \
+	X(COMMIT, "COMMIT")           /* besides it: COMMIT, END */          \
+	X(ROLLBACK, "ROLLBACK")       /* ... ROLLBACK, ABORT: no chain */    \
 	X(PREPARE_TRANSACTION, "PREPARE TRANSACTION")                        \
 	X(COPY, "COPY")                                                      \
 	X(DDL, "DDL") /* the rest of CREATE, ALTER, DROP */
@@ -120,6 +122,53 @@ enum classify_deallocate {
  * little of a long text that is something else.
  */
 enum classify_deallocate classify_deallocate(struct slice sql, bool scs, struct classify_name *name);
+
+/* What a text does to the transaction block that it is sent in, or not in; in rising order of what follows from it. */
+enum classify_effect {
+	CLASSIFY_EFFECT_NONE,
+	CLASSIFY_EFFECT_ROLLBACK, /* it is one ROLLBACK or ABORT, and begins no other */
+	CLASSIFY_EFFECT_COMMIT,   /* it is one COMMIT or END, likewise */
+	CLASSIFY_EFFECT_BLOCK,    /* it may begin one */
+	CLASSIFY_EFFECT_UNSEEN,   /* nobody knows */
+};
+
+/* The effect of a text. */
+enum classify_effect classify_effect(struct slice sql);
+
+/* True when another statement may follow the first one: there is a semicolon that is not at the end. */
+bool classify_may_be_several(const char *p, size_t n);
+
+/*
+ * The price of a look: false when the first statement certainly has no effect.
+ * Says nothing about further statements.
+ */
+static inline bool classify_may_transact(const char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')))
+		i++;
+	if (n - i < 3)
+		return false;
+	switch (p[i] | 0x20) {
+	case 'a':
+		return (p[i + 1] | 0x20) == 'b';
+	case 'b':
+	case 'r':
+	case '-':
+	case '/':
+	case ';':
+		return true;
+	case 'c':
+		return (p[i + 1] | 0x20) == 'o';
+	case 'e':
+		return (p[i + 1] | 0x20) == 'n';
+	case 's':
+		return (p[i + 2] | 0x20) == 'a';
+	default:
+		return false;
+	}
+}
 
 /*
  * The price of a look, for texts that begin with it, or with a SET in front:

@@ -15,9 +15,11 @@
 	X(ALTER, "alter")             \
 	X(ANALYSE, "analyse")         \
 	X(ANALYZE, "analyze")         \
+	X(AND, "and")                 \
 	X(AS, "as")                   \
 	X(ATOMIC, "atomic")           \
 	X(BEGIN, "begin")             \
+	X(CHAIN, "chain")             \
 	X(COMMIT, "commit")           \
 	X(CONSTRAINTS, "constraints") \
 	X(COPY, "copy")               \
@@ -40,6 +42,7 @@
 	X(LOAD, "load")               \
 	X(LOCAL, "local")             \
 	X(MERGE, "merge")             \
+	X(NO, "no")                   \
 	X(OR, "or")                   \
 	X(PG_TEMP, "pg_temp")         \
 	X(PREPARE, "prepare")         \
@@ -60,7 +63,8 @@
 	X(UNLISTEN, "unlisten")       \
 	X(UNLOGGED, "unlogged")       \
 	X(VERBOSE, "verbose")         \
-	X(WITH, "with")
+	X(WITH, "with")               \
+	X(WORK, "work")
 
 /* A token: one of the words, or of what class it is. */
 enum classify_token {
@@ -107,6 +111,10 @@ enum classify_at {
 	AT_CREATE_OBJECT,
 	AT_ROUTINE,
 	AT_ROUTINE_BEGIN,
+	AT_END,       /* COMMIT and its like */
+	AT_END_WORK,  /* ... and a noise word */
+	AT_END_AND,   /* ... and what may become AND NO CHAIN */
+	AT_END_NO,
 	AT_BODY, /* BEGIN ATOMIC is complete; never stays so */
 	AT_COUNT,
 };
@@ -122,17 +130,17 @@ enum classify_at {
 /* clang-format off */
 
 #define CLASSIFY_ROWS(X) \
-	X(AT_START, TK_ABORT, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_ABORT, AT_END, KIND(TRANSACTION) | KIND(ROLLBACK)) \
 	X(AT_START, TK_ALTER, AT_REST, KIND(DDL)) \
 	X(AT_START, TK_BEGIN, AT_REST, KIND(TRANSACTION)) \
-	X(AT_START, TK_COMMIT, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_COMMIT, AT_END, KIND(TRANSACTION) | KIND(COMMIT)) \
 	X(AT_START, TK_COPY, AT_REST, KIND(COPY)) \
 	X(AT_START, TK_CREATE, AT_CREATE, KIND(DDL)) \
 	X(AT_START, TK_DEALLOCATE, AT_DEALLOCATE, KIND(DEALLOCATE)) \
 	X(AT_START, TK_DECLARE, AT_DECLARE, KIND(OTHER)) \
 	X(AT_START, TK_DISCARD, AT_DISCARD, KIND(DISCARD)) \
 	X(AT_START, TK_DROP, AT_REST, KIND(DDL)) \
-	X(AT_START, TK_END, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_END, AT_END, KIND(TRANSACTION) | KIND(COMMIT)) \
 	X(AT_START, TK_EXECUTE, AT_REST, KIND(EXECUTE)) \
 	X(AT_START, TK_EXPLAIN, AT_EXPLAIN, KIND(OTHER)) \
 	X(AT_START, TK_LISTEN, AT_REST, KIND(LISTEN)) \
@@ -140,7 +148,7 @@ enum classify_at {
 	X(AT_START, TK_PREPARE, AT_PREPARE, KIND(PREPARE)) \
 	X(AT_START, TK_RELEASE, AT_REST, KIND(TRANSACTION)) \
 	X(AT_START, TK_RESET, AT_RESET, KIND(SET)) \
-	X(AT_START, TK_ROLLBACK, AT_REST, KIND(TRANSACTION)) \
+	X(AT_START, TK_ROLLBACK, AT_END, KIND(TRANSACTION) | KIND(ROLLBACK)) \
 	X(AT_START, TK_SAVEPOINT, AT_REST, KIND(TRANSACTION)) \
 	X(AT_START, TK_SELECT, AT_SELECT, KIND(OTHER)) \
 	X(AT_START, TK_SET, AT_SET, KIND(SET)) \
@@ -149,6 +157,17 @@ enum classify_at {
 	X(AT_START, TK_WITH, AT_SELECT, KIND(OTHER)) \
 	X(AT_START, TK_OPEN, AT_SELECT, KIND(OTHER)) \
 	X(AT_START, TK_ANY, AT_REST, KIND(OTHER)) \
+	\
+	X(AT_END, TK_WORK, AT_END_WORK, KEEP) \
+	X(AT_END, TK_TRANSACTION, AT_END_WORK, KEEP) \
+	X(AT_END, TK_AND, AT_END_AND, KEEP) \
+	X(AT_END, TK_ANY, AT_REST, KIND(TRANSACTION)) \
+	X(AT_END_WORK, TK_AND, AT_END_AND, KEEP) \
+	X(AT_END_WORK, TK_ANY, AT_REST, KIND(TRANSACTION)) \
+	X(AT_END_AND, TK_NO, AT_END_NO, KEEP) \
+	X(AT_END_AND, TK_ANY, AT_REST, KIND(TRANSACTION)) \
+	X(AT_END_NO, TK_CHAIN, AT_END_WORK, KEEP) \
+	X(AT_END_NO, TK_ANY, AT_REST, KIND(TRANSACTION)) \
 	\
 	X(AT_PREPARE, TK_TRANSACTION, AT_PREPARE_TRANSACTION, KEEP) \
 	X(AT_PREPARE, TK_ANY, AT_REST, KEEP) \

@@ -1,4 +1,6 @@
 libpgsluice_a_SOURCES += \
+	src/proto/aborted.c \
+	src/proto/aborted.h \
 	src/proto/build.c \
 	src/proto/build.h \
 	src/proto/classify.c \

@@ -45,6 +45,11 @@
  * is still inside the implicit transaction of a batch without Sync; `unsynced`
  * keeps such a session with its client.
  *
+ * Loss. When the server is lost, the queue says which ends of batches the client
+ * is owed, by the rule for errors: the oldest request has failed, and so has each
+ * that follows. What a batch does to the transaction block was noted with its
+ * end, since only the texts tell, and these are gone by then.
+ *
  * A Query in the place of a Sync. It ends the batch, and until PostgreSQL 17 the
  * transaction. Version 18 leaves that open for a Sync, as ReadyForQuery says;
  * but behind this Sync the next statement fails for an internal error, once. So
@@ -54,9 +59,10 @@
 
 #include "proto/msg.h"
 
-#define TRACK_OURS      0x80
-#define TRACK_MARK      0x40
-#define TRACK_KIND_MASK 0x0f
+#define TRACK_OURS         0x80
+#define TRACK_MARK         0x40
+#define TRACK_KIND_MASK    0x0f
+#define TRACK_EFFECT_SHIFT 8 /* of an end of a batch: enum classify_effect */
 
 /* What a client message does. */
 enum client_action {
@@ -160,12 +166,12 @@ void track_fini(struct track *t)
 	t->ring = NULL;
 }
 
-static inline uint8_t *track_base(struct track *t)
+static inline uint16_t *track_base(struct track *t)
 {
 	return t->ring != NULL ? t->ring : t->inline_ring;
 }
 
-static inline uint8_t *track_at(struct track *t, uint32_t i)
+static inline uint16_t *track_at(struct track *t, uint32_t i)
 {
 	return &track_base(t)[(t->head + i) & (t->size - 1)];
 }
@@ -177,11 +183,11 @@ static inline enum track_kind track_kind_at(struct track *t, uint32_t i)
 
 static bool track_grow(struct track *t)
 {
-	uint8_t *ring;
+	uint16_t *ring;
 
 	if (t->size >= TRACK_MAX)
 		return false;
-	ring = malloc((size_t)t->size * 2);
+	ring = malloc((size_t)t->size * 2 * sizeof(*ring));
 	if (ring == NULL)
 		return false;
 	for (uint32_t i = 0; i < t->count; i++)
@@ -193,7 +199,7 @@ static bool track_grow(struct track *t)
 	return true;
 }
 
-static inline bool track_push(struct track *t, uint8_t entry)
+static inline bool track_push(struct track *t, uint16_t entry)
 {
 	if (UNLIKELY(t->count == t->size) && !track_grow(t))
 		return false;
@@ -221,7 +227,7 @@ static void track_shrink(struct track *t)
 
 static inline void track_pop(struct track *t)
 {
-	uint8_t entry = *track_at(t, 0);
+	uint16_t entry = *track_at(t, 0);
 
 	ASSERT(t->count > 0);
 	t->marks_done += (entry & TRACK_MARK) != 0;
@@ -235,17 +241,17 @@ static inline void track_pop(struct track *t)
 /* Removes the oldest entry for an error. */
 static void track_drop(struct track *t)
 {
-	uint8_t *entry = track_at(t, 0);
+	uint16_t *entry = track_at(t, 0);
 
 	t->marks_dropped += (*entry & TRACK_MARK) != 0;
-	*entry &= (uint8_t)~TRACK_MARK;
+	*entry &= (uint16_t)~TRACK_MARK;
 	track_pop(t);
 }
 
 /* Removes entry i, keeping the order of the others. */
 static void track_remove(struct track *t, uint32_t i)
 {
-	uint8_t entry = *track_at(t, i);
+	uint16_t entry = *track_at(t, i);
 
 	for (; i > 0; i--)
 		*track_at(t, i) = *track_at(t, i - 1);
@@ -312,6 +318,7 @@ static enum track_verdict track_client_in_copy(struct track *t, const struct cli
 {
 	if (!row->in_copy) {
 		t->broken = true; /* the backend answers with an error it cannot recover from */
+		t->strayed = true;
 		return TRACK_PASS;
 	}
 	if (row->action == CL_SYNC) {
@@ -326,7 +333,7 @@ static enum track_verdict track_client_in_copy(struct track *t, const struct cli
 	return TRACK_PASS;
 }
 
-static enum track_verdict track_request(struct track *t, uint8_t type, uint8_t flag)
+static enum track_verdict track_request(struct track *t, uint8_t type, uint16_t flag)
 {
 	const struct client_row *row = &client_rows[type];
 
@@ -338,9 +345,12 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint8_t f
 		return track_client_in_copy(t, row);
 	if (UNLIKELY(t->skip) && row->kind != TRACK_SYNC)
 		return TRACK_PASS;
+	if (row->action == CL_SYNC)
+		flag |= (uint16_t)(t->effect << TRACK_EFFECT_SHIFT);
 	if (row->action != CL_SILENT && !track_push(t, row->kind | flag))
 		return TRACK_FULL;
 	if (row->action == CL_SYNC) {
+		t->effect = CLASSIFY_EFFECT_NONE;
 		t->mixed |= t->unsynced && !t->skip && row->kind != TRACK_SYNC;
 		t->skip = false;
 		t->unsynced = false;
@@ -373,6 +383,75 @@ bool track_ours(struct track *t, uint8_t type)
 static bool track_ends_batch(enum track_kind kind)
 {
 	return kind == TRACK_SYNC || kind == TRACK_QUERY || kind == TRACK_FUNCTION;
+}
+
+static enum classify_effect track_worst(enum classify_effect a, enum classify_effect b)
+{
+	return a > b ? a : b;
+}
+
+static enum classify_effect track_effect_at(struct track *t, uint32_t i)
+{
+	return (enum classify_effect)(*track_at(t, i) >> TRACK_EFFECT_SHIFT);
+}
+
+void track_note(struct track *t, enum classify_effect effect)
+{
+	if (t->skip || t->copy_open)
+		return; /* the server does not run it */
+	if (t->unsynced) {
+		t->effect = track_worst(t->effect, effect);
+	} else if (t->count > 0) {
+		uint16_t *entry = track_at(t, t->count - 1);
+
+		effect = track_worst(effect, track_effect_at(t, t->count - 1));
+		*entry = (uint16_t)((*entry & ((1u << TRACK_EFFECT_SHIFT) - 1)) | (effect << TRACK_EFFECT_SHIFT));
+	}
+}
+
+void track_lose(const struct track *t, struct track_loss *loss)
+{
+	*loss = (struct track_loss){
+		.track = t,
+		.status = t->status,
+		.is_known = !t->doubt && !t->strayed && t->status != 0,
+		.is_silent = t->count == 0 && !t->skip,
+		.is_erred = t->skip,
+		.is_open = t->skip || t->unsynced,
+		.effect = t->unsynced ? t->effect : CLASSIFY_EFFECT_NONE,
+	};
+}
+
+/* An error in the entry at `at`, which is no end of a batch: what stands before the next Sync is skipped. */
+static void track_lose_batch(struct track *t, struct track_loss *loss, enum classify_effect *effect)
+{
+	while (loss->at < t->count && track_kind_at(t, loss->at) != TRACK_SYNC)
+		*effect = track_worst(*effect, track_effect_at(t, loss->at++));
+}
+
+bool track_next_loss(struct track_loss *loss, enum classify_effect *effect)
+{
+	struct track *t = (struct track *)(uintptr_t)loss->track;
+
+	*effect = CLASSIFY_EFFECT_NONE;
+	while (loss->at < t->count) {
+		enum track_kind kind = track_kind_at(t, loss->at);
+
+		if (kind == TRACK_COPY_END || ((*track_at(t, loss->at) & TRACK_OURS) != 0 && track_ends_batch(kind))) {
+			loss->at++; /* answered by nothing, or not to the client */
+			continue;
+		}
+		if (!track_ends_batch(kind))
+			track_lose_batch(t, loss, effect);
+		if (loss->at == t->count) {
+			loss->is_open = true;
+			break;
+		}
+		*effect = track_worst(*effect, track_effect_at(t, loss->at++));
+		return true;
+	}
+	loss->effect = track_worst(loss->effect, *effect);
+	return false;
 }
 
 uint32_t track_open_batches(const struct track *t)
@@ -460,10 +539,10 @@ static void track_error(struct track *t, enum track_kind head)
 		track_leave_copy(t);
 	}
 	if (head == TRACK_QUERY || head == TRACK_FUNCTION || head == TRACK_SYNC) {
-		uint8_t *entry = track_at(t, 0);
+		uint16_t *entry = track_at(t, 0);
 
 		t->marks_dropped += (*entry & TRACK_MARK) != 0;
-		*entry &= (uint8_t)~TRACK_MARK;
+		*entry &= (uint16_t)~TRACK_MARK;
 		return;
 	}
 	if (head == TRACK_NONE)
@@ -575,7 +654,8 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	return UNLIKELY(t->doubt) ? track_answer_in_doubt(t, type, status) : track_answer(t, type, status);
 }
 
-/* ---- as text: the status, a letter for each flag, a colon, a letter for each entry with a star before our own ---- */
+/* ---- as text: the status, a letter for each flag, a colon, a letter for each entry with a star before our own
+ * and its effect before that, the effect of what is open ---- */
 
 #define TRACK_FLAGS(X)    \
 	X('i', copy_in)   \
@@ -588,9 +668,18 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	X('t', tainted)   \
 	X('d', doubt)     \
 	X('n', begun)     \
-	X('b', broken)
+	X('b', broken)    \
+	X('s', strayed)
 
 static const char track_letters[TRACK_KINDS + 1] = "-QFPBDECScpl";
+
+/* As a digit. */
+static int track_save_effect(enum classify_effect effect, struct buf *b)
+{
+	char digit = (char)('0' + effect);
+
+	return effect == CLASSIFY_EFFECT_NONE ? 0 : buf_append(b, &digit, 1);
+}
 
 int track_save(const struct track *t, struct buf *b)
 {
@@ -606,17 +695,19 @@ int track_save(const struct track *t, struct buf *b)
 	if (err == 0)
 		err = buf_append(b, ":", 1);
 	for (uint32_t i = 0; err == 0 && i < t->count; i++) {
-		if ((*track_at(u, i) & TRACK_OURS) != 0)
+		err = track_save_effect(track_effect_at(u, i), b);
+		if (err == 0 && (*track_at(u, i) & TRACK_OURS) != 0)
 			err = buf_append(b, "*", 1);
 		if (err == 0)
 			err = buf_append(b, &track_letters[track_kind_at(u, i)], 1);
 	}
-	return err;
+	return err == 0 ? track_save_effect((enum classify_effect)t->effect, b) : err;
 }
 
 static int track_load_entries(struct track *t, struct slice text)
 {
-	uint8_t flag = 0;
+	uint16_t flag = 0;
+	uint16_t effect = 0;
 
 	for (size_t i = 0; i < text.n; i++) {
 		const char *at = text.p[i] == '\0' ? NULL : strchr(track_letters, text.p[i]);
@@ -625,13 +716,18 @@ static int track_load_entries(struct track *t, struct slice text)
 			flag = TRACK_OURS;
 			continue;
 		}
+		if (text.p[i] > '0' && text.p[i] <= '0' + CLASSIFY_EFFECT_UNSEEN && effect == 0 && flag == 0) {
+			effect = (uint16_t)(text.p[i] - '0');
+			continue;
+		}
 		if (at == NULL || at == track_letters)
 			return -E_SYNTAX;
-		if (!track_push(t, (uint8_t)(at - track_letters) | flag))
+		if (!track_push(t, (uint16_t)((at - track_letters) | flag | (effect << TRACK_EFFECT_SHIFT))))
 			return -E_NOMEM;
 		t->owed += at - track_letters >= TRACK_OWED_PARSE;
-		flag = 0;
+		flag = effect = 0;
 	}
+	t->effect = (uint8_t)effect;
 	return flag == 0 ? 0 : -E_SYNTAX;
 }
 

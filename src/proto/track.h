@@ -11,6 +11,7 @@
 #include "core/buf.h"
 #include "core/err.h"
 #include "core/str.h"
+#include "proto/classify.h"
 
 /* What a message to the server makes it owe. */
 enum track_kind {
@@ -36,7 +37,7 @@ enum track_kind {
 #define TRACK_MAX    (64 * 1024)
 
 struct track {
-	uint8_t *ring; /* kinds with flags; oldest at head */
+	uint16_t *ring; /* kinds with flags; oldest at head */
 	uint32_t head;
 	uint32_t count;
 	uint32_t size;  /* of the ring, a power of two */
@@ -52,11 +53,13 @@ struct track {
 	bool doubt;     /* more answers may come than the model knows of */
 	bool begun;     /* in doubt: an answer to the oldest entry has begun */
 	bool broken;    /* the server left the protocol, or ended the session */
+	bool strayed;   /* the client left the protocol while the server read COPY data */
+	uint8_t effect; /* enum classify_effect of the extended messages that no Sync has followed yet */
 	uint32_t owed;  /* entries of TRACK_OWED_* */
 	/* Of the last track_server() or track_take_owed(): marked entries that have left the queue. */
 	uint32_t marks_done;    /* ... answered */
 	uint32_t marks_dropped; /* ... by an error, their own or one before them; never together with marks_done */
-	uint8_t inline_ring[TRACK_INLINE];
+	uint16_t inline_ring[TRACK_INLINE];
 };
 
 /* What to do with a message. */
@@ -133,6 +136,34 @@ static inline bool track_is_batch_start(const struct track *t)
 {
 	return !(t->unsynced | t->copy_in | t->skip);
 }
+
+/*
+ * What the message that was shown last, a Query or an extended one, does to the
+ * transaction block. Kept for track_lose().
+ */
+void track_note(struct track *t, enum classify_effect effect);
+
+/* What the client of a server that is lost is owed. */
+struct track_loss {
+	const struct track *track;
+	uint32_t at;
+	uint8_t status;              /* of the last ReadyForQuery */
+	bool is_known;               /* false: it cannot be said */
+	bool is_silent;              /* everything was answered: the client does not wait for anything */
+	bool is_erred;               /* the batch that is open has been answered by its error */
+	bool is_open;                /* behind all ends: messages of a batch were sent whose Sync has yet to come */
+	enum classify_effect effect; /* of these; once there is no next end */
+};
+
+/* Begins to tell what is owed. The tracker must not change meanwhile. */
+void track_lose(const struct track *t, struct track_loss *loss);
+
+/*
+ * The next end of a batch of the client's (Sync, Query, FunctionCall) that is
+ * owed its answer, an error and ReadyForQuery; false when there is no more.
+ * *effect: of what it ends.
+ */
+bool track_next_loss(struct track_loss *loss, enum classify_effect *effect);
 
 /* A message of this type came from the server; `status` is the body of a ReadyForQuery. */
 enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status);

@@ -77,6 +77,7 @@ INTEGRATION_FILES = \
 	test/integration/test_signals_process.py \
 	test/integration/test_startup_packet.py \
 	test/integration/test_strangers.py \
+	test/integration/test_surviving_clients.py \
 	test/integration/test_suspend.py \
 	test/integration/test_systemd.py \
 	test/integration/test_threads.py \

@@ -1,3 +1,7 @@
+UNIT_TESTS += test/unit/proto/test_aborted
+test_unit_proto_test_aborted_SOURCES = test/unit/proto/test_aborted.c test/unit/proto/proto_test.h
+test_unit_proto_test_aborted_LDADD = $(UNIT_LIBS)
+
 UNIT_TESTS += test/unit/proto/test_build
 test_unit_proto_test_build_SOURCES = test/unit/proto/test_build.c test/unit/proto/proto_test.h
 test_unit_proto_test_build_LDADD = $(UNIT_LIBS)

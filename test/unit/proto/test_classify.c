@@ -132,7 +132,18 @@ static const struct classify_case classify_kinds[] = {
 	{ "WITH x AS (INSERT INTO temp VALUES (1)) SELECT 1", 1, K(OTHER) },
 	{ "WITH x AS (SELECT 1) MERGE INTO temp USING x ON true WHEN MATCHED THEN DELETE", 1, K(OTHER) },
 	{ "LOAD 'x'", 1, K(LOAD) },
-	{ "BEGIN; SAVEPOINT a; RELEASE a; COMMIT; START TRANSACTION; ABORT; ROLLBACK; END", 8, K(TRANSACTION) },
+	{ "BEGIN; SAVEPOINT a; RELEASE a; COMMIT; START TRANSACTION; ABORT; ROLLBACK; END", 8,
+	  K(TRANSACTION) | K(COMMIT) | K(ROLLBACK) },
+	{ "COMMIT", 1, K(TRANSACTION) | K(COMMIT) },
+	{ "end transaction", 1, K(TRANSACTION) | K(COMMIT) },
+	{ "COMMIT /* x */ WORK AND NO CHAIN;", 1, K(TRANSACTION) | K(COMMIT) },
+	{ "ABORT WORK", 1, K(TRANSACTION) | K(ROLLBACK) },
+	{ "ROLLBACK AND NO CHAIN", 1, K(TRANSACTION) | K(ROLLBACK) },
+	{ "COMMIT AND CHAIN", 1, K(TRANSACTION) },
+	{ "ROLLBACK WORK AND CHAIN", 1, K(TRANSACTION) },
+	{ "ROLLBACK TO a", 1, K(TRANSACTION) },
+	{ "ROLLBACK TRANSACTION TO SAVEPOINT a", 1, K(TRANSACTION) },
+	{ "BEGIN; COMMIT", 2, K(TRANSACTION) | K(COMMIT) },
 	{ "COPY t FROM STDIN", 1, K(COPY) },
 	{ "CREATE INDEX ON t(a); ALTER TABLE t ADD b int; DROP TABLE t", 3, K(DDL) },
 	{ "SELECT 1; LISTEN x; COPY t TO STDOUT", 3, K(OTHER) | K(LISTEN) | K(COPY) },
@@ -213,8 +224,8 @@ static const struct classify_case classify_borders[] = {
 	  2, K(DDL) | K(COPY) },
 	{ "CREATE FUNCTION f() RETURNS begin BEGIN ATOMIC RETURN 1; END; LISTEN x", 2, K(DDL) | K(LISTEN) },
 	{ "CREATE FUNCTION f(begin atomic) RETURNS int RETURN 1; LISTEN x", 2, K(DDL) | K(LISTEN) },
-	{ "CREATE FUNCTION f() RETURNS int AS 'BEGIN ATOMIC'; END", 2, K(DDL) | K(TRANSACTION) },
-	{ "CREATE FUNCTION begin() RETURNS atomic RETURN 1; END", 2, K(DDL) | K(TRANSACTION) },
+	{ "CREATE FUNCTION f() RETURNS int AS 'BEGIN ATOMIC'; END", 2, K(DDL) | K(TRANSACTION) | K(COMMIT) },
+	{ "CREATE FUNCTION begin() RETURNS atomic RETURN 1; END", 2, K(DDL) | K(TRANSACTION) | K(COMMIT) },
 	{ "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1; "
 	  "END; SELECT 2; END; LISTEN x",
 	  2, K(DDL) | K(LISTEN) },
@@ -436,6 +447,44 @@ static void kinds_have_names(void **state)
 	assert_string_equal(classify_kind_name(CLASSIFY_DDL), "DDL");
 }
 
+static void effects_on_a_block(void **state)
+{
+	static const struct {
+		const char *text;
+		enum classify_effect effect;
+	} cases[] = {
+		{ "", CLASSIFY_EFFECT_NONE },
+		{ "SELECT 1", CLASSIFY_EFFECT_NONE },
+		{ "SELECT 1; SELECT ';'; -- begin", CLASSIFY_EFFECT_NONE },
+		{ " /* x */ commit;", CLASSIFY_EFFECT_COMMIT },
+		{ "end work", CLASSIFY_EFFECT_COMMIT },
+		{ "Rollback", CLASSIFY_EFFECT_ROLLBACK },
+		{ "abort", CLASSIFY_EFFECT_ROLLBACK },
+		{ "begin", CLASSIFY_EFFECT_BLOCK },
+		{ "start transaction", CLASSIFY_EFFECT_BLOCK },
+		{ "commit and chain", CLASSIFY_EFFECT_BLOCK },
+		{ "commit; select 1", CLASSIFY_EFFECT_BLOCK },
+		{ "select 1; begin; select 2", CLASSIFY_EFFECT_BLOCK },
+		{ "begin; commit", CLASSIFY_EFFECT_BLOCK },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *text = cases[i].text;
+		size_t n = strlen(text);
+
+		assert_int_equal(classify_effect(slice_of(text)), cases[i].effect);
+		if (cases[i].effect != CLASSIFY_EFFECT_NONE) /* neither look misses one, with the NUL or without */
+			assert_true((classify_may_transact(text, n + 1) && classify_may_transact(text, n)) ||
+				    (classify_may_be_several(text, n + 1) && classify_may_be_several(text, n)));
+	}
+	assert_false(classify_may_transact("select 1", 9));
+	assert_false(classify_may_transact("create table t()", 17));
+	assert_false(classify_may_be_several("select 1", 9));
+	assert_false(classify_may_be_several("select 1; \n", 13));
+	assert_true(classify_may_be_several("select 1; x", 12));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -451,6 +500,7 @@ int main(void)
 		cmocka_unit_test(quick_look),
 		cmocka_unit_test(quick_look_for_resets),
 		cmocka_unit_test(kinds_have_names),
+		cmocka_unit_test(effects_on_a_block),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -843,6 +843,129 @@ static void only_what_was_saved_is_loaded(void **state)
 	assert_int_equal(t.count, 3);
 }
 
+/* What is owed now: a letter for each end, by its effect, and what is left open in the end. */
+static const char *owed(void)
+{
+	static const char letters[] = "-rcb?";
+	static char text[64];
+	enum classify_effect effect;
+	struct track_loss loss;
+	size_t n = 0;
+
+	reload();
+	track_lose(&t, &loss);
+	if (!loss.is_known)
+		return "unknown";
+	while (track_next_loss(&loss, &effect))
+		text[n++] = letters[effect];
+	if (loss.is_open)
+		text[n++] = loss.is_erred ? '!' : '+';
+	if (loss.is_open && loss.effect != CLASSIFY_EFFECT_NONE)
+		text[n++] = letters[loss.effect];
+	if (loss.is_silent)
+		text[n++] = '.';
+	text[n] = '\0';
+	return text;
+}
+
+static void a_loss_leaves_ends_owed(void **state)
+{
+	(void)state;
+	assert_string_equal(owed(), ".");
+	play(">Q");
+	assert_string_equal(owed(), "-");
+	play("<C");
+	assert_string_equal(owed(), "-");
+	play("<ZI");
+	assert_string_equal(owed(), ".");
+	play(">P >B >E");
+	assert_string_equal(owed(), "+");
+	play(">S");
+	assert_string_equal(owed(), "-");
+	play(">Q >P >S >F");
+	assert_string_equal(owed(), "----");
+	play("<1 <2 <C");
+	assert_string_equal(owed(), "----");
+	play("<ZI <E <ZI <E");
+	assert_string_equal(owed(), "--");
+}
+
+static void a_loss_behind_a_flush_is_open(void **state)
+{
+	(void)state;
+	play(">P >H <1");
+	assert_string_equal(owed(), "+.");
+	play(">B >E");
+	assert_string_equal(owed(), "+");
+	play("<E");
+	assert_string_equal(owed(), "!");
+	play(">S");
+	assert_string_equal(owed(), "-");
+}
+
+/* By the rule for errors the Query behind the batch is skipped, but if the batch has been answered. */
+static void a_loss_with_a_query_in_place_of_sync(void **state)
+{
+	(void)state;
+	play(">P >Q");
+	assert_string_equal(owed(), "+");
+	play("<1");
+	assert_string_equal(owed(), "-");
+	play("<ZI >P >Q >S");
+	assert_string_equal(owed(), "-");
+}
+
+static void a_loss_in_copy(void **state)
+{
+	(void)state;
+	play(">Q <G >d");
+	assert_string_equal(owed(), "-");
+	play(">c");
+	assert_string_equal(owed(), "-");
+	play("<C <ZI >P >B >E <1 <2 <G >d");
+	assert_string_equal(owed(), "+");
+	play(">c >S");
+	assert_string_equal(owed(), "-");
+	play("<C <ZI >Q <G >Q");
+	assert_string_equal(owed(), "unknown");
+}
+
+static void a_loss_owes_nothing_for_ours(void **state)
+{
+	(void)state;
+	play("+Q");
+	assert_string_equal(owed(), "");
+	play(">Q");
+	assert_string_equal(owed(), "-");
+	play("-ZI <ZI =P +P >B >E >S");
+	assert_string_equal(owed(), "-");
+}
+
+static void effects_stay_with_their_ends(void **state)
+{
+	(void)state;
+	play(">Q");
+	track_note(&t, CLASSIFY_EFFECT_BLOCK);
+	play(">Q >Q");
+	track_note(&t, CLASSIFY_EFFECT_COMMIT);
+	assert_string_equal(owed(), "b-c");
+	play("<C <ZT");
+	assert_string_equal(owed(), "-c");
+	play(">P");
+	track_note(&t, CLASSIFY_EFFECT_ROLLBACK);
+	play(">B >E");
+	assert_string_equal(owed(), "-c+r");
+	play(">P");
+	track_note(&t, CLASSIFY_EFFECT_BLOCK);
+	play(">P");
+	track_note(&t, CLASSIFY_EFFECT_COMMIT);
+	play(">S >P >S");
+	assert_string_equal(owed(), "-cb-");
+	play("<ZT <ZI <E <ZI <1 <ZI >P <E >Q");
+	track_note(&t, CLASSIFY_EFFECT_BLOCK); /* it is not run */
+	assert_string_equal(owed(), "!");
+}
+
 static void kinds_have_names(void **state)
 {
 	(void)state;
@@ -899,6 +1022,12 @@ int main(void)
 		TEST(notices_of_our_requests_are_ours),
 		TEST(query_in_place_of_sync),
 		TEST(only_what_was_saved_is_loaded),
+		TEST(a_loss_leaves_ends_owed),
+		TEST(a_loss_behind_a_flush_is_open),
+		TEST(a_loss_with_a_query_in_place_of_sync),
+		TEST(a_loss_in_copy),
+		TEST(a_loss_owes_nothing_for_ours),
+		TEST(effects_stay_with_their_ends),
 		TEST(kinds_have_names),
 	};
 

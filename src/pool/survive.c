@@ -1,0 +1,543 @@
+/*
+ * What becomes of a client whose server is lost.
+ *
+ *     server_close() --> survive_begin(): what is owed, by the tracker, as bytes
+ *                        link_detach(), and the server is gone
+ *                    --> survive_end(): the bytes are sent, and the client is
+ *
+ *       CL_IDLE      outside of a transaction, and nothing of a batch is open
+ *       CL_FAILED    else: proto/aborted.c speaks to it until that has ended
+ *
+ * A request is answered by an error and, at the end of each batch, by
+ * ReadyForQuery. Who has begun a transaction, or may have, is in a failed one:
+ * what it sends next was meant to be a part of that, and must not run on its
+ * own. Whether a request under way begins or ends one only its text tells, which
+ * is noted when it is sent (survive_note(), track_note()). Where that was not
+ * seen, such as in the later part of a long Query, and it matters, the client is
+ * closed, as it always is with server_loss_action = disconnect.
+ *
+ * The client is closed, too, when a part of a message has gone to it, for the
+ * rest will never come; and where it had more on that server than a transaction:
+ * in session mode, or with statements that it made by PREPARE.
+ *
+ * A client that does not wait for anything at that moment is told nothing before
+ * it says something: drivers do not expect errors then.
+ *
+ * A server's last words are a FATAL error. The client gets them as an ERROR, as
+ * its own connection goes on.
+ */
+#include "pool/survive.h"
+
+#include "core/alloc.h"
+#include "core/str.h"
+#include "pool/link.h"
+#include "pool/registry.h"
+#include "pool/report.h"
+#include "proto/aborted.h"
+#include "proto/build.h"
+#include "proto/parse.h"
+
+#define SURVIVE_ERRORS_MAX  (16 * 1024)
+#define SURVIVE_ANSWERS_MAX (64 * 1024 * 1024)
+
+/* Messages up to this length are waited for; what ends a transaction is much shorter. */
+#define SURVIVE_HOLD_MAX    (16 * 1024)
+
+/* A server that is lost while it is being prepared for a client is replaced, but not again within this time. */
+#define SURVIVE_UNSENT_US   USEC_PER_SEC
+
+/* The errors that a client may be told, in this order in survive.errors. */
+enum survive_error {
+	SURVIVE_LOSS,
+	SURVIVE_COMMIT,
+	SURVIVE_REFUSAL,
+	SURVIVE_SEVERAL,
+	SURVIVE_ERRORS,
+};
+
+struct survive {
+	struct aborted aborted;
+	struct buf errors;
+	uint32_t ends[SURVIVE_ERRORS]; /* where each error ends */
+};
+
+static struct slice survive_error(const struct survive *s, enum survive_error error)
+{
+	uint32_t start = error == 0 ? 0 : s->ends[error - 1];
+
+	return slice_make(buf_ptr(&s->errors) + start, s->ends[error] - start);
+}
+
+static const struct conf *survive_conf(const struct client *client)
+{
+	return client->part->worker->ctx.snap->conf;
+}
+
+static void survive_drop(struct survive **sp)
+{
+	if (*sp != NULL)
+		buf_fini(&(*sp)->errors);
+	free(*sp);
+	*sp = NULL;
+}
+
+void survive_free(struct client *client)
+{
+	if (client->survive == NULL)
+		return;
+	client->part->failed--;
+	survive_drop(&client->survive);
+}
+
+/* ---- the errors ---- */
+
+static int survive_add_error(struct survive *s, const struct client *client, enum survive_error error,
+			     struct report *report)
+{
+	int err;
+
+	report->is_server = true; /* drivers go by the state, in whatever style */
+	err = report_build(&s->errors, survive_conf(client), "ERROR", report);
+	s->ends[error] = err == 0 ? buf_len(&s->errors) : 0;
+	return err;
+}
+
+/* An error from the table, with what is known of client and server. */
+static int survive_add_reason(struct survive *s, const struct client *client, enum survive_error error,
+			      enum reason reason)
+{
+	struct report report;
+
+	client_report(client, reason, &report);
+	return survive_add_error(s, client, error, &report);
+}
+
+/* The loss itself: in the server's words, if it has said any. */
+static int survive_add_loss(struct survive *s, const struct server *server, enum reason reason)
+{
+	const struct client *client = server->client;
+	struct report report;
+
+	client_report(client, reason, &report);
+	if (server->last_words != NULL) {
+		str_copy(report.text, sizeof(report.text), server->last_words->text);
+		str_copy(report.sqlstate, sizeof(report.sqlstate), server->last_words->sqlstate);
+	}
+	return survive_add_error(s, client, SURVIVE_LOSS, &report);
+}
+
+static struct survive *survive_new(const struct server *server, enum reason reason)
+{
+	struct survive *s = xcalloc(1, sizeof(*s));
+	int err;
+
+	buf_init(&s->errors, SURVIVE_ERRORS_MAX);
+	err = survive_add_loss(s, server, reason);
+	if (err == 0)
+		err = survive_add_reason(s, server->client, SURVIVE_COMMIT, REASON_COMMIT_LOST);
+	if (err == 0)
+		err = survive_add_reason(s, server->client, SURVIVE_REFUSAL, REASON_TX_LOST);
+	if (err == 0)
+		err = survive_add_reason(s, server->client, SURVIVE_SEVERAL, REASON_TX_LOST_SEVERAL);
+	if (err != 0)
+		survive_drop(&s);
+	return s;
+}
+
+/* ---- last words ---- */
+
+static bool survive_is_loss(enum reason reason)
+{
+	switch (reason) {
+	case REASON_SERVER_CRASH:
+	case REASON_SERVER_SEND:
+	case REASON_SERVER_PKT:
+	case REASON_SERVER_HEADER:
+	case REASON_UNKNOWN_PKT:
+	case REASON_BROKEN_PARAMETER:
+	case REASON_CONFIG_CHANGED:
+	case REASON_CLOSE_NEEDED:
+	case REASON_OBSOLETE:
+	case REASON_DOUBT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* True when the client can go on without this server, as far as can be said without looking at its requests. */
+static bool survive_may(const struct server *server, enum reason reason)
+{
+	const struct client *client = server->client;
+
+	return server->part->conf->outlive && survive_is_loss(reason) && !client->is_inner &&
+	       (client->state == CL_ACTIVE || client->state == CL_HELD) && !client->send_failed &&
+	       server_pool_mode(server) != CONF_POOL_SESSION && server->sql_statements == 0 &&
+	       (server->body_left == 0 || server->swallow_body);
+}
+
+bool survive_hears(struct server *server, struct slice body)
+{
+	struct parse_report report;
+
+	if (!survive_may(server, REASON_SERVER_CRASH) || parse_report(body, &report) != 0 ||
+	    (!slice_eq_str(report.severity, "FATAL") && !slice_eq_str(report.severity, "PANIC")))
+		return false;
+	if (server->last_words == NULL)
+		server->last_words = xcalloc(1, sizeof(*server->last_words));
+	report_server(server->last_words, "", "");
+	(void)str_copy_slice(server->last_words->text, sizeof(server->last_words->text),
+			     slice_cut(report.message, sizeof(server->last_words->text) - 1));
+	(void)str_copy_slice(server->last_words->sqlstate, sizeof(server->last_words->sqlstate),
+			     slice_cut(report.sqlstate, sizeof(server->last_words->sqlstate) - 1));
+	return true;
+}
+
+/* ---- what passes ---- */
+
+void survive_note_text(struct link_walk *w)
+{
+	struct client *client = w->client;
+	const char *text = (const char *)w->data + w->at + FRAME_HEADER;
+	size_t n = link_walk_avail(w) - FRAME_HEADER;
+	enum classify_effect effect;
+
+	if (w->f.type == FE_PARSE) {
+		size_t name = strnlen(text, n);
+
+		text += name < n ? name + 1 : n;
+		n -= name < n ? name + 1 : n;
+		effect = n == 0 ? CLASSIFY_EFFECT_UNSEEN : CLASSIFY_EFFECT_NONE;
+		if (classify_may_transact(text, n)) /* it is one statement, whose first words tell */
+			effect = classify_effect(slice_make(text, n));
+		client->unnamed_effect = effect;
+	} else if (n + FRAME_HEADER < w->f.size) {
+		effect = CLASSIFY_EFFECT_UNSEEN;
+	} else {
+		effect = classify_effect(slice_make(text, n));
+	}
+	if (effect != CLASSIFY_EFFECT_NONE)
+		track_note(&client->server->track, effect);
+}
+
+/* ---- the loss ---- */
+
+/* Where the client stands, as its requests are gone through. */
+struct survive_place {
+	bool in_block;  /* in a transaction block, which has failed */
+	bool was_alive; /* ... and might have been committed by a request under way */
+	bool is_unseen; /* it cannot be said */
+};
+
+/* One batch is lost: returns the error for it. */
+static enum survive_error survive_pass(struct survive_place *place, enum classify_effect effect)
+{
+	enum survive_error error = SURVIVE_LOSS;
+
+	switch (effect) {
+	case CLASSIFY_EFFECT_NONE:
+		break;
+	case CLASSIFY_EFFECT_COMMIT:
+		if (place->in_block && place->was_alive)
+			error = SURVIVE_COMMIT;
+		place->in_block = place->was_alive = false;
+		break;
+	case CLASSIFY_EFFECT_ROLLBACK:
+		place->in_block = place->was_alive = false;
+		break;
+	case CLASSIFY_EFFECT_BLOCK:
+		place->in_block = place->was_alive = true;
+		break;
+	case CLASSIFY_EFFECT_UNSEEN:
+		place->is_unseen |= !place->in_block;
+		break;
+	}
+	return error;
+}
+
+static int survive_tell(const struct survive *s, enum survive_error error, struct buf *out)
+{
+	struct slice bytes = survive_error(s, error);
+
+	return buf_append(out, bytes.p, bytes.n);
+}
+
+/* What is open of a batch behind all ends: whether the client has been told, and where it stands. */
+static int survive_open(struct survive *s, struct track_loss *lost, struct survive_place *place, struct buf *out)
+{
+	bool was_block = place->in_block;
+	enum survive_error error = survive_pass(place, lost->effect);
+
+	place->in_block |= was_block; /* the Sync may not have come to what ends the block */
+	if (lost->is_erred) {
+		s->aborted.is_told = s->aborted.is_skipping = true;
+		return 0;
+	}
+	if (lost->is_silent)
+		return 0;
+	s->aborted.is_told = s->aborted.is_skipping = true;
+	return survive_tell(s, error, out);
+}
+
+/* Answers all that is owed; -E_* when that cannot be done. */
+static int survive_answer(struct server *server, struct survive *s, struct buf *out)
+{
+	struct survive_place place = { .in_block = server->track.status != 'I',
+				       .was_alive = server->track.status == 'T' };
+	bool reruns = server->rerun.is_under_way && track_open_batches(&server->track) == 0;
+	enum classify_effect effect;
+	struct track_loss lost;
+	int err = 0;
+
+	track_lose(&server->track, &lost);
+	if (!lost.is_known)
+		return -E_PROTO;
+	s->aborted.is_told = server->track.status == 'E';
+	while (err == 0 && track_next_loss(&lost, &effect)) {
+		err = survive_tell(s, survive_pass(&place, effect), out);
+		if (err == 0)
+			err = build_ready(out, place.in_block ? TX_FAILED : TX_IDLE);
+		s->aborted.is_told = true;
+	}
+	if (reruns) {
+		lost.is_open = true; /* its error was hidden */
+		lost.is_erred = lost.is_silent = false;
+	}
+	if (err == 0 && lost.is_open)
+		err = survive_open(s, &lost, &place, out);
+	s->aborted.is_block = place.in_block;
+	s->aborted.is_over = !place.in_block && !lost.is_open;
+	return err == 0 && place.is_unseen ? -E_PROTO : err;
+}
+
+/* What was believed of requests that are lost has not come true. */
+static void survive_undo(struct server *server)
+{
+	struct client *client = server->client;
+
+	prep_server_undo(&server->prep, &client->prep, server->prep.record_count);
+	if (client->unnamed == UNNAMED_SENT && client->prep.is_unsure)
+		stmt_release(&client->prep.unnamed);
+	client->prep.is_unsure = false;
+}
+
+/* True when a client whose request has gone nowhere may try another server. */
+static bool survive_may_go_elsewhere(struct client *client)
+{
+	uint64_t now_us = loop_now_us(link_loop(client));
+	bool may = client->unsent_us == 0 || now_us - client->unsent_us > SURVIVE_UNSENT_US;
+
+	client->unsent_us = now_us;
+	return may;
+}
+
+bool survive_begin(struct server *server, enum reason reason, struct survive_loss *loss)
+{
+	struct client *client = server->client;
+	struct log_about about;
+
+	*loss = (struct survive_loss){ .state = NULL };
+	if (!survive_may(server, reason))
+		return false;
+	if (client->state == CL_HELD) {
+		loss->is_unsent = survive_may_go_elsewhere(client);
+		return loss->is_unsent;
+	}
+	loss->state = survive_new(server, reason);
+	if (loss->state == NULL)
+		return false;
+	buf_init(&loss->out, SURVIVE_ANSWERS_MAX);
+	if (survive_answer(server, loss->state, &loss->out) != 0) {
+		buf_fini(&loss->out);
+		survive_drop(&loss->state);
+		return false;
+	}
+	survive_undo(server);
+	if (survive_conf(client)->log_pooler_errors != 0) {
+		client_describe(client, &about);
+		log_warning_about(&about, "lost its server, and stays%s",
+				  loss->state->aborted.is_over ? "" : ": its transaction has failed");
+	}
+	if (loss->state->aborted.is_over)
+		survive_drop(&loss->state);
+	return true;
+}
+
+void survive_end(struct client *client, struct survive_loss *loss)
+{
+	int err = 0;
+
+	if (!loss->is_unsent && !buf_is_empty(&loss->out)) {
+		stream_allow(&client->stream, buf_len(&loss->out));
+		err = stream_send_buf(&client->stream, &loss->out);
+	}
+	buf_fini(&loss->out);
+	if (err < 0) {
+		survive_drop(&loss->state);
+		client_drop(client, REASON_CLIENT_IO);
+		return;
+	}
+	if (loss->state == NULL) {
+		client_unlinked(client);
+		return;
+	}
+	client->survive = loss->state;
+	client->part->failed++;
+	client->request_us = loop_now_us(link_loop(client));
+	client_failed(client);
+}
+
+/* ---- what follows ---- */
+
+static bool survive_find(void *arg, struct slice name, struct slice *sql)
+{
+	const struct client *client = arg;
+	const struct prep_name *known = name.n == 0 ? NULL : prep_client_find(&client->prep, name);
+	const struct stmt *stmt = known == NULL ? NULL : known->stmt;
+
+	if (name.n == 0)
+		stmt = client->prep.unnamed;
+	if (stmt == NULL)
+		return false;
+	*sql = slice_make(stmt->body, stmt->len);
+	return true;
+}
+
+static bool survive_define(void *arg, struct slice name, struct slice body)
+{
+	struct client *client = arg;
+	struct prep_name *known;
+	struct stmt *stmt;
+
+	if (client->part->conf->prepared == 0 || prep_client_find(&client->prep, name) != NULL)
+		return false;
+	stmt = stmt_intern((const uint8_t *)body.p, body.n);
+	known = stmt == NULL ? NULL : prep_name_new(name, stmt);
+	if (known == NULL)
+		return false;
+	known->told.epoch = atomic_load_explicit(&client->pool->db->ddl_epoch, memory_order_relaxed);
+	if (prep_client_add(&client->prep, known))
+		return true;
+	prep_name_free(&known);
+	return false;
+}
+
+static void survive_forget(void *arg, struct slice name)
+{
+	struct client *client = arg;
+	struct prep_name *known = prep_client_find(&client->prep, name);
+
+	if (known != NULL)
+		prep_client_remove(&client->prep, known);
+	prep_name_free(&known);
+}
+
+static const struct aborted_names survive_names = {
+	.find = survive_find,
+	.define = survive_define,
+	.forget = survive_forget,
+};
+
+/* One message, as far as it has come. */
+static enum aborted_verdict survive_take(struct client *client, const uint8_t *p, size_t avail, const struct frame *f,
+					 struct buf *out)
+{
+	struct survive *s = client->survive;
+
+	s->aborted.names = &survive_names;
+	s->aborted.arg = client;
+	s->aborted.errors = (struct aborted_errors){
+		.loss = survive_error(s, SURVIVE_LOSS),
+		.refusal = survive_error(s, SURVIVE_REFUSAL),
+		.several = survive_error(s, SURVIVE_SEVERAL),
+	};
+	if (avail < f->size)
+		return aborted_take_long(&s->aborted, f->type, out);
+	return aborted_take(&s->aborted, f->type, slice_make(p + FRAME_HEADER, (size_t)f->size - FRAME_HEADER), out);
+}
+
+/* The transaction is over. */
+static void survive_leave(struct client *client)
+{
+	survive_free(client);
+	client_set_state(client, CL_IDLE);
+}
+
+/* The rest of a message whose head was seen. */
+static size_t survive_body(struct client *client, size_t len)
+{
+	size_t n = client->body_left < len ? (size_t)client->body_left : len;
+
+	client->body_left -= n;
+	return n;
+}
+
+/* Sends the answers; false when the client is closed. */
+static bool survive_send(struct client *client, struct buf *out)
+{
+	int err = 0;
+
+	if (!buf_is_empty(out)) {
+		stream_allow(&client->stream, buf_len(out));
+		err = stream_send_buf(&client->stream, out);
+	}
+	buf_fini(out);
+	if (err < 0)
+		client_drop(client, REASON_CLIENT_IO);
+	else if (err > 0)
+		stream_want_read(&client->stream, false);
+	return err >= 0;
+}
+
+/* Closes a client for what it has said, after the answers to what came before. */
+static size_t survive_refuse(struct client *client, struct buf *out, enum reason why, size_t len)
+{
+	if (!survive_send(client, out))
+		return len;
+	if (why == REASON_CLIENT_CLOSE)
+		client_drop(client, why);
+	else
+		client_close(client, why);
+	return len;
+}
+
+size_t survive_from_client(struct client *client, const uint8_t *data, size_t len)
+{
+	size_t at = survive_body(client, len);
+	struct buf out;
+
+	buf_init(&out, SURVIVE_ANSWERS_MAX);
+	while (at < len && client->state == CL_FAILED) {
+		enum aborted_verdict verdict;
+		size_t avail = len - at;
+		struct frame f;
+		int err = frame_read(data + at, avail, client->part->conf->max_packet_size, &f);
+
+		if (err == -E_AGAIN)
+			break;
+		if (err < 0) {
+			if (survive_send(client, &out))
+				client_close_header(client, data + at, avail);
+			return len;
+		}
+		if (f.type == FE_TERMINATE)
+			return survive_refuse(client, &out, REASON_CLIENT_CLOSE, len);
+		if (!track_knows_client(f.type))
+			return survive_refuse(client, &out, REASON_UNKNOWN_PKT, len);
+		if (avail < f.size && f.size <= SURVIVE_HOLD_MAX)
+			break;
+		verdict = survive_take(client, data + at, avail, &f, &out);
+		if (verdict == ABORTED_FAILS)
+			return survive_refuse(client, &out, REASON_BAD_PACKET, len);
+		if (verdict == ABORTED_ENDS || verdict == ABORTED_LEAVES)
+			survive_leave(client);
+		if (verdict == ABORTED_LEAVES)
+			break;
+		if (avail > f.size)
+			avail = (size_t)f.size;
+		client->body_left = f.size - avail;
+		client->discard_body = true;
+		at += avail;
+	}
+	return survive_send(client, &out) ? at : len;
+}

@@ -1,0 +1,70 @@
+/*
+ * Clients that outlive their server: in transaction and statement mode, with
+ * server_loss_action = error. See doc/resilience.md, "When a server is lost".
+ *
+ * Own thread of the link.
+ */
+#ifndef PGSLUICE_POOL_SURVIVE_H
+#define PGSLUICE_POOL_SURVIVE_H
+
+#include "core/buf.h"
+#include "core/reason_tbl.h"
+#include "pool/link_int.h"
+#include "proto/classify.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+
+/* What a client is in whose transaction has lost its server: CL_FAILED. */
+struct survive;
+
+/* How a client goes on, found out before its server is gone. */
+struct survive_loss {
+	bool is_unsent;        /* nothing of its request has gone to a server: it goes to another one */
+	struct buf out;        /* else what it is told now, if anything */
+	struct survive *state; /* ... and what it is in then; NULL: idle */
+};
+
+/*
+ * The linked server is about to be closed: true when its client stays, and
+ * *loss says how. Before link_detach(). `words` of the server, if it has said
+ * any, take the place of the reason's text.
+ */
+bool survive_begin(struct server *server, enum reason reason, struct survive_loss *loss) MUSTCHECK;
+
+/* The server is gone: tells the client, which may be closed here. The loss is used up. */
+void survive_end(struct client *client, struct survive_loss *loss);
+
+/* Works on bytes of a client in CL_FAILED; returns how many. It may be idle, or closed, afterwards. */
+size_t survive_from_client(struct client *client, const uint8_t *data, size_t len);
+
+/* The client is not in CL_FAILED any more. NULL inside is fine. */
+void survive_free(struct client *client);
+
+/* Notes what a Query or Parse does to the transaction block. */
+void survive_note_text(struct link_walk *w);
+
+/* True when errors of the server must be there as a whole, since it may be its last words. */
+static inline bool survive_listens(const struct server *server)
+{
+	return server->client != NULL && server->part->conf->outlive;
+}
+
+/*
+ * An ErrorResponse of a server that is listened to: true when it is the end of
+ * the session, and will be told by survive_begin(); then the server is to be closed.
+ */
+bool survive_hears(struct server *server, struct slice body);
+
+/* The price of a look at what passes to the server: anything but a Query or Parse that begins like other statements. */
+static inline void survive_note(struct link_walk *w)
+{
+	const char *text = (const char *)w->data + w->at + FRAME_HEADER;
+	size_t n = link_walk_avail(w) - FRAME_HEADER;
+
+	if (w->f.type == FE_QUERY && LIKELY(n + FRAME_HEADER == w->f.size) && !classify_may_transact(text, n) &&
+	    !classify_may_be_several(text, n))
+		return;
+	survive_note_text(w);
+}
+
+#endif
