@@ -7,8 +7,9 @@
  *
  * CL_BUSY plays a script and compares each message with it. A cancel request that this client sent may end any
  * statement at any point, and then nobody can foretell what the rest of the script will answer. In that case, and in
- * no other, the client gives the script up (CL_RESYNC): it finishes the message it is in, adds a Sync and a query that
- * rolls back and returns a fresh number, and reads until that number comes. Meanwhile rows still have to be its own.
+ * no other but the loss of its server, the client gives the script up (CL_RESYNC): it finishes the message it is in,
+ *adds a Sync and a query that rolls back and returns a fresh number, and reads until that number comes. Meanwhile rows
+ *still have to be its own.
  *
  * What is forgiven: the loss of a session while servers are lost (options.chaos) or when the script kills its own
  * server; a cancelled statement after a cancel request by this very connection; what a command of the administrator
@@ -526,12 +527,13 @@ static void client_add_resync(struct client *c)
 
 	snprintf(c->nonce, sizeof(c->nonce), "%u", (unsigned)(rng_next(&c->rng) & 0x7fffffff));
 	/* Which statements there are nobody knows either. */
-	snprintf(sql, sizeof(sql), "ROLLBACK; %sSELECT '%s'::text AS who, 'resync'::text AS what, '%s'::text AS nonce",
+	snprintf(sql, sizeof(sql), "%sSELECT '%s'::text AS who, 'resync'::text AS what, '%s'::text AS nonce",
 		 s->forget ? "DEALLOCATE ALL; " : "", c->actor.who, c->nonce);
 	if (s->forget)
 		statements_forget(&c->actor);
 	c->actor.statements.unnamed.kind = STATEMENT_NONE;
 	script_send_sync(s);
+	script_send_text(s, "ROLLBACK"); /* alone: the server that had the transaction may be lost */
 	script_send_text(s, sql);
 	script_push(s);
 	c->nonce_seen = false;
@@ -671,6 +673,27 @@ static bool client_is_cancelled(const char *sqlstate, const char *text)
 	return strcmp(sqlstate, "57014") == 0 && strcmp(text, "canceling statement due to user request") == 0;
 }
 
+/* True for an ERROR that tells that the server is lost, while the session stays. */
+static bool client_is_loss(const char *sqlstate)
+{
+	/* When the relay closes one half, COPY FROM STDIN is told so by PostgreSQL itself, as 08006. */
+	return strcmp(sqlstate, "08006") == 0 || strcmp(sqlstate, "08007") == 0 || strcmp(sqlstate, "57P01") == 0 ||
+	       strcmp(sqlstate, "57P02") == 0;
+}
+
+/* The server is lost, the session goes on: what was under way is given up. */
+static void client_outlive(struct client *c)
+{
+	if (c->state == CL_BUSY) {
+		report_add(outlived, 1);
+		if (c->script.dies)
+			report_add(suicides, 1);
+		client_derail(c);
+	} else if (c->state == CL_RESYNC && c->resyncs < CLIENT_MAX_RESYNCS) {
+		client_add_resync(c);
+	}
+}
+
 /* An ErrorResponse. Returns true when it is dealt with, false when the script has to judge it. */
 static bool client_on_error(struct client *c, const uint8_t *body, size_t len)
 {
@@ -681,9 +704,7 @@ static bool client_on_error(struct client *c, const uint8_t *body, size_t len)
 
 	if (!severity[0])
 		severity = msg_field(body, len, 'S');
-	/* When the relay closes one half, COPY FROM STDIN is told so as an ERROR, and the server ends behind it. */
-	fatal = strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ||
-		(c->opt->chaos && strcmp(sqlstate, "08006") == 0);
+	fatal = strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0;
 	report_error(sqlstate, text, fatal);
 	if (fatal) {
 		struct excuse_case ec = client_excuse_case(c);
@@ -698,6 +719,12 @@ static bool client_on_error(struct client *c, const uint8_t *body, size_t len)
 		else if (!c->excused && !c->opt->chaos && !(c->state == CL_BUSY && c->script.dies) && !c->fatal)
 			client_wrong(c, "FATAL error, though nothing was injected", 'E', body, len);
 		c->fatal = true;
+		return true;
+	}
+	if (client_is_loss(sqlstate)) {
+		if (!c->opt->chaos && !(c->state == CL_BUSY && c->script.dies) && c->state != CL_RESYNC)
+			return false;
+		client_outlive(c);
 		return true;
 	}
 	if (!client_is_cancelled(sqlstate, text))

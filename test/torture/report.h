@@ -17,6 +17,7 @@
 	COUNT(bytes_out, "bytes sent")                                                              \
 	COUNT(logins, "logins")                                                                     \
 	COUNT(disconnects, "disconnects by the client in the middle")                               \
+	COUNT(outlived, "servers lost that their client outlived")                                  \
 	COUNT(faults, "sessions lost by faults")                                                    \
 	COUNT(excused, "sessions ended by the administrator")                                       \
 	COUNT(derailed, "operations cut short by a cancel")                                         \
