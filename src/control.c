@@ -23,6 +23,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/systemd.h"
+#include "pool/drain.h"
 #include "reload.h"
 
 /* How often a shutdown that waits looks whether it may end. */
@@ -58,6 +59,21 @@ void control_shutdown(struct control *c, enum engine_shutdown how)
 	engine_shutdown(c->engine, how);
 	if (how != SHUTDOWN_NOW && event_add(c->watch, &period) != 0)
 		log_fatal("could not set up the control timer");
+}
+
+void control_drain(struct control *c, uint64_t timeout_us)
+{
+	struct snapshot *snap = engine_snapshot(c->engine);
+	struct drain_order order = {
+		.delay_us = snap->conf->drain_delay_us,
+		.timeout_us = timeout_us,
+		.ends_process = true,
+	};
+
+	snapshot_release(&snap);
+	systemd_notify("STOPPING=1");
+	control_shutdown(c, SHUTDOWN_DRAIN);
+	drain_begin(c->engine, &order);
 }
 
 static void control_watch(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)

@@ -25,4 +25,11 @@ int control_status(const struct control *control);
  */
 void control_shutdown(struct control *control, enum engine_shutdown how);
 
+/*
+ * A shutdown that drains: after drain_delay clients are closed at the end of
+ * their transactions, after `timeout_us` more (0: never) all are, and then the
+ * process ends. Control thread.
+ */
+void control_drain(struct control *control, uint64_t timeout_us);
+
 #endif

@@ -271,9 +271,12 @@ static int main_set(void *ctx, const char *key, const char *value, bool *tls_kep
 	return reload_set(control_engine(ctx), key, value, tls_kept);
 }
 
-static void main_shutdown(void *ctx, enum engine_shutdown how)
+static void main_shutdown(void *ctx, enum engine_shutdown how, uint64_t timeout_us)
 {
-	control_shutdown(ctx, how);
+	if (how == SHUTDOWN_DRAIN)
+		control_drain(ctx, timeout_us);
+	else
+		control_shutdown(ctx, how);
 }
 
 static const struct admin_ops main_admin_ops = {

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/systemd.h"
 #include "pool/cancel.h"
+#include "pool/drain.h"
 #include "pool/registry.h"
 #include "pool/server.h"
 #include "pool/suspend.h"
@@ -123,6 +124,17 @@ static void admin_ask_dirty(struct admin *a)
 	engine_visit(a->engine, admin_count_dirty, admin_dirty_counted, q);
 }
 
+static void admin_check_drain(struct console *c)
+{
+	struct engine *engine = c->admin->engine;
+	enum drain_phase phase = atomic_load(c->wait_db == NULL ? &engine->drain : &c->wait_db->drain);
+
+	if (phase == DRAIN_NONE)
+		console_finish_error(c, "57014", "DRAIN was undone before it was complete");
+	else if (drain_is_complete(engine, c->wait_db))
+		console_finish_tag(c, "DRAIN");
+}
+
 /* Answers the command of a session if what it waits for has come, or cannot come any more. */
 static void admin_check_wait(struct console *c)
 {
@@ -149,6 +161,9 @@ static void admin_check_wait(struct console *c)
 		break;
 	case CONSOLE_WAIT_CLEAN:
 		admin_ask_dirty(c->admin);
+		break;
+	case CONSOLE_WAIT_DRAINED:
+		admin_check_drain(c);
 		break;
 	case CONSOLE_WAIT_NOTHING:
 	case CONSOLE_WAIT_WORKERS:

@@ -24,8 +24,8 @@ struct admin_ops {
 	 * but TLS goes on as it was, as it cannot be set up like that.
 	 */
 	int (*set)(void *ctx, const char *key, const char *value, bool *tls_kept);
-	/* SHUTDOWN. */
-	void (*shutdown)(void *ctx, enum engine_shutdown how);
+	/* SHUTDOWN; with SHUTDOWN_DRAIN, clients have so long to finish from when closing them begins, 0: no limit. */
+	void (*shutdown)(void *ctx, enum engine_shutdown how, uint64_t timeout_us);
 };
 
 /* To be given to engine_new(). */

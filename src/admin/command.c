@@ -19,9 +19,9 @@
 	  "Lets every server finish what it does, closes it, and opens none; clients that need one wait. Answers "    \
 	  "when no server is left. With a database, only there.")                                                     \
 	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]",                                                             \
-	  "Ends PAUSE and SUSPEND, or the PAUSE or KILL of one database.")                                            \
+	  "Ends PAUSE, SUSPEND and DRAIN, or the PAUSE, KILL or DRAIN of one database.")                              \
 	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>", "Refuses new clients of a database.")                 \
-	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>", "Ends DISABLE.")                                         \
+	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>", "Ends DISABLE and DRAIN.")                               \
 	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]",                                                    \
 	  "Closes each server when it is free, so that new ones take their place; after a fail-over, for example.")   \
 	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]",                                                                   \
@@ -32,8 +32,15 @@
 	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND",                                                               \
 	  "Stops all sockets between two messages and answers when everything stands still. Ends with RESUME, or "    \
 	  "with the last session of the console.")                                                                    \
-	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown, "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS",          \
-	  "Ends the process: at once, or when the servers are released, or when the clients have left.")              \
+	X(DRAIN, ADMIN, DRAIN, ctl_drain, "DRAIN [<db>]\n\tDRAIN [<db>] WITHIN <seconds>",                            \
+	  "Takes a database, or all, out of service: after drain_delay it refuses logins and closes clients at the "  \
+	  "end of their transactions, and so many seconds later, or drain_timeout, all that are left. Answers when "  \
+	  "no client is left. Ends with RESUME or ENABLE.")                                                           \
+	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown,                                                                    \
+	  "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tSHUTDOWN DRAIN\n"                                \
+	  "\tSHUTDOWN DRAIN WITHIN <seconds>",                                                                        \
+	  "Ends the process: at once, or when the servers are released, or when the clients have left, or after "     \
+	  "draining all databases.")                                                                                  \
 	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]",                                                 \
 	  "Answers when all servers are closed that RECONNECT or a RELOAD has marked for it.")
 
@@ -75,6 +82,9 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 		return false;
 	if (cmd->form == SQL_DRY_RUN && command->arg != COMMAND_ARG_DRY_RUN)
 		return false;
+	if (cmd->form == SQL_WITHIN && command->arg != COMMAND_ARG_DRAIN &&
+	    (command->arg != COMMAND_ARG_SHUTDOWN || strcasecmp(cmd->arg, "DRAIN") != 0))
+		return false;
 	switch (command->arg) {
 	case COMMAND_ARG_NONE:
 		return cmd->arg[0] == '\0';
@@ -82,9 +92,10 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 		return cmd->arg[0] == '\0' || cmd->form == SQL_DRY_RUN;
 	case COMMAND_ARG_SHUTDOWN:
 		return cmd->arg[0] == '\0' || strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ||
-		       strcasecmp(cmd->arg, "WAIT_FOR_CLIENTS") == 0;
+		       strcasecmp(cmd->arg, "WAIT_FOR_CLIENTS") == 0 || strcasecmp(cmd->arg, "DRAIN") == 0;
 	case COMMAND_ARG_SHOW:
 		return show_find(cmd->arg) != NULL;
+	case COMMAND_ARG_DRAIN:
 	case COMMAND_ARG_DB:
 	case COMMAND_ARG_NEED_DB:
 	case COMMAND_ARG_ID:

@@ -21,7 +21,8 @@ enum command_arg {
 	COMMAND_ARG_DB,       /* nothing, or a database */
 	COMMAND_ARG_NEED_DB,  /* a database */
 	COMMAND_ARG_ID,       /* a number */
-	COMMAND_ARG_SHUTDOWN, /* nothing, WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS */
+	COMMAND_ARG_SHUTDOWN, /* nothing, WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS, or DRAIN and a time or nothing */
+	COMMAND_ARG_DRAIN,    /* a database or nothing, then a time or nothing */
 	COMMAND_ARG_SHOW,     /* what to show */
 	COMMAND_ARG_SET,      /* key = value */
 };
@@ -61,6 +62,7 @@ void ctl_enable(struct console *console, const struct command *command, const st
 void ctl_reconnect(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_kill(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_kill_client(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_drain(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_wait_close(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_shutdown(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 

@@ -24,6 +24,7 @@ enum console_wait {
 	CONSOLE_WAIT_PAUSED_DB, /* until the database has no server left */
 	CONSOLE_WAIT_CLEAN,     /* until no server is left that has to be closed */
 	CONSOLE_WAIT_SUSPENDED, /* until everything stands still */
+	CONSOLE_WAIT_DRAINED,   /* until no client is left, of the database or of all */
 };
 
 struct console {

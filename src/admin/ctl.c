@@ -13,6 +13,7 @@
 #include "core/alloc.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/drain.h"
 #include "pool/janitor.h"
 #include "pool/peer.h"
 #include "pool/refresh.h"
@@ -103,6 +104,11 @@ static void ctl_then_answer(struct console *c, struct db *db UNUSED, const char 
 static void ctl_then_wait_paused(struct console *c, struct db *db, const char *tag UNUSED)
 {
 	admin_wait(c, db == NULL ? CONSOLE_WAIT_PAUSED : CONSOLE_WAIT_PAUSED_DB, db);
+}
+
+static void ctl_then_wait_drained(struct console *c, struct db *db, const char *tag UNUSED)
+{
+	admin_wait(c, CONSOLE_WAIT_DRAINED, db);
 }
 
 void ctl_answer_after_all_loops(struct console *c, const char *tag)
@@ -218,10 +224,12 @@ static void ctl_resume_db(struct console *c, const struct command *command, cons
 {
 	/* the console's own database is found like any other, and is never paused */
 	struct db *db = admin_is_own_db(name) ? NULL : ctl_find_db(c, name, "resume", false);
+	bool was_drained;
 
 	if (db == NULL && !admin_is_own_db(name))
 		return;
-	if (db != NULL && atomic_exchange(&db->paused, false)) {
+	was_drained = db != NULL && drain_end(c->admin->engine, db);
+	if (db != NULL && (atomic_exchange(&db->paused, false) || was_drained)) {
 		engine_apply_pauses(c->admin->engine);
 		ctl_answer_after_all_loops(c, command->name);
 	} else {
@@ -238,6 +246,8 @@ void ctl_resume(struct console *c, const struct command *command, const struct s
 		ctl_resume_db(c, command, cmd->arg);
 	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
 		console_finish_error(c, "57P01", "pooler is shutting down");
+	} else if (drain_end(engine, NULL) && atomic_load(&engine->mode) == ENGINE_ACTIVE) {
+		ctl_answer_after_all_loops(c, command->name);
 	} else if (atomic_load(&engine->mode) == ENGINE_ACTIVE) {
 		console_finish_error(c, "55000", "pooler is not paused/suspended");
 	} else if (admin_is_taken(c)) {
@@ -266,6 +276,7 @@ void ctl_enable(struct console *c, const struct command *command, const struct s
 	if (db == NULL)
 		return;
 	atomic_store(&db->disabled, false);
+	(void)drain_end(c->admin->engine, db);
 	db_release(&db);
 	ctl_answer_after_all_loops(c, command->name);
 }
@@ -420,15 +431,79 @@ void ctl_wait_close(struct console *c, const struct command *command UNUSED, con
 	db_release(&db);
 }
 
+/*
+ * The time of a drain: that of the command, or drain_timeout. False when the
+ * command was answered with an error.
+ */
+static bool ctl_drain_timeout(struct console *c, const struct sql_cmd *cmd, uint64_t *timeout_us)
+{
+	struct snapshot *snap;
+	unsigned long seconds;
+	char *end;
+
+	if (atomic_load(&c->admin->engine->mode) == ENGINE_SUSPENDED) {
+		console_finish_error(c, "55000", "cannot drain while suspended");
+		return false;
+	}
+	if (cmd->form != SQL_WITHIN) {
+		snap = engine_snapshot(c->admin->engine);
+		*timeout_us = snap->conf->drain_timeout_us;
+		snapshot_release(&snap);
+		return true;
+	}
+	errno = 0;
+	seconds = strtoul(cmd->value, &end, 10);
+	if (!isdigit((unsigned char)cmd->value[0]) || *end != '\0' || errno != 0 || seconds > CONF_TIME_MAX) {
+		console_finish_error(c, "22P02", "invalid number of seconds: %s", cmd->value);
+		return false;
+	}
+	*timeout_us = seconds * USEC_PER_SEC;
+	return true;
+}
+
+void ctl_drain(struct console *c, const struct command *command, const struct sql_cmd *cmd)
+{
+	struct engine *engine = c->admin->engine;
+	struct drain_order order = { .db = NULL };
+	struct snapshot *snap;
+
+	if (!ctl_drain_timeout(c, cmd, &order.timeout_us))
+		return;
+	if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
+		console_finish_error(c, "57P01", "pooler is shutting down");
+		return;
+	}
+	if (cmd->arg[0] != '\0') {
+		order.db = ctl_find_db(c, cmd->arg, "drain", true);
+		if (order.db == NULL)
+			return;
+	}
+	snap = engine_snapshot(engine);
+	order.delay_us = snap->conf->drain_delay_us;
+	snapshot_release(&snap);
+	drain_begin(engine, &order);
+	ctl_after_all_loops(c, ctl_then_wait_drained, order.db, command->name);
+	db_release(&order.db);
+}
+
 void ctl_shutdown(struct console *c, const struct command *command, const struct sql_cmd *cmd)
 {
 	struct admin *a = c->admin;
+	uint64_t timeout_us = 0;
 
 	if (cmd->arg[0] == '\0') {
-		a->ops->shutdown(a->ctx, SHUTDOWN_NOW);
+		a->ops->shutdown(a->ctx, SHUTDOWN_NOW, 0);
 		return; /* the end of the process is the answer */
 	}
-	a->ops->shutdown(a->ctx, strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ? SHUTDOWN_WAIT_FOR_SERVERS
-									       : SHUTDOWN_WAIT_FOR_CLIENTS);
+	if (strcasecmp(cmd->arg, "DRAIN") == 0) {
+		if (!ctl_drain_timeout(c, cmd, &timeout_us))
+			return;
+		a->ops->shutdown(a->ctx, SHUTDOWN_DRAIN, timeout_us);
+	} else {
+		a->ops->shutdown(a->ctx,
+				 strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ? SHUTDOWN_WAIT_FOR_SERVERS
+									       : SHUTDOWN_WAIT_FOR_CLIENTS,
+				 0);
+	}
 	console_finish_tag(c, command->name);
 }

@@ -190,7 +190,7 @@ bool show_is_fake_variable(const char *name)
 
 static void show_answer_help(struct console *c)
 {
-	char text[2048] = "\n\tSHOW ";
+	char text[4096] = "\n\tSHOW ";
 	const char *separator = "";
 
 	for (size_t i = 0; i < ARRAY_LEN(show_tables); i++) {

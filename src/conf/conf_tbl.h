@@ -69,6 +69,7 @@
 	X(CLIENT, "Client sessions")              \
 	X(TIMEOUT, "Timeouts")                    \
 	X(QUEUE, "Waiting clients")               \
+	X(DRAIN, "Drain and readiness")           \
 	X(BREAKER, "Breakers")                    \
 	X(HEALTH, "Health checks and endpoints")  \
 	X(RETRY, "Retries")                       \
@@ -390,6 +391,12 @@
 	X(QUEUE, FLAG, queue_shed, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Refuse a client at once that would wait for a server in vain: for longer than query_wait_timeout or " \
 	  "query_timeout allow, as fast as the queue is. It stays connected.") \
+	\
+	X(DRAIN, TIME, drain_delay, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Time between the moment when DRAIN or SHUTDOWN DRAIN makes the pooler unready for load balancers, and the first " \
+	  "client that is refused or closed.") \
+	X(DRAIN, TIME, drain_timeout, "60", "60", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long after that a drain waits for open transactions before it closes their clients; 0 waits for ever.") \
 	\
 	X(BREAKER, UINT, breaker_failure_threshold, "0", "5", 0, UINT_MAX, "", NONE, CONF_RL, \
 	  "Failures in a row that open the breaker of an endpoint; 0 means that the count does not.") \

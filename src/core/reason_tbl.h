@@ -121,6 +121,15 @@
 	X(REASON_NO_RULE, "no authentication method is found", "28000", \
 	  "No rule of auth_hba_file is for this client, user \"{user}\" and database \"{database}\".", \
 	  "An administrator can add one and reload the configuration.") \
+	X(REASON_DRAIN_LOGIN, "database \"{database}\" is being drained", "57P03", \
+	  "An administrator is taking it out of service with DRAIN.", \
+	  "Try again later, or connect to another instance of the pooler.") \
+	X(REASON_DRAIN, "terminating connection: the database is being drained", "57P01", \
+	  "Database \"{database}\" is being taken out of service with DRAIN; nothing of this connection was under way.", \
+	  "Connect again, to another instance of the pooler if there is one.") \
+	X(REASON_DRAIN_TIMEOUT, "terminating connection: not finished when draining ended", "57P01", \
+	  "The transaction was still open when the time was over that DRAIN or SHUTDOWN DRAIN gives; it is rolled back.", \
+	  "Connect again, to another instance of the pooler if there is one.") \
 	X(REASON_SHUTDOWN, "pooler is shutting down", "57P03", \
 	  NULL, \
 	  "Try again; another process may have taken its place.") \

@@ -15,6 +15,7 @@
 #include "pool/auth_query.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/drain.h"
 #include "pool/janitor.h"
 #include "pool/login.h"
 #include "pool/peer.h"
@@ -268,6 +269,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 
 	engine->ops = ops;
 	TAILQ_INIT(&engine->surveys);
+	TAILQ_INIT(&engine->drains);
 	engine->start_us = clock_mono_us();
 	atomic_store(&engine->next_id, 1);
 	atomic_store(&engine->found_iterations, SCRAM_ITERATIONS); /* what PostgreSQL makes by itself */
@@ -527,6 +529,12 @@ static void engine_on_shutdown_told(void *arg)
 	engine->shutdown_visits--;
 }
 
+void engine_update_turns_away(struct engine *engine)
+{
+	atomic_store(&engine->turns_away,
+		     atomic_load(&engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS || !TAILQ_EMPTY(&engine->drains));
+}
+
 void engine_shutdown(struct engine *engine, enum engine_shutdown how)
 {
 	atomic_store(&engine->shutdown, how);
@@ -534,12 +542,15 @@ void engine_shutdown(struct engine *engine, enum engine_shutdown how)
 		loop_stop(engine->control);
 		return;
 	}
-	if (engine->listeners != NULL)
+	if (how != SHUTDOWN_DRAIN)
+		(void)drain_end(engine, NULL);
+	if (how != SHUTDOWN_DRAIN && engine->listeners != NULL)
 		listener_set_close(engine->listeners, LISTEN_TCP);
+	engine_update_turns_away(engine);
 	if (how == SHUTDOWN_WAIT_FOR_SERVERS && atomic_load(&engine->mode) != ENGINE_PAUSED) {
 		engine->shutdown_paused = true;
 		engine_set_mode(engine, ENGINE_PAUSED);
-	} else if (how == SHUTDOWN_WAIT_FOR_CLIENTS && engine->shutdown_paused) {
+	} else if (how != SHUTDOWN_WAIT_FOR_SERVERS && engine->shutdown_paused) {
 		/* Clients get full service again; a pause that was there before is not ours to end. */
 		engine->shutdown_paused = false;
 		engine_set_mode(engine, ENGINE_ACTIVE);
@@ -552,8 +563,14 @@ bool engine_is_drained(struct engine *engine)
 {
 	if (engine->shutdown_visits > 0)
 		return false;
-	return atomic_load(&engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS ? engine_server_count(engine) == 0
-									   : atomic_load(&engine->client_count) == 0;
+	switch (atomic_load(&engine->shutdown)) {
+	case SHUTDOWN_WAIT_FOR_SERVERS:
+		return engine_server_count(engine) == 0;
+	case SHUTDOWN_DRAIN:
+		return drain_is_complete(engine, NULL);
+	default:
+		return atomic_load(&engine->client_count) == 0;
+	}
 }
 
 unsigned engine_server_count(struct engine *engine)
@@ -712,6 +729,7 @@ bool engine_free(struct engine **enginep)
 	listener_set_free(&engine->listeners);
 	engine_settle(engine);
 	survey_end_all(engine);
+	drain_end_all(engine);
 	peers_free(&engine->peers);
 	dns_free(&engine->dns);
 	all_ended = engine_free_jobs(engine);

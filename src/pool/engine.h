@@ -120,7 +120,16 @@ enum engine_shutdown {
 	SHUTDOWN_NONE,
 	SHUTDOWN_WAIT_FOR_SERVERS,
 	SHUTDOWN_WAIT_FOR_CLIENTS,
+	SHUTDOWN_DRAIN, /* see drain.c */
 	SHUTDOWN_NOW,
+};
+
+/* How far a database, or everything, is drained; see drain.c. */
+enum drain_phase {
+	DRAIN_NONE,
+	DRAIN_ANNOUNCED,
+	DRAIN_RUNNING,
+	DRAIN_OVER,
 };
 
 /* A client of the admin console, handed up by a login loop. */
@@ -186,7 +195,8 @@ struct engine {
 	bool shutdown_paused;     /* it was a shutdown that paused everything */
 	unsigned shutdown_visits; /* rounds through the workers that tell them of a shutdown and are not over */
 	struct peers *peers;
-	unsigned verifiers_run; /* who derives verifiers with another number ends */
+	TAILQ_HEAD(, drain) drains; /* that have begun and were not ended */
+	unsigned verifiers_run;     /* who derives verifiers with another number ends */
 
 	/* atomic */
 	_Atomic uint64_t next_id;     /* of SHOW CLIENTS and SHOW SERVERS */
@@ -197,10 +207,12 @@ struct engine {
 	atomic_uint gone_epoch;       /* addresses that have vanished from host names */
 	_Atomic enum engine_mode mode;
 	_Atomic enum engine_shutdown shutdown;
-	atomic_uint found_iterations; /* of the SCRAM verifier that auth_query has found last; 0: that was none */
-	atomic_bool found_plain;      /* the secret that it has found last is in plain text */
-	atomic_bool has_long_keys;    /* cancel keys of protocol 3.2 were given out, or taken over */
-	atomic_bool handed_over;      /* another process has our sockets: nothing is said on them any more */
+	_Atomic enum drain_phase drain; /* of all databases */
+	atomic_bool turns_away;         /* some clients outside of transactions get no server, see link_client.c */
+	atomic_uint found_iterations;   /* of the SCRAM verifier that auth_query has found last; 0: that was none */
+	atomic_bool found_plain;        /* the secret that it has found last is in plain text */
+	atomic_bool has_long_keys;      /* cancel keys of protocol 3.2 were given out, or taken over */
+	atomic_bool handed_over;        /* another process has our sockets: nothing is said on them any more */
 
 	/* the registry */
 	struct lock lock;
@@ -255,13 +267,16 @@ static inline uint64_t engine_next_id(struct engine *engine)
 /* PAUSE, SUSPEND and RESUME of everything: sets the mode and tells the workers. Control thread. */
 void engine_set_mode(struct engine *engine, enum engine_mode mode);
 
+/* To be called when a shutdown or a drain has begun or ended: sets engine->turns_away. Control thread. */
+void engine_update_turns_away(struct engine *engine);
+
 /* A database was paused or resumed (db->paused): tells the workers. Control thread. */
 void engine_apply_pauses(struct engine *engine);
 
 /*
  * Starts a shutdown, or changes the kind of one that has begun: closes the TCP
- * sockets that listen, tells the workers. SHUTDOWN_NOW stops the control loop.
- * Control thread.
+ * sockets that listen, tells the workers. SHUTDOWN_NOW stops the control loop;
+ * SHUTDOWN_DRAIN is for drain_begin() to carry out. Control thread.
  */
 void engine_shutdown(struct engine *engine, enum engine_shutdown how);
 

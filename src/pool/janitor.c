@@ -13,6 +13,7 @@
 #include "pool/auth_query.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/drain.h"
 #include "pool/link.h"
 #include "pool/login.h"
 #include "pool/queue.h"
@@ -233,6 +234,11 @@ static unsigned janitor_part(struct pool_part *part, uint64_t now_us)
 	return cost;
 }
 
+static bool janitor_may_drain(const struct worker *worker)
+{
+	return UNLIKELY(atomic_load_explicit(&worker->ctx.engine->turns_away, memory_order_relaxed));
+}
+
 /* Looks through some parts; the rest is for the next turn. */
 static void janitor_slice(struct worker *worker)
 {
@@ -244,6 +250,8 @@ static void janitor_slice(struct worker *worker)
 	while (janitor->next != NULL && done < JANITOR_SLICE) {
 		struct pool_part *part = janitor->next;
 
+		if (janitor_may_drain(worker) && drain_part(part, JANITOR_SLICE, &done))
+			continue; /* goes on with it in the next turn */
 		janitor->next = TAILQ_NEXT(part, entry);
 		done += janitor_part(part, now_us);
 	}
@@ -261,6 +269,16 @@ static void janitor_on_slice(struct loop *loop UNUSED, struct loop_msg *msg UNUS
 		janitor_slice(worker);
 }
 
+void janitor_kick(struct worker *worker)
+{
+	if (worker->suspended || worker->janitor.next != NULL)
+		return;
+	worker->janitor.slice.fn = janitor_on_slice;
+	worker->janitor.is_auditing = ++worker->janitor.passes % JANITOR_AUDIT_PASSES == 0;
+	worker->janitor.next = TAILQ_FIRST(&worker->parts);
+	janitor_slice(worker);
+}
+
 void janitor_tick(struct loop *loop, void *arg)
 {
 	struct worker *worker = arg;
@@ -268,12 +286,7 @@ void janitor_tick(struct loop *loop, void *arg)
 
 	if (worker->suspended)
 		return;
-	if (worker->janitor.next == NULL) {
-		worker->janitor.slice.fn = janitor_on_slice;
-		worker->janitor.is_auditing = ++worker->janitor.passes % JANITOR_AUDIT_PASSES == 0;
-		worker->janitor.next = TAILQ_FIRST(&worker->parts);
-		janitor_slice(worker);
-	}
+	janitor_kick(worker);
 	cancel_sweep(worker, now_us);
 	login_sweep(&worker->ctx, now_us);
 	auth_query_sweep(&worker->ctx, now_us);

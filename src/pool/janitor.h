@@ -15,6 +15,9 @@ struct db;
 /* The tick of a worker's loop; arg is the struct worker. */
 void janitor_tick(struct loop *loop, void *arg);
 
+/* Looks through everything now, in slices, unless it does already. Own thread. */
+void janitor_kick(struct worker *worker);
+
 /*
  * Applies a change of the engine's mode at once, without waiting for a tick:
  * closes the idle servers of paused pools, and in a shutdown that waits for

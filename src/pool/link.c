@@ -29,6 +29,7 @@
  */
 #include "pool/link.h"
 
+#include "pool/drain.h"
 #include "pool/link_int.h"
 #include "pool/virtual.h"
 #include "proto/msg.h"
@@ -122,6 +123,24 @@ static bool link_is_answered(const struct server *server)
 	       !server->track.unsynced && server_pool_mode(server) != CONF_POOL_SESSION && server->sql_statements == 0;
 }
 
+bool link_is_between(const struct client *client)
+{
+	return client->server != NULL && link_is_settled(client->server, client) && !stream_is_choked(&client->stream);
+}
+
+/* A session that keeps its server ends between two transactions when its database is drained. */
+static void link_end_session(struct client *client)
+{
+	enum reason reason;
+
+	if (LIKELY(!atomic_load_explicit(&client->pool->engine->turns_away, memory_order_relaxed)) ||
+	    !link_is_between(client))
+		return;
+	reason = drain_reason(client);
+	if (reason != REASON_NONE)
+		client_close(client, reason);
+}
+
 /* A batch that has failed for a reason of ours is at its end, and is run again. */
 static void link_run_again(struct server *server)
 {
@@ -178,8 +197,11 @@ void link_settle(struct server *server)
 		client_unlinked(client);
 		return;
 	}
-	if (server_pool_mode(server) == CONF_POOL_SESSION || !link_is_settled(server, client) ||
-	    server->sql_statements > 0)
+	if (server_pool_mode(server) == CONF_POOL_SESSION || server->sql_statements > 0) {
+		link_end_session(client);
+		return;
+	}
+	if (!link_is_settled(server, client))
 		return;
 	link_detach(client, server);
 	server_free_to_pool(server);

@@ -41,4 +41,7 @@ void link_client_gone(struct client *client);
 /* No server is to be had: the client is told why the last attempt failed, and closed. */
 void link_refuse_failed(struct client *client, const char *failure);
 
+/* True when the client has a server with nothing under way between them: outside of a transaction. Own thread. */
+bool link_is_between(const struct client *client);
+
 #endif

@@ -9,6 +9,7 @@
  * else in a buffer of its own (client->gather).
  */
 #include "core/log.h"
+#include "pool/drain.h"
 #include "pool/link.h"
 #include "pool/link_int.h"
 #include "pool/report.h"
@@ -67,15 +68,27 @@ static enum admit link_refuse_wait(struct client *client, uint8_t type, const st
 	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
 }
 
+/* Why the client must not begin anything more; REASON_NONE: it may. */
+static enum reason link_turned_away(const struct client *client)
+{
+	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS)
+		return REASON_SERVER_SHUTDOWN;
+	return drain_reason(client);
+}
+
 /* Gets a server for the client, now or later; `type` is of the message that needs it. */
 static enum admit link_acquire(struct client *client, uint8_t type)
 {
 	struct pool_refusal refusal;
 	struct server *server;
 
-	if (atomic_load_explicit(&client->pool->engine->shutdown, memory_order_relaxed) == SHUTDOWN_WAIT_FOR_SERVERS) {
-		client_close(client, REASON_SERVER_SHUTDOWN);
-		return ADMIT_CLOSED;
+	if (UNLIKELY(atomic_load_explicit(&client->pool->engine->turns_away, memory_order_relaxed))) {
+		enum reason reason = link_turned_away(client);
+
+		if (reason != REASON_NONE) {
+			client_close(client, reason);
+			return ADMIT_CLOSED;
+		}
 	}
 	client_set_state(client, CL_WAITING);
 	server = pool_checkout(client->part, client, &refusal);

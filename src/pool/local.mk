@@ -11,6 +11,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/carried_key.c src/pool/carried_key.h \
 	src/pool/client.c src/pool/client.h \
 	src/pool/dedicated.c src/pool/dedicated.h \
+	src/pool/drain.c src/pool/drain.h \
 	src/pool/engine.c src/pool/engine.h \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/handover_stmt.c src/pool/handover_stmt.h \

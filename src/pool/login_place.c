@@ -6,6 +6,7 @@
 #include "core/str.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/drain.h"
 #include "pool/login_int.h"
 #include "pool/route.h"
 
@@ -116,6 +117,14 @@ static void login_to_worker(struct login *login)
 	login_over(login);
 }
 
+/* True in a shutdown, unless it is a drain that is only announced. */
+static bool login_is_too_late(const struct engine *engine)
+{
+	enum engine_shutdown shutdown = atomic_load(&engine->shutdown);
+
+	return shutdown == SHUTDOWN_DRAIN ? atomic_load(&engine->drain) >= DRAIN_RUNNING : shutdown != SHUTDOWN_NONE;
+}
+
 void login_place(struct login *login)
 {
 	struct log_about about;
@@ -153,8 +162,10 @@ void login_place(struct login *login)
 		login_fail_no_db(login);
 	} else if (atomic_load(&login->db->disabled)) {
 		login_fail_reason(login, REASON_DB_DISABLED);
-	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
+	} else if (login_is_too_late(engine)) {
 		login_fail_reason(login, REASON_SHUTDOWN);
+	} else if (drain_phase_of(engine, login->db) >= DRAIN_RUNNING) {
+		login_fail_reason(login, REASON_DRAIN_LOGIN);
 	} else {
 		login_to_worker(login);
 	}

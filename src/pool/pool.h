@@ -55,13 +55,14 @@ struct db {
 	atomic_uint max_servers; /* effective max_db_connections, 0: none */
 	atomic_bool starved;
 	atomic_bool evicting;
-	atomic_uint ddl_epoch;     /* counts changes of what statements return; see virtual.c */
-	atomic_uint ddl_tables;    /* counts tables and the like that come and go */
-	atomic_bool paused;        /* PAUSE db */
-	atomic_bool disabled;      /* DISABLE db */
-	atomic_bool removed;       /* out of the table: nobody finds it any more */
-	struct conf_db *auto_conf; /* made by the * entry, else NULL; protected by the registry lock */
-	uint64_t idle_us;          /* seen without use since, 0: in use; protected by the registry lock */
+	atomic_uint ddl_epoch;          /* counts changes of what statements return; see virtual.c */
+	atomic_uint ddl_tables;         /* counts tables and the like that come and go */
+	atomic_bool paused;             /* PAUSE db */
+	atomic_bool disabled;           /* DISABLE db */
+	_Atomic enum drain_phase drain; /* DRAIN db */
+	atomic_bool removed;            /* out of the table: nobody finds it any more */
+	struct conf_db *auto_conf;      /* made by the * entry, else NULL; protected by the registry lock */
+	uint64_t idle_us;               /* seen without use since, 0: in use; protected by the registry lock */
 	char name[];
 };
 

@@ -488,7 +488,8 @@ static bool registry_is_db_used_locked(struct db *db)
 /* Databases of the file stay; those of the * entry go in time, but with a pause it would be forgotten. */
 static bool registry_sweep_db_locked(struct registry_sweep *sweep, struct db *db)
 {
-	bool is_used = db->auto_conf == NULL || atomic_load(&db->paused) || registry_is_db_used_locked(db);
+	bool is_used = db->auto_conf == NULL || atomic_load(&db->paused) || atomic_load(&db->drain) != DRAIN_NONE ||
+		       registry_is_db_used_locked(db);
 
 	if (!registry_is_due(&db->idle_us, is_used, sweep->now_us, sweep->db_timeout_us))
 		return false;

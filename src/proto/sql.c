@@ -138,6 +138,21 @@ static int sql_copy(struct sql_part part, char *dst, size_t size)
 	return 0;
 }
 
+/* The end of CMD [arg] WITHIN value; `at` is behind the argument, which is the keyword itself when there is none. */
+static bool sql_split_within(struct slice at, struct sql_part *arg, struct sql_part *value)
+{
+	struct slice behind = at;
+	bool has_arg = sql_take_keyword(&behind, "within") && sql_take_space(&behind);
+
+	if (!has_arg && !sql_is_keyword(*arg, "within"))
+		return false;
+	if (has_arg)
+		at = behind;
+	else
+		*arg = (struct sql_part){ { "", 0 }, 0 };
+	return sql_take_word(&at, value) && sql_is_end(at);
+}
+
 /* Recognises the form and its parts; absent parts stay empty. */
 static int sql_split(struct slice at, enum sql_form *form, struct sql_part parts[3])
 {
@@ -155,6 +170,10 @@ static int sql_split(struct slice at, enum sql_form *form, struct sql_part parts
 	if (*form == SQL_CMD_ARG && sql_is_keyword(*arg, "dry") && sql_take_keyword(&at, "run")) {
 		*form = SQL_DRY_RUN;
 		return sql_is_end(at) ? 0 : -E_SYNTAX;
+	}
+	if (*form == SQL_CMD_ARG && !sql_is_keyword(*cmd, "set") && sql_split_within(at, arg, value)) {
+		*form = SQL_WITHIN;
+		return 0;
 	}
 	if (*form != SQL_CMD_ARG || !sql_is_keyword(*cmd, "set") || !sql_take_assign(&at))
 		return -E_SYNTAX;

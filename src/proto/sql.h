@@ -3,6 +3,7 @@
  *
  *     CMD [word] [;]
  *     RELOAD DRY RUN [;]
+ *     CMD [word] WITHIN word [;]
  *     SET word (= | TO) (word | 'string') [;]
  *
  * A word is letters, digits and underscores, or anything in double quotes
@@ -27,6 +28,7 @@ enum sql_form {
 	SQL_CMD_ARG, /* a word and its argument; SELECT is for the caller to understand */
 	SQL_SET,     /* SET arg = value */
 	SQL_DRY_RUN, /* CMD DRY RUN; for the caller to say which command can */
+	SQL_WITHIN,  /* CMD [arg] WITHIN value; likewise */
 };
 
 struct sql_cmd {

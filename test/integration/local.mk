@@ -37,6 +37,7 @@ INTEGRATION_FILES = \
 	test/integration/test_copy.py \
 	test/integration/test_cve.py \
 	test/integration/test_dns.py \
+	test/integration/test_drain.py \
 	test/integration/test_errors.py \
 	test/integration/test_extended.py \
 	test/integration/test_hba.py \

@@ -46,8 +46,19 @@ EXPECTED = {
         [("KILL_CLIENT 4711", "client not found"), ("KILL_CLIENT x", "invalid client pointer supplied")],
     ),
     "SUSPEND": (ADMIN, [("SUSPEND", "SUSPEND"), ("RESUME", "RESUME")]),
+    "DRAIN [<db>]": (
+        ADMIN,
+        [("DRAIN", "DRAIN"), ("RESUME", "RESUME"), ("DRAIN app", "DRAIN"), ("RESUME app", "RESUME")],
+    ),
+    "DRAIN [<db>] WITHIN <seconds>": (
+        ADMIN,
+        [("DRAIN WITHIN 5", "DRAIN"), ("RESUME", "RESUME"), ("DRAIN app WITHIN 5", "DRAIN"), ("ENABLE app", "ENABLE")]
+        + [("DRAIN app WITHIN x", "invalid number of seconds: x")],
+    ),
     "WAIT_CLOSE [<db>]": (ADMIN, [("WAIT_CLOSE", "WAIT_CLOSE"), ("WAIT_CLOSE app", "WAIT_CLOSE")]),
     "SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS": (ADMIN, [("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN")]),
+    "SHUTDOWN DRAIN": (ADMIN, [("SHUTDOWN DRAIN WITHIN 5s", "invalid number of seconds: 5s")]),
+    "SHUTDOWN DRAIN WITHIN <seconds>": (ADMIN, [("SHUTDOWN DRAIN WITHIN x", "invalid number of seconds: x")]),
     "SHUTDOWN": (ADMIN, [("SHUTDOWN", None)]),
 }
 

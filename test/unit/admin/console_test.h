@@ -68,7 +68,7 @@ static int fake_set(void *ctx UNUSED, const char *key, const char *value, bool *
 	return strcmp(value, "bad") == 0 ? -E_SYNTAX : 0;
 }
 
-static void fake_shutdown(void *ctx UNUSED, enum engine_shutdown how)
+static void fake_shutdown(void *ctx UNUSED, enum engine_shutdown how, uint64_t timeout_us UNUSED)
 {
 	atomic_store(&shutdown_asked, (int)how);
 }

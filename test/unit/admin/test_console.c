@@ -18,6 +18,7 @@ static void example_of(const struct command *command, char *dst, size_t size)
 	case COMMAND_ARG_DRY_RUN:
 	case COMMAND_ARG_DB:
 	case COMMAND_ARG_SHUTDOWN:
+	case COMMAND_ARG_DRAIN:
 		str_format(dst, size, "%s", command->name);
 		break;
 	case COMMAND_ARG_NEED_DB:
@@ -53,7 +54,7 @@ static void test_rights_of_every_command(void **state UNUSED)
 			refused++;
 		}
 	}
-	assert_int_equal(refused, 12);
+	assert_int_equal(refused, 13);
 	assert_int_equal(atomic_load(&reloads), 0);
 	assert_int_equal(atomic_load(&shutdown_asked), SHUTDOWN_NONE);
 	assert_int_equal(atomic_load(&engine->mode), ENGINE_ACTIVE);

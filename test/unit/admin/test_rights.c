@@ -24,7 +24,7 @@ static const struct expectation commands[] = {
 	{ "PAUSE", COMMAND_FOR_ADMIN },       { "RESUME", COMMAND_FOR_ADMIN },    { "DISABLE", COMMAND_FOR_ADMIN },
 	{ "ENABLE", COMMAND_FOR_ADMIN },      { "RECONNECT", COMMAND_FOR_ADMIN }, { "KILL", COMMAND_FOR_ADMIN },
 	{ "KILL_CLIENT", COMMAND_FOR_ADMIN }, { "SUSPEND", COMMAND_FOR_ADMIN },   { "SHUTDOWN", COMMAND_FOR_ADMIN },
-	{ "WAIT_CLOSE", COMMAND_FOR_ADMIN },
+	{ "WAIT_CLOSE", COMMAND_FOR_ADMIN },  { "DRAIN", COMMAND_FOR_ADMIN },
 };
 
 static const struct expectation tables[] = {
@@ -99,8 +99,7 @@ static void test_help_is_complete(void **state UNUSED)
 							      strcmp(name, "LOOPS") != 0 &&
 							      strcmp(name, "AUTH_CACHE") != 0 &&
 							      strcmp(name, "QUEUE") != 0 &&
-							      strcmp(name, "QUEUES") != 0 &&
-							      strcmp(name, "1") != 0);
+							      strcmp(name, "QUEUES") != 0 && strcmp(name, "1") != 0);
 	}
 }
 
