@@ -9,6 +9,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/show.c src/admin/show.h \
 	src/admin/show_auth.c \
 	src/admin/show_conf.c \
+	src/admin/show_health.c \
 	src/admin/show_mem.c \
 	src/admin/show_pools.c \
 	src/admin/show_queue.c \

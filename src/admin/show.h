@@ -166,6 +166,8 @@ extern const struct show_table show_fds, show_handover, show_loops, show_auth_ca
 extern const struct show_table show_queue, show_queues;
 extern const struct show_table show_stats, show_stats_totals, show_stats_averages, show_totals;
 
+extern const struct show_table show_endpoints, show_failovers;
+
 /* What RELOAD DRY RUN returns. */
 extern const struct show_table ctl_reload_changes;
 

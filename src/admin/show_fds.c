@@ -196,7 +196,7 @@ static void fds_add_server(struct show_rows *out, const struct server *server)
 	row->task = "server";
 	row->user = show_keep_text(out, server->pool->account->name);
 	row->database = show_keep_text(out, server->pool->db->name);
-	row->port = fds_fill_addr(&server->addr, server->conf->db->port, row->addr, sizeof(row->addr));
+	row->port = fds_fill_addr(&server->addr, server_port(server), row->addr, sizeof(row->addr));
 	row->cancel = fds_key(pid, server->backend_key);
 	row->link = server->client == NULL ? 0 : server->client->stream.fd;
 	fds_fill_vars(out, row, server->vars);

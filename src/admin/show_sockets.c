@@ -258,7 +258,7 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
 	struct socket_row *row;
 
-	row = socket_add_row(out, "S", &server->stream, NULL, part->conf->db->port);
+	row = socket_add_row(out, "S", &server->stream, NULL, server_port(server));
 	socket_set_pool(out, row, part->pool);
 	row->user = row->pool_user;
 	row->body_left = (int64_t)server->body_left;

@@ -80,6 +80,13 @@ int conf_pool_size(const struct conf *conf, const struct conf_db *db, const stru
 	return conf->default_pool_size;
 }
 
+enum conf_session_attrs conf_target_session_attrs(const struct conf *conf, const struct conf_db *db)
+{
+	bool is_own = db != NULL && db->target_session_attrs != CONF_INHERIT;
+
+	return (enum conf_session_attrs)(is_own ? db->target_session_attrs : conf->target_session_attrs);
+}
+
 int conf_min_pool_size(const struct conf *conf, const struct conf_db *db)
 {
 	return db != NULL && db->min_pool_size != CONF_INHERIT ? db->min_pool_size : conf->min_pool_size;

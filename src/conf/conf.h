@@ -64,12 +64,19 @@ struct conf_list {
 /* True when the list has exactly this item. */
 bool conf_list_has(const struct conf_list *list, const char *item);
 
+/* The ports of a list of hosts: one for all of them, or one for each. */
+struct conf_ports {
+	int *items;
+	size_t count;
+};
+
 /* One line of [databases], or one database made from the * line. */
 struct conf_db {
 	char *name;                     /* as clients ask for it */
 	char *dbname;                   /* as the server knows it; never NULL */
 	struct conf_list host;          /* count 0: Unix socket in unix_socket_dir */
-	int port;                       /* of every host */
+	struct conf_ports ports;        /* never empty; see conf_db_port() */
+	int port;                       /* of the first host */
 	char *user;                     /* forced user, or NULL */
 	char *password;                 /* of the forced user, or NULL */
 	char *auth_user;                /* NULL: global */
@@ -85,6 +92,7 @@ struct conf_db {
 	uint64_t server_lifetime_us;    /* CONF_INHERIT_US, never 0 */
 	uint64_t query_wait_timeout_us; /* CONF_INHERIT_US, 0 is off */
 	int load_balance_hosts;         /* enum conf_load_balance */
+	int target_session_attrs;       /* enum conf_session_attrs or CONF_INHERIT */
 	char *connect_query;            /* or NULL */
 	char *client_encoding;          /* or NULL */
 	char *datestyle;                /* or NULL */
@@ -250,6 +258,9 @@ int conf_autodb(const struct conf *conf, const char *name, struct conf_db **out)
 /* Takes *db and nulls it; *db may be NULL. */
 void conf_db_free(struct conf_db **db);
 
+/* The port of the i-th host; of the only one, when there is no list. */
+int conf_db_port(const struct conf_db *db, size_t i);
+
 /* True when both have the same * line, or none. */
 bool conf_same_autodb(const struct conf *a, const struct conf *b);
 
@@ -268,6 +279,7 @@ bool conf_db_same_server(const struct conf_db *a, const struct conf_db *b);
 enum conf_pool_mode conf_pool_mode(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
 /* Servers; 0 is unlimited. */
 int conf_pool_size(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
+enum conf_session_attrs conf_target_session_attrs(const struct conf *conf, const struct conf_db *db);
 int conf_min_pool_size(const struct conf *conf, const struct conf_db *db);
 int conf_reserve_pool_size(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
 /* Clients; 0 is unlimited, never negative. */

@@ -19,12 +19,14 @@
 #define CONF_FIELD_OF_STR(s, name)     offsetof(struct s, name)
 #define CONF_FIELD_OF_HOSTS(s, name)   offsetof(struct s, name)
 #define CONF_FIELD_OF_PORT(s, name)    offsetof(struct s, name)
+#define CONF_FIELD_OF_PORTS(t, name)   offsetof(struct t, name##s)
 #define CONF_FIELD_OF_SIZE(s, name)    offsetof(struct s, name)
 #define CONF_FIELD_OF_LIMIT(s, name)   offsetof(struct s, name)
 #define CONF_FIELD_OF_SECS0(s, name)   offsetof(struct s, name##_us)
 #define CONF_FIELD_OF_SECS(s, name)    offsetof(struct s, name##_us)
 #define CONF_FIELD_OF_MODE(s, name)    offsetof(struct s, name)
 #define CONF_FIELD_OF_BALANCE(s, name) offsetof(struct s, name)
+#define CONF_FIELD_OF_ATTRS(s, name)   offsetof(struct s, name)
 
 static const struct conf_entry_key conf_entry_db_keys[] = {
 #define X(type, name, flags, help) { CONF_ENTRY_##type, #name, flags, help, CONF_FIELD_OF_##type(conf_db, name) },
@@ -116,6 +118,69 @@ static int conf_entry_set_port(int *field, const char *text, const struct conf_e
 	return 0;
 }
 
+static void conf_entry_free_ports(struct conf_ports *ports)
+{
+	free(ports->items);
+	*ports = (struct conf_ports){ .count = 0 };
+}
+
+static void conf_entry_add_port(struct conf_ports *ports, int port)
+{
+	ports->items = xrealloc(ports->items, (ports->count + 1) * sizeof(ports->items[0]));
+	ports->items[ports->count++] = port;
+}
+
+/* One port, or as many as there are hosts, separated by commas. */
+static int conf_entry_set_ports(struct conf_ports *field, const char *text, const struct conf_entry_key *key,
+				struct conf_error *err)
+{
+	struct conf_list list = { .count = 0 };
+	int port;
+	int rc = 0;
+
+	conf_entry_free_ports(field);
+	if (strchr(text, ',') == NULL) {
+		rc = conf_entry_set_port(&port, text, key, err);
+		if (rc == 0)
+			conf_entry_add_port(field, port);
+		return rc;
+	}
+	conf_list_parse(&list, text, false);
+	for (size_t i = 0; i < list.count && rc == 0; i++) {
+		rc = conf_entry_set_port(&port, list.items[i], key, err);
+		if (rc == 0)
+			conf_entry_add_port(field, port);
+	}
+	if (rc == 0 && list.count == 0)
+		rc = conf_entry_set_port(&port, text, key, err);
+	conf_list_free(&list);
+	return rc;
+}
+
+/* "5432", or "5432,5433". */
+static char *conf_entry_ports_text(const struct conf_ports *ports)
+{
+	size_t size = ports->count * 8 + 1;
+	char *text = xcalloc(1, size);
+
+	for (size_t i = 0; i < ports->count; i++)
+		str_append(text, size, "%s%d", i > 0 ? "," : "", ports->items[i]);
+	return text;
+}
+
+static bool conf_entry_same_ports(const struct conf_ports *a, const struct conf_ports *b)
+{
+	return a->count == b->count &&
+	       (a->count == 0 || memcmp(a->items, b->items, a->count * sizeof(a->items[0])) == 0);
+}
+
+static void conf_entry_copy_ports(struct conf_ports *to, const struct conf_ports *from)
+{
+	conf_entry_free_ports(to);
+	for (size_t i = 0; i < from->count; i++)
+		conf_entry_add_port(to, from->items[i]);
+}
+
 static int conf_entry_set_name(int *field, const char *text, const char *const *names, const char *what,
 			       struct conf_error *err)
 {
@@ -157,6 +222,8 @@ static int conf_entry_set(void *entry, const struct conf_entry_key *key, const c
 		return conf_entry_set_hosts(field, text, err);
 	case CONF_ENTRY_PORT:
 		return conf_entry_set_port(field, text, key, err);
+	case CONF_ENTRY_PORTS:
+		return conf_entry_set_ports(field, text, key, err);
 	case CONF_ENTRY_SIZE:
 		number = conf_entry_read_int(text, key, err);
 		*(int *)field = number < 0 ? CONF_INHERIT : number;
@@ -177,6 +244,8 @@ static int conf_entry_set(void *entry, const struct conf_entry_key *key, const c
 		return conf_entry_set_name(field, text, conf_names_POOL_MODE, "pool mode", err);
 	case CONF_ENTRY_BALANCE:
 		return conf_entry_set_name(field, text, conf_names_LOAD_BALANCE, "load_balance_hosts", err);
+	case CONF_ENTRY_ATTRS:
+		return conf_entry_set_name(field, text, conf_names_SESSION_ATTRS, "target_session_attrs", err);
 	}
 	UNREACHABLE();
 }
@@ -192,7 +261,10 @@ static void conf_entry_init(void *entry, enum conf_entry_kind kind)
 		case CONF_ENTRY_HOSTS:
 			break;
 		case CONF_ENTRY_PORT:
-			*(int *)field = kind == CONF_ENTRY_PEER ? 6432 : 5432;
+			*(int *)field = 6432;
+			break;
+		case CONF_ENTRY_PORTS:
+			conf_entry_add_port(field, 5432);
 			break;
 		case CONF_ENTRY_BALANCE:
 			*(int *)field = CONF_LOAD_BALANCE_ROUND_ROBIN;
@@ -200,6 +272,7 @@ static void conf_entry_init(void *entry, enum conf_entry_kind kind)
 		case CONF_ENTRY_SIZE:
 		case CONF_ENTRY_LIMIT:
 		case CONF_ENTRY_MODE:
+		case CONF_ENTRY_ATTRS:
 			*(int *)field = CONF_INHERIT;
 			break;
 		case CONF_ENTRY_SECS0:
@@ -220,6 +293,8 @@ static void conf_entry_fini(void *entry, enum conf_entry_kind kind)
 			*(char **)field = NULL;
 		} else if (key->type == CONF_ENTRY_HOSTS) {
 			conf_list_free(field);
+		} else if (key->type == CONF_ENTRY_PORTS) {
+			conf_entry_free_ports(field);
 		}
 	}
 }
@@ -291,11 +366,17 @@ int conf_entry_parse_db(struct conf_db *db, const char *name, const char *text, 
 	rc = conf_entry_read(db, CONF_ENTRY_DB, text, err);
 	if (rc == 0 && db->user != NULL)
 		rc = conf_entry_check_length(db->user, CONF_MAX_USERNAME, "user", err);
+	if (rc == 0 && db->ports.count > 1 && db->ports.count != db->host.count) {
+		conf_error_set(err, "port is one for all hosts, or one for each", "%zu ports for %zu hosts",
+			       db->ports.count, db->host.count);
+		rc = -E_SYNTAX;
+	}
 	if (rc < 0) {
 		conf_entry_fini(db, CONF_ENTRY_DB);
 		return rc;
 	}
 	db->name = xstrdup(name);
+	db->port = db->ports.items[0];
 	if (db->dbname == NULL)
 		db->dbname = xstrdup(name);
 	return 0;
@@ -374,6 +455,9 @@ bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_k
 	case CONF_ENTRY_SECS0:
 	case CONF_ENTRY_SECS:
 		return *(const uint64_t *)x == *(const uint64_t *)y;
+	case CONF_ENTRY_PORTS:
+		return conf_entry_same_ports(x, y);
+	case CONF_ENTRY_ATTRS:
 	case CONF_ENTRY_PORT:
 	case CONF_ENTRY_SIZE:
 	case CONF_ENTRY_LIMIT:
@@ -401,6 +485,10 @@ void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *ke
 	case CONF_ENTRY_SECS:
 		*(uint64_t *)y = *(const uint64_t *)x;
 		break;
+	case CONF_ENTRY_PORTS:
+		conf_entry_copy_ports(y, x);
+		break;
+	case CONF_ENTRY_ATTRS:
 	case CONF_ENTRY_PORT:
 	case CONF_ENTRY_SIZE:
 	case CONF_ENTRY_LIMIT:
@@ -425,6 +513,10 @@ char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 		return xstrdup(((const struct conf_list *)field)->text);
 	case CONF_ENTRY_MODE:
 		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_POOL_MODE[*(const int *)field]);
+	case CONF_ENTRY_ATTRS:
+		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_SESSION_ATTRS[*(const int *)field]);
+	case CONF_ENTRY_PORTS:
+		return conf_entry_ports_text(field);
 	case CONF_ENTRY_BALANCE:
 		return *(const int *)field == CONF_LOAD_BALANCE_ROUND_ROBIN
 			       ? NULL

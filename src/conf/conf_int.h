@@ -89,6 +89,7 @@ extern const char *const conf_names_POOL_MODE[];
 extern const char *const conf_names_AUTH_TYPE[];
 extern const char *const conf_names_SSLMODE[];
 extern const char *const conf_names_LOAD_BALANCE[];
+extern const char *const conf_names_SESSION_ATTRS[];
 
 /* Splits; an element is never empty. `words`: white space separates as well. */
 void conf_list_parse(struct conf_list *list, const char *text, bool words);
@@ -100,12 +101,14 @@ enum conf_entry_type {
 	CONF_ENTRY_STR,
 	CONF_ENTRY_HOSTS,
 	CONF_ENTRY_PORT,
+	CONF_ENTRY_PORTS,
 	CONF_ENTRY_SIZE,
 	CONF_ENTRY_LIMIT,
 	CONF_ENTRY_SECS0,
 	CONF_ENTRY_SECS,
 	CONF_ENTRY_MODE,
 	CONF_ENTRY_BALANCE,
+	CONF_ENTRY_ATTRS,
 };
 
 /* A row of CONF_DB_TABLE, CONF_USER_TABLE or CONF_PEER_TABLE. */

@@ -248,7 +248,13 @@ struct conf_db *conf_db_copy(const struct conf_db *from)
 	db->is_auto = from->is_auto;
 	for (const struct conf_entry_key *key = conf_entry_classes[CONF_ENTRY_DB].keys; key->name != NULL; key++)
 		conf_entry_copy(db, from, key);
+	db->port = from->port;
 	return db;
+}
+
+int conf_db_port(const struct conf_db *db, size_t i)
+{
+	return i < db->ports.count ? db->ports.items[i] : db->port;
 }
 
 bool conf_db_is_equal(const struct conf_db *a, const struct conf_db *b)

@@ -415,14 +415,24 @@
 	X(BREAKER, UINT, breaker_max_eject, "50", "50", 0, 100, "%", NONE, CONF_RL, \
 	  "Share of the endpoints of a database whose breakers may be open at once.") \
 	\
-	X(HEALTH, TIME, health_interval, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
-	  "Time between two probes of an endpoint; 0 means no probes.") \
-	X(HEALTH, TIME, health_timeout, "3", "3", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
-	  "When a probe without answer has failed; 0 means never.") \
-	X(HEALTH, STR, health_query, "", "", 0, 0, "", NONE, CONF_RL, \
-	  "Query that a probe runs; empty means that the built-in one, which also finds the role, is enough.") \
-	X(HEALTH, ENUM, target_session_attrs, "any", "any", 0, 0, "", SESSION_ATTRS, CONF_RL, \
-	  "Role that an endpoint must have to be used.") \
+	X(HEALTH, TIME, health_interval, "0", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Time between two probes of an endpoint, of databases with several hosts or with target_session_attrs; while " \
+	  "something is wrong there it is 0.25 at most; 0 means no probes.") \
+	X(HEALTH, TIME, health_timeout, "3", "3", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "When a probe without answer, connecting included, has failed; 0 means never.") \
+	X(HEALTH, STR, health_query, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Query that a probe runs beside the built-in one, which also finds the role; an endpoint where it fails, or is " \
+	  "too late, counts as unreachable. Empty means none.") \
+	X(HEALTH, STR, health_user, "", "", 0, 0, "", NONE, CONF_R, \
+	  "User that probes log in as; needs no rights. Empty means the forced user of a database, else auth_user. Without a " \
+	  "login a probe sees only whether the server answers.") \
+	X(HEALTH, STR, health_password, "", "", 0, 0, "", NONE, CONF_R | CONF_F_SECRET, \
+	  "Password of that user; empty means the one in auth_file, if it is there in plain text.") \
+	X(HEALTH, STR, health_dbname, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Database that probes log in to; empty means one of those that name the endpoint.") \
+	X(HEALTH, ENUM, target_session_attrs, "any", "any", 0, 0, "", SESSION_ATTRS, CONF_R, \
+	  "Role that a host must have to be used: any, read-write (a primary that takes writes), read-only, primary, standby, or " \
+	  "prefer-standby (any, if there is no standby).") \
 	\
 	X(RETRY, ENUM, retry, "off", "off", 0, 0, "", RETRY, CONF_RL, \
 	  "Whether the pooler repeats what failed: safe repeats only what can have had no effect.") \
@@ -502,15 +512,15 @@
 
 /*
  * Keys of a line in [databases]: X(type, name, flags, help). Types: STR; HOSTS;
- * PORT; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
+ * PORT; PORTS, one or one for each host; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
  * less inherits; SECS0, whole seconds where 0 and less inherits; SECS, whole
- * seconds where less than 0 inherits; MODE; BALANCE.
+ * seconds where less than 0 inherits; MODE; BALANCE; ATTRS.
  */
 #define CONF_DB_TABLE(X) \
 	X(STR, dbname, CONF_F_RECYCLE, "Database on the server; unset means the name of the entry.") \
 	X(HOSTS, host, CONF_F_RECYCLE, "Host names or addresses, separated by commas, or the directory of a Unix socket; " \
 	  "unset means unix_socket_dir.") \
-	X(PORT, port, CONF_F_RECYCLE, "Port of every host; 5432 when unset.") \
+	X(PORTS, port, CONF_F_RECYCLE, "Port of every host, or one for each, separated by commas; 5432 when unset.") \
 	X(STR, user, CONF_F_RECYCLE, "User for the server; then all clients of the database share one pool.") \
 	X(STR, password, CONF_F_SECRET, "Password of that user; unset means the one in auth_file.") \
 	X(STR, auth_user, 0, "Instead of the setting auth_user.") \
@@ -526,6 +536,7 @@
 	X(SECS0, server_lifetime, 0, "Instead of server_lifetime, in whole seconds; 0 inherits.") \
 	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
 	X(BALANCE, load_balance_hosts, CONF_F_RECYCLE, "How one of several hosts is chosen: round-robin or disable.") \
+	X(ATTRS, target_session_attrs, 0, "Instead of target_session_attrs.") \
 	X(STR, connect_query, CONF_F_RECYCLE, "Query to run on each new connection before it is used.") \
 	X(STR, client_encoding, 0, "Start-up parameter for the server.") \
 	X(STR, datestyle, 0, "Start-up parameter for the server.") \

@@ -171,8 +171,7 @@ static void cancel_open(struct cancel *cancel)
 	cancel->state = CANCEL_OPENING;
 	conn->loop = worker->ctx.loop;
 	conn->snap = &worker->ctx.snap;
-	conn->port =
-		sock_addr_is_unix(&server->addr) ? (unsigned)server->conf->db->port : sock_addr_port(&server->addr);
+	conn->port = sock_addr_is_unix(&server->addr) ? (unsigned)server_port(server) : sock_addr_port(&server->addr);
 	str_format(conn->where, sizeof(conn->where), "%s", cancel->pool->name);
 	cancel_conn_init(conn, worker->ctx.engine, &cancel_ops, cancel);
 	server_tls_init_like(&tls, &server->tls, stream_tls(&server->stream) != NULL);

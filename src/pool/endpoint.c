@@ -28,6 +28,7 @@ struct endpoints {
 	struct lock lock;
 	struct endpoint *by_name; /* protected by lock */
 	endpoint_symptom_fn on_symptom;
+	endpoint_login_fn on_login;
 	void *arg;
 };
 
@@ -64,9 +65,10 @@ void endpoints_free(struct endpoints **tablep)
 	free(table);
 }
 
-void endpoints_set_hook(struct endpoints *table, endpoint_symptom_fn fn, void *arg)
+void endpoints_set_hooks(struct endpoints *table, endpoint_symptom_fn on_symptom, endpoint_login_fn on_login, void *arg)
 {
-	table->on_symptom = fn;
+	table->on_symptom = on_symptom;
+	table->on_login = on_login;
 	table->arg = arg;
 }
 
@@ -189,8 +191,8 @@ void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, con
 		return;
 	list->items = xcalloc(list->count, sizeof(struct endpoint *));
 	for (unsigned i = 0; i < list->count; i++)
-		list->items[i] =
-			endpoint_get(table, db->host.count == 0 ? unix_dir : db->host.items[i], (uint16_t)db->port);
+		list->items[i] = endpoint_get(table, db->host.count == 0 ? unix_dir : db->host.items[i],
+					      (uint16_t)conf_db_port(db, i));
 }
 
 void endpoint_list_free(struct endpoint_list *list)
@@ -235,10 +237,12 @@ void endpoint_note_role(struct endpoint *endpoint, enum endpoint_role role, bool
 	uint64_t until_us = atomic_load_explicit(&endpoint->facts_until_us, memory_order_relaxed);
 	unsigned bits = atomic_load_explicit(&endpoint->facts, memory_order_relaxed);
 	struct endpoint_facts facts;
+	enum endpoint_role old_role;
 	bool is_news;
 
 	do {
 		facts = facts_unpack(bits);
+		old_role = facts.role;
 		is_news = facts.role != role || facts.is_read_only != is_read_only;
 		facts.role = role;
 		facts.is_read_only = is_read_only;
@@ -247,6 +251,8 @@ void endpoint_note_role(struct endpoint *endpoint, enum endpoint_role role, bool
 							memory_order_release, memory_order_relaxed));
 	if (is_news || until_us < now_us + EP_LOGIN_BELIEF_US)
 		atomic_store_explicit(&endpoint->facts_until_us, now_us + EP_LOGIN_BELIEF_US, memory_order_relaxed);
+	if (old_role != role && old_role != ENDPOINT_ROLE_UNKNOWN)
+		endpoint_symptom(endpoint, "a server there has another role");
 }
 
 void endpoint_symptom(struct endpoint *endpoint, const char *why)
@@ -273,6 +279,33 @@ bool endpoint_fits(const struct endpoint_facts *facts, enum conf_session_attrs a
 	default:
 		return true;
 	}
+}
+
+/* True for facts that leave nothing to be desired. */
+static bool facts_are_best(const struct endpoint_facts *facts, enum conf_session_attrs attrs)
+{
+	if (facts->is_unreachable || !endpoint_fits(facts, attrs))
+		return false;
+	if (attrs == CONF_ATTRS_PREFER_STANDBY)
+		return facts->role == ENDPOINT_STANDBY;
+	return attrs == CONF_ATTRS_ANY || facts->role != ENDPOINT_ROLE_UNKNOWN;
+}
+
+bool endpoint_is_to_leave(const struct endpoint *endpoint, const struct endpoint_list *list,
+			  enum conf_session_attrs attrs)
+{
+	struct endpoint_facts facts = endpoint_facts(endpoint);
+
+	if (!endpoint_fits(&facts, attrs))
+		return true;
+	if (LIKELY(!facts.is_unreachable) && (attrs != CONF_ATTRS_PREFER_STANDBY || facts.role != ENDPOINT_PRIMARY))
+		return false;
+	for (unsigned i = 0; i < list->count; i++) {
+		facts = endpoint_facts(list->items[i]);
+		if (list->items[i] != endpoint && facts_are_best(&facts, attrs))
+			return true;
+	}
+	return false;
 }
 
 /* ---- choice ---- */
@@ -338,6 +371,16 @@ void endpoint_login_over(struct endpoint *endpoint)
 	unsigned old = atomic_fetch_sub_explicit(&endpoint->logging_in, 1, memory_order_relaxed);
 
 	ASSERT(old > 0);
+}
+
+void endpoint_login_done(struct endpoint *endpoint)
+{
+	struct endpoints *table = endpoint->table;
+
+	endpoint_login_over(endpoint);
+	if (UNLIKELY(atomic_load_explicit(&endpoint->is_awaited, memory_order_relaxed)) &&
+	    atomic_exchange(&endpoint->is_awaited, false) && table->on_login != NULL)
+		table->on_login(endpoint, table->arg);
 }
 
 void endpoint_give(struct endpoint **epp, bool logging_in)

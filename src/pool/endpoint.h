@@ -55,18 +55,23 @@ struct endpoint {
 	atomic_uint facts;               /* packed: see endpoint_facts() */
 	_Atomic uint64_t facts_until_us; /* the role counts as unknown for new servers from then on */
 	atomic_bool is_suspect;          /* a symptom was reported, and nobody has looked since */
+	atomic_bool is_awaited;          /* somebody wants to know of the next login there */
 };
 
 /* Is told, on any thread, that something points to trouble at the endpoint: the first time since it was looked at. */
 typedef void (*endpoint_symptom_fn)(struct endpoint *endpoint, const char *why, void *arg);
+
+/* Is told, on any thread, that a server has logged in at an endpoint whose next login was awaited. */
+typedef void (*endpoint_login_fn)(struct endpoint *endpoint, void *arg);
 
 /* The table of a process. */
 struct endpoints *endpoints_new(void);
 /* All endpoints must be gone. Nulls the pointer. */
 void endpoints_free(struct endpoints **table);
 
-/* Who is to be told of symptoms; before the threads start. */
-void endpoints_set_hook(struct endpoints *table, endpoint_symptom_fn fn, void *arg);
+/* Who is to be told; each may be NULL. While no other thread runs. */
+void endpoints_set_hooks(struct endpoints *table, endpoint_symptom_fn on_symptom, endpoint_login_fn on_login,
+			 void *arg);
 
 /* Calls fn for each, with a reference held during the call. Any thread, no lock held. */
 void endpoints_each(struct endpoints *table, void (*fn)(struct endpoint *endpoint, void *arg), void *arg);
@@ -98,7 +103,8 @@ void endpoint_set_facts(struct endpoint *endpoint, const struct endpoint_facts *
 
 /*
  * What a server there has said of itself at a login, or later. It is believed
- * for a second, or as long as a probe that says the same. Any thread.
+ * for a second, or as long as a probe that says the same; another role than the
+ * one that was known counts as a symptom. Any thread, no lock held.
  */
 void endpoint_note_role(struct endpoint *endpoint, enum endpoint_role role, bool is_read_only, uint64_t now_us);
 
@@ -107,6 +113,14 @@ void endpoint_symptom(struct endpoint *endpoint, const char *why);
 
 /* True when a server with these facts may be used by a database that asks for that; unknown roles fit. */
 bool endpoint_fits(const struct endpoint_facts *facts, enum conf_session_attrs attrs);
+
+/*
+ * True when servers at an endpoint of the list should go elsewhere: it has not
+ * the role that is asked for, or it was not reached, or is not the preferred one,
+ * and another is better. Any thread.
+ */
+bool endpoint_is_to_leave(const struct endpoint *endpoint, const struct endpoint_list *list,
+			  enum conf_session_attrs attrs);
 
 /* ---- choice ---- */
 
@@ -129,6 +143,9 @@ struct endpoint *endpoint_choose(const struct endpoint_wish *wish) MUSTCHECK;
 
 /* A login to a server has ended, for better or worse. */
 void endpoint_login_over(struct endpoint *endpoint);
+
+/* A login to a server has succeeded: the same, and whoever has awaited that is told. No lock held. */
+void endpoint_login_done(struct endpoint *endpoint);
 
 /* The server is gone: gives count and reference back and nulls the pointer; NULL inside is fine. No lock held. */
 void endpoint_give(struct endpoint **endpoint, bool logging_in);

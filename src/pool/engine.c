@@ -16,6 +16,7 @@
 #include "pool/cancel.h"
 #include "pool/client.h"
 #include "pool/drain.h"
+#include "pool/health.h"
 #include "pool/janitor.h"
 #include "pool/login.h"
 #include "pool/peer.h"
@@ -301,6 +302,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 		engine->logins[i] = login_ctx_new(engine, i, conf);
 	engine->suspend = suspend_new(engine);
 	registry_init(engine);
+	engine->health = health_new(engine);
 	return engine;
 }
 
@@ -493,6 +495,7 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 	peers_reload(engine->peers, snap);
 	verifiers_begin(engine, snap);
 	refresh_run(engine, snap);
+	health_reload(engine->health);
 	route_prepare(engine);
 }
 
@@ -730,6 +733,7 @@ bool engine_free(struct engine **enginep)
 	engine_settle(engine);
 	survey_end_all(engine);
 	drain_end_all(engine);
+	health_free(&engine->health);
 	peers_free(&engine->peers);
 	dns_free(&engine->dns);
 	all_ended = engine_free_jobs(engine);

@@ -26,6 +26,7 @@ struct auth_run;
 struct carried_key;
 struct client;
 struct hba;
+struct health;
 struct ldap_options;
 struct login;
 struct login_turns;
@@ -182,6 +183,7 @@ struct engine {
 	struct dns *dns;
 	struct auth_cache *auth_cache;
 	struct endpoints *endpoints;
+	struct health *health; /* control thread only */
 	struct job_queue *jobs[ENGINE_JOB_COUNT];
 	const struct engine_ops *ops;
 	uint64_t start_us;

@@ -168,8 +168,10 @@ static uint64_t handover_server_print(const struct conf_db *db)
 		db->dbname,          db->host.text, db->user,     db->connect_query,
 		db->client_encoding, db->datestyle, db->timezone,
 	};
-	uint64_t print = siphash_u64(key, (uint64_t)db->port);
+	uint64_t print = 0;
 
+	for (size_t i = 0; i < db->ports.count; i++)
+		print = siphash_u64(key, print ^ (uint64_t)db->ports.items[i]);
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		print = siphash_u64(key, print ^ (texts[i] == NULL ? 0 : i + 1));
 		for (const char *p = texts[i]; p != NULL && *p != '\0'; p++)

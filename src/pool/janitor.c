@@ -221,6 +221,23 @@ void janitor_apply_epoch(struct worker *worker, const struct db *db)
 	}
 }
 
+void janitor_apply_roles(struct worker *worker, void *arg UNUSED)
+{
+	uint64_t now_us = loop_now_us(worker->ctx.loop);
+	struct pool_part *part;
+	struct server *server;
+
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		if (part->conf->endpoints.count == 1 && part->conf->attrs == CONF_ATTRS_ANY)
+			continue;
+		TAILQ_FOREACH (server, &part->servers, entry)
+			server->dirty |= server_is_misplaced(server);
+		janitor_servers(part, now_us);
+		pool_retry_now(part->pool);
+		pool_run(part);
+	}
+}
+
 /* Returns about how much there was to do. */
 static unsigned janitor_part(struct pool_part *part, uint64_t now_us)
 {

@@ -32,4 +32,11 @@ void janitor_apply_mode(struct worker *worker);
  */
 void janitor_apply_epoch(struct worker *worker, const struct db *db);
 
+/*
+ * What is known of endpoints has changed: servers where they no longer belong
+ * are closed if nobody uses them, else when they are free, and others are opened
+ * for those who wait. For engine_visit(); own thread.
+ */
+void janitor_apply_roles(struct worker *worker, void *arg);
+
 #endif

@@ -16,6 +16,10 @@ libpgsluice_a_SOURCES += \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/handover_stmt.c src/pool/handover_stmt.h \
 	src/pool/hba_conf.c src/pool/hba_conf.h \
+	src/pool/health.c src/pool/health.h \
+	src/pool/health_judge.c src/pool/health_judge.h \
+	src/pool/health_facts.c src/pool/health_facts.h \
+	src/pool/health_probe.c src/pool/health_probe.h \
 	src/pool/janitor.c src/pool/janitor.h \
 	src/pool/link.c src/pool/link.h \
 	src/pool/link_client.c \

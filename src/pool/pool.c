@@ -267,7 +267,7 @@ void pool_login_done(struct pool_part *part, struct permit *permit)
 	pool->failures = 0;
 	lock_release(&pool->lock);
 	if (permit->endpoint != NULL)
-		endpoint_login_over(permit->endpoint);
+		endpoint_login_done(permit->endpoint);
 }
 
 /* When the next attempt may begin: server_login_retry after this one did, or, backing off, some time from now. */
@@ -303,6 +303,13 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
 	}
 	lock_release(&pool->lock);
 	pool_permit_give(part, permit);
+}
+
+void pool_retry_now(struct pool *pool)
+{
+	lock_acquire(&pool->lock);
+	pool->retry_us = 0;
+	lock_release(&pool->lock);
 }
 
 /* ---- decisions, under the lock ---- */

@@ -286,6 +286,9 @@ struct pool_failure {
 /* The login has failed: waits before the next one. The permit is given back. */
 void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure);
 
+/* The reason why logins failed may be gone: the next attempt need not wait. Any thread. */
+void pool_retry_now(struct pool *pool);
+
 /*
  * Decides to close a server of this permit if more than `keep` then remain;
  * false when others have decided so for theirs already. Any worker.

@@ -79,7 +79,7 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->round_robin = conf->server_round_robin != 0;
 	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;
 	pc->unix_dir = conf->unix_socket_dir;
-	pc->attrs = (enum conf_session_attrs)conf->target_session_attrs;
+	pc->attrs = conf_target_session_attrs(conf, db);
 	pc->endpoint_login_max = conf->endpoint_login_concurrency;
 	pool_conf_fill_timeouts(pc, conf, db, user);
 	pool_conf_fill_tuning(&pc->tuning, conf);

@@ -78,7 +78,7 @@ static struct loop *server_loop(const struct server *server)
 void server_describe(const struct server *server, struct log_about *about)
 {
 	report_about(about, server, server->id, server->pool->db->name, server->pool->account->name);
-	report_about_addr(about, &server->addr, server->conf->db->port);
+	report_about_addr(about, &server->addr, server_port(server));
 	about->kind = 'S';
 	about->action = state_actions[server->state];
 }
@@ -468,12 +468,9 @@ bool server_is_outdated(const struct server *server)
 
 bool server_is_misplaced(const struct server *server)
 {
-	struct endpoint_facts facts;
+	const struct pool_conf *conf = server->part->conf;
 
-	if (server->endpoint == NULL || server->part->conf->attrs == CONF_ATTRS_ANY)
-		return false;
-	facts = endpoint_facts(server->endpoint);
-	return !endpoint_fits(&facts, server->part->conf->attrs);
+	return server->endpoint != NULL && endpoint_is_to_leave(server->endpoint, &conf->endpoints, conf->attrs);
 }
 
 void server_note_role(struct server *server, struct slice name, struct slice value)

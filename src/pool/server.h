@@ -122,6 +122,12 @@ static inline bool server_is_stale(const struct server *server)
 	return server->epoch != atomic_load_explicit(&server->pool->epoch, memory_order_relaxed);
 }
 
+/* The port that it was opened to, also where that is only a part of the name of a Unix socket. */
+static inline int server_port(const struct server *server)
+{
+	return server->endpoint != NULL ? server->endpoint->port : server->conf->db->port;
+}
+
 /*
  * The pool mode in which it is used: one that replicates stays with its client,
  * whatever the pool does. Own thread.

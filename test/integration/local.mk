@@ -40,6 +40,7 @@ INTEGRATION_FILES = \
 	test/integration/test_drain.py \
 	test/integration/test_errors.py \
 	test/integration/test_extended.py \
+	test/integration/test_failover.py \
 	test/integration/test_hba.py \
 	test/integration/test_interop.py \
 	test/integration/test_ldap.py \

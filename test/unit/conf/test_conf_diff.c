@@ -120,23 +120,22 @@ static bool recycles(const char *pair)
 
 static void test_which_keys_recycle_servers(void **state UNUSED)
 {
-	static const char *const yes[] = { "dbname=x",        "host=x",
-					   "port=1",          "user=x",
-					   "connect_query=x", "auth_dbname=x",
-					   "auth_query=x",    "load_balance_hosts=disable" };
-	static const char *const no[] = { "password=x",
-					  "pool_size=1",
-					  "min_pool_size=1",
-					  "reserve_pool=1",
-					  "pool_mode=session",
-					  "max_db_connections=1",
-					  "max_db_client_connections=1",
-					  "server_lifetime=1",
-					  "query_wait_timeout=1",
-					  "auth_user=x",
-					  "client_encoding=x",
-					  "datestyle=x",
-					  "timezone=x",
+	static const char *const yes[] = { "dbname=x",
+					   "host=x",
+					   "port=1",
+					   "user=x",
+					   "connect_query=x",
+					   "auth_dbname=x",
+					   "auth_query=x",
+					   "load_balance_hosts=disable",
+					   "port=5432,5433 host=a,b" };
+	static const char *const no[] = { "password=x",           "pool_size=1",
+					  "min_pool_size=1",      "reserve_pool=1",
+					  "pool_mode=session",    "target_session_attrs=primary",
+					  "max_db_connections=1", "max_db_client_connections=1",
+					  "server_lifetime=1",    "query_wait_timeout=1",
+					  "auth_user=x",          "client_encoding=x",
+					  "datestyle=x",          "timezone=x",
 					  "application_name=x" };
 
 	for (size_t i = 0; i < ARRAY_LEN(yes); i++)

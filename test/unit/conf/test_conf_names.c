@@ -29,6 +29,35 @@ static void test_database_defaults(void **state)
 	conf_release(&conf);
 }
 
+static void test_ports_of_hosts(void **state UNUSED)
+{
+	struct conf *conf = load_good("[pgbouncer]\n[databases]\n"
+				      "one = host=a,b port=6\n"
+				      "each = port=6,7 host=a,b target_session_attrs=read-write\n");
+	const struct conf_db *one = conf_find_db(conf, "one");
+	const struct conf_db *each = conf_find_db(conf, "each");
+	struct conf_db *copy = conf_db_copy(each);
+	struct conf_error err;
+	struct conf *bad;
+
+	assert_int_equal(conf_db_port(one, 0), 6);
+	assert_int_equal(conf_db_port(one, 1), 6);
+	assert_int_equal(conf_db_port(each, 0), 6);
+	assert_int_equal(conf_db_port(each, 1), 7);
+	assert_int_equal(copy->port, 6);
+	assert_int_equal(conf_db_port(copy, 1), 7);
+	assert_true(conf_db_is_equal(each, copy));
+	assert_false(conf_db_is_equal(each, one));
+	assert_int_equal(conf_target_session_attrs(conf, one), CONF_ATTRS_ANY);
+	assert_int_equal(conf_target_session_attrs(conf, each), CONF_ATTRS_READ_WRITE);
+	conf_db_free(&copy);
+	conf_release(&conf);
+	assert_int_equal(load_text("[pgbouncer]\n[databases]\na = host=x,y port=1,2,3\n", &bad, &err), -E_SYNTAX);
+	conf_error_fini(&err);
+	assert_int_equal(load_text("[pgbouncer]\n[databases]\na = host=x,y port=1,99999\n", &bad, &err), -E_RANGE);
+	conf_error_fini(&err);
+}
+
 static void test_database_keys(void **state)
 {
 	struct conf *conf = load_good(
@@ -374,6 +403,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_database_defaults),
 		cmocka_unit_test(test_database_keys),
+		cmocka_unit_test(test_ports_of_hosts),
 		cmocka_unit_test(test_database_errors),
 		cmocka_unit_test(test_counts_are_read_like_atoi),
 		cmocka_unit_test(test_last_line_redefines),

@@ -175,7 +175,7 @@ static void count_symptom(struct endpoint *endpoint, const char *why UNUSED, voi
 
 static void test_symptom_is_told_once(void **state UNUSED)
 {
-	endpoints_set_hook(table, count_symptom, NULL);
+	endpoints_set_hooks(table, count_symptom, NULL, NULL);
 	symptoms = 0;
 	endpoint_symptom(list.items[1], "lost");
 	endpoint_symptom(list.items[1], "lost");

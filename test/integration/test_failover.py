@@ -1,0 +1,299 @@
+"""Hosts and their roles: who is chosen, probes, promotion, fencing, and what clients notice of it."""
+import pytest
+from harness import wire
+from harness.procs import wait_until
+from harness.standby import Pair
+
+pytestmark = pytest.mark.ours
+
+# Probes often and without a wish to wait; clients that need a server wait for one.
+HEALTH = {"health_interval": 0.1, "health_user": "app", "pool_mode": "transaction", "log_connections": 0}
+
+
+def endpoints(p):
+    return {row["endpoint"]: row for row in p.show("endpoints")}
+
+
+def name(node):
+    return f"{node.host}:{node.port}"
+
+
+def wait_role(p, node, role):
+    """Until a probe has seen this role; a client must have been there, as endpoints without pools are not watched."""
+    wait_until(lambda: endpoints(p).get(name(node), {}).get("role") == role, f"{name(node)} is a {role}", 20)
+
+
+def where(c):
+    """The server that the client has now."""
+    return c.value("select host(inet_server_addr())")
+
+
+@pytest.fixture
+def make(make_pooler, pair):
+    """make(attrs) is a pooler before the pair, under [pgsluice]."""
+
+    def start(attrs="read-write", **settings):
+        return make_pooler(
+            {"app": pair.dsn(dbname="app", target_session_attrs=attrs)},
+            settings={**HEALTH, **settings},
+            profile="pgsluice",
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "attrs, host",
+    [
+        ("read-write", "127.0.0.1"),
+        ("primary", "127.0.0.1"),
+        ("read-only", "127.0.0.2"),
+        ("standby", "127.0.0.2"),
+        ("prefer-standby", "127.0.0.2"),
+    ],
+)
+def test_role_chooses_the_host(make, pair, attrs, host):
+    p = make(attrs)
+    clients = [p.login() for _ in range(3)]
+    wait_role(p, pair.primary, "primary")
+    wait_role(p, pair.standby, "standby")
+    for c in clients:
+        c.query("begin")
+    p.wait_pool(sv_active=3)
+    assert {where(c) for c in clients} == {host}
+
+
+def test_setting_and_database_choose_the_role(make_pooler, pair):
+    """The key of a database goes before the setting; a reload sends servers where they belong."""
+    p = make_pooler(
+        {"app": pair.dsn(target_session_attrs="primary"), "ro": pair.dsn(dbname="app")},
+        settings={**HEALTH, "target_session_attrs": "standby"},
+        profile="pgsluice",
+    )
+    assert where(p.login(database="app")) == "127.0.0.1"
+    c = p.login(database="ro")
+    assert where(c) == "127.0.0.2"
+    p.settings["target_session_attrs"] = "primary"
+    p.write_files()
+    p.admin("reload")
+    assert where(c) == "127.0.0.1"
+
+
+def test_prefer_standby_takes_the_primary_when_there_is_nobody_else(make, pair):
+    p = make("prefer-standby")
+    pair.standby.stop()
+    assert where(p.login()) == "127.0.0.1"
+
+
+def test_facts_of_endpoints(make, pair):
+    p = make("any")
+    p.login()
+    wait_role(p, pair.primary, "primary")
+    wait_role(p, pair.standby, "standby")
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["lag_bytes"] == 0, "the standby has replayed all")
+    rows = endpoints(p)
+    first, second = rows[name(pair.primary)], rows[name(pair.standby)]
+    system = str(pair.primary.value("select system_identifier from pg_control_system()"))
+    assert (first["timeline"], first["system_id"], second["system_id"]) == (1, system, system)
+    assert (first["reachable"], first["fenced"], first["read_only"], first["error"]) == ("yes", "no", "no", "")
+    assert (first["max_connections"], first["database"], first["pools"]) == (100, "app", 1)
+    assert first["connections"] >= 1 and first["last_probe"] and first["latency_us"] > 0
+    assert first["lag_bytes"] == -1 and p.show("failovers") == []
+
+
+def test_promotion_moves_writes(make, pair):
+    """Who waits, and who comes later, is served by the new primary; idle servers of the old one are closed."""
+    p = make()
+    c = p.login()
+    c.query("create table t(i int)")
+    wait_role(p, pair.standby, "standby")
+    pair.standby.wait_caught_up(pair.primary)
+    pair.primary.stop()
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["reachable"] == "no", "the loss was noticed")
+    waiting = p.login()
+    waiting.send(wire.query("insert into t values (1)"))
+    p.wait_pool(cl_waiting=1)
+    pair.standby.promote()
+    assert not waiting.read_ready().errors
+    assert where(waiting) == "127.0.0.2"
+    assert p.login().value("select i from t") == "1"
+    row = wait_until(lambda: [r for r in p.show("failovers") if r["reconnect_ms"] >= 0], "a record of it")[0]
+    assert (row["from"], row["to"], row["timeline"]) == (name(pair.primary), name(pair.standby), 2)
+    assert 0 <= row["detect_ms"] <= row["elect_ms"] <= row["reconnect_ms"]
+    assert row["database"] == "app" and row["symptom"]
+    p.wait_for_log("failover: first server at")
+
+
+def test_demoted_host_loses_its_servers(make, pair):
+    """A switchover where nobody dies: busy servers are closed when they are free, idle ones at once."""
+    p = make()
+    busy, idle = p.login(), p.login()
+    busy.query("begin")
+    idle.value("select 1")
+    wait_role(p, pair.standby, "standby")
+    assert {r["addr"] for r in p.show("servers")} == {"127.0.0.1"} and len(p.show("servers")) == 2
+    pair.standby.promote()
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["fenced"] == "yes", "the old primary is fenced")
+    wait_until(lambda: len([r for r in p.show("servers") if r["addr"] == "127.0.0.1"]) == 1, "the idle one is closed")
+    assert where(busy) == "127.0.0.1"
+    busy.query("commit")
+    assert where(busy) == "127.0.0.2"
+    assert [r["addr"] for r in p.show("servers")] == ["127.0.0.2"]
+
+
+def test_old_primary_that_returns_gets_no_writes(make, pair):
+    p = make()
+    c = p.login()
+    c.value("select 1")
+    wait_role(p, pair.standby, "standby")
+    pair.primary.kill()
+    pair.standby.promote()
+    wait_role(p, pair.standby, "primary")
+    pair.primary.start()
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["fenced"] == "yes", "the old primary is fenced")
+    clients = [p.login() for _ in range(4)]
+    for c in clients:
+        c.query("begin")
+    assert {where(c) for c in clients} == {"127.0.0.2"}
+    # not even when it is the only one there is
+    for c in clients:
+        c.query("rollback")
+    pair.standby.stop()
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["reachable"] == "no", "the new primary is gone")
+    c = p.login()
+    c.send(wire.query("select 'waited'"))
+    p.wait_pool(cl_waiting=1)
+    pair.standby.start()
+    assert c.read_ready().rows == [["waited"]]
+    # as a standby it is one of them again
+    pair.primary.stop()
+    pair.primary.rejoin(pair.standby)
+    wait_role(p, pair.primary, "standby")
+    assert endpoints(p)[name(pair.primary)]["fenced"] == "no"
+
+
+def test_waiting_ends_with_the_deadline(make, pair):
+    """While there is no primary clients wait, but no longer than query_wait_timeout."""
+    p = make(query_wait_timeout=1)
+    p.login().value("select 1")
+    wait_role(p, pair.standby, "standby")
+    pair.primary.stop()
+    c = p.login()
+    c.send(wire.query("select 1"))
+    assert c.expect_close().errors[-1].text == "query_wait_timeout"
+
+
+def test_two_ports_of_one_host(make_pooler, shared_info):
+    both = Pair(shared_info["template"], same_port=False)
+    try:
+        p = make_pooler({"app": both.dsn(target_session_attrs="standby")}, settings=HEALTH, profile="pgsluice")
+        c = p.login()
+        assert c.value("select inet_server_port()") == str(both.standby.port)
+        wait_role(p, both.primary, "primary")
+        wait_role(p, both.standby, "standby")
+    finally:
+        both.remove()
+
+
+def test_probe_without_a_login_sees_who_answers(make_pooler, pair):
+    """No user of the configuration has a password: roles come from logins, reachability from probes."""
+    p = make_pooler(
+        {"app": pair.dsn(target_session_attrs="read-write")},
+        settings={**HEALTH, "health_user": None},
+        profile="pgsluice",
+    )
+    c = p.login()
+    assert where(c) == "127.0.0.1"
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["reachable"] == "yes", "the standby answers")
+    assert endpoints(p)[name(pair.standby)]["error"] == 'role "pgsluice" does not exist'
+    assert endpoints(p)[name(pair.standby)]["timeline"] == 0
+    pair.standby.stop()
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["reachable"] == "no", "the standby is gone")
+    assert "refused" in endpoints(p)[name(pair.standby)]["error"]
+
+
+def test_probe_times_out(make_pooler, cluster, fake_server):
+    """A host that takes connections and says nothing is unreachable after health_timeout, and others are used."""
+
+    def silent(conn, params):
+        conn.recv()
+
+    server = fake_server(silent)
+    host, port = "127.0.0.1", server.port
+    p = make_pooler(
+        {"app": f"host={host},127.0.0.1 port={port},{cluster.port} load_balance_hosts=disable"},
+        settings={**HEALTH, "health_timeout": 0.3, "server_connect_timeout": 2},
+        profile="pgsluice",
+    )
+    c = p.raw(timeout=30)
+    c.start()
+    wait_until(lambda: endpoints(p).get(f"{host}:{port}", {}).get("reachable") == "no", "the silent host is known")
+    assert endpoints(p)[f"{host}:{port}"]["error"] == "no connection in time"
+    c.finish_login("app", None)
+    assert c.value("select 1") == "1"
+
+
+def test_health_query_decides(make, pair):
+    """An endpoint where health_query fails counts as unreachable, with the error of the query."""
+    p = make("any", health_query="select 1/(case when pg_is_in_recovery() then 0 else 1 end)")
+    p.login()
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["reachable"] == "no", "the query has failed")
+    row = endpoints(p)[name(pair.standby)]
+    assert row["error"] == "division by zero" and row["role"] == "standby"
+    assert endpoints(p)[name(pair.primary)]["reachable"] == "yes"
+
+
+def test_health_query_that_hangs_does_not_pile_up(make, pair):
+    """It is ended in the server as well, by statement_timeout."""
+    p = make("any", health_query="select pg_sleep(60)", health_timeout=0.3)
+    p.login()
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["reachable"] == "no", "the query takes too long")
+    p.admin("set health_interval = 0")
+    running = "select count(*) from pg_stat_activity where application_name = 'pgsluice health' and state = 'active'"
+    wait_until(lambda: pair.primary.value(running) == 0, "no query is left")
+
+
+def test_probe_needs_a_password(make_pooler, pair):
+    """health_password, and without it the one in auth_file; a wrong one is told, and the host counts as reachable."""
+    settings = {**HEALTH, "health_user": "scramuser", "health_dbname": "postgres"}
+    p = make_pooler({"app": pair.dsn()}, settings={**settings, "health_password": "scrampw"}, profile="pgsluice")
+    p.login()
+    wait_role(p, pair.primary, "primary")
+    secrets = {"app": "", "admin": "", "scramuser": "scrampw"}
+    p = make_pooler({"app": pair.dsn()}, settings=settings, secrets=secrets, profile="pgsluice")
+    p.login()
+    wait_role(p, pair.standby, "standby")
+    p.admin("set health_password = 'wrong'")
+    wait_until(lambda: "password" in (endpoints(p)[name(pair.primary)]["error"] or ""), "the refusal was seen")
+    assert endpoints(p)[name(pair.primary)]["reachable"] == "yes"
+
+
+def test_no_probes_under_pgbouncer(make_pooler, pair):
+    """Off unless asked for; roles are found out at logins."""
+    p = make_pooler({"app": pair.dsn(target_session_attrs="read-write")}, settings={"pool_mode": "transaction"})
+    assert where(p.login()) == "127.0.0.1"
+    p.admin("reload")
+    assert {r["reachable"] for r in p.show("endpoints")} == {"unknown"}
+    seen = "select count(*) from pg_stat_activity where application_name = 'pgsluice health'"
+    assert pair.primary.value(seen) == 0
+
+
+def test_read_only_error_leads_to_the_primary(make_pooler, pair):
+    """25006 is a symptom: the primary has changed, and the probes have not noticed yet."""
+    p = make_pooler(
+        {"app": pair.dsn(dbname="app", target_session_attrs="primary")},
+        settings={**HEALTH, "health_interval": 60},
+        profile="pgsluice",
+    )
+    c = p.login()
+    c.query("create table t(i int)")
+    wait_role(p, pair.standby, "standby")
+    wait_role(p, pair.primary, "primary")
+    pair.standby.wait_caught_up(pair.primary)
+    pair.standby.promote()
+    c.query("set default_transaction_read_only = on")
+    assert [e.code for e in c.query("insert into t values (1)").errors] == ["25006"]
+    wait_role(p, pair.standby, "primary")
+    c.query("set default_transaction_read_only = off")
+    assert not c.query("insert into t values (2)").errors
+    assert where(c) == "127.0.0.2"
