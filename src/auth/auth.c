@@ -31,21 +31,24 @@
 #include "auth/md5.h"
 #include "core/alloc.h"
 
-#define AUTH_MAGIC 0x41555448U
+#define AUTH_MAGIC            0x41555448U
 
-/* state, function that takes the payload */
-#define AUTH_STATE_TABLE(X)                            \
-	X(AUTH_START, auth_take_start)                 \
-	X(AUTH_PASSWORD, auth_take_password)           \
-	X(AUTH_FOREIGN, auth_take_foreign)             \
-	X(AUTH_ASKED, auth_take_nothing)               \
-	X(AUTH_MD5, auth_take_md5)                     \
-	X(AUTH_SASL_INITIAL, auth_take_sasl_initial)   \
-	X(AUTH_SASL_RESPONSE, auth_take_sasl_response) \
-	X(AUTH_ENDED, auth_take_nothing)
+/* Name of the mechanism with its NUL, and the message with its length. */
+#define AUTH_SASL_INITIAL_MAX (sizeof(SCRAM_MECHANISM_PLUS) + 4 + SCRAM_MESSAGE_MAX)
+
+/* state, longest payload of use, function that takes it */
+#define AUTH_STATE_TABLE(X)                                                 \
+	X(AUTH_START, 0, auth_take_start)                                   \
+	X(AUTH_PASSWORD, AUTH_PAYLOAD_MAX, auth_take_password)              \
+	X(AUTH_FOREIGN, AUTH_PAYLOAD_MAX, auth_take_foreign)                \
+	X(AUTH_ASKED, AUTH_PAYLOAD_MAX, auth_take_nothing)                  \
+	X(AUTH_MD5, MD5_SECRET_LEN + 1, auth_take_md5)                      \
+	X(AUTH_SASL_INITIAL, AUTH_SASL_INITIAL_MAX, auth_take_sasl_initial) \
+	X(AUTH_SASL_RESPONSE, SCRAM_MESSAGE_MAX, auth_take_sasl_response)   \
+	X(AUTH_ENDED, AUTH_PAYLOAD_MAX, auth_take_nothing)
 
 enum auth_state {
-#define X(id, step) id,
+#define X(id, max, step) id,
 	AUTH_STATE_TABLE(X)
 #undef X
 };
@@ -494,10 +497,22 @@ NORETURN static enum auth_verdict auth_take_nothing(struct auth *a, const uint8_
 	UNREACHABLE();
 }
 
+size_t auth_payload_max(const struct auth *a)
+{
+	static const size_t max[] = {
+#define X(id, max, step) [id] = max,
+		AUTH_STATE_TABLE(X)
+#undef X
+	};
+
+	CHECK_OBJ(a, AUTH_MAGIC);
+	return max[a->state];
+}
+
 enum auth_verdict auth_step(struct auth *a, const uint8_t *payload, size_t n, struct auth_out *out)
 {
 	static enum auth_verdict (*const steps[])(struct auth *, const uint8_t *, size_t, struct auth_out *) = {
-#define X(id, step) [id] = step,
+#define X(id, max, step) [id] = step,
 		AUTH_STATE_TABLE(X)
 #undef X
 	};

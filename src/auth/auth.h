@@ -130,6 +130,13 @@ struct auth_setup {
 struct auth *auth_new(const struct auth_setup *setup) MUSTCHECK;
 
 /*
+ * The longest payload that can be right in the next step: there is no need to
+ * gather more, and the step may be given nothing at all in the place of one that
+ * is longer, which fails in the same way. At most AUTH_PAYLOAD_MAX.
+ */
+size_t auth_payload_max(const struct auth *a);
+
+/*
  * One step. The first call has n = 0; each later one has the whole payload of
  * a PasswordMessage, SASLInitialResponse or SASLResponse (they share the type
  * 'p'; the state says which it is). Must not be called after AUTH_JOB,

@@ -451,6 +451,11 @@ static size_t login_feed_auth(struct login *login, uint8_t *data, size_t len)
 		login_leave(login, REASON_BAD_PACKET);
 		return len;
 	}
+	if (f.size > auth_payload_max(login->auth) + FRAME_HEADER) {
+		login->pending_len = 0; /* what is behind it is not there to be told */
+		login_auth_step(login, data, 0);
+		return len;
+	}
 	if (f.size > len)
 		return 0;
 	login->pending = data + f.size;

@@ -2,6 +2,7 @@
 Budgets of clients that are not logged in yet: how many may be unfinished, who pays when there are more, how fast one
 address may begin, and whose turn it is. Addresses of the loopback network stand for clients from everywhere.
 """
+import os
 import socket
 import struct
 import time
@@ -299,6 +300,67 @@ def test_defaults(make_pooler):
         p = make_pooler(profile=profile)
         settings = {r["key"]: r["value"] for r in p.show("config")}
         assert (settings["max_prelogin_conn"], settings["max_prelogin_rate"]) == (conn, rate)
+
+
+def fill_startup(p):
+    """All of the longest startup packet but its last byte."""
+    head = struct.pack("!ii", 65535, wire.PROTO_3_0) + b"user\0app\0search_path\0"
+    return p.from_address(2, head, b"x" * (65535 - len(head) - 1))
+
+
+def fill_password(p, context=None):
+    """Parameters of 64 KiB that are no other client's, and a password that lacks its last bytes; by TLS or not."""
+    c = p.from_address(2)
+    if context is not None:
+        c.start_tls(context)
+    c.start(params=[("search_path", os.urandom(32000).hex())])
+    assert c.recv().type == "R"
+    c.send(b"p" + struct.pack("!i", 65534) + b"x" * 65500)
+    return c
+
+
+def fill_handshake(p):
+    """Most of the longest record of TLS that there may be."""
+    c = p.from_address(2)
+    assert c.ssl_request() == b"S"
+    c.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + os.urandom(16300))
+    return c
+
+
+FULL_LOGIN_KIB = 256  # stated in doc/authentication.md
+
+
+@pytest.mark.parametrize("what", ["startup", "password", "handshake", "password by tls"])
+def test_memory_of_those_who_send_most(guarded, pki, what):
+    """What one unfinished login can have us keep: times max_prelogin_conn it is what all strangers together can."""
+    if is_instrumented():
+        pytest.skip("memory of an instrumented build")
+    p = guarded(
+        max_prelogin_conn=200, client_login_timeout=600, track_extra_parameters="search_path", **pki.client_settings("allow")
+    )
+    context = pki.client_context() if "tls" in what else None
+    before = rss_kib(p.proc.pid)
+    fill = {"startup": fill_startup, "handshake": fill_handshake}.get(what, lambda p: fill_password(p, context))
+    conns = [fill(p) for _ in range(300)]
+    wait_until(lambda: lists(p)["logins_evicted"] == 100, "as many are closed as there are too many")
+    used = rss_kib(p.proc.pid) - before
+    assert 200 * 50 < used < 200 * FULL_LOGIN_KIB, f"{used / 200} KiB for each"
+    for c in conns:
+        c.close()
+
+
+def test_long_messages_are_for_passwords(make_pooler):
+    """Nothing is gathered of a message that cannot be right: those of md5 and SCRAM are short."""
+    for auth_type, size, text in (
+        ("md5", 60, "password authentication failed"),
+        ("scram-sha-256", 1100, "SASL authentication failed"),
+    ):
+        p = make_pooler(settings={"auth_type": auth_type})
+        with p.raw() as c:
+            c.start()
+            assert c.recv().type == "R"
+            c.send(b"p" + struct.pack("!i", size))
+            assert c.expect_error_close().text == text
 
 
 @pytest.mark.parametrize("what", ["startup", "password"])

@@ -360,7 +360,7 @@ FIRSTS = {
     "NUL inside": (initial("n,,n=,r=a\0b"), MESSAGE),
     "comma behind": (initial("n,,n=,r=abc,"), MESSAGE),
     "long nonce": (initial("n,,n=,r=" + "x" * 1017), MESSAGE),
-    "nonce of 60000 bytes": (initial("n,,n=,r=" + "x" * 60000), MESSAGE),
+    "nonce of 60000 bytes": (initial("n,,n=,r=" + "x" * 60000), INITIAL),
     "binding without TLS": (initial("p=tls-server-end-point,,n=,r=" + NONCE), "requires channel binding"),
     "unknown binding": (initial("p=tls-unique,,n=,r=" + NONCE), "requires an unknown channel binding"),
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "auth/crypto.h"
+#include "auth/md5.h"
 #include "core/alloc.h"
 
 #define ITERATIONS 4
@@ -196,6 +197,34 @@ static void test_reasons_do_not_tell_why(void **state)
 }
 
 /* ldap and pam ask for the password and leave the question to the caller, whether the name is known or not. */
+/* No message that may be right is longer than what is gathered, and one that was not gathered fails alike. */
+static void test_longest_payloads(void **state)
+{
+	static const struct {
+		enum auth_method method;
+		size_t max;
+		enum auth_reason reason;
+	} rows[] = {
+		{ AUTH_METHOD_PLAIN, AUTH_PAYLOAD_MAX, AUTH_REASON_PASSWORD },
+		{ AUTH_METHOD_LDAP, AUTH_PAYLOAD_MAX, AUTH_REASON_PASSWORD },
+		{ AUTH_METHOD_MD5, MD5_SECRET_LEN + 1, AUTH_REASON_PASSWORD },
+		{ AUTH_METHOD_SCRAM, sizeof(SCRAM_MECHANISM_PLUS) + 4 + SCRAM_MESSAGE_MAX, AUTH_REASON_SASL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct user *user = user_new("alice", slice_of("secret"));
+		struct auth *a = new_auth(rows[i].method, user, ITERATIONS);
+		struct auth_out out;
+
+		assert_int_equal(auth_step(a, NULL, 0, &out), AUTH_MORE);
+		assert_int_equal(auth_payload_max(a), rows[i].max);
+		assert_int_equal(auth_step(a, (const uint8_t *)"", 0, &out), AUTH_FAIL);
+		assert_int_equal(out.reason, rows[i].reason);
+		auth_free(&a);
+		user_free(&user);
+	}
+}
+
 static void test_jobs(void **state)
 {
 	static const struct {
@@ -755,6 +784,7 @@ int main(void)
 		cmocka_unit_test(test_stored_against_method),
 		cmocka_unit_test(test_reasons_do_not_tell_why),
 		cmocka_unit_test(test_failures_cost_the_same),
+		cmocka_unit_test(test_longest_payloads),
 		cmocka_unit_test(test_jobs),
 		cmocka_unit_test(test_jobs_are_for_passwords),
 		cmocka_unit_test(test_no_password_is_not_an_empty_one),
