@@ -585,19 +585,6 @@ enum classify_effect classify_effect(struct slice sql)
 	return CLASSIFY_EFFECT_BLOCK;
 }
 
-bool classify_may_be_several(const char *p, size_t n)
-{
-	const char *end = p + n;
-	const char *at = n == 0 ? NULL : memchr(p, ';', n);
-
-	if (at == NULL)
-		return false;
-	for (at++; at < end && *at != '\0'; at++)
-		if (!classify_is_space(*at))
-			return true;
-	return false;
-}
-
 const char *classify_kind_name(enum classify_kind kind)
 {
 	static const char *const names[] = {

@@ -136,7 +136,14 @@ enum classify_effect {
 enum classify_effect classify_effect(struct slice sql);
 
 /* True when another statement may follow the first one: there is a semicolon that is not at the end. */
-bool classify_may_be_several(const char *p, size_t n);
+static inline bool classify_may_be_several(const char *p, size_t n)
+{
+	if (n > 0 && p[n - 1] == '\0')
+		n--;
+	if (n > 0 && p[n - 1] == ';')
+		n--;
+	return n > 0 && memchr(p, ';', n) != NULL;
+}
 
 /*
  * The price of a look: false when the first statement certainly has no effect.

@@ -481,7 +481,10 @@ static void effects_on_a_block(void **state)
 	assert_false(classify_may_transact("select 1", 9));
 	assert_false(classify_may_transact("create table t()", 17));
 	assert_false(classify_may_be_several("select 1", 9));
-	assert_false(classify_may_be_several("select 1; \n", 13));
+	assert_false(classify_may_be_several("select 1;", 10));
+	assert_false(classify_may_be_several("select 1;", 9));
+	assert_false(classify_may_be_several("", 1));
+	assert_false(classify_may_be_several("", 0));
 	assert_true(classify_may_be_several("select 1; x", 12));
 }
 
