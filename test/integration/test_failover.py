@@ -297,3 +297,44 @@ def test_read_only_error_leads_to_the_primary(make_pooler, pair):
     c.query("set default_transaction_read_only = off")
     assert not c.query("insert into t values (2)").errors
     assert where(c) == "127.0.0.2"
+
+
+def test_probe_speaks_tls_as_the_settings_say(make_pooler, tls_cluster, cert_cluster, pki):
+    """With a certificate that is checked, and one of our own where the server demands it."""
+    for server, cert in ((tls_cluster, None), (cert_cluster, "app")):
+        p = make_pooler(
+            {"app": f"host=localhost,127.0.0.1 port={server.port}"},
+            settings={**HEALTH, **pki.server_settings("verify-ca", cert=cert)},
+            profile="pgsluice",
+        )
+        p.login()
+        at = f"127.0.0.1:{server.port}"
+        wait_until(lambda: endpoints(p).get(at, {}).get("role") == "primary", lambda: f"the role of {endpoints(p)}")
+        wait_until(lambda: endpoints(p)[f"localhost:{server.port}"]["role"] == "primary", "the host by its name")
+        used = server.value(
+            "select bool_and(s.ssl) from pg_stat_ssl s join pg_stat_activity using (pid)"
+            " where application_name = 'pgsluice health'"
+        )
+        assert used is True
+
+
+def test_probe_does_not_trust_every_server(make_pooler, tls_cluster, pki):
+    """A certificate of somebody else: the host counts as unreachable, as it is for servers of the pool."""
+    p = make_pooler(
+        {"app": f"host=localhost,127.0.0.1 port={tls_cluster.port}"},
+        settings={**HEALTH, **pki.server_settings("verify-full", ca="stranger"), "query_wait_timeout": 5},
+        profile="pgsluice",
+    )
+    c = p.raw()
+    c.start()
+    at = f"127.0.0.1:{tls_cluster.port}"
+    wait_until(lambda: endpoints(p).get(at, {}).get("reachable") == "no", "the certificate was refused")
+    assert "certificate verify failed" in endpoints(p)[at]["error"]
+
+
+def test_probe_of_a_unix_socket(make_pooler, cluster):
+    p = make_pooler({"app": f"host={cluster.dir},127.0.0.1 port={cluster.port}"}, settings=HEALTH, profile="pgsluice")
+    p.login()
+    wait_until(
+        lambda: endpoints(p).get(f"{cluster.dir}:{cluster.port}", {}).get("role") == "primary", "the role was seen"
+    )
