@@ -9,6 +9,7 @@
 #include "admin/admin.h"
 
 #include "admin/admin_int.h"
+#include "admin/http.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -281,6 +282,7 @@ static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 	struct rollup_row last;
 
 	log_tell_held(false);
+	http_look(a->http, snap->conf->health_listen, now);
 	if (now - a->stats_us + ADMIN_STATS_SLACK_US < period_us) {
 		snapshot_release(&snap);
 		return;
@@ -380,6 +382,8 @@ struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void
 	if (event_add(a->stats_timer, &stats_look) != 0)
 		log_fatal("could not set the timer of the statistics");
 	suspend_on_complete(engine->suspend, admin_on_suspended, a);
+	a->http = http_new(engine);
+	http_look(a->http, snap->conf->health_listen, a->stats_us);
 	snapshot_release(&snap);
 	return a;
 }
@@ -393,6 +397,7 @@ void admin_stop(struct admin *a)
 		console_free(c);
 	}
 	suspend_on_complete(a->engine->suspend, NULL, NULL);
+	http_free(&a->http);
 	event_free(a->wait_timer);
 	event_free(a->stats_timer);
 	a->stopped = true;

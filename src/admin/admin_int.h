@@ -32,6 +32,7 @@ struct admin {
 	const char *db_name;      /* of the console's row in SHOW DATABASES and others */
 	struct event *wait_timer; /* runs only while a command waits */
 	struct event *stats_timer;
+	struct http *http;
 	uint64_t taker_id; /* while engine->handed_over: the session whose process has our sockets */
 	uint64_t stats_us; /* when the statistics were rolled up last */
 	bool stopped;

@@ -5,6 +5,8 @@ libpgsluice_a_SOURCES += \
 	src/admin/ctl.c \
 	src/admin/ctl_reload.c \
 	src/admin/extended.c src/admin/extended.h \
+	src/admin/http.c src/admin/http.h \
+	src/admin/ready.c src/admin/ready.h \
 	src/admin/show_fds.c \
 	src/admin/show.c src/admin/show.h \
 	src/admin/show_auth.c \

@@ -304,6 +304,12 @@ const char *conf_auth_dbname(const struct conf *conf, const struct conf_db *db);
 /* Never NULL. */
 const char *conf_auth_query(const struct conf *conf, const struct conf_db *db);
 
+/*
+ * Takes an address apart that is written host:port, [host]:port, *:port or port,
+ * which is of 127.0.0.1: 0, or -E_SYNTAX.
+ */
+int conf_split_address(const char *text, char *host, size_t host_size, uint16_t *port) MUSTCHECK;
+
 /* ---- the table, for SHOW CONFIG, --check and the documentation ---- */
 
 /* The i-th setting in the order of SHOW CONFIG; i < CONF_ID_COUNT. */

@@ -392,6 +392,9 @@
 	  "Refuse a client at once that would wait for a server in vain: for longer than query_wait_timeout or " \
 	  "query_timeout allow, as fast as the queue is. It stays connected.") \
 	\
+	X(DRAIN, STR, health_listen, "", "", 0, 0, "", NONE, CONF_R, \
+	  "Where GET /live and GET /ready are answered by HTTP: host:port, *:port for every address, or a port of 127.0.0.1; " \
+	  "empty means nowhere.") \
 	X(DRAIN, TIME, drain_delay, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Time between the moment when DRAIN or SHUTDOWN DRAIN makes the pooler unready for load balancers, and the first " \
 	  "client that is refused or closed.") \

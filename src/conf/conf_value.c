@@ -218,9 +218,37 @@ static int conf_value_fail(const struct conf_row *row, const char *text, int rc,
 	return rc;
 }
 
+int conf_split_address(const char *text, char *host, size_t host_size, uint16_t *port)
+{
+	const char *colon = strrchr(text, ':');
+	const char *digits = colon == NULL ? text : colon + 1;
+	struct slice name = colon == NULL ? slice_of("127.0.0.1") : slice_make(text, (size_t)(colon - text));
+	size_t n = strspn(digits, "0123456789");
+	long number = n > 0 && n <= 5 && digits[n] == '\0' ? strtol(digits, NULL, 10) : 0;
+
+	if (name.n > 2 && name.p[0] == '[' && name.p[name.n - 1] == ']')
+		name = slice_make(name.p + 1, name.n - 2);
+	else if (memchr(name.p, ':', name.n) != NULL || memchr(name.p, '[', name.n) != NULL)
+		return -E_SYNTAX; /* where does the address end? */
+	if (number < 1 || number > UINT16_MAX || name.n == 0 || name.n >= host_size)
+		return -E_SYNTAX;
+	str_copy_slice(host, host_size, name);
+	*port = (uint16_t)number;
+	return 0;
+}
+
 /* A rule that a single text setting has beyond its type. */
 static int conf_value_check_text(enum conf_id id, const char *text, struct conf_error *err)
 {
+	char host[256];
+	uint16_t port;
+
+	if (id == CONF_ID_health_listen && text[0] != '\0' &&
+	    conf_split_address(text, host, sizeof(host), &port) != 0) {
+		conf_error_set(err, "health_listen is host:port, [address]:port, *:port, or a port",
+			       "invalid value \"%s\" for parameter health_listen", text);
+		return -E_SYNTAX;
+	}
 	if (id == CONF_ID_auth_dbname && strcmp(text, CONF_ADMIN_DB) == 0) {
 		conf_error_log(err, LOG_LVL_ERROR, "cannot use the reserved \"%s\" database as an auth_dbname",
 			       CONF_ADMIN_DB);

@@ -61,6 +61,7 @@ INTEGRATION_FILES = \
 	test/integration/test_prelogin.py \
 	test/integration/test_prepared.py \
 	test/integration/test_queue.py \
+	test/integration/test_readiness.py \
 	test/integration/test_regressions.py \
 	test/integration/test_reload.py \
 	test/integration/test_replication.py \

@@ -68,6 +68,12 @@ static const struct {
 	{ "AUTH_CACHE", "t:name q:value t:meaning" },
 	{ "QUEUE", "t:database t:user t:client_user q:client_id q:position q:age_ms q:deadline_ms q:estimated_ms" },
 	{ "QUEUES", "t:database t:user q:waiting q:max_waiting q:maxwait_ms q:estimated_ms q:refused q:shed" },
+	{ "READINESS", "t:database i:ready t:reason" },
+	{ "ENDPOINTS",
+	  "t:endpoint t:database q:pools t:role t:reachable t:fenced t:read_only q:timeline t:system_id "
+	  "q:lag_bytes q:lag_ms q:connections q:max_connections q:servers q:logins t:last_probe q:latency_us "
+	  "t:error" },
+	{ "FAILOVERS", "t:began t:database t:from t:to q:timeline t:symptom q:detect_ms q:elect_ms q:reconnect_ms" },
 	{ "1", "i:?column?" },
 	{ "client_encoding", "t:client_encoding" },
 	{ "default_transaction_isolation", "t:default_transaction_isolation" },

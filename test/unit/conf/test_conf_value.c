@@ -314,6 +314,46 @@ static void test_shown_values_can_be_read(void **state)
 	}
 }
 
+static void test_addresses(void **state UNUSED)
+{
+	static const struct {
+		const char *text;
+		const char *host; /* NULL: none */
+		uint16_t port;
+	} cases[] = {
+		{ "8008", "127.0.0.1", 8008 },
+		{ "*:1", "*", 1 },
+		{ "10.0.0.1:65535", "10.0.0.1", 65535 },
+		{ "health.internal:80", "health.internal", 80 },
+		{ "[::1]:8008", "::1", 8008 },
+		{ "[::]:08008", "::", 8008 },
+		{ "", NULL, 0 },
+		{ "0", NULL, 0 },
+		{ "65536", NULL, 0 },
+		{ "123456", NULL, 0 },
+		{ "80x", NULL, 0 },
+		{ "-1", NULL, 0 },
+		{ "host", NULL, 0 },
+		{ "host:", NULL, 0 },
+		{ ":80", NULL, 0 },
+		{ "::1:80", NULL, 0 },
+		{ "[]:80", NULL, 0 },
+		{ "[::1]", NULL, 0 },
+		{ "a23456789012345678901234567890123:80", NULL, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char host[32] = "";
+		uint16_t port = 0;
+		int err = conf_split_address(cases[i].text, host, sizeof(host), &port);
+
+		assert_int_equal(err, cases[i].host == NULL ? -E_SYNTAX : 0);
+		if (cases[i].host != NULL)
+			assert_string_equal(host, cases[i].host);
+		assert_int_equal(port, cases[i].port);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +372,7 @@ int main(void)
 		cmocka_unit_test(test_rows_are_complete),
 		cmocka_unit_test(test_what_is_still_to_come),
 		cmocka_unit_test(test_shown_values_can_be_read),
+		cmocka_unit_test(test_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,233 @@
+"""Readiness: what load balancers are told by HTTP and by SHOW READINESS, and what they may cost."""
+import socket
+
+import pytest
+from harness import wire
+from harness.procs import free_port, wait_until
+from harness.wire import PgError
+
+pytestmark = pytest.mark.ours
+
+
+class Answer:
+    def __init__(self, data):
+        head, _, self.body = data.decode().partition("\r\n\r\n")
+        lines = head.split("\r\n")
+        assert lines[0].startswith("HTTP/1.1 "), data
+        self.status = int(lines[0].split()[1])
+        self.headers = dict(line.split(": ", 1) for line in lines[1:])
+
+
+def connect(port, host="127.0.0.1"):
+    return socket.create_connection((host, port), 10)
+
+
+def ask_raw(port, data, host="127.0.0.1"):
+    with connect(port, host) as s:
+        s.sendall(data)
+        out = b""
+        while piece := s.recv(65536):
+            out += piece
+    return Answer(out)
+
+
+def ask(port, path, method="GET", **kwargs):
+    return ask_raw(port, f"{method} {path} HTTP/1.1\r\nHost: health\r\nUser-Agent: test\r\n\r\n".encode(), **kwargs)
+
+
+def told(port, path="/ready"):
+    a = ask(port, path)
+    return a.status, a.body
+
+
+@pytest.fixture
+def healthy(make_pooler):
+    """healthy(…) makes a pooler that listens for these questions: (pooler, port)."""
+
+    def make(settings=None, **kwargs):
+        port = free_port()
+        return make_pooler(settings={"health_listen": port, **(settings or {})}, **kwargs), port
+
+    return make
+
+
+def test_questions_and_answers(healthy, cluster):
+    p, port = healthy(databases={"app": cluster.dsn(), "my-db": cluster.dsn(dbname="app")})
+    ready = ask(port, "/ready")
+    assert (ready.status, ready.body) == (200, "ready\n")
+    assert ready.headers == {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Content-Length": "6",
+        "Cache-Control": "no-store",
+        "Connection": "close",
+    }
+    assert told(port, "/live") == (200, "live\n")
+    assert told(port, "/ready?verbose=1") == (200, "ready\n")
+    assert told(port, "/ready/app") == told(port, "/ready/my%2ddb") == (200, "ready\n")
+    assert told(port, "/ready/nowhere") == told(port, "/ready/pgbouncer") == (404, "no such database\n")
+    assert told(port, "/ready/") == (404, "no such database\n")
+    assert told(port, "/ready/%zz")[0] == told(port, "/ready/%4")[0] == told(port, "/ready/%00")[0] == 400
+    assert told(port, "/ready/" + "x" * 200)[0] == 400
+    assert told(port, "/")[0] == told(port, "/readyx")[0] == 404
+    head = ask(port, "/ready", "HEAD")
+    assert (head.status, head.body, head.headers["Content-Length"]) == (200, "", "6")
+    refused = ask(port, "/ready", "POST")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "request_bytes, status",
+    [
+        (b"GET /ready HTTP/1.0\r\n\r\n", 200),
+        (b"GET /ready\r\n\r\n", 400),
+        (b"GET  HTTP/1.1\r\n\r\n", 400),
+        (b"GET /ready HTTP/2.0\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
+        (b"\0\xff\r\n\r\n", 400),
+    ],
+)
+def test_requests_that_are_none(healthy, request_bytes, status):
+    _, port = healthy()
+    assert ask_raw(port, request_bytes).status == status
+
+
+def test_a_request_that_is_too_long(healthy):
+    _, port = healthy()
+    with connect(port) as s:
+        s.sendall(b"GET /ready HTTP/1.1\r\n" + b"x" * 100000)
+        try:
+            assert s.recv(1) == b""
+        except ConnectionError:
+            pass
+
+
+def test_a_request_in_pieces(healthy):
+    _, port = healthy()
+    with connect(port) as s:
+        for byte in b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n":
+            s.sendall(bytes([byte]))
+        assert s.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert s.recv(1) == b""
+
+
+def test_who_says_nothing_is_hung_up_on(healthy):
+    _, port = healthy()
+    with connect(port) as s:
+        s.settimeout(20)
+        assert s.recv(1) == b""
+
+
+def test_a_crowd_does_not_keep_honest_ones_out(healthy):
+    """There are never more than 64; the oldest goes, not the new one."""
+    _, port = healthy()
+    crowd = [connect(port) for _ in range(200)]
+    assert told(port) == (200, "ready\n")
+    crowd[0].settimeout(10)
+    assert crowd[0].recv(1) == b""
+    for s in crowd:
+        s.close()
+
+
+def rows(p):
+    return {r["database"]: (r["ready"], r["reason"]) for r in p.show("readiness")}
+
+
+def test_the_flag_turns_before_anything_else(healthy):
+    p, port = healthy({"drain_delay": 600, "pool_mode": "transaction"})
+    c = p.login()
+    c.query("select 1")
+    assert rows(p) == {None: (1, None), "app": (1, None)}
+    console = p.console()
+    console.conn.send(wire.query("DRAIN app"))
+    wait_until(lambda: told(port, "/ready/app") == (503, "draining\n"), "the flag of the database")
+    assert told(port) == (200, "ready\n")
+    assert rows(p) == {None: (1, None), "app": (0, "draining")}
+    assert c.query("select 2").rows == [["2"]]
+    p.login().query("select 3")
+    p.admin("RESUME app")
+    assert told(port, "/ready/app") == (200, "ready\n")
+    assert console.conn.read_ready().error.text == "DRAIN was undone before it was complete"
+    console.conn.send(wire.query("DRAIN"))
+    wait_until(lambda: told(port) == (503, "draining\n"), "the flag of all")
+    assert told(port, "/ready/app") == (503, "draining\n")
+    assert told(port, "/live") == (200, "live\n")
+    assert c.query("select 2").rows == [["2"]]
+    p.admin("RESUME")
+    assert told(port) == (200, "ready\n")
+
+
+def test_shutdown_turns_it(healthy):
+    p, port = healthy({"drain_delay": 600, "pool_mode": "transaction"})
+    c = p.login()
+    p.exit_wanted = True
+    p.admin("SHUTDOWN DRAIN")
+    assert told(port) == (503, "shutting down\n")
+    assert c.query("select 1").rows == [["1"]]
+    p.admin("SHUTDOWN WAIT_FOR_CLIENTS")
+    assert told(port) == (503, "shutting down\n")
+    c.terminate()
+    assert p.wait_exit() == 0
+
+
+def test_other_reasons(healthy):
+    p, port = healthy()
+    console = p.console()
+    console.run("PAUSE")
+    assert told(port) == (200, "ready\n"), "a pause is not for load balancers to notice"
+    console.run("RESUME")
+    console.run("DISABLE app")
+    assert told(port, "/ready/app") == (503, "disabled\n") and told(port) == (200, "ready\n")
+    console.run("ENABLE app")
+    console.run("SUSPEND")
+    assert told(port) == (503, "suspended\n")
+    console.run("RESUME")
+    assert told(port) == told(port, "/ready/app") == (200, "ready\n")
+
+
+def refuses(port):
+    try:
+        connect(port).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_reload_moves_it(healthy):
+    p, port = healthy()
+    other = free_port()
+    assert told(port)[0] == 200
+    p.admin(f"SET health_listen = '127.0.0.1:{other}'")
+    wait_until(lambda: not refuses(other) and told(other)[0] == 200, "the new port", timeout=20)
+    assert refuses(port)
+    p.admin("SET health_listen = ''")
+    wait_until(lambda: refuses(other), "the end of it", timeout=20)
+
+
+def test_a_port_that_is_taken_is_tried_again(make_pooler):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        p = make_pooler(settings={"health_listen": f"127.0.0.1:{port}"})
+        p.wait_for_log("health_listen: cannot listen on 127.0.0.1:")
+        assert p.login().query("select 1").rows == [["1"]]
+    wait_until(lambda: not refuses(port) and told(port)[0] == 200, "the port to be ours", timeout=30)
+
+
+def test_addresses(make_pooler):
+    port = free_port()
+    make_pooler(settings={"health_listen": f"*:{port}"})
+    assert told(port) == (200, "ready\n")
+    port = free_port()
+    make_pooler(settings={"health_listen": f"[::1]:{port}"})
+    assert ask(port, "/ready", host="::1").status == 200
+    assert refuses(port)
+
+
+def test_an_address_that_is_none(make_pooler):
+    p = make_pooler(settings={"health_listen": "1.2.3.4"}, start=False)
+    p.expected_rc = 1
+    p.start(wait=False)
+    assert p.wait_exit() == 1
+    assert p.log_count('invalid value "1.2.3.4" for parameter health_listen') == 1
+    q = make_pooler()
+    with pytest.raises(PgError, match="SET failed"):
+        q.admin("SET health_listen = 'a:b'")
