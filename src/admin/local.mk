@@ -16,4 +16,5 @@ libpgsluice_a_SOURCES += \
 	src/admin/show_pools.c \
 	src/admin/show_queue.c \
 	src/admin/show_sockets.c \
-	src/admin/show_stats.c
+	src/admin/show_stats.c \
+	src/admin/show_timeouts.c

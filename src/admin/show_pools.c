@@ -101,7 +101,7 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 	}
 	row->count[COUNT_cl_waiting_cancel_req] = cancels.waiting;
 	row->count[COUNT_cl_active_cancel_req] = cancels.active;
-	row->count[COUNT_sv_active_cancel] = cancels.active;
+	row->count[COUNT_sv_active_cancel] = cancels.sent;
 	row->count[COUNT_sv_login] += cancels.opening;
 }
 

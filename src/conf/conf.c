@@ -159,11 +159,32 @@ uint64_t conf_client_idle_timeout_us(const struct conf *conf, const struct conf_
 	return conf->client_idle_timeout_us;
 }
 
-uint64_t conf_query_timeout_us(const struct conf *conf, const struct conf_user *user)
+uint64_t conf_query_timeout_us(const struct conf *conf, const struct conf_db *db, const struct conf_user *user)
 {
 	if (user != NULL && user->query_timeout_us != CONF_INHERIT_US)
 		return user->query_timeout_us;
+	if (db != NULL && db->query_timeout_us != CONF_INHERIT_US)
+		return db->query_timeout_us;
 	return conf->query_timeout_us;
+}
+
+enum conf_timeout_action conf_query_timeout_action(const struct conf *conf, const struct conf_db *db,
+						   const struct conf_user *user)
+{
+	int action = conf->query_timeout_action;
+
+	if (user != NULL && user->query_timeout_action != CONF_INHERIT)
+		action = user->query_timeout_action;
+	else if (db != NULL && db->query_timeout_action != CONF_INHERIT)
+		action = db->query_timeout_action;
+	return (enum conf_timeout_action)action;
+}
+
+uint64_t conf_cancel_grace_us(const struct conf *conf, const struct conf_db *db)
+{
+	if (db != NULL && db->cancel_grace_us != CONF_INHERIT_US)
+		return db->cancel_grace_us;
+	return conf->cancel_grace_us;
 }
 
 uint64_t conf_idle_transaction_timeout_us(const struct conf *conf, const struct conf_user *user)

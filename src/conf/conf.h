@@ -33,6 +33,7 @@ enum conf_error_style     { CONF_VALUES_ERROR_STYLE(CONF_X_ENUM) };
 enum conf_log_format      { CONF_VALUES_LOG_FORMAT(CONF_X_ENUM) };
 enum conf_sql_prepare     { CONF_VALUES_SQL_PREPARE(CONF_X_ENUM) };
 enum conf_timeout_action  { CONF_VALUES_TIMEOUT_ACTION(CONF_X_ENUM) };
+enum conf_gone_action     { CONF_VALUES_GONE_ACTION(CONF_X_ENUM) };
 enum conf_open_action     { CONF_VALUES_OPEN_ACTION(CONF_X_ENUM) };
 enum conf_session_attrs   { CONF_VALUES_SESSION_ATTRS(CONF_X_ENUM) };
 enum conf_loss_action     { CONF_VALUES_LOSS_ACTION(CONF_X_ENUM) };
@@ -91,6 +92,9 @@ struct conf_db {
 	int max_waiting_clients;        /* CONF_INHERIT, 0 is unlimited */
 	uint64_t server_lifetime_us;    /* CONF_INHERIT_US, never 0 */
 	uint64_t query_wait_timeout_us; /* CONF_INHERIT_US, 0 is off */
+	uint64_t query_timeout_us;      /* CONF_INHERIT_US, 0 is off */
+	int query_timeout_action;       /* enum conf_timeout_action or CONF_INHERIT */
+	uint64_t cancel_grace_us;       /* CONF_INHERIT_US */
 	int load_balance_hosts;         /* enum conf_load_balance */
 	int target_session_attrs;       /* enum conf_session_attrs or CONF_INHERIT */
 	char *connect_query;            /* or NULL */
@@ -111,6 +115,7 @@ struct conf_user {
 	int max_user_connections;             /* CONF_INHERIT, never 0 */
 	int max_user_client_connections;      /* CONF_INHERIT, never 0 */
 	uint64_t query_timeout_us;            /* CONF_INHERIT_US, never 0 */
+	int query_timeout_action;             /* enum conf_timeout_action or CONF_INHERIT */
 	uint64_t idle_transaction_timeout_us; /* CONF_INHERIT_US, never 0 */
 	uint64_t transaction_timeout_us;      /* CONF_INHERIT_US, never 0 */
 	uint64_t query_wait_timeout_us;       /* CONF_INHERIT_US, 0 is off */
@@ -295,7 +300,10 @@ uint64_t conf_server_lifetime_us(const struct conf *conf, const struct conf_db *
 uint64_t conf_query_wait_timeout_us(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
 uint64_t conf_client_idle_timeout_us(const struct conf *conf, const struct conf_user *user);
 /* Microseconds; 0 is off. The user is the one of the pool. */
-uint64_t conf_query_timeout_us(const struct conf *conf, const struct conf_user *user);
+uint64_t conf_query_timeout_us(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
+enum conf_timeout_action conf_query_timeout_action(const struct conf *conf, const struct conf_db *db,
+						   const struct conf_user *user);
+uint64_t conf_cancel_grace_us(const struct conf *conf, const struct conf_db *db);
 uint64_t conf_idle_transaction_timeout_us(const struct conf *conf, const struct conf_user *user);
 uint64_t conf_transaction_timeout_us(const struct conf *conf, const struct conf_user *user);
 /* NULL when there is none; an empty setting counts as none. */

@@ -24,7 +24,9 @@
 #define CONF_FIELD_OF_LIMIT(s, name)   offsetof(struct s, name)
 #define CONF_FIELD_OF_SECS0(s, name)   offsetof(struct s, name##_us)
 #define CONF_FIELD_OF_SECS(s, name)    offsetof(struct s, name##_us)
+#define CONF_FIELD_OF_TIME(s, name)    offsetof(struct s, name##_us)
 #define CONF_FIELD_OF_MODE(s, name)    offsetof(struct s, name)
+#define CONF_FIELD_OF_ACTION(s, name)  offsetof(struct s, name)
 #define CONF_FIELD_OF_BALANCE(s, name) offsetof(struct s, name)
 #define CONF_FIELD_OF_ATTRS(s, name)   offsetof(struct s, name)
 
@@ -208,6 +210,22 @@ static int conf_entry_set_hosts(struct conf_list *field, const char *text, struc
 	return -E_SYNTAX;
 }
 
+/* Seconds, with a fraction: what is less than 0 inherits. */
+static int conf_entry_set_time(uint64_t *field, const char *text, const struct conf_entry_key *key,
+			       struct conf_error *err)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (end == text || *end != '\0' || !(seconds <= (double)CONF_TIME_MAX)) {
+		conf_error_log(err, LOG_LVL_ERROR, "invalid %s: %s", key->name, text);
+		conf_error_set(err, "it is a number of seconds, such as 30 or 0.25", "invalid %s: %s", key->name, text);
+		return -E_SYNTAX;
+	}
+	*field = seconds < 0 ? CONF_INHERIT_US : (uint64_t)(seconds * USEC_PER_SEC);
+	return 0;
+}
+
 static int conf_entry_set(void *entry, const struct conf_entry_key *key, const char *text, struct conf_error *err)
 {
 	void *field = conf_entry_field(entry, key);
@@ -240,6 +258,10 @@ static int conf_entry_set(void *entry, const struct conf_entry_key *key, const c
 		number = conf_entry_read_int(text, key, err);
 		*(uint64_t *)field = number < 0 ? CONF_INHERIT_US : (uint64_t)number * USEC_PER_SEC;
 		return 0;
+	case CONF_ENTRY_TIME:
+		return conf_entry_set_time(field, text, key, err);
+	case CONF_ENTRY_ACTION:
+		return conf_entry_set_name(field, text, conf_names_TIMEOUT_ACTION, "query_timeout_action", err);
 	case CONF_ENTRY_MODE:
 		return conf_entry_set_name(field, text, conf_names_POOL_MODE, "pool mode", err);
 	case CONF_ENTRY_BALANCE:
@@ -273,10 +295,12 @@ static void conf_entry_init(void *entry, enum conf_entry_kind kind)
 		case CONF_ENTRY_LIMIT:
 		case CONF_ENTRY_MODE:
 		case CONF_ENTRY_ATTRS:
+		case CONF_ENTRY_ACTION:
 			*(int *)field = CONF_INHERIT;
 			break;
 		case CONF_ENTRY_SECS0:
 		case CONF_ENTRY_SECS:
+		case CONF_ENTRY_TIME:
 			*(uint64_t *)field = CONF_INHERIT_US;
 			break;
 		}
@@ -454,6 +478,7 @@ bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_k
 		return conf_entry_same_text(((const struct conf_list *)x)->text, ((const struct conf_list *)y)->text);
 	case CONF_ENTRY_SECS0:
 	case CONF_ENTRY_SECS:
+	case CONF_ENTRY_TIME:
 		return *(const uint64_t *)x == *(const uint64_t *)y;
 	case CONF_ENTRY_PORTS:
 		return conf_entry_same_ports(x, y);
@@ -463,6 +488,7 @@ bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_k
 	case CONF_ENTRY_LIMIT:
 	case CONF_ENTRY_MODE:
 	case CONF_ENTRY_BALANCE:
+	case CONF_ENTRY_ACTION:
 		return *(const int *)x == *(const int *)y;
 	}
 	UNREACHABLE();
@@ -483,6 +509,7 @@ void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *ke
 		break;
 	case CONF_ENTRY_SECS0:
 	case CONF_ENTRY_SECS:
+	case CONF_ENTRY_TIME:
 		*(uint64_t *)y = *(const uint64_t *)x;
 		break;
 	case CONF_ENTRY_PORTS:
@@ -494,6 +521,7 @@ void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *ke
 	case CONF_ENTRY_LIMIT:
 	case CONF_ENTRY_MODE:
 	case CONF_ENTRY_BALANCE:
+	case CONF_ENTRY_ACTION:
 		*(int *)y = *(const int *)x;
 		break;
 	}
@@ -517,6 +545,8 @@ char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_SESSION_ATTRS[*(const int *)field]);
 	case CONF_ENTRY_PORTS:
 		return conf_entry_ports_text(field);
+	case CONF_ENTRY_ACTION:
+		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_TIMEOUT_ACTION[*(const int *)field]);
 	case CONF_ENTRY_BALANCE:
 		return *(const int *)field == CONF_LOAD_BALANCE_ROUND_ROBIN
 			       ? NULL
@@ -527,6 +557,11 @@ char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 		if (*(const int *)field < 0)
 			return NULL;
 		str_format(text, sizeof(text), "%d", *(const int *)field);
+		return xstrdup(text);
+	case CONF_ENTRY_TIME:
+		if (*(const uint64_t *)field == CONF_INHERIT_US)
+			return NULL;
+		str_format(text, sizeof(text), "%.10g", (double)*(const uint64_t *)field / USEC_PER_SEC);
 		return xstrdup(text);
 	case CONF_ENTRY_SECS0:
 	case CONF_ENTRY_SECS:

@@ -90,6 +90,7 @@ extern const char *const conf_names_AUTH_TYPE[];
 extern const char *const conf_names_SSLMODE[];
 extern const char *const conf_names_LOAD_BALANCE[];
 extern const char *const conf_names_SESSION_ATTRS[];
+extern const char *const conf_names_TIMEOUT_ACTION[];
 
 /* Splits; an element is never empty. `words`: white space separates as well. */
 void conf_list_parse(struct conf_list *list, const char *text, bool words);
@@ -106,9 +107,11 @@ enum conf_entry_type {
 	CONF_ENTRY_LIMIT,
 	CONF_ENTRY_SECS0,
 	CONF_ENTRY_SECS,
+	CONF_ENTRY_TIME,
 	CONF_ENTRY_MODE,
 	CONF_ENTRY_BALANCE,
 	CONF_ENTRY_ATTRS,
+	CONF_ENTRY_ACTION,
 };
 
 /* A row of CONF_DB_TABLE, CONF_USER_TABLE or CONF_PEER_TABLE. */

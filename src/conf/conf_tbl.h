@@ -120,6 +120,9 @@
 #define CONF_VALUES_LOSS_ACTION(X)                     \
 	X(CONF_LOSS_DISCONNECT, "disconnect")          \
 	X(CONF_LOSS_ERROR, "error")
+#define CONF_VALUES_GONE_ACTION(X)                     \
+	X(CONF_GONE_CLOSE, "close")                    \
+	X(CONF_GONE_CANCEL, "cancel")
 #define CONF_VALUES_OPEN_ACTION(X)                     \
 	X(CONF_OPEN_FAIL, "fail")                      \
 	X(CONF_OPEN_HOLD, "hold")
@@ -143,7 +146,7 @@
 /* Every list of names above; conf_value.c makes an array of each. */
 #define CONF_VALUES_TABLE(X) \
 	X(POOL_MODE) X(AUTH_TYPE) X(SSLMODE) X(SSLNEGOTIATION) X(ERROR_STYLE) X(LOG_FORMAT) X(SQL_PREPARE) \
-	X(TIMEOUT_ACTION) X(LOSS_ACTION) X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
+	X(TIMEOUT_ACTION) X(GONE_ACTION) X(LOSS_ACTION) X(OPEN_ACTION) X(SESSION_ATTRS) X(RETRY) X(PROTOCOL) X(LOAD_BALANCE)
 
 #define CONF_AUTH_QUERY_DEFAULT \
 	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END " \
@@ -362,12 +365,17 @@
 	\
 	X(TIMEOUT, TIME, query_timeout, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Longest time a query may run; 0 means no limit.") \
-	X(TIMEOUT, ENUM, query_timeout_action, "disconnect", "cancel", 0, 0, "", TIMEOUT_ACTION, CONF_RL, \
+	X(TIMEOUT, ENUM, query_timeout_action, "disconnect", "cancel", 0, 0, "", TIMEOUT_ACTION, CONF_R, \
 	  "What happens when query_timeout is over: disconnect closes both sides, cancel asks the server to stop the query.") \
-	X(TIMEOUT, TIME, cancel_grace, "5", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
-	  "How long a cancelled query may go on before the server is closed after all.") \
-	X(TIMEOUT, FLAG, timeout_includes_wait, "1", "1", 0, 0, "", NONE, CONF_RL, \
+	X(TIMEOUT, FLAG, query_timeout_hints, "0", "1", 0, 0, "", NONE, CONF_R, \
+	  "Let a query set its own limit by a comment at its beginning, as in /* pgsluice: timeout=250ms */.") \
+	X(TIMEOUT, TIME, cancel_grace, "5", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "How long a cancelled query may go on before the server is closed after all; 0 closes at once.") \
+	X(TIMEOUT, FLAG, timeout_includes_wait, "1", "1", 0, 0, "", NONE, CONF_R, \
 	  "Count the time spent waiting for a server towards query_timeout.") \
+	X(TIMEOUT, ENUM, client_gone_action, "close", "cancel", 0, 0, "", GONE_ACTION, CONF_R, \
+	  "What becomes of the server of a client that goes in the middle of its work: close, or cancel, which stops the query, " \
+	  "rolls back, and keeps the server.") \
 	X(TIMEOUT, TIME, query_wait_timeout, "120", "120", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Longest time a client may wait for a server; 0 means no limit.") \
 	X(TIMEOUT, INT, query_wait_notify, "5", "5", 0, INT_MAX, "s", NONE, CONF_RC, \
@@ -517,7 +525,8 @@
  * Keys of a line in [databases]: X(type, name, flags, help). Types: STR; HOSTS;
  * PORT; PORTS, one or one for each host; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
  * less inherits; SECS0, whole seconds where 0 and less inherits; SECS, whole
- * seconds where less than 0 inherits; MODE; BALANCE; ATTRS.
+ * seconds where less than 0 inherits; TIME, seconds with fractions, likewise;
+ * MODE; BALANCE; ATTRS; ACTION, of query_timeout.
  */
 #define CONF_DB_TABLE(X) \
 	X(STR, dbname, CONF_F_RECYCLE, "Database on the server; unset means the name of the entry.") \
@@ -538,6 +547,9 @@
 	X(SIZE, max_waiting_clients, 0, "Instead of max_waiting_clients; negative inherits, 0 means no limit.") \
 	X(SECS0, server_lifetime, 0, "Instead of server_lifetime, in whole seconds; 0 inherits.") \
 	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
+	X(TIME, query_timeout, 0, "Instead of query_timeout; 0 means no limit.") \
+	X(ACTION, query_timeout_action, 0, "Instead of query_timeout_action.") \
+	X(TIME, cancel_grace, 0, "Instead of cancel_grace.") \
 	X(BALANCE, load_balance_hosts, CONF_F_RECYCLE, "How one of several hosts is chosen: round-robin or disable.") \
 	X(ATTRS, target_session_attrs, 0, "Instead of target_session_attrs.") \
 	X(STR, connect_query, CONF_F_RECYCLE, "Query to run on each new connection before it is used.") \
@@ -554,6 +566,7 @@
 	X(LIMIT, max_user_connections, 0, "Instead of max_user_connections; 0 inherits.") \
 	X(LIMIT, max_user_client_connections, 0, "Instead of max_user_client_connections; 0 inherits.") \
 	X(SECS0, query_timeout, 0, "Instead of query_timeout, in whole seconds; 0 inherits.") \
+	X(ACTION, query_timeout_action, 0, "Instead of the query_timeout_action of the database and of the settings.") \
 	X(SECS0, idle_transaction_timeout, 0, "Instead of idle_transaction_timeout, in whole seconds; 0 inherits.") \
 	X(SECS0, transaction_timeout, 0, "Instead of transaction_timeout, in whole seconds; 0 inherits.") \
 	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \

@@ -228,6 +228,9 @@
 	X(REASON_QUERY_TIMEOUT, "query timeout", "57014", \
 	  "The query ran for {time}; query_timeout is {timeout}.", \
 	  NULL) \
+	X(REASON_QUERY_STOPPED, "canceling statement due to query_timeout", "57014", \
+	  "The query ran for {time}; its limit is {timeout}.", \
+	  "Make the query faster, or raise query_timeout, or the limit that its comment asks for.") \
 	X(REASON_IDLE_TX_TIMEOUT, "idle transaction timeout", "25P03", \
 	  "The transaction was idle for {time}; idle_transaction_timeout is {timeout}.", \
 	  NULL) \

@@ -47,10 +47,6 @@ struct loop {
 	struct event *tick_event;
 	loop_tick_fn tick_fn;
 	void *tick_arg;
-	struct event *alarm_event;
-	loop_tick_fn alarm_fn;
-	void *alarm_arg;
-	bool alarm_is_set;
 	struct task_list tasks;
 	uint64_t now_us;       /* 0: not read in this turn yet */
 	bool has_own;          /* the mailbox may have messages for which nobody was woken */
@@ -161,8 +157,6 @@ void loop_free(struct loop **loopp)
 	loop_empty_mailbox(loop);
 	if (loop->tick_event != NULL)
 		event_free(loop->tick_event);
-	if (loop->alarm_event != NULL)
-		event_free(loop->alarm_event);
 	event_free(loop->wake_event);
 	event_base_free(loop->base);
 	close(loop->wake_fd);
@@ -366,33 +360,38 @@ void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void 
 
 static void loop_alarm_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 {
-	struct loop *loop = arg;
+	struct loop_alarm *alarm = arg;
 
-	loop_now_us(loop);
-	loop->alarm_is_set = false;
-	loop->alarm_fn(loop, loop->alarm_arg);
+	loop_now_us(alarm->loop);
+	alarm->due_us = 0;
+	alarm->fn(alarm->loop, alarm->arg);
 }
 
-void loop_set_alarm(struct loop *loop, loop_tick_fn fn, void *arg)
+void loop_alarm_init(struct loop_alarm *alarm, struct loop *loop, loop_tick_fn fn, void *arg)
 {
-	ASSERT(loop->alarm_event == NULL);
-	loop->alarm_event = event_new(loop->base, -1, 0, loop_alarm_cb, loop);
-	ASSERT(loop->alarm_event != NULL);
-	loop->alarm_fn = fn;
-	loop->alarm_arg = arg;
+	*alarm = (struct loop_alarm){ .loop = loop, .fn = fn, .arg = arg };
+	alarm->event = event_new(loop->base, -1, 0, loop_alarm_cb, alarm);
+	ASSERT(alarm->event != NULL);
 }
 
-void loop_alarm(struct loop *loop, uint64_t delay_us)
+void loop_alarm_fini(struct loop_alarm *alarm)
 {
+	event_free(alarm->event);
+	alarm->event = NULL;
+}
+
+void loop_alarm_set(struct loop_alarm *alarm, uint64_t delay_us)
+{
+	uint64_t due_us = loop_now_us(alarm->loop) + delay_us;
 	struct timeval delay = {
 		.tv_sec = (time_t)(delay_us / USEC_PER_SEC),
 		.tv_usec = (suseconds_t)(delay_us % USEC_PER_SEC),
 	};
 
-	if (loop->alarm_is_set)
+	if (alarm->due_us != 0 && alarm->due_us <= due_us)
 		return;
-	loop->alarm_is_set = true;
-	event_add(loop->alarm_event, &delay);
+	alarm->due_us = due_us;
+	event_add(alarm->event, &delay);
 }
 
 uint64_t loop_now_us(struct loop *loop)

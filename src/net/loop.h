@@ -81,11 +81,25 @@ void loop_cancel(struct loop *loop, struct loop_task *task);
  */
 void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void *arg);
 
-/* The function that loop_alarm() calls. Before the loop runs. */
-void loop_set_alarm(struct loop *loop, loop_tick_fn fn, void *arg);
+/*
+ * Calls a function once, when its time has come. A member of what it is about;
+ * any number of them in a loop. Own thread, or before the loop runs.
+ */
+struct loop_alarm {
+	struct event *event;
+	struct loop *loop;
+	uint64_t due_us; /* 0: not set */
+	loop_tick_fn fn;
+	void *arg;
+};
 
-/* Calls the alarm function once, after delay_us or a little more; an alarm that is set already stays. Own thread. */
-void loop_alarm(struct loop *loop, uint64_t delay_us);
+void loop_alarm_init(struct loop_alarm *alarm, struct loop *loop, loop_tick_fn fn, void *arg);
+
+/* Before the loop is freed. */
+void loop_alarm_fini(struct loop_alarm *alarm);
+
+/* In delay_us, or a little later; one that is set already and comes sooner stays. */
+void loop_alarm_set(struct loop_alarm *alarm, uint64_t delay_us);
 
 /* Monotonic microseconds, read at most once a turn. Own thread. */
 uint64_t loop_now_us(struct loop *loop);

@@ -22,6 +22,9 @@
  * last connection. But a pool of N has at most 2 N of both kinds
  * (pool_cancel_take); who comes then waits for one to end. A connection that
  * could not be opened is tried again while the query still runs.
+ *
+ * A request of our own, for a query over its limit or of a client that has gone
+ * (query_timeout.c, cleanup.c), is one without an asker.
  */
 #include "pool/cancel.h"
 
@@ -31,6 +34,7 @@
 #include "pool/carried_key.h"
 #include "pool/link.h"
 #include "pool/peer.h"
+#include "pool/query_timeout.h"
 #include "pool/registry.h"
 
 #define CANCEL_MAGIC    0x63616e63
@@ -56,6 +60,7 @@ struct cancel {
 	struct pool *pool;       /* of the client, held, once the request is found to have a target */
 	struct cancel_conn conn; /* to PostgreSQL, in the states but CANCEL_WAITING */
 	uint64_t retry_us;       /* no connection before this time */
+	bool is_own;             /* nobody has asked for it but ourselves: there is no asker, and no key */
 	struct cancel_asker asker;
 	struct cancel_place place;
 	struct cancel_key key;
@@ -83,18 +88,28 @@ static void cancel_close_conn(struct cancel *cancel, enum reason reason)
 	pool_cancel_give(cancel->pool);
 }
 
+static void cancel_end_asker(struct cancel *cancel, enum reason reason)
+{
+	struct loop_ctx *ctx = &cancel->worker->ctx;
+	char where[CANCEL_WHERE_MAX] = CANCEL_NOWHERE;
+
+	if (cancel->pool != NULL)
+		str_format(where, sizeof(where), "%s/(nouser)", cancel->pool->db->name);
+	cancel_asker_end(&cancel->asker, ctx->engine, ctx->snap->conf, where, reason, loop_now_us(ctx->loop));
+}
+
 /* Ends the request; what follows for its server is up to the caller. */
 static void cancel_finish(struct cancel *cancel, enum reason reason)
 {
 	struct loop_ctx *ctx = &cancel->worker->ctx;
 	bool is_outcome = reason == REASON_CANCEL_SENT || reason == REASON_CANCEL_FAILED;
-	char where[CANCEL_WHERE_MAX] = CANCEL_NOWHERE;
 
 	ASSERT(!cancel->task.queued);
-	if (cancel->pool != NULL)
-		str_format(where, sizeof(where), "%s/(nouser)", cancel->pool->db->name);
 	cancel_close_conn(cancel, is_outcome ? reason : REASON_CANCEL_GIVEN_UP);
-	cancel_asker_end(&cancel->asker, ctx->engine, ctx->snap->conf, where, reason, loop_now_us(ctx->loop));
+	if (cancel->is_own)
+		query_timeout_request_over(cancel->server);
+	else
+		cancel_end_asker(cancel, reason);
 	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
 	cancel->server = NULL;
 	cancel->task.fn = cancel_free_task;
@@ -248,6 +263,50 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 	cancel_run(worker, cancel->pool);
 }
 
+/* ---- our own ---- */
+
+void cancel_server(struct server *server)
+{
+	struct worker *worker = server->part->worker;
+	struct cancel *cancel = xcalloc(1, sizeof(*cancel));
+
+	cancel->magic = CANCEL_MAGIC;
+	cancel->is_own = true;
+	cancel->asker.request_us = loop_now_us(worker->ctx.loop);
+	cancel->worker = worker;
+	cancel->pool = pool_hold(server->pool);
+	cancel->server = server;
+	server->cancels++;
+	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
+	cancel_run(worker, cancel->pool);
+}
+
+/* Ends requests against a server that nobody needs any more; with those sent if it is closed. */
+static void cancel_drop_all(struct worker *worker, struct server *server, bool only_own, bool with_sent)
+{
+	struct pool *pool = server->pool;
+	struct cancel *cancel;
+	struct cancel *next;
+
+	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
+		bool is_sent = cancel->state == CANCEL_SENT;
+
+		next = TAILQ_NEXT(cancel, entry);
+		if (cancel->server != server || (is_sent && !with_sent) || (only_own && !cancel->is_own))
+			continue;
+		/* The server itself is in the hands of the caller: nothing follows from its last cancel. */
+		server->cancels--;
+		cancel_finish(cancel, is_sent ? REASON_CANCEL_SENT : REASON_CANCEL_LATE);
+	}
+	cancel_run(worker, pool);
+}
+
+void cancel_withdraw(struct worker *worker, struct server *server)
+{
+	if (server->cancels > 0)
+		cancel_drop_all(worker, server, true, false);
+}
+
 /* ---- where a request goes ---- */
 
 /* The key is one of a console session, or looks like one: the control loop knows. */
@@ -331,24 +390,8 @@ void cancel_vars_done(struct worker *worker, struct server *server)
 
 void cancel_detach(struct worker *worker, struct server *server)
 {
-	bool is_closed = server->state == SV_CLOSED;
-	struct pool *pool = server->pool;
-	struct cancel *cancel;
-	struct cancel *next;
-
-	if (LIKELY(server->cancels == 0))
-		return;
-	for (cancel = TAILQ_FIRST(&worker->cancels); cancel != NULL; cancel = next) {
-		bool is_sent = cancel->state == CANCEL_SENT;
-
-		next = TAILQ_NEXT(cancel, entry);
-		if (cancel->server != server || (is_sent && !is_closed))
-			continue;
-		/* The server itself is in the hands of the caller: nothing follows from its last cancel. */
-		server->cancels--;
-		cancel_finish(cancel, is_sent ? REASON_CANCEL_SENT : REASON_CANCEL_LATE);
-	}
-	cancel_run(worker, pool);
+	if (UNLIKELY(server->cancels > 0))
+		cancel_drop_all(worker, server, false, server->state == SV_CLOSED);
 }
 
 /* PostgreSQL has the request but does not close: nobody knows when its signal comes, so the server is not used again.
@@ -422,7 +465,7 @@ bool cancel_kill(struct worker *worker, uint64_t asker_id)
 	struct pool *pool;
 
 	TAILQ_FOREACH (cancel, &worker->cancels, entry)
-		if (cancel->asker.id == asker_id)
+		if (!cancel->is_own && cancel->asker.id == asker_id)
 			break;
 	if (cancel == NULL)
 		return false;
@@ -453,8 +496,10 @@ struct cancel_counts cancel_count(const struct worker *worker, const struct pool
 	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
 		if (cancel->pool != pool)
 			continue;
-		counts.active += cancel->state == CANCEL_SENT;
-		counts.waiting += cancel->state != CANCEL_SENT;
+		counts.active += cancel->state == CANCEL_SENT && !cancel->is_own;
+		counts.waiting += cancel->state != CANCEL_SENT && !cancel->is_own;
+		counts.own += cancel->is_own;
+		counts.sent += cancel->state == CANCEL_SENT;
 		counts.opening += cancel->state == CANCEL_OPENING;
 	}
 	return counts;
@@ -467,7 +512,7 @@ void cancel_each(const struct worker *worker, cancel_view_fn fn, void *arg)
 	TAILQ_FOREACH (cancel, &worker->cancels, entry) {
 		struct cancel_view view = {
 			.pool = cancel->pool,
-			.asker = &cancel->asker,
+			.asker = cancel->is_own ? NULL : &cancel->asker,
 			.conn = cancel->state == CANCEL_WAITING ? NULL : &cancel->conn,
 		};
 

@@ -29,6 +29,17 @@ struct console_cancel {
  */
 void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *asker, const struct cancel_key *key);
 
+/*
+ * Asks PostgreSQL, in our own name, to stop what this server is at. The server
+ * is told the end of it by server_cancel_ended(), and before that by
+ * query_timeout_request_over(). Own thread.
+ */
+void cancel_server(struct server *server);
+
+/* Requests of our own against the server that were not sent yet are dropped; server->cancels: how many of any kind are
+ * left. Own thread. */
+void cancel_withdraw(struct worker *worker, struct server *server);
+
 /* What time brings about: timeouts, and requests that have waited for a connection. Own thread. */
 void cancel_sweep(struct worker *worker, uint64_t now_us);
 
@@ -52,7 +63,9 @@ void cancel_vars_done(struct worker *worker, struct server *server);
 struct cancel_counts {
 	unsigned waiting; /* not sent yet */
 	unsigned active;  /* sent */
-	unsigned opening; /* of those that wait, connecting */
+	unsigned own;     /* of our own, which are neither */
+	unsigned sent;    /* of any of these */
+	unsigned opening; /* likewise: connecting */
 };
 
 /* Counts the requests under way on this worker, for SHOW POOLS. Own thread. */

@@ -83,7 +83,7 @@ void cancel_conn_close(struct cancel_conn *conn, enum reason reason);
 /* A request under way as SHOW tells it. */
 struct cancel_view {
 	const struct pool *pool;          /* of its client; NULL: it goes to a peer */
-	const struct cancel_asker *asker; /* NULL: a connection that no request is bound to yet */
+	const struct cancel_asker *asker; /* NULL: a connection that no request is bound to yet, or one of our own */
 	const struct cancel_conn *conn;   /* NULL: none yet */
 };
 typedef void (*cancel_view_fn)(const struct cancel_view *view, void *arg);

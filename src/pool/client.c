@@ -346,7 +346,7 @@ void client_send_ready(struct client *client)
 	if (err == 0)
 		err = stream_send_buf(&client->stream, &b);
 	buf_fini(&b);
-	client->query_us = client->xact_us = 0;
+	client->query_us = client->xact_us = client->hint_us = 0;
 	if (err < 0)
 		client_drop(client, REASON_CLIENT_IO);
 }
@@ -536,7 +536,7 @@ static void client_feed(struct client *client, const uint8_t *data, size_t len)
 		stream_watch_close(&client->stream); /* the answers that it waits for may take long */
 	else if (client->server == NULL && client->state != CL_WAITING)
 		client->request_us = loop_now_us(client_loop(client));
-	else if (client->server != NULL && UNLIKELY(client->server->rerun.is_under_way))
+	else if (client->server != NULL && UNLIKELY(client->server->rerun.is_under_way | client->server->timeout.holds))
 		stream_watch_close(&client->stream); /* nothing is worked on until that has ended */
 	else if (client->server != NULL)
 		link_settle(client->server);
@@ -658,7 +658,7 @@ static inline void client_unlinked_to(struct client *client, enum client_state s
 	if (client->state == CL_CLOSED)
 		return;
 	client_set_state(client, state);
-	client->query_us = client->xact_us = 0;
+	client->query_us = client->xact_us = client->hint_us = 0;
 	client->discard_body = client->body_left > 0;
 	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) ||
 	    !client->stream.want_read) {
@@ -670,7 +670,7 @@ static inline void client_unlinked_to(struct client *client, enum client_state s
 uint64_t client_wait_limit_us(const struct client *client)
 {
 	uint64_t wait_us = client->query_wait_timeout_us > 0 ? client->query_wait_timeout_us : UINT64_MAX;
-	uint64_t query_us = client->part->conf->query_timeout_us;
+	uint64_t query_us = client->part->conf->timeout_includes_wait ? query_timeout_limit_us(client) : 0;
 
 	return query_us > 0 && query_us < wait_us ? query_us : wait_us;
 }
@@ -707,6 +707,7 @@ bool client_granted(struct client *client, struct server *server)
 		return false;
 	}
 	ASSERT(client->state == CL_WAITING);
+	client->granted_us = loop_now_us(client_loop(client));
 	link_attach(client, server);
 	if (client->state == CL_ACTIVE)
 		client_resume(client);

@@ -74,6 +74,8 @@ struct client {
 	uint64_t request_us;         /* last message */
 	uint64_t query_us;           /* since when a query is open; 0: none */
 	uint64_t xact_us;            /* since when a transaction is open; 0: none */
+	uint64_t hint_us;            /* the shortest limit that what is open has set for itself; 0: none */
+	uint64_t granted_us;         /* when it last had waited for a server, and got one */
 	uint64_t body_left;          /* of a message whose head was seen */
 	bool discard_body;           /* ... and which goes nowhere */
 	bool cut;                    /* got a part of a message whose rest will never come */
@@ -89,6 +91,7 @@ struct client {
 	enum classify_effect unnamed_effect; /* of the text that it has parsed without a name last */
 	struct survive *survive;             /* in CL_FAILED: what it is told; see survive.c */
 	uint64_t unsent_us;                  /* when it lost a server that was being prepared for it; 0: never */
+	bool has_said_goodbye;               /* it goes by its own will */
 	bool skip_to_sync;                   /* a canceled batch is discarded up to its Sync */
 	bool is_resetting;   /* what follows waits until its parameters are what they shall be; see link_vars.c */
 	bool hides_reset;    /* whether it resets all must be known from its texts */

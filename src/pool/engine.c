@@ -189,7 +189,8 @@ static struct worker *worker_new(struct engine *engine, unsigned index)
 	TAILQ_INIT(&worker->cancels);
 	loop_ctx_init(&worker->ctx, engine, loop_new(name, worker));
 	loop_set_tick(worker->ctx.loop, JANITOR_PERIOD_US, janitor_tick, worker);
-	loop_set_alarm(worker->ctx.loop, pool_on_alarm, worker);
+	loop_alarm_init(&worker->wait_alarm, worker->ctx.loop, pool_on_alarm, worker);
+	loop_alarm_init(&worker->janitor.alarm, worker->ctx.loop, janitor_on_alarm, worker);
 	return worker;
 }
 
@@ -750,6 +751,8 @@ bool engine_free(struct engine **enginep)
 	for (unsigned i = 0; i < engine->worker_count; i++) {
 		login_turns_free(&engine->workers[i]->ctx.turns);
 		snapshot_release(&engine->workers[i]->ctx.snap);
+		loop_alarm_fini(&engine->workers[i]->wait_alarm);
+		loop_alarm_fini(&engine->workers[i]->janitor.alarm);
 		loop_free(&engine->workers[i]->ctx.loop);
 		free(engine->workers[i]->slots);
 		free(engine->workers[i]);

@@ -18,6 +18,7 @@
 #include "net/loop.h"
 #include "net/stream.h"
 #include "pool/cancel_key.h"
+#include "pool/query_timeout.h"
 #include "pool/stats.h"
 
 struct account;
@@ -88,10 +89,11 @@ struct refresh {
 
 /* How far the janitor of a worker has got. */
 struct janitor {
-	struct loop_msg slice;  /* in the worker's own mailbox while next is not NULL */
-	struct pool_part *next; /* NULL: it has been everywhere */
-	uint32_t passes;        /* begun */
-	bool is_auditing;       /* this one looks whether counts and lists agree */
+	struct loop_msg slice;   /* in the worker's own mailbox while next is not NULL */
+	struct pool_part *next;  /* NULL: it has been everywhere */
+	uint32_t passes;         /* begun */
+	struct loop_alarm alarm; /* something is due before the next tick */
+	bool is_auditing;        /* this one looks whether counts and lists agree */
 };
 
 /* A worker: a loop that forwards. Touched by its thread only, but for what says otherwise. */
@@ -101,6 +103,8 @@ struct worker {
 	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here */
 	struct refresh refresh;        /* a reload that is being worked off */
 	struct janitor janitor;
+	struct loop_alarm wait_alarm;         /* somebody will have waited for the slack; see pool.c */
+	struct query_timeout_counts timeouts; /* what has come of queries over their limit, and of clients gone */
 	struct client_slot *slots;
 	uint32_t slot_count;
 	uint32_t free_slot;

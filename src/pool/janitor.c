@@ -16,6 +16,7 @@
 #include "pool/drain.h"
 #include "pool/link.h"
 #include "pool/login.h"
+#include "pool/query_timeout.h"
 #include "pool/queue.h"
 #include "pool/report.h"
 #include "pool/server.h"
@@ -25,6 +26,9 @@
 
 /* Passes from one audit to the next: about a second. */
 #define JANITOR_AUDIT_PASSES 10
+
+/* From a pass to one that comes before the next tick, at least. */
+#define JANITOR_REST_US      5000
 
 /* True when something that began at `since_us` has taken longer than the limit; 0 is no limit. */
 static bool janitor_is_over(uint64_t now_us, uint64_t since_us, uint64_t limit_us)
@@ -52,6 +56,19 @@ static void janitor_notify(struct client *client, uint64_t now_us)
 		client_drop(client, REASON_CLIENT_IO);
 }
 
+/* True when a client has waited longer than its query may take, if that counts. */
+static bool janitor_query_is_over(const struct client *client, uint64_t now_us)
+{
+	uint64_t limit_us = query_timeout_limit_us(client);
+
+	if (limit_us == 0 || client->replication != NULL || !client->part->conf->timeout_includes_wait)
+		return false;
+	if (janitor_is_over(now_us, client->wait_us, limit_us))
+		return true;
+	janitor_expect(client->part->worker, client->wait_us + limit_us + 1 - now_us);
+	return false;
+}
+
 /* A client in the queue; it may be closed here. */
 static void janitor_waiting(struct client *client, uint64_t now_us)
 {
@@ -65,8 +82,7 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 	else if (client->state == CL_WELCOME && client->replication == NULL &&
 		 janitor_is_over(now_us, client->connect_us, conf->client_login_timeout_us))
 		reason = REASON_LOGIN_TIMEOUT_DOWN;
-	else if (client->replication == NULL &&
-		 janitor_is_over(now_us, client->wait_us, client->part->conf->query_timeout_us))
+	else if (janitor_query_is_over(client, now_us))
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
@@ -78,7 +94,9 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 	if (reason == REASON_NONE && client->state == CL_WAITING && !pool_is_paused(client->pool))
 		janitor_notify(client, now_us);
 	/* One that is promised a server, which is on its way, is no longer in the queue. */
-	if (reason != REASON_NONE && pool_dequeue(client->part, client))
+	if (reason == REASON_QUERY_TIMEOUT_QUEUE)
+		query_timeout_expire(client);
+	else if (reason != REASON_NONE && pool_dequeue(client->part, client))
 		client_close(client, reason);
 }
 
@@ -107,19 +125,21 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 }
 
 /* A linked server. */
-static enum reason janitor_active(const struct server *server, uint64_t now_us)
+static enum reason janitor_active(struct server *server, uint64_t now_us)
 {
 	const struct pool_conf *conf = server->part->conf;
 	const struct client *client = server->client;
 	bool is_quiet = track_is_quiet(&server->track);
+	enum reason reason;
 
 	if (server->replication != REPLICATION_NONE)
 		return server->dirty ? REASON_CONFIG_CHANGED : REASON_NONE; /* a stream may last for years */
 	if (server->dirty && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
 	    track_is_idle(&server->track))
 		return REASON_CONFIG_CHANGED;
-	if (!is_quiet && janitor_is_over(now_us, client->query_us, conf->query_timeout_us))
-		return REASON_QUERY_TIMEOUT;
+	reason = query_timeout_check(server, now_us);
+	if (reason != REASON_NONE)
+		return reason;
 	if (is_quiet && server->track.status != 'I' &&
 	    janitor_is_over(now_us, server->active_us, conf->idle_transaction_timeout_us))
 		return REASON_IDLE_TX_TIMEOUT;
@@ -168,6 +188,9 @@ static enum reason janitor_server(struct server *server, uint64_t now_us)
 		return janitor_active(server, now_us);
 	case SV_IDLE:
 		return janitor_idle(server, now_us);
+	case SV_CANCELED:
+		return cleanup_is_running(server) && cleanup_check(server, now_us) ? REASON_CLIENT_GONE_NOT_READY
+										   : REASON_NONE;
 	default:
 		return REASON_NONE;
 	}
@@ -242,7 +265,10 @@ void janitor_apply_roles(struct worker *worker, void *arg UNUSED)
 static unsigned janitor_part(struct pool_part *part, uint64_t now_us)
 {
 	unsigned cost = 1 + janitor_clients(part, now_us) + janitor_servers(part, now_us);
+	uint64_t period_us = query_timeout_period_us(part);
 
+	if (UNLIKELY(period_us > 0))
+		janitor_expect(part->worker, period_us);
 	pool_run(part);
 	if (part->worker->janitor.is_auditing)
 		audit_part(part);
@@ -286,14 +312,38 @@ static void janitor_on_slice(struct loop *loop UNUSED, struct loop_msg *msg UNUS
 		janitor_slice(worker);
 }
 
-void janitor_kick(struct worker *worker)
+/* Begins a pass. */
+static void janitor_begin(struct worker *worker, bool is_auditing)
 {
-	if (worker->suspended || worker->janitor.next != NULL)
-		return;
 	worker->janitor.slice.fn = janitor_on_slice;
-	worker->janitor.is_auditing = ++worker->janitor.passes % JANITOR_AUDIT_PASSES == 0;
+	worker->janitor.is_auditing = is_auditing;
 	worker->janitor.next = TAILQ_FIRST(&worker->parts);
 	janitor_slice(worker);
+}
+
+void janitor_expect(struct worker *worker, uint64_t delay_us)
+{
+	if (delay_us < 2 * JANITOR_PERIOD_US)
+		loop_alarm_set(&worker->janitor.alarm, delay_us < JANITOR_REST_US ? JANITOR_REST_US : delay_us);
+}
+
+void janitor_on_alarm(struct loop *loop UNUSED, void *arg)
+{
+	struct worker *worker = arg;
+
+	if (worker->suspended)
+		return;
+	if (worker->janitor.next != NULL) {
+		janitor_expect(worker, 0); /* it may have been there already */
+		return;
+	}
+	janitor_begin(worker, false);
+}
+
+void janitor_kick(struct worker *worker)
+{
+	if (!worker->suspended && worker->janitor.next == NULL)
+		janitor_begin(worker, ++worker->janitor.passes % JANITOR_AUDIT_PASSES == 0);
 }
 
 void janitor_tick(struct loop *loop, void *arg)

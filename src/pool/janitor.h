@@ -18,6 +18,12 @@ void janitor_tick(struct loop *loop, void *arg);
 /* Looks through everything now, in slices, unless it does already. Own thread. */
 void janitor_kick(struct worker *worker);
 
+/* Something falls due in delay_us: there is to be a pass then, and not only at the next tick. Own thread. */
+void janitor_expect(struct worker *worker, uint64_t delay_us);
+
+/* The alarm that janitor_expect() sets; arg is the struct worker. */
+void janitor_on_alarm(struct loop *loop, void *arg);
+
 /*
  * Applies a change of the engine's mode at once, without waiting for a tick:
  * closes the idle servers of paused pools, and in a shutdown that waits for

@@ -88,7 +88,8 @@ void link_carried(struct client *client, struct server *server)
 	link_vars_carried(client, server);
 }
 
-void link_detach(struct client *client, struct server *server)
+/* The same, but for what the server still has to say about statements. */
+static void link_cut(struct client *client, struct server *server)
 {
 	ASSERT(client->server == server && server->client == client);
 	client->cut = server->body_left > 0 && !server->swallow_body;
@@ -98,12 +99,18 @@ void link_detach(struct client *client, struct server *server)
 	server->setting_vars = server->was_awaited = server->vars_due = false;
 	server->reset = RESET_NONE;
 	buf_fini(&server->prelude);
-	prep_server_abandon(&server->prep);
+	query_timeout_forget(&server->timeout);
 	rerun_forget(&server->rerun);
 	server->rerun.is_under_way = false;
 	client->stalled = client->is_forgetting = client->is_resetting = false;
 	client->unnamed = UNNAMED_FOREIGN;
 	stream_want_read(&server->stream, true);
+}
+
+void link_detach(struct client *client, struct server *server)
+{
+	link_cut(client, server);
+	prep_server_abandon(&server->prep);
 }
 
 /* True when nothing of the client is under way to the server or back, in any of our buffers. */
@@ -163,6 +170,8 @@ void link_settle(struct server *server)
 	if (client == NULL) {
 		if (server->state == SV_TESTED && track_is_quiet(&server->track))
 			server_test_done(server);
+		else if (cleanup_is_running(server))
+			cleanup_settle(server);
 		return;
 	}
 	if (UNLIKELY(client->send_failed)) {
@@ -214,6 +223,11 @@ void link_client_gone(struct client *client)
 	bool settled = link_is_settled(server, client);
 	bool is_ready = track_is_idle(&server->track);
 
+	if (!settled && cleanup_is_possible(server)) {
+		link_cut(client, server);
+		cleanup_begin(server, client->has_said_goodbye);
+		return;
+	}
 	link_detach(client, server);
 	if (settled && server->replication != REPLICATION_NONE)
 		server_close(server, REASON_REPLICATION_OVER);

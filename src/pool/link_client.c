@@ -12,6 +12,7 @@
 #include "pool/drain.h"
 #include "pool/link.h"
 #include "pool/link_int.h"
+#include "pool/query_hint.h"
 #include "pool/report.h"
 #include "pool/survive.h"
 #include "pool/virtual.h"
@@ -305,10 +306,12 @@ static void link_walk_add_span(struct link_walk *w)
 /* Closes a client for what it has said; a goodbye is answered by nothing. */
 static void link_refuse(struct client *client, enum reason why)
 {
-	if (why == REASON_CLIENT_CLOSE)
+	if (why == REASON_CLIENT_CLOSE) {
+		client->has_said_goodbye = true;
 		client_drop(client, why);
-	else
-		client_close(client, why);
+		return;
+	}
+	client_close(client, why);
 }
 
 /* The client cannot go on: what came before is sent, since the tracker counts on it, and it may end a message. */
@@ -405,6 +408,48 @@ static bool link_is_half(const struct link_walk *w)
 	       rerun_has_room(&server->rerun, w->at - w->keep_from + (size_t)w->f.size);
 }
 
+/* The text of a Query or Parse, as far as it has come; empty for others. */
+static struct slice link_text(const struct link_walk *w)
+{
+	const char *body = (const char *)w->data + w->at + FRAME_HEADER;
+	size_t n = link_walk_avail(w) - FRAME_HEADER;
+	size_t name_len;
+
+	if (w->f.type == FE_QUERY)
+		return slice_make(body, n);
+	name_len = strnlen(body, n);
+	return name_len < n ? slice_make(body + name_len + 1, n - name_len - 1) : slice_of("");
+}
+
+/*
+ * True when what the message has to run begins with a comment, or might: its
+ * text has not come yet.
+ */
+static inline bool link_begins_with_comment(const struct link_walk *w)
+{
+	const uint8_t *body = w->data + w->at + FRAME_HEADER;
+	size_t n = w->len - w->at - FRAME_HEADER;
+	struct slice text;
+
+	if (w->f.type == FE_QUERY)
+		return n == 0 || body[0] == '/';
+	if (w->f.type != FE_PARSE)
+		return false;
+	if (n >= 2 && body[0] == '\0')
+		return body[1] == '/';
+	text = link_text(w);
+	return text.n == 0 || text.p[0] == '/';
+}
+
+/* True when more of the message must come before its comment can be read. */
+static bool link_comment_is_cut(const struct link_walk *w)
+{
+	size_t avail = link_walk_avail(w);
+	size_t known = link_text(w).n;
+
+	return avail < w->f.size && known < QUERY_HINT_MAX && w->client->part->conf->query_hints;
+}
+
 /* Works on whole messages, and on the one that is under way; returns how many bytes. */
 static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 {
@@ -438,6 +483,11 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 		}
 		if (link_is_half(&w))
 			break;
+		if (UNLIKELY(link_begins_with_comment(&w))) {
+			if (link_comment_is_cut(&w))
+				break;
+			query_timeout_hint(client, link_text(&w));
+		}
 		is_virtual = virtual_concerns(&w);
 		if (is_virtual && client->server != NULL)
 			link_walk_add_span(&w);
@@ -491,7 +541,7 @@ size_t link_from_client(struct client *client, const uint8_t *data, size_t len)
 {
 	size_t used = 0;
 
-	if (UNLIKELY(client->server != NULL && client->server->rerun.is_under_way))
+	if (UNLIKELY(client->server != NULL && (client->server->rerun.is_under_way | client->server->timeout.holds)))
 		return 0;
 	if (UNLIKELY(client->gather.max > 0)) {
 		used = link_gather(client, data, len);

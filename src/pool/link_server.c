@@ -38,7 +38,7 @@ static void link_query_done(struct server *server)
 	now = loop_now_us(link_loop(client));
 	is_timed = server->replication == REPLICATION_NONE; /* a stream of days would be the average */
 	stats_add(&client->part->stats, STAT_query_time, is_timed ? now - client->query_us : 0);
-	client->query_us = 0;
+	client->query_us = client->hint_us = 0;
 	if (server->track.status == 'I' && client->xact_us != 0) {
 		stats_add(&client->part->stats, STAT_xact_time, is_timed ? now - client->xact_us : 0);
 		client->xact_us = 0;
@@ -140,7 +140,7 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 		return f->size <= LINK_GATHER_MAX && virtual_is_describing(server);
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
-		       (survive_listens(server) && f->size <= LINK_GATHER_MAX) ||
+		       ((survive_listens(server) || server->timeout.is_over) && f->size <= LINK_GATHER_MAX) ||
 		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX) || link_is_about_statement(server, f);
 	case BE_DATA_ROW:
 		return shadow_is_reading(server);
@@ -201,7 +201,7 @@ static enum judged link_judge_async(struct link_back *k, bool is_ours)
 	if (k->f.type == BE_PARAMETER_STATUS &&
 	    !link_parameter_status(server, (const uint8_t *)body.p, body.n, is_ours, &is_kept))
 		return link_violation(k, REASON_BROKEN_PARAMETER);
-	if (server->client == NULL && !is_ours)
+	if (server->client == NULL && !is_ours && !cleanup_is_running(server))
 		link_log_unlinked(server, k->f.type);
 	if (server->state == SV_IDLE && k->f.type != BE_NOTIFICATION)
 		return link_violation(k, REASON_IDLE_DIRTY);
@@ -240,6 +240,8 @@ static enum judged link_judge_answer(struct link_back *k)
 	struct server *server = k->server;
 
 	if (UNLIKELY(server->client == NULL)) {
+		if (cleanup_is_running(server))
+			return JUDGED_SWALLOW;
 		link_log_unlinked(server, k->f.type);
 		return link_violation(k, REASON_IDLE_DIRTY);
 	}
@@ -251,6 +253,8 @@ static enum judged link_judge_answer(struct link_back *k)
 		if (UNLIKELY(server->track.status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT)
 			return link_violation(k, REASON_STATEMENT_MODE);
 		link_query_done(server);
+		if (UNLIKELY(server->timeout.is_over))
+			query_timeout_answered(server);
 		if (server->track.status == 'I')
 			virtual_transaction_done(server);
 		if (server->track.count == 0)
@@ -273,7 +277,11 @@ static enum judged link_judge_error(struct link_back *k)
 	link_vars_undone(k->server);
 	if (k->server->client != NULL && head >= TRACK_PARSE && head <= TRACK_CLOSE)
 		virtual_batch_failed(k->server->client);
-	if (virtual_is_provoked(k->server))
+	if (UNLIKELY(k->server->timeout.is_over) && k->f.size <= LINK_GATHER_MAX && head != TRACK_NONE &&
+	    !(track_head_is_ours(&k->server->track) && head == TRACK_QUERY) &&
+	    query_timeout_on_error(k->server, body, &k->instead) == 0)
+		return JUDGED_REPLACE;
+	if (k->server->client != NULL && virtual_is_provoked(k->server))
 		return virtual_report(k->server, body, &k->instead) == 0 ? JUDGED_REPLACE : JUDGED_PASS;
 	if (link_is_about_statement(k->server, &k->f))
 		rerun_learn(k->server, body);

@@ -9,6 +9,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/cancel_io.c src/pool/cancel_io.h \
 	src/pool/cancel_key.c src/pool/cancel_key.h \
 	src/pool/carried_key.c src/pool/carried_key.h \
+	src/pool/cleanup.c src/pool/cleanup.h \
 	src/pool/client.c src/pool/client.h \
 	src/pool/dedicated.c src/pool/dedicated.h \
 	src/pool/drain.c src/pool/drain.h \
@@ -37,6 +38,8 @@ libpgsluice_a_SOURCES += \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
 	src/pool/prelogin.c src/pool/prelogin.h \
 	src/pool/prep.c src/pool/prep.h \
+	src/pool/query_hint.c src/pool/query_hint.h \
+	src/pool/query_timeout.c src/pool/query_timeout.h \
 	src/pool/queue.c src/pool/queue.h \
 	src/pool/queue_estimate.c src/pool/queue_estimate.h \
 	src/pool/refresh.c src/pool/refresh.h \

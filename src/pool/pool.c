@@ -592,7 +592,7 @@ void pool_run(struct pool_part *part)
 static void pool_set_alarm(struct pool_part *part)
 {
 	if (part->pool->engine->worker_count > 1)
-		loop_alarm(part->worker->ctx.loop, POOL_SLACK_US);
+		loop_alarm_set(&part->worker->wait_alarm, POOL_SLACK_US);
 }
 
 static bool pool_has_waiters(struct pool_part *part)

@@ -16,7 +16,12 @@ static void pool_conf_fill_timeouts(struct pool_conf *pc, const struct conf *con
 	pc->server_connect_timeout_us = conf->server_connect_timeout_us;
 	pc->server_login_retry_us = conf->server_login_retry_us;
 	pc->server_check_delay_us = conf->server_check_delay_us;
-	pc->query_timeout_us = conf_query_timeout_us(conf, user);
+	pc->query_timeout_us = conf_query_timeout_us(conf, db, user);
+	pc->query_timeout_action = conf_query_timeout_action(conf, db, user);
+	pc->cancel_grace_us = conf_cancel_grace_us(conf, db);
+	pc->timeout_includes_wait = conf->timeout_includes_wait != 0;
+	pc->query_hints = conf->query_timeout_hints != 0;
+	pc->cancels_gone = conf->client_gone_action == CONF_GONE_CANCEL;
 	pc->idle_transaction_timeout_us = conf_idle_transaction_timeout_us(conf, user);
 	pc->transaction_timeout_us = conf_transaction_timeout_us(conf, user);
 	pc->query_wait_timeout_us = conf_query_wait_timeout_us(conf, db, NULL);

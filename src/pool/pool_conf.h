@@ -16,38 +16,43 @@
 #include "pool/tls_conf.h"
 
 /* type, name: what is compared and copied as it is */
-#define POOL_CONF_NUMBERS(X)                                                                          \
-	X(enum conf_pool_mode, mode)                                                                  \
-	X(unsigned, size) /* 0: no limit */                                                           \
-	X(unsigned, min_size)                                                                         \
-	X(unsigned, reserve_size)                                                                     \
-	X(unsigned, max_waiting) /* clients in the queue; 0: no limit */                              \
-	X(bool, queue_shed)                                                                           \
-	X(unsigned, login_concurrency)                                                                \
-	X(uint64_t, reserve_timeout_us)                                                               \
-	X(uint64_t, server_lifetime_us)                                                               \
-	X(uint64_t, server_idle_timeout_us)                                                           \
-	X(uint64_t, server_connect_timeout_us)                                                        \
-	X(uint64_t, server_login_retry_us)                                                            \
-	X(uint64_t, server_check_delay_us)                                                            \
-	X(uint64_t, query_timeout_us)                                                                 \
-	X(uint64_t, idle_transaction_timeout_us)                                                      \
-	X(uint64_t, transaction_timeout_us)                                                           \
-	X(uint64_t, query_wait_timeout_us)  /* of clients whose user has none of its own */           \
-	X(uint64_t, client_idle_timeout_us) /* likewise */                                            \
-	X(uint64_t, max_packet_size)                                                                  \
-	X(int, prepared) /* statements kept on a server; 0: as they are, none is virtual; < 0: all */ \
-	X(bool, reuse_unnamed)                                                                        \
-	X(enum conf_sql_prepare, sql_prepare)                                                         \
-	X(bool, outlive) /* clients outlive their servers */                                          \
-	X(bool, round_robin)                                                                          \
-	X(bool, backoff) /* server_login_retry is the cap of an exponential one */                    \
-	X(enum conf_session_attrs, attrs)                                                             \
-	X(unsigned, endpoint_login_max) /* logins to one endpoint, of all pools; 0: no limit */       \
-	X(enum conf_sslmode, tls_mode)                                                                \
-	X(bool, tls_direct)           /* TLS begins without asking */                                 \
-	X(unsigned, tls_version)      /* see struct tls_conf */                                       \
-	X(bool, is_forced)            /* the pool's user is the forced one of the database */         \
+#define POOL_CONF_NUMBERS(X)                                                                           \
+	X(enum conf_pool_mode, mode)                                                                   \
+	X(unsigned, size) /* 0: no limit */                                                            \
+	X(unsigned, min_size)                                                                          \
+	X(unsigned, reserve_size)                                                                      \
+	X(unsigned, max_waiting) /* clients in the queue; 0: no limit */                               \
+	X(bool, queue_shed)                                                                            \
+	X(unsigned, login_concurrency)                                                                 \
+	X(uint64_t, reserve_timeout_us)                                                                \
+	X(uint64_t, server_lifetime_us)                                                                \
+	X(uint64_t, server_idle_timeout_us)                                                            \
+	X(uint64_t, server_connect_timeout_us)                                                         \
+	X(uint64_t, server_login_retry_us)                                                             \
+	X(uint64_t, server_check_delay_us)                                                             \
+	X(uint64_t, query_timeout_us)                                                                  \
+	X(enum conf_timeout_action, query_timeout_action)                                              \
+	X(uint64_t, cancel_grace_us)                                                                   \
+	X(bool, timeout_includes_wait)                                                                 \
+	X(bool, query_hints)  /* comments of queries may limit them */                                 \
+	X(bool, cancels_gone) /* what a client that has gone was at is stopped, and its server kept */ \
+	X(uint64_t, idle_transaction_timeout_us)                                                       \
+	X(uint64_t, transaction_timeout_us)                                                            \
+	X(uint64_t, query_wait_timeout_us)  /* of clients whose user has none of its own */            \
+	X(uint64_t, client_idle_timeout_us) /* likewise */                                             \
+	X(uint64_t, max_packet_size)                                                                   \
+	X(int, prepared) /* statements kept on a server; 0: as they are, none is virtual; < 0: all */  \
+	X(bool, reuse_unnamed)                                                                         \
+	X(enum conf_sql_prepare, sql_prepare)                                                          \
+	X(bool, outlive) /* clients outlive their servers */                                           \
+	X(bool, round_robin)                                                                           \
+	X(bool, backoff) /* server_login_retry is the cap of an exponential one */                     \
+	X(enum conf_session_attrs, attrs)                                                              \
+	X(unsigned, endpoint_login_max) /* logins to one endpoint, of all pools; 0: no limit */        \
+	X(enum conf_sslmode, tls_mode)                                                                 \
+	X(bool, tls_direct)           /* TLS begins without asking */                                  \
+	X(unsigned, tls_version)      /* see struct tls_conf */                                        \
+	X(bool, is_forced)            /* the pool's user is the forced one of the database */          \
 	X(unsigned, template_version) /* of the * line that made the database; 0: its own did */
 
 /* name: strings, each NULL or a text */

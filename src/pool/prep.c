@@ -441,7 +441,7 @@ static void prep_record_undo(struct prep_server *ps, struct prep_client *pc, str
 {
 	switch (r->op) {
 	case PREP_UNNAMED:
-		if (r->entry == NULL || pc->unnamed == r->entry->stmt) /* else there is a newer one */
+		if (pc != NULL && (r->entry == NULL || pc->unnamed == r->entry->stmt)) /* else there is a newer one */
 			stmt_release(&pc->unnamed);
 		/* fall through */
 	case PREP_PARSE:
@@ -508,6 +508,18 @@ void prep_client_forget(struct prep_client *pc, struct prep_server *ps)
 	}
 	prep_client_clear(pc);
 	*pc = kept;
+}
+
+void prep_server_disown(struct prep_server *ps)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		struct prep_record *r = prep_record_at(ps, i);
+
+		if (r->op == PREP_FORGET || r->op == PREP_PROVOKE)
+			prep_name_free(&r->name);
+		r->name = NULL; /* else it is in the client's map */
+		r->unnamed = 0;
+	}
 }
 
 void prep_server_abandon(struct prep_server *ps)

@@ -177,12 +177,14 @@ const struct prep_record *prep_server_record_head(const struct prep_server *ps);
 
 /* So many of the oldest records have come true. */
 void prep_server_done(struct prep_server *ps, uint32_t n);
-/* So many have not, and are undone, the newest first. */
+/* So many have not, and are undone, the newest first. pc: of the client; NULL after prep_server_disown(). */
 void prep_server_undo(struct prep_server *ps, struct prep_client *pc, uint32_t n);
 /* The server has forgotten what the client had parsed there; what is still to be parsed stays. */
 void prep_client_forget(struct prep_client *pc, struct prep_server *ps);
 /* What was asked for by the oldest record, a PREP_DESCRIBE, is known. pc: of the client; NULL when it has gone. */
 void prep_server_described(struct prep_server *ps, struct prep_client *pc, uint32_t shape);
+/* The client has left: what is still to be settled is about the server alone. */
+void prep_server_disown(struct prep_server *ps);
 /* The client has left and the server is of no use: nothing is left to be settled. */
 void prep_server_abandon(struct prep_server *ps);
 

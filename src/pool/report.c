@@ -83,7 +83,7 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 		report_fact_times(facts, client->query_wait_timeout_us, client->wait_us, now);
 		break;
 	case REASON_QUERY_TIMEOUT_QUEUE:
-		report_fact_times(facts, pc->query_timeout_us, client->wait_us, now);
+		report_fact_times(facts, query_timeout_limit_us(client), client->wait_us, now);
 		break;
 	case REASON_CACHED_ERROR:
 		report_fact_timeout(facts, pc->server_login_retry_us);
@@ -95,7 +95,7 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 		report_fact_timeout(facts, conf->suspend_timeout_us);
 		break;
 	case REASON_QUERY_TIMEOUT:
-		report_fact_times(facts, pc->query_timeout_us, client->query_us, now);
+		report_fact_times(facts, query_timeout_limit_us(client), query_timeout_since_us(client), now);
 		break;
 	case REASON_IDLE_TX_TIMEOUT:
 		report_fact_times(facts, pc->idle_transaction_timeout_us, server == NULL ? 0 : server->active_us, now);

@@ -254,8 +254,7 @@ void server_close(struct server *server, enum reason reason)
 
 /* ---- our own queries ---- */
 
-/* Sends a simple query, in two parts, whose answer is swallowed. */
-static void server_send_own(struct server *server, const char *before, const char *sql)
+void server_send_own(struct server *server, const char *before, const char *sql)
 {
 	size_t before_len = strlen(before);
 	size_t sql_len = strlen(sql);
@@ -278,6 +277,24 @@ static void server_send_own(struct server *server, const char *before, const cha
 	buf_fini(&b);
 	if (err < 0)
 		server_close(server, REASON_SERVER_SEND);
+}
+
+void server_fail_copy(struct server *server, enum reason why)
+{
+	struct buf b;
+	int err;
+
+	if (!server->track.copy_open || server->track.copy_both)
+		return;
+	buf_init(&b, 256);
+	err = build_copy_fail(&b, slice_of(reason_text(why)));
+	if (err == 0 && track_client(&server->track, FE_COPY_FAIL) != TRACK_PASS)
+		err = -E_NOMEM;
+	if (err == 0)
+		err = stream_send_buf(&server->stream, &b);
+	buf_fini(&b);
+	if (err < 0)
+		server->track.broken = true;
 }
 
 /* The search_path that is in force may be one that a client has set. The check's own lasts for its message. */
@@ -379,7 +396,9 @@ void server_cancel_ended(struct server *server)
 	server->cancels--;
 	if (server->cancels > 0 || server->state != SV_CANCELED)
 		return;
-	if (server_is_clean(server))
+	if (cleanup_is_running(server))
+		cleanup_settle(server);
+	else if (server_is_clean(server))
 		server_free_to_pool(server);
 	else
 		server_close(server, REASON_IDLE_DIRTY);

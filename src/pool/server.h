@@ -8,21 +8,23 @@
 #include "core/reason_tbl.h"
 #include "net/sock.h"
 #include "net/stream.h"
+#include "pool/cleanup.h"
 #include "pool/pool.h"
 #include "pool/prep.h"
+#include "pool/query_timeout.h"
 #include "pool/rerun.h"
 #include "pool/server_tls.h"
 #include "proto/startup.h"
 #include "proto/track.h"
 
 /* id, name in SHOW SERVERS, what it is doing as the log tells it */
-#define SERVER_STATE_TABLE(X)                                                                           \
-	X(SV_LOGIN, "new", "login")                /* connecting, logging in, connect_query */          \
-	X(SV_IDLE, "idle", "idle")                 /* in the idle list, or reserved by a borrower */    \
-	X(SV_ACTIVE, "active", "query")            /* linked to a client */                             \
-	X(SV_TESTED, "tested", "reset or check")   /* reset or check query under way */                 \
-	X(SV_CANCELED, "being_canceled", "cancel") /* free, but a cancel request for it is under way */ \
-	X(SV_TRAVEL, "idle", "change worker")      /* on its way to another worker */                   \
+#define SERVER_STATE_TABLE(X)                                                                                  \
+	X(SV_LOGIN, "new", "login")                /* connecting, logging in, connect_query */                 \
+	X(SV_IDLE, "idle", "idle")                 /* in the idle list, or reserved by a borrower */           \
+	X(SV_ACTIVE, "active", "query")            /* linked to a client */                                    \
+	X(SV_TESTED, "tested", "reset or check")   /* reset or check query under way */                        \
+	X(SV_CANCELED, "being_canceled", "cancel") /* free, but a cancel request or a clean-up is under way */ \
+	X(SV_TRAVEL, "idle", "change worker")      /* on its way to another worker */                          \
 	X(SV_CLOSED, "closed", NULL)               /* freed at the end of this turn */
 
 enum server_state {
@@ -91,6 +93,8 @@ struct server {
 	struct prep_server prep; /* statements that it was given */
 	unsigned sql_statements; /* ... and those that the client made by PREPARE: these tie it to this client */
 	struct rerun rerun;
+	struct query_timeout timeout;
+	struct cleanup cleanup;
 	struct report *last_words; /* its FATAL error, for a client that outlives it; NULL: none */
 	bool dirty;                /* to be closed when free */
 	unsigned gone_epoch;       /* addresses that had vanished when it was last asked for its own */
@@ -115,6 +119,12 @@ struct server {
 	uint64_t idle_us;               /* idle since */
 	bool is_idle;                   /* in part->idle */
 };
+
+/* True while it is brought to rest after its client has gone; see cleanup.c. */
+static inline bool cleanup_is_running(const struct server *server)
+{
+	return server->cleanup.since_us != 0;
+}
 
 /* True when a new epoch of its pool has begun since it was opened. Any thread that may look at the server. */
 static inline bool server_is_stale(const struct server *server)
@@ -177,6 +187,15 @@ void server_free(struct server *server);
  * cancels in flight are seen to, then the server goes back to the pool.
  */
 void server_free_to_pool(struct server *server);
+
+/*
+ * Sends a simple query of our own, in two parts, whose answer is swallowed; it
+ * may close the server.
+ */
+void server_send_own(struct server *server, const char *before, const char *sql);
+
+/* Ends, by CopyFail, what the server reads as COPY data of its client; at the boundary of a message. */
+void server_fail_copy(struct server *server, enum reason why);
 
 /* Our own reset or check query has been answered. */
 void server_test_done(struct server *server);

@@ -733,6 +733,8 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 		rerun_begin(server, stmt);
 		w->keep_from = w->at;
 	}
+	if (w->f.type == FE_BIND && UNLIKELY(stmt->body[0] == '/'))
+		query_timeout_hint(w->client, slice_make(stmt->body, stmt->len));
 	if (w->f.type == FE_BIND && name.n > 0)
 		stats_add(&server->part->stats, STAT_bind_count, 1);
 	admit = virtual_replace_head(w, name, slice_make(before, (size_t)(name.p - before)), entry->number);
@@ -859,8 +861,9 @@ void virtual_settle_marks(struct server *server)
 
 	if (t->marks_done > 0)
 		prep_server_done(&server->prep, t->marks_done);
-	if (t->marks_dropped > 0 && server->client != NULL)
-		prep_server_undo(&server->prep, &server->client->prep, t->marks_dropped);
+	if (t->marks_dropped > 0 && (server->client != NULL || cleanup_is_running(server)))
+		prep_server_undo(&server->prep, server->client == NULL ? NULL : &server->client->prep,
+				 t->marks_dropped);
 	t->marks_done = t->marks_dropped = 0;
 }
 

@@ -60,6 +60,7 @@ INTEGRATION_FILES = \
 	test/integration/test_protocol_versions.py \
 	test/integration/test_prelogin.py \
 	test/integration/test_prepared.py \
+	test/integration/test_query_timeouts.py \
 	test/integration/test_queue.py \
 	test/integration/test_readiness.py \
 	test/integration/test_regressions.py \

@@ -70,7 +70,8 @@ static void check_server(const struct pool_part *part, const struct server *serv
 		CHECK(!server->is_idle && !server->is_listed);
 	}
 	if (server->state == SV_CANCELED)
-		CHECK(server->cancels > 0);
+		CHECK(server->cancels > 0 || cleanup_is_running(server));
+	CHECK(!cleanup_is_running(server) || server->state == SV_CANCELED);
 	sum->listed++;
 	sum->reserved += is_reserved;
 	sum->logging_in += server->state == SV_LOGIN;

@@ -285,7 +285,7 @@ static unsigned script_cancels(struct script *s)
 		TAILQ_FOREACH (pool, s->world->engine->pools, entry) {
 			struct cancel_counts counts = cancel_count(s->world->engine->workers[i], pool);
 
-			n += counts.waiting + counts.active;
+			n += counts.waiting + counts.active + counts.own;
 		}
 	}
 	return n;

@@ -94,7 +94,7 @@ static void storm_configure(struct storm *s)
 		{ "server_idle_timeout", 3 }, { "server_lifetime", 5 },           { "server_round_robin", 2 },
 		{ "server_check_delay", 2 },  { "server_reset_query_always", 2 }, { "idle_transaction_timeout", 3 },
 		{ "client_idle_timeout", 5 }, { "cancel_wait_timeout", 2 },       { "query_wait_notify", 2 },
-		{ "cancel_queued", 2 },
+		{ "cancel_queued", 2 },       { "timeout_includes_wait", 2 },     { "cancel_grace", 3 },
 	};
 
 	s->world->is_sluice = storm_chance(30);
@@ -107,6 +107,10 @@ static void storm_configure(struct storm *s)
 	for (size_t i = 0; i < ARRAY_LEN(sometimes); i++)
 		if (storm_chance(25))
 			storm_set(s, "pgbouncer", sometimes[i].name, fake_random(sometimes[i].limit));
+	if (storm_chance(40))
+		world_set(s->world, "pgbouncer", "query_timeout_action", "cancel");
+	if (storm_chance(40))
+		world_set(s->world, "pgbouncer", "client_gone_action", "cancel");
 	if (storm_chance(40))
 		world_set(s->world, "pgbouncer", "server_check_query", storm_chance(50) ? "<empty>" : "select 1");
 	if (storm_chance(60))
@@ -488,6 +492,20 @@ static void storm_cancel(struct storm *s)
 	storm_trace(s, "c%u is to be canceled", c->id);
 }
 
+/* True when the pooler itself may have asked to stop what the client `id` has under way there, or had when it went. */
+static bool storm_cancel_is_own(const struct storm *s, const struct actor *actor, unsigned id)
+{
+	const struct server *server = world_find_server(s->world, actor);
+
+	if (server == NULL || server->client == NULL)
+		return server != NULL && server->state == SV_CANCELED;
+	for (unsigned i = 0; i < s->client_count; i++)
+		if (s->clients[i].id == id)
+			return server->timeout.holds &&
+			       world_find_client(s->world, s->clients[i].actor) == server->client;
+	return false;
+}
+
 /* The postmaster has read a cancel request: whatever its target works on must be what the request was for. */
 static void storm_cancel_arrived(struct storm *s, struct actor *target)
 {
@@ -501,7 +519,8 @@ static void storm_cancel_arrived(struct storm *s, struct actor *target)
 			continue;
 		actor_read(server, SIZE_MAX);
 		tag = actor_peek(server, word) > 0 ? storm_tag(word) : NULL;
-		if (tag != NULL && storm_number(tag, 'c') != s->cancel_id)
+		if (tag != NULL && storm_number(tag, 'c') != s->cancel_id &&
+		    !storm_cancel_is_own(s, server, storm_number(tag, 'c')))
 			storm_fail(s, "cancel for c%u reaches %s of another", s->cancel_id, word);
 	}
 	storm_trace(s, "%s is delivered", target->name);

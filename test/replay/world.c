@@ -183,7 +183,7 @@ static int world_on_set(void *ctx, const char *key, const char *value, bool *tls
 	return err;
 }
 
-static void world_on_shutdown(void *ctx, enum engine_shutdown how)
+static void world_on_shutdown(void *ctx, enum engine_shutdown how, uint64_t timeout_us UNUSED)
 {
 	const struct world *world = ctx;
 

@@ -47,6 +47,7 @@ static const struct expectation tables[] = {
 	{ "READINESS", COMMAND_FOR_STATS },
 	{ "ENDPOINTS", COMMAND_FOR_STATS },
 	{ "FAILOVERS", COMMAND_FOR_STATS },
+	{ "TIMEOUTS", COMMAND_FOR_STATS },
 	{ "SOCKETS", COMMAND_FOR_STATS },
 	{ "ACTIVE_SOCKETS", COMMAND_FOR_STATS },
 	{ "LISTS", COMMAND_FOR_STATS },
@@ -92,7 +93,7 @@ static void test_tables(void **state UNUSED)
 
 /* What PgBouncer does not have, or the program asks of itself. */
 static const char *const not_in_help[] = { "HANDOVER",  "LOOPS",     "AUTH_CACHE", "QUEUE", "QUEUES",
-					   "READINESS", "ENDPOINTS", "FAILOVERS",  "1" };
+					   "READINESS", "TIMEOUTS", "ENDPOINTS", "FAILOVERS",  "1" };
 
 /* All that may be run stands in SHOW HELP, but for these and for variables that mean nothing. */
 static void test_help_is_complete(void **state UNUSED)

@@ -74,6 +74,7 @@ static const struct {
 	  "q:lag_bytes q:lag_ms q:connections q:max_connections q:servers q:logins t:last_probe q:latency_us "
 	  "t:error" },
 	{ "FAILOVERS", "t:began t:database t:from t:to q:timeline t:symptom q:detect_ms q:elect_ms q:reconnect_ms" },
+	{ "TIMEOUTS", "t:name q:value t:meaning" },
 	{ "1", "i:?column?" },
 	{ "client_encoding", "t:client_encoding" },
 	{ "default_transaction_isolation", "t:default_transaction_isolation" },

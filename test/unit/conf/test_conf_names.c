@@ -372,8 +372,8 @@ static void test_precedence_of_users(void **state)
 	assert_int_equal(conf_max_user_connections(conf, unset), 32);
 	assert_int_equal(conf_max_user_client_connections(conf, set), 71);
 	assert_int_equal(conf_max_user_client_connections(conf, NULL), 33);
-	assert_int_equal(conf_query_timeout_us(conf, set), 80000000);
-	assert_int_equal(conf_query_timeout_us(conf, zero), 43000000);
+	assert_int_equal(conf_query_timeout_us(conf, NULL, set), 80000000);
+	assert_int_equal(conf_query_timeout_us(conf, NULL, zero), 43000000);
 	assert_int_equal(conf_idle_transaction_timeout_us(conf, set), 81000000);
 	assert_int_equal(conf_idle_transaction_timeout_us(conf, NULL), 44000000);
 	assert_int_equal(conf_transaction_timeout_us(conf, set), 82000000);
