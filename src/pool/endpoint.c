@@ -203,6 +203,38 @@ void endpoint_list_free(struct endpoint_list *list)
 	*list = (struct endpoint_list){ .count = 0 };
 }
 
+/* True for an endpoint without a name, and of this address. */
+static bool endpoint_is_at(const struct endpoint *ep, const struct sock_addr *addr)
+{
+	struct sock_addr own;
+	int err;
+
+	if (ep->host[0] == '/' || ep->host[0] == '@')
+		err = sock_addr_set_unix_dir(&own, ep->host, ep->port);
+	else
+		err = sock_addr_parse(&own, ep->host, ep->port);
+	return err == 0 && sock_addr_equal(&own, addr);
+}
+
+struct endpoint *endpoint_list_find(const struct endpoint_list *list, const struct sock_addr *addr)
+{
+	struct endpoint *found = NULL;
+	unsigned n = 0;
+
+	if (list->count == 1)
+		return endpoint_hold(list->items[0]);
+	for (unsigned i = 0; i < list->count; i++)
+		if (endpoint_is_at(list->items[i], addr))
+			return endpoint_hold(list->items[i]);
+	for (unsigned i = 0; i < list->count; i++) {
+		if (list->items[i]->port != sock_addr_port(addr))
+			continue;
+		found = list->items[i];
+		n++;
+	}
+	return n == 1 ? endpoint_hold(found) : NULL;
+}
+
 /* ---- facts ---- */
 
 static unsigned facts_pack(const struct endpoint_facts *f)

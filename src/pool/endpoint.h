@@ -14,6 +14,7 @@
 #include "conf/conf.h"
 #include "core/base.h"
 #include "core/lock.h"
+#include "net/sock.h"
 
 /* id, name in SHOW ENDPOINTS and in the log */
 #define ENDPOINT_ROLE_TABLE(X)              \
@@ -92,6 +93,13 @@ struct endpoint_list {
 void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, const struct conf_db *db,
 			const char *unix_dir);
 void endpoint_list_free(struct endpoint_list *list);
+
+/*
+ * The endpoint of the list at which a connection to this address was opened,
+ * with a reference: the only one, or the one of that address, or the only one of
+ * that port, since the others have names that may lead anywhere. NULL: unknown.
+ */
+struct endpoint *endpoint_list_find(const struct endpoint_list *list, const struct sock_addr *addr) MUSTCHECK;
 
 /* ---- facts ---- */
 

@@ -287,7 +287,7 @@ static void health_offer_asker(struct health_target *target, const struct conf *
 
 static void health_scan_pool(struct health *health, struct pool *pool)
 {
-	struct pool_conf *conf = registry_pool_conf(pool);
+	struct pool_conf *conf = pool->conf; /* written by this thread only */
 	const struct endpoint_list *list = &conf->endpoints;
 	bool is_watched = health->interval_us > 0 && (list->count > 1 || conf->attrs != CONF_ATTRS_ANY);
 	struct health_target *first = NULL;
@@ -309,7 +309,6 @@ static void health_scan_pool(struct health *health, struct pool *pool)
 	if (is_watched && first != NULL)
 		first->group->needs_primary |=
 			conf->attrs == CONF_ATTRS_READ_WRITE || conf->attrs == CONF_ATTRS_PRIMARY;
-	pool_conf_release(&conf);
 }
 
 static void health_scan(struct health *health, uint64_t now_us)
@@ -430,14 +429,14 @@ static void health_visit(struct health *health)
 		return;
 	}
 	health->is_visiting = true;
-	engine_visit(health->engine, janitor_apply_roles, health_on_visited, health);
+	engine_visit(health->engine, janitor_apply_roles, health_on_visited, health->engine);
 }
 
 static void health_on_visited(void *arg)
 {
-	struct health *health = arg;
+	struct health *health = ((struct engine *)arg)->health;
 
-	if (health->engine->health == NULL)
+	if (health == NULL)
 		return; /* the end */
 	health->is_visiting = false;
 	if (health->visit_again) {

@@ -154,7 +154,7 @@ static enum reason janitor_idle(struct server *server, uint64_t now_us)
 	struct pool_part *part = server->part;
 	const struct pool_conf *conf = part->conf;
 
-	if (server->dirty)
+	if (server->dirty || (conf->attrs != CONF_ATTRS_ANY && server_is_misplaced(server)))
 		return REASON_CONFIG_CHANGED;
 	if (pool_is_paused(part->pool))
 		return REASON_PAUSE;

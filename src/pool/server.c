@@ -326,6 +326,8 @@ static bool server_is_over(struct server *server)
 
 void server_free(struct server *server)
 {
+	if (UNLIKELY(server->part->conf->attrs != CONF_ATTRS_ANY))
+		server->dirty |= server_is_misplaced(server);
 	if (server->dirty) {
 		server_close(server, REASON_CLOSE_NEEDED);
 	} else if (UNLIKELY(!stream_is_clean(&server->stream))) {
@@ -613,8 +615,12 @@ struct server *server_carry(struct pool_part *part, int fd, struct varset *vars,
 	pool_permit_carry(part->pool, &server->permit, is_linked);
 	server->travel_slot = is_linked ? 0 : SERVER_TRAVEL_NOBODY;
 	server->vars = vars;
-	if (sock_remote_addr(fd, &server->addr) != 0)
+	if (sock_remote_addr(fd, &server->addr) == 0)
+		server->endpoint = endpoint_list_find(&server->conf->endpoints, &server->addr);
+	else
 		server->dirty = true;
+	if (server->endpoint == NULL && server->conf->attrs != CONF_ATTRS_ANY)
+		server->dirty = true; /* nobody could say when it has to go elsewhere */
 	stream_init(&server->stream, fd, &server_stream_ops, server, SERVER_IN_MAX, SERVER_OUT_MAX);
 	return server;
 }

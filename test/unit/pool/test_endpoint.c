@@ -185,6 +185,110 @@ static void test_symptom_is_told_once(void **state UNUSED)
 	assert_int_equal(symptoms, 2);
 }
 
+static unsigned logins;
+
+static void count_login(struct endpoint *endpoint, void *arg UNUSED)
+{
+	assert_ptr_equal(endpoint, list.items[0]);
+	logins++;
+}
+
+static void log_in(unsigned turn)
+{
+	struct endpoint_wish wish = { .list = &list, .attrs = CONF_ATTRS_ANY, .turn = turn, .now_us = NOW };
+	struct endpoint *ep = endpoint_choose(&wish);
+
+	endpoint_login_done(ep);
+	endpoint_give(&ep, false);
+}
+
+static void test_awaited_login_is_told_once(void **state UNUSED)
+{
+	endpoints_set_hooks(table, NULL, count_login, NULL);
+	logins = 0;
+	log_in(0);
+	assert_int_equal(logins, 0);
+	atomic_store(&list.items[0]->is_awaited, true);
+	log_in(1);
+	assert_int_equal(logins, 0);
+	log_in(0);
+	log_in(0);
+	assert_int_equal(logins, 1);
+}
+
+static void test_another_role_is_a_symptom(void **state UNUSED)
+{
+	endpoints_set_hooks(table, count_symptom, NULL, NULL);
+	symptoms = 0;
+	endpoint_note_role(list.items[1], ENDPOINT_STANDBY, false, NOW);
+	endpoint_note_role(list.items[1], ENDPOINT_STANDBY, false, NOW);
+	assert_int_equal(symptoms, 0);
+	endpoint_note_role(list.items[1], ENDPOINT_PRIMARY, false, NOW);
+	assert_int_equal(symptoms, 1);
+}
+
+static bool leaves(unsigned i, enum conf_session_attrs attrs)
+{
+	return endpoint_is_to_leave(list.items[i], &list, attrs);
+}
+
+static void test_who_is_to_leave(void **state UNUSED)
+{
+	const struct endpoint_facts gone = { .is_unreachable = true };
+
+	assert_false(leaves(0, CONF_ATTRS_PRIMARY));
+	know(0, ENDPOINT_STANDBY);
+	assert_true(leaves(0, CONF_ATTRS_PRIMARY));
+	assert_false(leaves(0, CONF_ATTRS_ANY));
+	/* from where nothing comes back, but only if there is something better */
+	endpoint_set_facts(list.items[0], &gone, NOW + USEC_PER_SEC);
+	assert_false(leaves(0, CONF_ATTRS_PRIMARY));
+	assert_true(leaves(0, CONF_ATTRS_ANY));
+	know(1, ENDPOINT_PRIMARY);
+	assert_true(leaves(0, CONF_ATTRS_PRIMARY));
+	/* to what is preferred */
+	assert_false(leaves(1, CONF_ATTRS_PREFER_STANDBY));
+	know(2, ENDPOINT_STANDBY);
+	assert_true(leaves(1, CONF_ATTRS_PREFER_STANDBY));
+	assert_false(leaves(2, CONF_ATTRS_PREFER_STANDBY));
+}
+
+/* The endpoint of the list for an address, as a number; -1: unknown. */
+static int found(const struct endpoint_list *in, const char *address, uint16_t port)
+{
+	struct sock_addr addr;
+	struct endpoint *ep;
+	int at = -1;
+
+	assert_int_equal(sock_addr_parse(&addr, address, port), 0);
+	ep = endpoint_list_find(in, &addr);
+	for (unsigned i = 0; i < in->count; i++)
+		if (in->items[i] == ep)
+			at = (int)i;
+	endpoint_release(&ep);
+	return at;
+}
+
+static void test_endpoint_of_an_address(void **state UNUSED)
+{
+	struct endpoint *items[] = {
+		endpoint_get(table, "127.0.0.1", 5432),
+		endpoint_get(table, "::1", 5432),
+		endpoint_get(table, "name", 5433),
+		endpoint_get(table, "/tmp", 5434),
+	};
+	const struct endpoint_list all = { .count = 4, .items = items };
+	const struct endpoint_list one = { .count = 1, .items = &items[2] };
+
+	assert_int_equal(found(&all, "127.0.0.1", 5432), 0);
+	assert_int_equal(found(&all, "::1", 5432), 1);
+	assert_int_equal(found(&all, "192.0.2.1", 5433), 2);
+	assert_int_equal(found(&all, "192.0.2.1", 5432), -1);
+	assert_int_equal(found(&one, "192.0.2.1", 1), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(items); i++)
+		endpoint_release(&items[i]);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -200,6 +304,10 @@ int main(void)
 		TEST(test_login_is_news),
 		TEST(test_logins_are_bounded),
 		TEST(test_symptom_is_told_once),
+		TEST(test_awaited_login_is_told_once),
+		TEST(test_another_role_is_a_symptom),
+		TEST(test_who_is_to_leave),
+		TEST(test_endpoint_of_an_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
