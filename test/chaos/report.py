@@ -42,7 +42,8 @@ def text(result):
             lines += [f"     {code} {t!r} ×{n}" for t, n in texts.most_common(3)]
     for what, value, unit, limit in result.facts:
         lines.append(f"   {what}: {figure(value, unit)}" + (f" (limit {figure(limit, unit)})" if limit else ""))
-    lines += [f"   FAILED: {failure}" for failure in result.failures]
+    if result.failures:
+        lines += [result.log] + [f"   FAILED: {failure}" for failure in result.failures]
     return "\n".join(lines)
 
 

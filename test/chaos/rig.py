@@ -172,7 +172,7 @@ class Result:
         self.name, self.title = name, title
         self.load, self.counts, self.codes = None, collections.Counter(), {}
         self.gap = self.first_write = self.full_rate = self.stall = None
-        self.facts, self.failures, self.seconds = [], [], 0.0
+        self.facts, self.failures, self.seconds, self.log = [], [], 0.0, ""
 
     def fact(self, what, value, unit, limit=None):
         self.facts.append((what, value, unit, limit))

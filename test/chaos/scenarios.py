@@ -39,7 +39,10 @@ class Bench:
         self.template, self.result = template, Result(name, title_of(function))
 
     def rig(self, **kwargs):
-        return Rig(self.template, **kwargs)
+        """The parts of the scenario; the end of the pooler's log is kept for the report."""
+        rig = Rig(self.template, **kwargs)
+        rig.parts.callback(lambda: setattr(self.result, "log", rig.pooler.log_tail(40)))
+        return rig
 
     def under_load(self, rig, fault, before=3.0, after=4.0, node=0, **load):
         """
