@@ -35,6 +35,7 @@ SETTINGS = {
     "breaker_max_eject": 50,
     "health_interval": 1,
     "health_timeout": 1,
+    "health_user": "monitor",
     "retry": "off",
     "verbose": 0,
     "log_connections": 0,
@@ -52,7 +53,7 @@ class Template:
     def __init__(self):
         self.cluster = Cluster(settings={"max_connections": 20})
         self.cluster.start()
-        for command in ("create role app login", "create database app owner app"):
+        for command in ("create role app login", "create role monitor login", "create database app owner app"):
             self.cluster.sql(command)
         self.cluster.sql("alter schema public owner to app", dbname="app")
         with self.cluster.connect("app", "app") as c:
