@@ -145,7 +145,7 @@
 	  "query_timeout is {timeout}[; the last attempt to connect failed: {error}].", \
 	  "Make transactions shorter, or raise the size of the pool or the timeout.") \
 	X(REASON_QUEUE_FULL, "too many clients wait for a server (max_waiting_clients)", "53300", \
-	  "{limit} clients of database \"{database}\" and user \"{user}\" wait for a server already; the query was not sent.", \
+	  "Of database \"{database}\" and user \"{user}\" {limit} clients wait for a server already; the query was not sent.", \
 	  "Try again later, make transactions shorter, or raise the size of the pool or max_waiting_clients.") \
 	X(REASON_QUEUE_SLOW, "the wait for a server would be too long (queue_shed)", "53300", \
 	  "A server of database \"{database}\" for user \"{user}\" would be free in about {time}, and the query may wait " \
@@ -191,6 +191,13 @@
 	  "25P02", \
 	  "The connection to its server was lost, and nothing of it has taken effect.", \
 	  "End it by ROLLBACK alone: of several commands in one message none was run.") \
+	X(REASON_CUT_OFF, "server host is out of reach", "08006", \
+	  "The server[ at {server}] does not answer, and another one does; what was under way may or may not have taken " \
+	  "effect.", \
+	  NULL) \
+	X(REASON_FENCED, "server is not the primary any more", "57P01", \
+	  "The server[ at {server}] has been replaced by another one, which does not have what is written there.", \
+	  "Repeat the transaction.") \
 	X(REASON_CONNECT_STRING, "connect string changed", "57P01", NULL, NULL) \
 	X(REASON_CONNECT_FAILED, "connect failed", "08001", \
 	  "No connection to the server[ at {server}] could be made.", \

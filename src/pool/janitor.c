@@ -124,6 +124,24 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 	return n;
 }
 
+/*
+ * A linked server on a host that has been left for another one. What a host writes that was replaced as primary is
+ * lost, even if it is told of as committed. One that does not answer is waited for in vain, and may turn out to have
+ * been replaced; but only its own silence proves it, since one that has too much to do fails its probes, too.
+ */
+static enum reason janitor_left_behind(const struct server *server, uint64_t now_us)
+{
+	struct endpoint_facts facts = endpoint_facts(server->endpoint);
+	uint64_t timeout_us = server->part->worker->ctx.snap->conf->health_timeout_us;
+
+	if (!server_is_misplaced(server))
+		return REASON_NONE;
+	if (facts.is_fenced)
+		return REASON_FENCED;
+	return facts.is_unreachable && janitor_is_over(now_us, server->active_us, timeout_us) ? REASON_CUT_OFF
+											      : REASON_NONE;
+}
+
 /* A linked server. */
 static enum reason janitor_active(struct server *server, uint64_t now_us)
 {
@@ -134,6 +152,12 @@ static enum reason janitor_active(struct server *server, uint64_t now_us)
 
 	if (server->replication != REPLICATION_NONE)
 		return server->dirty ? REASON_CONFIG_CHANGED : REASON_NONE; /* a stream may last for years */
+	if (UNLIKELY(server->dirty) && server->endpoint != NULL) {
+		enum reason reason = janitor_left_behind(server, now_us);
+
+		if (reason != REASON_NONE)
+			return reason;
+	}
 	if (server->dirty && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
 	    track_is_idle(&server->track))
 		return REASON_CONFIG_CHANGED;

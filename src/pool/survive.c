@@ -151,6 +151,8 @@ static bool survive_is_loss(enum reason reason)
 	switch (reason) {
 	case REASON_SERVER_CRASH:
 	case REASON_SERVER_SEND:
+	case REASON_CUT_OFF:
+	case REASON_FENCED:
 	case REASON_SERVER_PKT:
 	case REASON_SERVER_HEADER:
 	case REASON_UNKNOWN_PKT:
