@@ -71,7 +71,8 @@ void control_drain(struct control *c, uint64_t timeout_us)
 	};
 
 	snapshot_release(&snap);
-	systemd_notify("STOPPING=1");
+	if (!control_is_stopping(c))
+		systemd_notify("STOPPING=1");
 	control_shutdown(c, SHUTDOWN_DRAIN);
 	drain_begin(c->engine, &order);
 }

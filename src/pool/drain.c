@@ -116,9 +116,9 @@ static void drain_set_phase(struct drain *d, enum drain_phase phase)
 {
 	atomic_store(drain_phase(d), phase);
 	engine_update_turns_away(d->engine);
-	engine_visit(d->engine, drain_on_worker, NULL, NULL);
 	if (d->order.ends_process)
-		systemd_notify("STATUS=draining, %u clients are left", drain_client_count(d->engine));
+		systemd_notify("STATUS=draining, clients left: %u", drain_client_count(d->engine));
+	engine_visit(d->engine, drain_on_worker, NULL, NULL);
 }
 
 static void drain_run(struct drain *d)

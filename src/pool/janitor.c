@@ -69,13 +69,25 @@ static bool janitor_query_is_over(const struct client *client, uint64_t now_us)
 	return false;
 }
 
+/* Tells a client that would wait in vain, of which `budget` may still be told in this turn. */
+static bool janitor_sheds(struct client *client, uint64_t now_us, unsigned *budget)
+{
+	struct pool_refusal refusal;
+	struct report report;
+
+	if (LIKELY(!client->part->conf->queue_shed) || *budget == 0 || !queue_gives_up(client, now_us, &refusal))
+		return false;
+	report_refusal(&report, client, &refusal);
+	client_end_wait(client, &report);
+	(*budget)--;
+	return true;
+}
+
 /* A client in the queue; it may be closed here. */
-static void janitor_waiting(struct client *client, uint64_t now_us)
+static void janitor_waiting(struct client *client, uint64_t now_us, unsigned *budget)
 {
 	const struct conf *conf = client->part->worker->ctx.snap->conf;
 	enum reason reason = REASON_NONE;
-	struct pool_refusal refusal;
-	struct report report;
 
 	if (atomic_load(&client->pool->engine->shutdown) == SHUTDOWN_WAIT_FOR_SERVERS)
 		reason = REASON_SERVER_SHUTDOWN;
@@ -86,11 +98,8 @@ static void janitor_waiting(struct client *client, uint64_t now_us)
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
-	if (reason == REASON_NONE && client->part->conf->queue_shed && queue_gives_up(client, now_us, &refusal)) {
-		report_refusal(&report, client, &refusal);
-		client_end_wait(client, &report);
+	if (reason == REASON_NONE && janitor_sheds(client, now_us, budget))
 		return;
-	}
 	if (reason == REASON_NONE && client->state == CL_WAITING && !pool_is_paused(client->pool))
 		janitor_notify(client, now_us);
 	/* One that is promised a server, which is on its way, is no longer in the queue. */
@@ -105,6 +114,7 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 {
 	struct client *client;
 	struct client *next;
+	unsigned budget = JANITOR_SLICE;
 	unsigned n = 0;
 
 	if (part->waiting == 0 && part->timed == 0 && part->failed == 0)
@@ -112,7 +122,7 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 	for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
 		next = TAILQ_NEXT(client, entry);
 		if (client->state == CL_WAITING || client->state == CL_WELCOME)
-			janitor_waiting(client, now_us);
+			janitor_waiting(client, now_us, &budget);
 		else if (client->state == CL_IDLE &&
 			 janitor_is_over(now_us, client->request_us, client->idle_timeout_us))
 			client_close(client, REASON_CLIENT_IDLE_TIMEOUT);

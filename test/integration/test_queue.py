@@ -140,6 +140,24 @@ def test_limit_changes_by_reload_and_spares_who_waits(make_pooler):
     assert [c.read_ready().rows for c in waiting] == [[["1"]]] * 3
 
 
+def test_a_crowd_beyond_the_limit(make_pooler):
+    """Everybody gets an answer or the refusal, and the books agree."""
+    p = small(make_pooler, size=2, max_waiting_clients=50, threads=2, max_client_conn=400)
+    clients = [p.login() for _ in range(300)]
+    answers, errors = 0, 0
+    for _ in range(3):
+        for c in clients:
+            c.send(wire.query("select pg_sleep(0.005)"))
+        for c in clients:
+            result = c.read_ready()
+            errors += bool(result.error)
+            answers += bool(result.rows)
+            assert not result.error or result.error.text == FULL
+    assert answers + errors == 900 and answers >= 150
+    assert queues(p)["refused"] == errors > 0
+    assert p.show("queue") == []
+
+
 def test_show_queue(make_pooler):
     p = small(make_pooler, query_wait_timeout=600)
     holder = p.login()

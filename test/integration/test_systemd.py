@@ -136,6 +136,25 @@ def test_no_stopping_when_told_otherwise(managed):
     assert m.seen().count("READY=1") == 3 and "STOPPING=1" not in m.seen()
 
 
+@pytest.mark.ours
+def test_drain_is_announced(managed):
+    """SHUTDOWN DRAIN is an end by plan, and its phases tell how many clients are left."""
+    p, m = managed(settings={"pool_mode": "transaction"})
+    idle, busy = p.login(), p.login()
+    busy.query("begin")
+    p.exit_wanted = True
+    assert p.admin("SHUTDOWN DRAIN") == "SHUTDOWN"
+    m.wait("STOPPING=1$")
+    m.wait("STATUS=draining, clients left: 2$")
+    idle.expect_close()
+    console = p.raw_unix()
+    console.login("admin", "pgbouncer", "adminpw")
+    assert console.query("SHUTDOWN DRAIN WITHIN 1").tag == "SHUTDOWN"
+    busy.expect_close()
+    assert p.wait_exit() == 0
+    assert m.seen().count("STOPPING=1") == 1
+
+
 def test_status_each_period_whatever_is_logged(managed):
     p, m = managed(settings={"stats_period": 1, "log_stats": 0})
     fields = (
