@@ -162,12 +162,9 @@ static enum reason janitor_active(struct server *server, uint64_t now_us)
 
 	if (server->replication != REPLICATION_NONE)
 		return server->dirty ? REASON_CONFIG_CHANGED : REASON_NONE; /* a stream may last for years */
-	if (UNLIKELY(server->dirty) && server->endpoint != NULL) {
-		enum reason reason = janitor_left_behind(server, now_us);
-
-		if (reason != REASON_NONE)
-			return reason;
-	}
+	reason = server->dirty && server->endpoint != NULL ? janitor_left_behind(server, now_us) : REASON_NONE;
+	if (reason != REASON_NONE)
+		return reason;
 	if (server->dirty && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
 	    track_is_idle(&server->track))
 		return REASON_CONFIG_CHANGED;
