@@ -35,6 +35,26 @@ def test_login_threads(make_pooler):
         assert p.login_error(password="wrong").text == "SASL authentication failed"
 
 
+def nice_values(p):
+    """The priority of each thread, by its name."""
+    found = {}
+    for tid in os.listdir(f"/proc/{p.proc.pid}/task"):
+        with open(f"/proc/{p.proc.pid}/task/{tid}/stat") as f:
+            name, _, rest = f.read().partition("(")[2].rpartition(")")
+        found[name] = int(rest.split()[16])
+    return found
+
+
+def test_login_threads_yield(make_pooler):
+    """They have a lower priority than the other threads, by as much as is set."""
+    for settings, more in (({}, 10), ({"login_nice": 3}, 3), ({"login_nice": 0}, 0)):
+        p = make_pooler(settings={"login_threads": 2, **settings}, threads=1)
+        usual = nice_values(p)["worker0"]
+        low = min(usual + more, 19)
+        wait_until(lambda: [nice_values(p)[f"login{n}"] for n in (0, 1)] == [low, low], "both have it")
+        assert set(nice_values(p).values()) <= {usual, low}
+
+
 @pytest.mark.parametrize("threads", [2, 4, 16])
 def test_one_pool_for_all_threads(make_pooler, cluster, database, threads):
     """pool_size is one number, whatever the number of threads; a single server serves them all."""
