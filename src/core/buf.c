@@ -16,9 +16,17 @@ void buf_fini(struct buf *b)
 	buf_clear(b);
 }
 
+/* Gives memory back. */
+static void buf_free(const struct buf *b, uint8_t *data)
+{
+	if (b->is_secret && data != NULL)
+		mem_wipe(data, b->size);
+	free(data);
+}
+
 void buf_clear(struct buf *b)
 {
-	free(b->data);
+	buf_free(b, b->data);
 	b->data = NULL;
 	b->head = b->tail = b->size = 0;
 }
@@ -66,7 +74,7 @@ uint8_t *buf_reserve(struct buf *b, uint32_t n)
 		return NULL;
 	if (len > 0 && b->data != NULL)
 		memcpy(data, b->data + b->head, len);
-	free(b->data);
+	buf_free(b, b->data);
 	b->data = data;
 	b->head = 0;
 	b->tail = len;

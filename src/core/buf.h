@@ -18,6 +18,8 @@ struct buf {
 	uint32_t tail; /* one past the last byte of the content */
 	uint32_t size; /* bytes allocated */
 	uint32_t max;  /* bytes that may be allocated */
+	/* The content may be a password: memory is overwritten before it is given back, also when the buffer grows. */
+	bool is_secret;
 };
 
 /* An empty buffer that may hold up to `max` bytes. Holds no memory yet. */

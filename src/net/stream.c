@@ -75,6 +75,12 @@ static bool stream_is_hung_up(const struct stream *s)
 	return poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+void stream_set_secret(struct stream *s, bool is_secret)
+{
+	s->in.is_secret = is_secret;
+	s->out.is_secret = is_secret;
+}
+
 void stream_attach(struct stream *s, struct loop *loop)
 {
 	ASSERT(s->loop == NULL && s->fd >= 0);
@@ -123,20 +129,12 @@ void stream_detach(struct stream *s)
 	s->loop = NULL;
 }
 
-static void stream_drop_held(struct stream *s)
-{
-	if (s->is_secret)
-		buf_wipe(&s->in);
-	else
-		buf_clear(&s->in);
-}
-
 void stream_close(struct stream *s)
 {
 	struct stream_socket socket = stream_take(s);
 
 	stream_socket_close(&socket);
-	stream_drop_held(s);
+	buf_clear(&s->in);
 	buf_wipe(&s->out); /* it may be a password of ours, and this happens once */
 }
 
@@ -203,7 +201,7 @@ int stream_fill(struct stream *s, uint8_t **data, size_t *len)
 		return err;
 	if (UNLIKELY(held > 0)) {
 		memcpy(scratch, buf_ptr(&s->in), held);
-		stream_drop_held(s);
+		buf_clear(&s->in);
 	}
 	*data = scratch;
 	*len = held + got;

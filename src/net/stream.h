@@ -46,7 +46,6 @@ struct stream {
 	short armed;       /* what the event is registered for */
 	uint32_t fill_max; /* bytes that one stream_fill() reads at most */
 	uint32_t extra;    /* allowed on top of the maximum of out; see stream_allow() */
-	bool is_secret;    /* what is read may be a password: memory is overwritten before it is given back */
 	bool want_read;
 	bool watching;   /* for the other side to close, while not reading */
 	bool connecting; /* writable means that the connect has ended */
@@ -61,6 +60,12 @@ struct stream {
  */
 void stream_init(struct stream *s, int fd, const struct stream_ops *ops, void *owner, uint32_t in_max,
 		 uint32_t out_max);
+
+/*
+ * What is read and sent from now on may be a password: memory that is taken for
+ * it is overwritten before it is given back.
+ */
+void stream_set_secret(struct stream *s, bool is_secret);
 
 /* Registers the stream with a loop and starts reading. Own thread of that loop. */
 void stream_attach(struct stream *s, struct loop *loop);

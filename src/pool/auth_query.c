@@ -367,7 +367,7 @@ static bool auth_run_connect(struct auth_run *run, struct pool *pool, const stru
 	birth.vars = vars_make_empty();
 	client_hand_over(run->ctx->engine, &birth);
 	stream_init(&run->stream, fds[0], &auth_run_stream_ops, run, AUTH_REPLY_MESSAGE_MAX, AUTH_QUERY_BATCH_MAX);
-	run->stream.is_secret = true;
+	stream_set_secret(&run->stream, true);
 	stream_attach(&run->stream, run->ctx->loop);
 	return true;
 }

@@ -206,7 +206,7 @@ static struct client *client_new(const struct client_birth *birth)
 	if (client->is_unix && client->peer.family == 0)
 		sock_peer_set_fd(&client->peer, birth->socket.fd);
 	stream_init(&client->stream, birth->socket.fd, &client_stream_ops, client, CLIENT_IN_MAX, CLIENT_OUT_MAX);
-	client->stream.is_secret = birth->is_inner;
+	stream_set_secret(&client->stream, birth->is_inner);
 	stream_adopt_tls(&client->stream, birth->socket.tls);
 	err = stream_hold(&client->stream, birth->pending, birth->pending_len);
 	ASSERT(err == 0);

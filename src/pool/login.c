@@ -596,7 +596,7 @@ void login_on_accept(struct loop *loop, int fd, const struct listener *from, con
 	atomic_fetch_add_explicit(&ctx->login_count, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&ctx->engine->client_count, 1, memory_order_relaxed);
 	stream_init(&login->stream, fd, &login_stream_ops, login, LOGIN_IN_MAX, LOGIN_OUT_MAX);
-	login->stream.is_secret = true;
+	stream_set_secret(&login->stream, true);
 	stream_attach_quiet(&login->stream, loop);
 	login_turn_enter(login);
 }

@@ -100,6 +100,7 @@ static void login_connect(struct server *server)
 	}
 	server->login->stage = LOGIN_CONNECT;
 	stream_init(&server->stream, fd, &server_stream_ops, server, SERVER_IN_MAX, SERVER_OUT_MAX);
+	stream_set_secret(&server->stream, true); /* as long as there is a login */
 	stream_watch_connect(&server->stream, login_loop(server));
 }
 
@@ -191,7 +192,7 @@ static bool login_send(struct server *server, struct buf *b, int err)
 {
 	if (err == 0)
 		err = stream_send_buf(&server->stream, b);
-	buf_wipe(b); /* among them are passwords */
+	buf_fini(b);
 	if (err < 0)
 		server_close(server, REASON_SERVER_SEND);
 	return err >= 0;
@@ -371,9 +372,31 @@ static void login_fall_back(struct server *server)
 	login_connect(server);
 }
 
+/* We cannot do what the server asks for: clients that wait for it are told, and so is the log. Always false. */
+static bool login_fail_auth(struct server *server, enum auth_server_error error, const char *detail)
+{
+	const char *text = auth_server_error_text(error);
+	struct log_about about;
+
+	server_describe(server, &about);
+	log_error_about(&about, "%s%s%s", text, detail[0] != '\0' ? ": " : "", detail);
+	if (server->replication == REPLICATION_NONE)
+		route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, NULL);
+	server_close_login(server, REASON_AUTHREQ, text);
+	return false;
+}
+
+/* No message can begin like this; clients are told if it was a part of the authentication. */
+static void login_fail_header(struct server *server, uint8_t type)
+{
+	if (type == BE_AUTH && !server->login->authenticated)
+		(void)login_fail_auth(server, AUTH_SERVER_UNSUPPORTED, "authentication request of impossible length");
+	else
+		server_close(server, REASON_SERVER_HEADER);
+}
+
 static bool login_on_auth(struct server *server, struct slice body)
 {
-	struct log_about about;
 	struct server_login *login = server->login;
 	struct auth_server_out out;
 	struct parse_auth auth;
@@ -381,22 +404,13 @@ static bool login_on_auth(struct server *server, struct slice body)
 	int err;
 
 	login->is_answered = true;
-	if (login->authenticated || parse_auth(body, &auth) != 0) {
-		server_close(server, REASON_SERVER_PKT);
-		return false;
-	}
-	if (auth_server_step(login->auth, auth.code, (const uint8_t *)auth.data.p, auth.data.n, &out) != 0) {
-		const char *text = auth_server_error_text(out.error);
-
-		server_describe(server, &about);
-		log_error_about(&about, "%s%s%s", text, out.detail[0] != '\0' ? ": " : "", out.detail);
-		if (server->replication == REPLICATION_NONE)
-			route_tell_parts(server->pool, ROUTE_TELL_FAIL, text, NULL);
-		server_close_login(server, REASON_AUTHREQ, text);
-		return false;
-	}
+	if (login->authenticated || parse_auth(body, &auth) != 0)
+		return login_fail_auth(server, AUTH_SERVER_UNSUPPORTED, "malformed authentication request");
+	if (auth_server_step(login->auth, auth.code, (const uint8_t *)auth.data.p, auth.data.n, &out) != 0)
+		return login_fail_auth(server, out.error, out.detail);
 	login->authenticated = out.done;
 	buf_init(&b, 2 * LOGIN_WELCOME_MAX);
+	b.is_secret = true;
 	switch (out.send) {
 	case AUTH_SEND_NONE:
 		break;
@@ -553,6 +567,7 @@ static bool login_finish(struct server *server)
 	welcome = login_make_welcome(server);
 	if (server->replication == REPLICATION_NONE)
 		pool_offer_welcome(server->pool, welcome_hold(welcome), server->epoch);
+	stream_set_secret(&server->stream, false);
 	server_login_free(server);
 	track_init(&server->track);
 	server_logged_in(server, welcome);
@@ -688,7 +703,7 @@ void server_login_on_readable(struct server *server)
 		if (err == -E_AGAIN || (err == 0 && f.size > len - at))
 			break;
 		if (err < 0) {
-			server_close(server, REASON_SERVER_HEADER);
+			login_fail_header(server, data[at]);
 			return;
 		}
 		at += (size_t)f.size;

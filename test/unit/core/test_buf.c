@@ -5,6 +5,15 @@
 
 #include <cmocka.h>
 
+static size_t wiped; /* bytes */
+
+/* In place of the function of the C library. */
+void explicit_bzero(void *p, size_t n)
+{
+	memset(p, 0, n);
+	wiped += n;
+}
+
 static void put(struct buf *b, const char *text)
 {
 	assert_int_equal(buf_append(b, text, strlen(text)), 0);
@@ -223,6 +232,35 @@ static void test_wipe(void **state)
 	buf_fini(&b);
 }
 
+/* Memory of a buffer for secrets is overwritten wherever it is given back, and only there. */
+static void test_secrets(void **state)
+{
+	static const char text[400] = "secret";
+
+	for (int is_secret = 0; is_secret <= 1; is_secret++) {
+		struct buf b;
+		size_t times = is_secret ? 1 : 0;
+
+		wiped = 0;
+		buf_init(&b, 4096);
+		b.is_secret = is_secret != 0;
+		assert_int_equal(buf_append(&b, text, sizeof(text)), 0);
+		assert_int_equal(wiped, 0);
+		assert_int_equal(buf_append(&b, text, sizeof(text)), 0);
+		assert_int_equal(wiped, times * 512); /* it has grown */
+		buf_consume(&b, 799);
+		assert_int_equal(wiped, times * 512);
+		buf_consume(&b, 1);
+		assert_int_equal(wiped, times * (512 + 1024));
+		assert_int_equal(buf_append(&b, text, 1), 0);
+		buf_truncate(&b, 0);
+		assert_int_equal(wiped, times * (512 + 1024 + 512));
+		assert_int_equal(buf_append(&b, text, 1), 0);
+		buf_fini(&b);
+		assert_int_equal(wiped, times * (512 + 1024 + 512 + 512));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_compaction),
 		cmocka_unit_test(test_growth_keeps_content),
 		cmocka_unit_test(test_wipe),
+		cmocka_unit_test(test_secrets),
 		cmocka_unit_test(test_model),
 	};
 
