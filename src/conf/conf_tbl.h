@@ -191,8 +191,8 @@
 	X(LOG, ENUM, log_format, "text", "text", 0, 0, "", LOG_FORMAT, CONF_R, \
 	  "Form of a log line: text as PgBouncer writes it, or one JSON object per line.") \
 	X(LOG, INT, log_rate_limit, "0", "20", 0, INT_MAX, "", NONE, CONF_R, \
-	  "Warnings and errors from one place in the program that are logged within 5 seconds; what exceeds it is " \
-	  "counted and told in one line; 0 means no limit.") \
+	  "Warnings and errors from one place in the program, and lines about users that there are not, that are logged " \
+	  "within 5 seconds; what exceeds it is counted and told in one line; 0 means no limit.") \
 	X(LOG, FLAG, syslog, "0", "0", 0, 0, "", NONE, CONF_R, \
 	  "Send log lines to syslog as well.") \
 	X(LOG, STR, syslog_ident, "pgbouncer", "pgbouncer", 0, 0, "", NONE, CONF_R, \

@@ -95,7 +95,7 @@ bool log_is_on(enum log_level level);
  */
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* The same about a connection (NULL: nobody); warnings and worse are limited by their site (NULL: never). */
+/* The same about a connection (NULL: nobody), limited by its site (NULL: never). */
 void log_write_at(struct log_site *site, enum log_level level, const struct log_about *about, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);
 
@@ -114,6 +114,9 @@ void log_write_at(struct log_site *site, enum log_level level, const struct log_
 #define log_error_about(about, ...)          LOG_AT(0, 0, LOG_LVL_ERROR, about, __VA_ARGS__)
 #define log_warning_about(about, ...)        LOG_AT(0, 0, LOG_LVL_WARNING, about, __VA_ARGS__)
 #define log_info_about(about, ...)           log_write_at(NULL, LOG_LVL_LOG, about, __VA_ARGS__)
+
+/* What strangers can have us say as often as they like: limited as warnings are. */
+#define log_stranger_about(about, ...)       LOG_AT(0, 0, LOG_LVL_LOG, about, __VA_ARGS__)
 
 /* Once in interval_s seconds, whatever the setup says. */
 #define log_error_rarely(interval_s_, ...)   LOG_AT(1, interval_s_, LOG_LVL_ERROR, NULL, __VA_ARGS__)

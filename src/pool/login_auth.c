@@ -195,37 +195,33 @@ static void login_log_stranger(const struct login *login)
 	struct log_about about;
 
 	login_describe(login, &about);
-	log_info_about(&about, "no such user: %s", login->user);
+	log_stranger_about(&about, "no such user: %s", login->user);
 }
 
-/* The method for an auth_type that is one. */
-static bool login_method(const struct conf *conf, enum auth_method *method)
+/* The method for an auth_type that is one; see login_has_rules(). */
+static enum auth_method login_method(const struct conf *conf)
 {
 	switch ((enum conf_auth_type)conf->auth_type) {
 	case CONF_AUTH_ANY:
-		*method = AUTH_METHOD_ANY;
-		return true;
+		return AUTH_METHOD_ANY;
 	case CONF_AUTH_TRUST:
-		*method = AUTH_METHOD_TRUST;
-		return true;
+		return AUTH_METHOD_TRUST;
 	case CONF_AUTH_PLAIN:
-		*method = AUTH_METHOD_PLAIN;
-		return true;
+		return AUTH_METHOD_PLAIN;
 	case CONF_AUTH_MD5:
-		*method = AUTH_METHOD_MD5;
-		return true;
+		return AUTH_METHOD_MD5;
 	case CONF_AUTH_SCRAM:
-		*method = AUTH_METHOD_SCRAM;
-		return true;
+		return AUTH_METHOD_SCRAM;
 	case CONF_AUTH_LDAP:
-		*method = AUTH_METHOD_LDAP;
-		return true;
+		return AUTH_METHOD_LDAP;
 	case CONF_AUTH_PAM:
-		*method = AUTH_METHOD_PAM;
-		return true;
-	default:
-		return false;
+		return AUTH_METHOD_PAM;
+	case CONF_AUTH_CERT:
+	case CONF_AUTH_PEER:
+	case CONF_AUTH_HBA:
+		break;
 	}
+	UNREACHABLE();
 }
 
 /*
@@ -292,15 +288,13 @@ static bool login_has_rules(const struct conf *conf)
 static void login_begin_auth(struct login *login, const struct user *user)
 {
 	const struct conf *conf = login->snap->conf;
-	struct login_method how = { 0 };
 
 	if (login_has_rules(conf)) {
 		login_rules_begin(login, user);
-	} else if (login_method(conf, &how.method)) {
-		login_exchange(login, user, &how);
 	} else {
-		log_error("auth_type \"%s\" is not supported yet", conf_auth_type_name(conf->auth_type));
-		login_fail_reason(login, REASON_CONFIG);
+		const struct login_method how = { .method = login_method(conf) };
+
+		login_exchange(login, user, &how);
 	}
 }
 

@@ -519,6 +519,18 @@ def test_repeats_at_the_end(make_pooler):
     assert told > 0 and shown + told == 5
 
 
+@pytest.mark.ours
+def test_names_of_strangers_are_limited(make_pooler):
+    """Whoever tries names does not fill the log with them."""
+    p = make_pooler(settings={"log_rate_limit": 2, "log_connections": 0, "auth_type": "md5"})
+    for n in range(9):
+        p.login_error(f"stranger{n}", password="x")
+    p.signal(signal.SIGQUIT)
+    p.wait_exit()
+    assert 2 <= p.log_count("LOG .*no such user: stranger[0-9]$") < 9
+    assert p.log_count(r"LOG .*no such user: stranger[0-9] \(message repeated \d+ times\)$") > 0
+
+
 def test_no_limit_by_default(make_pooler):
     p = make_pooler()
     for _ in range(30):

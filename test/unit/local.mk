@@ -14,6 +14,7 @@ include test/unit/net/local.mk
 include test/unit/pool/local.mk
 include test/unit/admin/local.mk
 include test/unit/doc/local.mk
+include test/unit/main/local.mk
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(UNIT_TESTS)
