@@ -256,14 +256,28 @@ static bool takeover_read_row(const struct takeover *t, struct slice body, char 
 	return r.err == 0;
 }
 
+/* The value of a hexadecimal digit, or -1. */
+static int takeover_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c == '\0' ? NULL : strchr(digits, c);
+
+	return at == NULL ? -1 : (int)(at - digits);
+}
+
 /* 64 hexadecimal digits behind "\x". */
 static bool takeover_read_key(uint8_t key[SCRAM_KEY_LEN], const char *text)
 {
 	if (text == NULL || strlen(text) != 2 + 2 * SCRAM_KEY_LEN || text[0] != '\\' || text[1] != 'x')
 		return false;
-	for (size_t i = 0; i < SCRAM_KEY_LEN; i++)
-		if (sscanf(text + 2 + 2 * i, "%2hhx", &key[i]) != 1)
+	for (size_t i = 0; i < SCRAM_KEY_LEN; i++) {
+		int high = takeover_digit(text[2 + 2 * i]);
+		int low = takeover_digit(text[3 + 2 * i]);
+
+		if (high < 0 || low < 0)
 			return false;
+		key[i] = (uint8_t)(16 * high + low);
+	}
 	return true;
 }
 

@@ -108,11 +108,13 @@ const char *scram_client_fault(const struct scram_client *c)
 
 void scram_client_first(struct scram_client *c, struct slice *out)
 {
-	const char *header = scram_gs2_header(c->flag);
-	size_t size = strlen(header) + strlen(c->name) + strlen(c->nonce) + sizeof("n=,r=");
+	const char *header;
+	size_t size;
 
 	CHECK_OBJ(c, SCRAM_CLIENT_MAGIC);
 	ASSERT(c->state == SCRAM_CLIENT_NEW && c->first == NULL);
+	header = scram_gs2_header(c->flag);
+	size = strlen(header) + strlen(c->name) + strlen(c->nonce) + sizeof("n=,r=");
 	c->first = xmalloc(size);
 	str_format(c->first, size, "%sn=%s,r=%s", header, c->name, c->nonce);
 	*out = slice_of(c->first);

@@ -341,6 +341,14 @@ bool users_is_current(const struct users *u, const char *path)
 	       now.st_mtim.tv_sec == u->stamp.st_mtim.tv_sec && now.st_mtim.tv_nsec == u->stamp.st_mtim.tv_nsec;
 }
 
+/* Which of two users comes first by name; the end of a table is behind all of the other. */
+static int users_compare_at(const struct users *a, size_t i, const struct users *b, size_t j)
+{
+	if (i == a->count)
+		return 1;
+	return j == b->count ? -1 : strcmp(users_at(a, i)->name, users_at(b, j)->name);
+}
+
 void users_compare(const struct users *old, const struct users *fresh,
 		   void (*fn)(void *ctx, enum users_change change, const char *name), void *ctx)
 {
@@ -352,16 +360,14 @@ void users_compare(const struct users *old, const struct users *fresh,
 	if (old == fresh)
 		return;
 	while (i < old->count || j < fresh->count) {
-		const struct user *a = i < old->count ? users_at(old, i) : NULL;
-		const struct user *b = j < fresh->count ? users_at(fresh, j) : NULL;
-		int order = a == NULL ? 1 : b == NULL ? -1 : strcmp(a->name, b->name);
+		int order = users_compare_at(old, i, fresh, j);
 
 		if (order < 0)
-			fn(ctx, USERS_REMOVED, a->name);
+			fn(ctx, USERS_REMOVED, users_at(old, i)->name);
 		else if (order > 0)
-			fn(ctx, USERS_ADDED, b->name);
-		else if (!slice_eq(secret_slice(&a->secret), secret_slice(&b->secret)))
-			fn(ctx, USERS_CHANGED, a->name);
+			fn(ctx, USERS_ADDED, users_at(fresh, j)->name);
+		else if (!slice_eq(secret_slice(&users_at(old, i)->secret), secret_slice(&users_at(fresh, j)->secret)))
+			fn(ctx, USERS_CHANGED, users_at(old, i)->name);
 		i += order <= 0;
 		j += order >= 0;
 	}

@@ -15,14 +15,13 @@ static _Atomic int journal_fd = -1;
 bool journal_is_stderr(void)
 {
 	const char *env = getenv("JOURNAL_STREAM");
-	unsigned long long dev;
-	unsigned long long ino;
 	struct stat st;
-	char tail;
+	char text[64];
 
-	if (env == NULL || sscanf(env, "%llu:%llu%c", &dev, &ino, &tail) != 2)
+	if (env == NULL || fstat(STDERR_FILENO, &st) != 0)
 		return false;
-	return fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+	str_format(text, sizeof(text), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	return strcmp(env, text) == 0;
 }
 
 size_t journal_encode(char *dst, size_t size, int priority, const char *ident, const char *text, size_t n)

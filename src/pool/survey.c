@@ -135,7 +135,10 @@ void survey_start(struct engine *engine, survey_fn fn, engine_done_fn done, void
 void survey_end_all(struct engine *engine)
 {
 	struct survey *s;
+	struct survey *next;
 
-	while ((s = TAILQ_FIRST(&engine->surveys)) != NULL)
+	for (s = TAILQ_FIRST(&engine->surveys); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, entry);
 		survey_end(s);
+	}
 }

@@ -111,9 +111,9 @@ enum classify_at {
 	AT_CREATE_OBJECT,
 	AT_ROUTINE,
 	AT_ROUTINE_BEGIN,
-	AT_END,       /* COMMIT and its like */
-	AT_END_WORK,  /* ... and a noise word */
-	AT_END_AND,   /* ... and what may become AND NO CHAIN */
+	AT_END,      /* COMMIT and its like */
+	AT_END_WORK, /* ... and a noise word */
+	AT_END_AND,  /* ... and what may become AND NO CHAIN */
 	AT_END_NO,
 	AT_BODY, /* BEGIN ATOMIC is complete; never stays so */
 	AT_COUNT,
