@@ -643,6 +643,19 @@ static bool login_on_ready(struct server *server, struct slice body)
 	return login_finish(server);
 }
 
+/* What belongs to the result of a query of ours, if it does: only the row with the role is of interest. */
+static bool login_on_result(struct server *server, uint8_t type, struct slice body)
+{
+	enum login_stage stage = server->login->stage;
+
+	if (stage == LOGIN_ROLE && type == BE_DATA_ROW)
+		return login_on_role_row(server, body);
+	if (stage == LOGIN_QUERY || stage == LOGIN_ROLE)
+		return true;
+	server_close(server, REASON_SERVER_PKT);
+	return false;
+}
+
 /* One whole message; false when the login has ended, in one way or the other. */
 static bool login_on_message(struct server *server, const uint8_t *message, const struct frame *f)
 {
@@ -663,15 +676,8 @@ static bool login_on_message(struct server *server, const uint8_t *message, cons
 		return login_on_negotiate(server, body);
 	case BE_NOTICE:
 		return true;
-	case BE_DATA_ROW:
-		if (server->login->stage == LOGIN_ROLE)
-			return login_on_role_row(server, body);
-		/* fallthrough */
 	default:
-		if (server->login->stage == LOGIN_QUERY || server->login->stage == LOGIN_ROLE)
-			return true; /* the result of connect_query is of no interest */
-		server_close(server, REASON_SERVER_PKT);
-		return false;
+		return login_on_result(server, f->type, body);
 	}
 }
 
