@@ -78,12 +78,14 @@ void cleanup_settle(struct server *server)
 	cancel_withdraw(server->part->worker, server);
 	if (server->cancels > 0)
 		return;
-	if (t->skip)
+	if (t->skip) {
 		cleanup_send(server, FE_SYNC);
-	else if (t->status != 'I' || t->unsynced)
+	} else if (!server->cleanup.is_undone && (t->status != 'I' || t->unsynced)) {
+		server->cleanup.is_undone = true;
 		server_send_own(server, "", "ROLLBACK");
-	else
+	} else {
 		cleanup_end(server);
+	}
 }
 
 /* Stops what is under way. */

@@ -12,6 +12,7 @@ struct server;
 struct cleanup {
 	uint64_t since_us; /* it is being brought to rest, in state SV_CANCELED; 0: it is not */
 	bool is_patient;   /* what is under way may end by itself first */
+	bool is_undone;    /* ROLLBACK has been sent */
 };
 
 /* True when the server, whose client is about to leave it, can be kept, and is to be. Own thread. */

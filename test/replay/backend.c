@@ -138,12 +138,12 @@ static bool backend_execute(struct actor *server, const char *sql)
 {
 	if (strncmp(sql, "fail", 4) == 0) {
 		backend_fail(server, sql);
-	} else if (server->status == 'E' && strncmp(sql, "rollback", 8) != 0 && strncmp(sql, "commit", 6) != 0) {
+	} else if (server->status == 'E' && strncasecmp(sql, "rollback", 8) != 0 && strncmp(sql, "commit", 6) != 0) {
 		backend_fail(server, "current transaction is aborted");
 	} else if (strncmp(sql, "begin", 5) == 0) {
 		server->status = 'T';
 		backend_say(server, "C:BEGIN", "");
-	} else if (strncmp(sql, "commit", 6) == 0 || strncmp(sql, "rollback", 8) == 0) {
+	} else if (strncmp(sql, "commit", 6) == 0 || strncasecmp(sql, "rollback", 8) == 0) {
 		server->status = 'I';
 		backend_say(server, "C:COMMIT", "");
 	} else if (strncmp(sql, "copyin", 6) == 0 || strncmp(sql, "copybad", 7) == 0) {
