@@ -19,7 +19,9 @@ static const struct {
 } excuse_texts[] = {
 	{ "database removed", false, false, WINDOW_BIT(KILL) | WINDOW_BIT(REMOVE) },
 	{ "no such database: ", true, true, WINDOW_BIT(REMOVE) },
-	{ "database \"", true, true, WINDOW_BIT(DISABLE) }, /* ... is disabled */
+	{ "database \"", true, true, WINDOW_BIT(DISABLE) | WINDOW_BIT(DRAIN) }, /* ... is disabled, or being drained */
+	{ "terminating connection: the database is being drained", false, false, WINDOW_BIT(DRAIN) },
+	{ "terminating connection: not finished when draining ended", false, false, WINDOW_BIT(DRAIN) },
 	{ "query_wait_timeout", false, false, WINDOW_BIT(PATIENCE) },
 	{ "no more connections allowed (max_client_conn)", false, true, WINDOW_BIT(FULL) },
 	{ "suspend_timeout", false, false, WINDOW_BIT(SUSPEND) | WINDOW_BIT(RESTART) },
@@ -36,7 +38,7 @@ static const char *const excuse_faults[] = {
 };
 
 /* Windows in which connections may end without a word, because an error would stand in the middle of a message. */
-#define EXCUSE_SILENT (WINDOW_BIT(KILL) | WINDOW_BIT(REMOVE) | WINDOW_BIT(SUSPEND))
+#define EXCUSE_SILENT (WINDOW_BIT(KILL) | WINDOW_BIT(DRAIN) | WINDOW_BIT(REMOVE) | WINDOW_BIT(SUSPEND))
 
 /* When each window was open last: INT64_MAX while it is, 0 when it never was. */
 static _Atomic int64_t excuse_until[N_WINDOWS][N_DBS];

@@ -16,6 +16,7 @@
 enum excuse_window {
 	WINDOW_KILL,     /* KILL was sent and is not answered */
 	WINDOW_DISABLE,  /* DISABLE is in force */
+	WINDOW_DRAIN,    /* DRAIN is in force */
 	WINDOW_REMOVE,   /* the database is not in the configuration */
 	WINDOW_PATIENCE, /* query_wait_timeout is short */
 	WINDOW_FULL,     /* max_client_conn is low */
