@@ -341,6 +341,12 @@ bool users_is_current(const struct users *u, const char *path)
 	       now.st_mtim.tv_sec == u->stamp.st_mtim.tv_sec && now.st_mtim.tv_nsec == u->stamp.st_mtim.tv_nsec;
 }
 
+/* Of two files of ours. */
+static bool users_is_same_secret(const struct secret *a, const struct secret *b)
+{
+	return slice_eq(secret_slice(a), secret_slice(b));
+}
+
 /* Which of two users comes first by name; the end of a table is behind all of the other. */
 static int users_compare_at(const struct users *a, size_t i, const struct users *b, size_t j)
 {
@@ -366,7 +372,7 @@ void users_compare(const struct users *old, const struct users *fresh,
 			fn(ctx, USERS_REMOVED, users_at(old, i)->name);
 		else if (order > 0)
 			fn(ctx, USERS_ADDED, users_at(fresh, j)->name);
-		else if (!slice_eq(secret_slice(&users_at(old, i)->secret), secret_slice(&users_at(fresh, j)->secret)))
+		else if (!users_is_same_secret(&users_at(old, i)->secret, &users_at(fresh, j)->secret))
 			fn(ctx, USERS_CHANGED, users_at(old, i)->name);
 		i += order <= 0;
 		j += order >= 0;
@@ -480,7 +486,7 @@ void users_inherit(struct users *u, const struct users *old, uint32_t iterations
 		if (e->pub.secret.type != SECRET_PLAIN)
 			continue;
 		HASH_FIND(hh, old->by_name, e->name, strlen(e->name), was);
-		if (was == NULL || !slice_eq(secret_slice(&e->pub.secret), secret_slice(&was->pub.secret)))
+		if (was == NULL || !users_is_same_secret(&e->pub.secret, &was->pub.secret))
 			continue;
 		v = atomic_load_explicit(&was->derived, memory_order_acquire);
 		if (v != NULL && v->iterations == iterations)

@@ -33,8 +33,8 @@ PUBLIC = {
     "src/auth/secret.c": ['memcmp(text.p, "md5", 3)'],  # the kind of a secret in a file
     "src/auth/users.c": [
         "strcmp((*x)->name, (*y)->name)",  # names of users
-        "strcmp(a->name, b->name)",
-        "slice_eq(secret_slice(&a->secret), secret_slice(&b->secret))",  # two files of ours, at a reload
+        "strcmp(users_at(a, i)->name, users_at(b, j)->name)",
+        "slice_eq(secret_slice(a), secret_slice(b))",  # two files of ours, at a reload
     ],
 }
 # Files of src/auth that compare no credentials: rules, maps, options.
