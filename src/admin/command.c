@@ -42,7 +42,10 @@
 	  "Ends the process: at once, or when the servers are released, or when the clients have left, or after "     \
 	  "draining all databases.")                                                                                  \
 	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]",                                                 \
-	  "Answers when all servers are closed that RECONNECT or a RELOAD has marked for it.")
+	  "Answers when all servers are closed that RECONNECT or a RELOAD has marked for it.")                        \
+	X(BREAKER, ADMIN, BREAKER, ctl_breaker, "BREAKER OPEN|CLOSE|RESET <endpoint>",                                \
+	  "Opens the breakers of an endpoint until told otherwise, closes them, or closes them and forgets what has " \
+	  "happened there. The endpoint is named as in SHOW BREAKERS.")
 
 static const struct command command_table[] = {
 #define X(name, right, arg, run, help, about) { #name, COMMAND_FOR_##right, COMMAND_ARG_##arg, help, about, run },
@@ -80,6 +83,8 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 {
 	if ((cmd->form == SQL_SET) != (command->arg == COMMAND_ARG_SET))
 		return false;
+	if ((cmd->form == SQL_PLACE) != (command->arg == COMMAND_ARG_BREAKER))
+		return false;
 	if (cmd->form == SQL_DRY_RUN && command->arg != COMMAND_ARG_DRY_RUN)
 		return false;
 	if (cmd->form == SQL_WITHIN && command->arg != COMMAND_ARG_DRAIN &&
@@ -93,6 +98,9 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 	case COMMAND_ARG_SHUTDOWN:
 		return cmd->arg[0] == '\0' || strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ||
 		       strcasecmp(cmd->arg, "WAIT_FOR_CLIENTS") == 0 || strcasecmp(cmd->arg, "DRAIN") == 0;
+	case COMMAND_ARG_BREAKER:
+		return strcasecmp(cmd->arg, "OPEN") == 0 || strcasecmp(cmd->arg, "CLOSE") == 0 ||
+		       strcasecmp(cmd->arg, "RESET") == 0;
 	case COMMAND_ARG_SHOW:
 		return show_find(cmd->arg) != NULL;
 	case COMMAND_ARG_DRAIN:
@@ -135,6 +143,8 @@ static void command_log(const struct command *command, const struct sql_cmd *cmd
 		return;
 	if (cmd->form == SQL_DRY_RUN)
 		log_info("%s DRY RUN command issued", command->name);
+	else if (cmd->form == SQL_PLACE)
+		log_info("%s %s '%s' command issued", command->name, cmd->arg, cmd->value);
 	else if (cmd->arg[0] == '\0')
 		log_info("%s command issued", command->name);
 	else

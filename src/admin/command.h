@@ -23,6 +23,7 @@ enum command_arg {
 	COMMAND_ARG_ID,       /* a number */
 	COMMAND_ARG_SHUTDOWN, /* nothing, WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS, or DRAIN and a time or nothing */
 	COMMAND_ARG_DRAIN,    /* a database or nothing, then a time or nothing */
+	COMMAND_ARG_BREAKER,  /* OPEN, CLOSE or RESET, and an endpoint */
 	COMMAND_ARG_SHOW,     /* what to show */
 	COMMAND_ARG_SET,      /* key = value */
 };
@@ -64,6 +65,7 @@ void ctl_kill(struct console *console, const struct command *command, const stru
 void ctl_kill_client(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_drain(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_wait_close(struct console *console, const struct command *command, const struct sql_cmd *cmd);
+void ctl_breaker(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 void ctl_shutdown(struct console *console, const struct command *command, const struct sql_cmd *cmd);
 
 #endif

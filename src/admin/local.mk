@@ -3,6 +3,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/command.c src/admin/command.h \
 	src/admin/console.c src/admin/console.h \
 	src/admin/ctl.c \
+	src/admin/ctl_breaker.c \
 	src/admin/ctl_reload.c \
 	src/admin/extended.c src/admin/extended.h \
 	src/admin/http.c src/admin/http.h \
@@ -10,6 +11,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/show_fds.c \
 	src/admin/show.c src/admin/show.h \
 	src/admin/show_auth.c \
+	src/admin/show_breakers.c \
 	src/admin/show_conf.c \
 	src/admin/show_health.c \
 	src/admin/show_mem.c \

@@ -102,8 +102,18 @@ struct conf_db {
 	char *datestyle;                /* or NULL */
 	char *timezone;                 /* or NULL */
 	char *application_name;         /* or NULL */
-	bool is_auto;                   /* made from the * line */
-	unsigned seq;                   /* private: order in the file */
+	/* the breakers: counts are CONF_INHERIT when unset, times CONF_INHERIT_US */
+	int breaker_failure_threshold;
+	int breaker_failure_rate;
+	int breaker_min_calls;
+	int breaker_success_threshold;
+	int breaker_max_eject;
+	int breaker_open_action; /* enum conf_open_action */
+	uint64_t breaker_window_us;
+	uint64_t breaker_recovery_timeout_us;
+
+	bool is_auto; /* made from the * line */
+	unsigned seq; /* private: order in the file */
 };
 
 /* One line of [users]. */

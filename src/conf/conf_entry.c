@@ -29,6 +29,7 @@
 #define CONF_FIELD_OF_ACTION(s, name)  offsetof(struct s, name)
 #define CONF_FIELD_OF_BALANCE(s, name) offsetof(struct s, name)
 #define CONF_FIELD_OF_ATTRS(s, name)   offsetof(struct s, name)
+#define CONF_FIELD_OF_OPEN(s, name)    offsetof(struct s, name)
 
 static const struct conf_entry_key conf_entry_db_keys[] = {
 #define X(type, name, flags, help) { CONF_ENTRY_##type, #name, flags, help, CONF_FIELD_OF_##type(conf_db, name) },
@@ -268,6 +269,8 @@ static int conf_entry_set(void *entry, const struct conf_entry_key *key, const c
 		return conf_entry_set_name(field, text, conf_names_LOAD_BALANCE, "load_balance_hosts", err);
 	case CONF_ENTRY_ATTRS:
 		return conf_entry_set_name(field, text, conf_names_SESSION_ATTRS, "target_session_attrs", err);
+	case CONF_ENTRY_OPEN:
+		return conf_entry_set_name(field, text, conf_names_OPEN_ACTION, "breaker_open_action", err);
 	}
 	UNREACHABLE();
 }
@@ -296,6 +299,7 @@ static void conf_entry_init(void *entry, enum conf_entry_kind kind)
 		case CONF_ENTRY_MODE:
 		case CONF_ENTRY_ATTRS:
 		case CONF_ENTRY_ACTION:
+		case CONF_ENTRY_OPEN:
 			*(int *)field = CONF_INHERIT;
 			break;
 		case CONF_ENTRY_SECS0:
@@ -489,6 +493,7 @@ bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_k
 	case CONF_ENTRY_MODE:
 	case CONF_ENTRY_BALANCE:
 	case CONF_ENTRY_ACTION:
+	case CONF_ENTRY_OPEN:
 		return *(const int *)x == *(const int *)y;
 	}
 	UNREACHABLE();
@@ -522,6 +527,7 @@ void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *ke
 	case CONF_ENTRY_MODE:
 	case CONF_ENTRY_BALANCE:
 	case CONF_ENTRY_ACTION:
+	case CONF_ENTRY_OPEN:
 		*(int *)y = *(const int *)x;
 		break;
 	}
@@ -547,6 +553,8 @@ char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 		return conf_entry_ports_text(field);
 	case CONF_ENTRY_ACTION:
 		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_TIMEOUT_ACTION[*(const int *)field]);
+	case CONF_ENTRY_OPEN:
+		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_OPEN_ACTION[*(const int *)field]);
 	case CONF_ENTRY_BALANCE:
 		return *(const int *)field == CONF_LOAD_BALANCE_ROUND_ROBIN
 			       ? NULL

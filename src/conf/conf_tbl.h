@@ -409,22 +409,24 @@
 	X(DRAIN, TIME, drain_timeout, "60", "60", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long after that a drain waits for open transactions before it closes their clients; 0 waits for ever.") \
 	\
-	X(BREAKER, UINT, breaker_failure_threshold, "0", "5", 0, UINT_MAX, "", NONE, CONF_RL, \
+	X(BREAKER, UINT, breaker_failure_threshold, "0", "5", 0, UINT_MAX, "", NONE, CONF_R, \
 	  "Failures in a row that open the breaker of an endpoint; 0 means that the count does not.") \
-	X(BREAKER, UINT, breaker_failure_rate, "0", "50", 0, 100, "%", NONE, CONF_RL, \
+	X(BREAKER, UINT, breaker_failure_rate, "0", "50", 0, 100, "%", NONE, CONF_R, \
 	  "Share of failed attempts within breaker_window that opens the breaker; 0 means that the share does not.") \
-	X(BREAKER, TIME, breaker_window, "30", "30", 1, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	X(BREAKER, TIME, breaker_window, "30", "30", 1, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Length of the window over which breaker_failure_rate is measured.") \
-	X(BREAKER, UINT, breaker_min_calls, "20", "20", 1, UINT_MAX, "", NONE, CONF_RL, \
+	X(BREAKER, UINT, breaker_min_calls, "20", "20", 1, UINT_MAX, "", NONE, CONF_R, \
 	  "Attempts within the window below which breaker_failure_rate is not looked at.") \
-	X(BREAKER, TIME, breaker_recovery_timeout, "30", "30", 0, CONF_TIME_MAX, "s", NONE, CONF_RL, \
+	X(BREAKER, TIME, breaker_recovery_timeout, "30", "30", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long a breaker stays open before an attempt is let through.") \
-	X(BREAKER, UINT, breaker_success_threshold, "2", "2", 1, UINT_MAX, "", NONE, CONF_RL, \
+	X(BREAKER, TIME, breaker_recovery_max, "300", "300", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
+	  "Longest time to which breaker_recovery_timeout doubles while attempts go on to fail.") \
+	X(BREAKER, UINT, breaker_success_threshold, "3", "3", 1, UINT_MAX, "", NONE, CONF_R, \
 	  "Attempts that must succeed before the breaker closes again.") \
-	X(BREAKER, ENUM, breaker_open_action, "fail", "fail", 0, 0, "", OPEN_ACTION, CONF_RL, \
+	X(BREAKER, ENUM, breaker_open_action, "fail", "fail", 0, 0, "", OPEN_ACTION, CONF_R, \
 	  "What clients meet while the breaker is open: fail is an error at once, hold keeps them in the queue.") \
-	X(BREAKER, UINT, breaker_max_eject, "50", "50", 0, 100, "%", NONE, CONF_RL, \
-	  "Share of the endpoints of a database whose breakers may be open at once.") \
+	X(BREAKER, UINT, breaker_max_eject, "50", "50", 0, 100, "%", NONE, CONF_R, \
+	  "Share of several endpoints of a database that may be left out for overload at once; one may unless this is 0, all never.") \
 	\
 	X(HEALTH, TIME, health_interval, "0", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "Time between two probes of an endpoint, of databases with several hosts or with target_session_attrs; while " \
@@ -526,7 +528,7 @@
  * PORT; PORTS, one or one for each host; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
  * less inherits; SECS0, whole seconds where 0 and less inherits; SECS, whole
  * seconds where less than 0 inherits; TIME, seconds with fractions, likewise;
- * MODE; BALANCE; ATTRS; ACTION, of query_timeout.
+ * MODE; BALANCE; ATTRS; ACTION, of query_timeout; OPEN, of breakers.
  */
 #define CONF_DB_TABLE(X) \
 	X(STR, dbname, CONF_F_RECYCLE, "Database on the server; unset means the name of the entry.") \
@@ -552,6 +554,15 @@
 	X(TIME, cancel_grace, 0, "Instead of cancel_grace.") \
 	X(BALANCE, load_balance_hosts, CONF_F_RECYCLE, "How one of several hosts is chosen: round-robin or disable.") \
 	X(ATTRS, target_session_attrs, 0, "Instead of target_session_attrs.") \
+	X(SIZE, breaker_failure_threshold, 0, "Instead of breaker_failure_threshold; negative inherits. With this or one of the next " \
+	  "five keys the database has breakers of its own.") \
+	X(SIZE, breaker_failure_rate, 0, "Instead of breaker_failure_rate; negative inherits.") \
+	X(TIME, breaker_window, 0, "Instead of breaker_window; negative inherits.") \
+	X(SIZE, breaker_min_calls, 0, "Instead of breaker_min_calls; negative inherits.") \
+	X(TIME, breaker_recovery_timeout, 0, "Instead of breaker_recovery_timeout; negative inherits.") \
+	X(SIZE, breaker_success_threshold, 0, "Instead of breaker_success_threshold; negative inherits.") \
+	X(SIZE, breaker_max_eject, 0, "Instead of breaker_max_eject; negative inherits.") \
+	X(OPEN, breaker_open_action, 0, "Instead of breaker_open_action.") \
 	X(STR, connect_query, CONF_F_RECYCLE, "Query to run on each new connection before it is used.") \
 	X(STR, client_encoding, 0, "Start-up parameter for the server.") \
 	X(STR, datestyle, 0, "Start-up parameter for the server.") \

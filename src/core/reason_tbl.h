@@ -151,6 +151,9 @@
 	  "A server of database \"{database}\" for user \"{user}\" would be free in about {time}, and the query may wait " \
 	  "for {timeout}; it was not sent.", \
 	  NULL) \
+	X(REASON_BREAKER_OPEN, "server is not available, the breaker of {server} is open", "08006", \
+	  "No new connection is made for database \"{database}\" at present[: {error}].", \
+	  NULL) \
 	X(REASON_CACHED_ERROR, "server login has been failing, cached error: {error} (server_login_retry)", "08001", \
 	  "No server of database \"{database}\" takes connections at present; the next attempt is made within " \
 	  "{timeout}.", \

@@ -86,7 +86,7 @@ static void breaker_turn(struct breaker *b, enum breaker_state to, enum breaker_
 	b->since_us = now_us;
 	b->until_us = 0;
 	b->trials = 0;
-	b->successes = 0;
+	b->successes = b->good = 0;
 	b->is_probed = false;
 	if (to == BREAKER_CLOSED) {
 		b->is_misled = false;
@@ -147,7 +147,7 @@ static bool breaker_end(struct breaker *b, struct breaker_ticket ticket)
 	if (b->state == BREAKER_CLOSED)
 		return true;
 	if (!ticket.is_trial)
-		return false;
+		return ticket.vouches;
 	ASSERT(b->trials > 0);
 	b->trials--;
 	return true;
@@ -209,6 +209,7 @@ void breaker_success(struct breaker *b, const struct breaker_conf *conf, struct 
 		return;
 	}
 	b->successes++;
+	b->good += ticket.is_trial;
 	if (b->successes >= conf->success_threshold)
 		breaker_turn(b, BREAKER_CLOSED, BREAKER_BY_TRIAL, now_us, change);
 }
@@ -253,7 +254,7 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct breaker_conf 
 		breaker_turn(b, BREAKER_HALF_OPEN, BREAKER_BY_TIME, now_us, change);
 	if (can_probe && !b->is_probed && b->successes == 0)
 		return BREAKER_WANTS_PROBE;
-	return b->trials < 1u << (b->successes < 16 ? b->successes : 16) ? BREAKER_ADMITS : BREAKER_WAITS;
+	return b->trials <= b->good ? BREAKER_ADMITS : BREAKER_WAITS;
 }
 
 struct breaker_ticket breaker_begin(struct breaker *b)

@@ -11,10 +11,11 @@
  *        |  enough trials                            v                 |
  *        +---------------------------------------- HALF_OPEN ----------+
  *
- * Half open, trials are admitted one at a time, then as many at once as there
- * have been successes, doubled each time: 1, 2, 4 ... Where somebody can probe
+ * Half open, one trial is admitted, then one more at once for each that has
+ * succeeded, so that from wave to wave there are 1, 2, 4 ... Where somebody can probe
  * the endpoint without a client, a probe must have succeeded before the first
- * trial. Only trials decide what becomes of a half open breaker.
+ * trial. Only trials, and what goes on working after one has succeeded, decide
+ * what becomes of a half open breaker.
  *
  * Every attempt carries a ticket from its begin to its end. A result of an
  * attempt that began before the breaker last opened is noted and decides
@@ -106,7 +107,8 @@ struct breaker {
 	bool is_probed;     /* a probe has succeeded */
 	bool is_misled;     /* a trial has failed after that, since it was closed */
 	unsigned trials;    /* under way */
-	unsigned successes; /* of trials */
+	unsigned successes; /* of trials, and of what they have opened */
+	unsigned good;      /* of these, of trials: for the ramp */
 	/* the window */
 	uint64_t width_us; /* of a bucket; another one makes the window new */
 	struct breaker_bucket buckets[BREAKER_BUCKETS];
@@ -121,7 +123,8 @@ struct breaker {
 /* An attempt under way. */
 struct breaker_ticket {
 	uint32_t generation;
-	bool is_trial;
+	bool is_trial;     /* counted in breaker->trials */
+	bool vouches;      /* of what has come out of an attempt that is over */
 	uint64_t began_us; /* not 0: a failure is the same one as any other since then */
 };
 
@@ -152,6 +155,15 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct breaker_conf 
 
 /* The ticket of an attempt that was admitted. It ends in breaker_success(), breaker_failure() or breaker_abandon(). */
 struct breaker_ticket breaker_begin(struct breaker *b);
+
+/*
+ * For further results of what has come out of an attempt that has not failed: a
+ * server that goes on serving is as good as a trial that succeeds.
+ */
+static inline struct breaker_ticket breaker_vouch(struct breaker_ticket ended)
+{
+	return (struct breaker_ticket){ .generation = ended.generation, .vouches = true };
+}
 
 /*
  * A ticket for a result that nobody asked admission for: something that was

@@ -25,6 +25,7 @@
 #include "pool/carried_key.h"
 #include "pool/link.h"
 #include "pool/refresh.h"
+#include "pool/refuse.h"
 #include "pool/registry.h"
 #include "pool/replication.h"
 #include "pool/report.h"
@@ -309,7 +310,8 @@ void client_greet(struct client *client)
 	bool is_greeted;
 
 	if (client->replication != NULL) {
-		replication_wait(client);
+		if (!refuse_newcomer(client))
+			replication_wait(client);
 		return;
 	}
 	welcome = pool_welcome(client->pool);
@@ -321,6 +323,8 @@ void client_greet(struct client *client)
 		link_refuse_failed(client, failure); /* somebody who logs in waits for it */
 		return;
 	}
+	if (welcome == NULL && refuse_newcomer(client))
+		return;
 	if (welcome == NULL) {
 		if (client->state != CL_WELCOME)
 			client_set_state(client, CL_WELCOME);

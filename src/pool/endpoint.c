@@ -30,6 +30,8 @@ struct endpoints {
 	endpoint_symptom_fn on_symptom;
 	endpoint_login_fn on_login;
 	void *arg;
+	struct breaker_news news;
+	atomic_bool is_probing;
 };
 
 const char *endpoint_role_name(enum endpoint_role role)
@@ -53,6 +55,19 @@ struct endpoints *endpoints_new(void)
 	return table;
 }
 
+/* Gives back the reference of a breaker that was opened by hand. */
+static void endpoint_unpin(struct endpoint *ep, void *arg UNUSED)
+{
+	bool was_pinned;
+
+	lock_acquire(&ep->table->lock);
+	was_pinned = ep->is_pinned;
+	ep->is_pinned = false;
+	lock_release(&ep->table->lock);
+	if (was_pinned)
+		endpoint_release(&ep);
+}
+
 void endpoints_free(struct endpoints **tablep)
 {
 	struct endpoints *table = *tablep;
@@ -60,6 +75,7 @@ void endpoints_free(struct endpoints **tablep)
 	*tablep = NULL;
 	if (table == NULL)
 		return;
+	endpoints_each(table, endpoint_unpin, NULL);
 	ASSERT(table->by_name == NULL);
 	lock_fini(&table->lock);
 	free(table);
@@ -125,9 +141,15 @@ static struct endpoint *endpoint_new(struct endpoints *table, const char *host, 
 
 static void endpoint_destroy(struct endpoint *ep)
 {
+	struct breaker_set *set;
+
 	if (ep == NULL)
 		return;
 	ASSERT(atomic_load(&ep->servers) == 0 && atomic_load(&ep->logging_in) == 0);
+	while ((set = ep->sets) != NULL) {
+		ep->sets = set->next;
+		breaker_set_free(set);
+	}
 	free(ep->host);
 	free(ep);
 }
@@ -179,8 +201,50 @@ void endpoint_release(struct endpoint **epp)
 		endpoint_destroy(ep);
 }
 
+static struct breaker_set *endpoint_find_set_locked(const struct endpoint *ep, const char *name)
+{
+	struct breaker_set *set = ep->sets;
+
+	while (set != NULL && strcmp(set->name, name) != 0)
+		set = set->next;
+	return set;
+}
+
+/* The breakers of this name, made on first use; they go by these settings from now on. */
+static struct breaker_set *endpoint_use_set(struct endpoint *ep, const char *name, const struct breaker_conf *conf)
+{
+	uint64_t now_us = clock_mono_us();
+	struct breaker_set *fresh = NULL;
+	struct breaker_set *set;
+	bool is_pinned;
+
+	lock_acquire(&ep->table->lock);
+	set = endpoint_find_set_locked(ep, name);
+	if (set == NULL) {
+		lock_release(&ep->table->lock);
+		fresh = breaker_set_new(&ep->table->news, name, conf, now_us);
+		lock_acquire(&ep->table->lock);
+		set = endpoint_find_set_locked(ep, name); /* somebody else may have been faster */
+	}
+	if (set == NULL) {
+		set = fresh;
+		fresh = NULL;
+		set->next = ep->sets;
+		ep->sets = set;
+	}
+	set->users++;
+	is_pinned = ep->is_pinned;
+	lock_release(&ep->table->lock);
+	breaker_set_configure(set, conf, now_us);
+	if (is_pinned)
+		breaker_set_by_hand(set, BREAKER_HAND_OPEN, now_us);
+	if (fresh != NULL)
+		breaker_set_free(fresh);
+	return set;
+}
+
 void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, const struct conf_db *db,
-			const char *unix_dir)
+			const char *unix_dir, const struct breaker_conf *breaker, const char *breaker_name)
 {
 	bool has_dir = unix_dir != NULL && unix_dir[0] != '\0';
 
@@ -190,16 +254,26 @@ void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, con
 	if (list->count == 0)
 		return;
 	list->items = xcalloc(list->count, sizeof(struct endpoint *));
-	for (unsigned i = 0; i < list->count; i++)
+	list->sets = xcalloc(list->count, sizeof(struct breaker_set *));
+	for (unsigned i = 0; i < list->count; i++) {
 		list->items[i] = endpoint_get(table, db->host.count == 0 ? unix_dir : db->host.items[i],
 					      (uint16_t)conf_db_port(db, i));
+		list->sets[i] = endpoint_use_set(list->items[i], breaker_name, breaker);
+	}
 }
 
 void endpoint_list_free(struct endpoint_list *list)
 {
-	for (unsigned i = 0; i < list->count; i++)
+	for (unsigned i = 0; i < list->count; i++) {
+		struct endpoints *table = list->items[i]->table;
+
+		lock_acquire(&table->lock);
+		list->sets[i]->users--;
+		lock_release(&table->lock);
 		endpoint_release(&list->items[i]);
+	}
 	free(list->items);
+	free(list->sets);
 	*list = (struct endpoint_list){ .count = 0 };
 }
 
@@ -382,22 +456,6 @@ static bool endpoint_take_login(struct endpoint *ep, unsigned max)
 	return true;
 }
 
-struct endpoint *endpoint_choose(const struct endpoint_wish *wish)
-{
-	const struct endpoint_list *list = wish->list;
-
-	for (enum endpoint_rank rank = RANK_KNOWN; rank < RANKS; rank++)
-		for (unsigned i = 0; i < list->count; i++) {
-			struct endpoint *ep = list->items[(wish->turn + i) % list->count];
-
-			if (endpoint_rank(ep, wish) != rank || !endpoint_take_login(ep, wish->login_max))
-				continue;
-			atomic_fetch_add_explicit(&ep->servers, 1, memory_order_relaxed);
-			return endpoint_hold(ep);
-		}
-	return NULL;
-}
-
 void endpoint_login_over(struct endpoint *endpoint)
 {
 	unsigned old = atomic_fetch_sub_explicit(&endpoint->logging_in, 1, memory_order_relaxed);
@@ -415,6 +473,80 @@ void endpoint_login_done(struct endpoint *endpoint)
 		table->on_login(endpoint, table->arg);
 }
 
+/*
+ * Overload leaves out a share of the endpoints only, and never all of several:
+ * those that were left out first. The classes that do not count for this one.
+ */
+static unsigned endpoint_excepted(const struct endpoint_list *list, unsigned index, unsigned max_eject)
+{
+	uint64_t since_us = atomic_load_explicit(&list->sets[index]->ejected_us, memory_order_relaxed);
+	unsigned most = list->count * max_eject / 100;
+	unsigned before = 0;
+
+	if (since_us == 0 || list->count == 1)
+		return 0;
+	if (most == 0 && max_eject > 0)
+		most = 1;
+	if (most == list->count)
+		most--;
+	for (unsigned i = 0; i < list->count; i++) {
+		uint64_t other_us = atomic_load_explicit(&list->sets[i]->ejected_us, memory_order_relaxed);
+
+		before += other_us != 0 && (other_us < since_us || (other_us == since_us && i < index));
+	}
+	return before < most ? 0 : FAILURE_BIT(FAILURE_OVERLOAD);
+}
+
+/* Admits a server to an endpoint of the list, when the breakers do and logins are not too many. */
+static bool endpoint_admit(const struct endpoint_wish *wish, unsigned index, struct breaker_pass *pass)
+{
+	struct endpoint *ep = wish->list->items[index];
+
+	if (!endpoint_take_login(ep, wish->login_max))
+		return false;
+	if (breaker_set_admit(wish->list->sets[index], wish->now_us,
+			      endpoint_excepted(wish->list, index, wish->max_eject),
+			      atomic_load(&ep->table->is_probing), pass))
+		return true;
+	endpoint_login_over(ep);
+	return false;
+}
+
+bool endpoint_list_refuses(const struct endpoint_list *list, unsigned max_eject, uint64_t now_us, uint64_t *left_us,
+			   unsigned *index)
+{
+	uint64_t shortest_us = BREAKER_FOREVER;
+
+	*index = 0;
+	for (unsigned i = 0; i < list->count; i++) {
+		if (!breaker_set_refuses(list->sets[i], now_us, endpoint_excepted(list, i, max_eject), left_us))
+			return false;
+		if (*left_us < shortest_us) {
+			shortest_us = *left_us;
+			*index = i;
+		}
+	}
+	*left_us = shortest_us;
+	return list->count > 0;
+}
+
+struct endpoint *endpoint_choose(const struct endpoint_wish *wish, struct breaker_pass *pass)
+{
+	const struct endpoint_list *list = wish->list;
+
+	for (enum endpoint_rank rank = RANK_KNOWN; rank < RANKS; rank++)
+		for (unsigned i = 0; i < list->count; i++) {
+			unsigned index = (wish->turn + i) % list->count;
+			struct endpoint *ep = list->items[index];
+
+			if (endpoint_rank(ep, wish) != rank || !endpoint_admit(wish, index, pass))
+				continue;
+			atomic_fetch_add_explicit(&ep->servers, 1, memory_order_relaxed);
+			return endpoint_hold(ep);
+		}
+	return NULL;
+}
+
 void endpoint_give(struct endpoint **epp, bool logging_in)
 {
 	unsigned old;
@@ -426,4 +558,143 @@ void endpoint_give(struct endpoint **epp, bool logging_in)
 	old = atomic_fetch_sub_explicit(&(*epp)->servers, 1, memory_order_relaxed);
 	ASSERT(old > 0);
 	endpoint_release(epp);
+}
+
+/* ---- breakers ---- */
+
+size_t endpoint_breaker_sets(struct endpoint *endpoint, struct breaker_set **sets, size_t max)
+{
+	size_t n = 0;
+
+	lock_acquire(&endpoint->table->lock);
+	for (struct breaker_set *set = endpoint->sets; set != NULL && n < max; set = set->next)
+		if (set->users > 0)
+			sets[n++] = set;
+	lock_release(&endpoint->table->lock);
+	return n;
+}
+
+/* Calls fn for each of the endpoint's, used or not: none goes before the endpoint does, and new ones come first. */
+static void endpoint_each_set(struct endpoint *ep, void (*fn)(struct breaker_set *set, void *arg), void *arg)
+{
+	struct breaker_set *set;
+
+	lock_acquire(&ep->table->lock);
+	set = ep->sets;
+	lock_release(&ep->table->lock);
+	for (; set != NULL; set = set->next)
+		fn(set, arg);
+}
+
+struct endpoint_probe {
+	bool is_ok;
+	uint64_t now_us;
+	bool is_wanted; /* another one */
+};
+
+static void endpoint_probed_set(struct breaker_set *set, void *arg)
+{
+	struct endpoint_probe *probe = arg;
+
+	breaker_set_probed(set, probe->is_ok, probe->now_us);
+	probe->is_wanted |= breaker_set_wants_probe(set);
+}
+
+bool endpoint_probed(struct endpoint *endpoint, bool is_ok, uint64_t now_us)
+{
+	struct endpoint_probe probe = { .is_ok = is_ok, .now_us = now_us };
+
+	endpoint_each_set(endpoint, endpoint_probed_set, &probe);
+	return probe.is_wanted;
+}
+
+void endpoints_set_probing(struct endpoints *table, bool is_on)
+{
+	atomic_store(&table->is_probing, is_on);
+}
+
+void endpoints_set_news_hook(struct endpoints *table, void (*fn)(void *arg), void *arg)
+{
+	table->news.fn = fn;
+	table->news.arg = arg;
+}
+
+void endpoints_tell_news(struct endpoints *table)
+{
+	breaker_news_tell(&table->news);
+}
+
+struct endpoint_news {
+	const char *name;
+	bool wants_probe;
+	void (*probe)(struct endpoint *endpoint, void *arg);
+	void *arg;
+};
+
+static void endpoint_log_set(struct breaker_set *set, void *arg)
+{
+	struct endpoint_news *news = arg;
+
+	breaker_set_log_news(set, news->name);
+	news->wants_probe |= breaker_set_wants_probe(set);
+}
+
+static void endpoint_log_news(struct endpoint *ep, void *arg)
+{
+	struct endpoint_news *news = arg;
+
+	news->name = ep->name;
+	news->wants_probe = false;
+	endpoint_each_set(ep, endpoint_log_set, news);
+	if (news->wants_probe && atomic_load(&ep->table->is_probing))
+		news->probe(ep, news->arg);
+}
+
+void endpoints_log_news(struct endpoints *table, void (*probe)(struct endpoint *endpoint, void *arg), void *arg)
+{
+	struct endpoint_news news = { .probe = probe, .arg = arg };
+
+	endpoints_each(table, endpoint_log_news, &news);
+}
+
+struct endpoint_hand {
+	const char *name;
+	enum breaker_hand what;
+	uint64_t now_us;
+	bool is_found;
+};
+
+static void endpoint_hand_set(struct breaker_set *set, void *arg)
+{
+	const struct endpoint_hand *hand = arg;
+
+	breaker_set_by_hand(set, hand->what, hand->now_us);
+}
+
+static void endpoint_by_hand(struct endpoint *ep, void *arg)
+{
+	struct endpoint_hand *hand = arg;
+	bool pins;
+
+	if (strcmp(ep->name, hand->name) != 0)
+		return;
+	hand->is_found = true;
+	endpoint_each_set(ep, endpoint_hand_set, hand);
+	if (hand->what != BREAKER_HAND_OPEN) {
+		endpoint_unpin(ep, NULL);
+		return;
+	}
+	lock_acquire(&ep->table->lock);
+	pins = !ep->is_pinned;
+	ep->is_pinned = true;
+	ep->refs += pins;
+	lock_release(&ep->table->lock);
+}
+
+bool endpoints_breaker_by_hand(struct endpoints *table, const char *name, enum breaker_hand what, uint64_t now_us)
+{
+	struct endpoint_hand hand = { .name = name, .what = what, .now_us = now_us };
+
+	endpoints_each(table, endpoint_by_hand, &hand);
+	return hand.is_found;
 }

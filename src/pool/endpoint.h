@@ -15,6 +15,7 @@
 #include "core/base.h"
 #include "core/lock.h"
 #include "net/sock.h"
+#include "pool/breaker_set.h"
 
 /* id, name in SHOW ENDPOINTS and in the log */
 #define ENDPOINT_ROLE_TABLE(X)              \
@@ -50,6 +51,10 @@ struct endpoint {
 	uint16_t port;
 	char name[160]; /* host:port, for people */
 
+	/* protected by the table's lock */
+	struct breaker_set *sets; /* live as long as this does */
+	bool is_pinned;           /* a breaker was opened by hand: that is not forgotten, and holds a reference */
+
 	/* atomic */
 	atomic_uint servers;             /* permits out for servers there */
 	atomic_uint logging_in;          /* of them, not logged in yet */
@@ -74,6 +79,21 @@ void endpoints_free(struct endpoints **table);
 void endpoints_set_hooks(struct endpoints *table, endpoint_symptom_fn on_symptom, endpoint_login_fn on_login,
 			 void *arg);
 
+/* Who is to be told that breakers have changed, see endpoints_log_news(); before the threads start. */
+void endpoints_set_news_hook(struct endpoints *table, void (*fn)(void *arg), void *arg);
+
+/* Tells it, if they have: after a choice, when the pool's lock is gone. Any thread, no lock held. */
+void endpoints_tell_news(struct endpoints *table);
+
+/*
+ * Logs the changes of all breakers; `probe` is called for each endpoint where
+ * one is open or waits for a probe, when probing is on. Control thread.
+ */
+void endpoints_log_news(struct endpoints *table, void (*probe)(struct endpoint *endpoint, void *arg), void *arg);
+
+/* Whether endpoints are probed when somebody asks for it, with endpoint_probed() for each answer. Any thread. */
+void endpoints_set_probing(struct endpoints *table, bool is_on);
+
 /* Calls fn for each, with a reference held during the call. Any thread, no lock held. */
 void endpoints_each(struct endpoints *table, void (*fn)(struct endpoint *endpoint, void *arg), void *arg);
 
@@ -87,11 +107,15 @@ void endpoint_release(struct endpoint **endpoint);
 struct endpoint_list {
 	unsigned count; /* 0: it names neither a host nor a directory */
 	struct endpoint **items;
+	struct breaker_set **sets; /* of each, those that are for this database */
 };
 
-/* Those that the database names; unix_dir (or NULL) stands in for a missing host. */
+/*
+ * Those that the database names; unix_dir (or NULL) stands in for a missing
+ * host. The breakers are those of this name, which from now on go by `breaker`.
+ */
 void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, const struct conf_db *db,
-			const char *unix_dir);
+			const char *unix_dir, const struct breaker_conf *breaker, const char *breaker_name);
 void endpoint_list_free(struct endpoint_list *list);
 
 /*
@@ -137,17 +161,42 @@ struct endpoint_wish {
 	const struct endpoint_list *list;
 	enum conf_session_attrs attrs;
 	unsigned login_max; /* logins to one endpoint at once; 0: no limit */
+	unsigned max_eject; /* percent of the endpoints that breakers may leave out for overload */
 	unsigned turn;      /* where in the list to begin, modulo its length */
 	uint64_t now_us;
 };
 
 /*
  * The endpoint for the next server, with a reference, counted in `servers` and
- * `logging_in`; NULL when there is none that would do now. Reachable ones go
- * before others, known roles before unknown ones, then the order of the list.
- * Under the pool's lock; see struct permit.
+ * `logging_in`, and admitted by its breakers with *pass; NULL when there is none
+ * that would do now. Reachable ones go before others, known roles before unknown
+ * ones, then the order of the list. Under the pool's lock; see struct permit.
  */
-struct endpoint *endpoint_choose(const struct endpoint_wish *wish) MUSTCHECK;
+struct endpoint *endpoint_choose(const struct endpoint_wish *wish, struct breaker_pass *pass) MUSTCHECK;
+
+/*
+ * True while breakers keep new servers from every endpoint of the list;
+ * *left_us: until the first may take one, or BREAKER_FOREVER; *index of that
+ * one. An endpoint whose breakers do not refuse, but has another role than is
+ * asked for, may come to that role: the answer is false. Any thread; takes no
+ * lock.
+ */
+bool endpoint_list_refuses(const struct endpoint_list *list, unsigned max_eject, uint64_t now_us, uint64_t *left_us,
+			   unsigned *index);
+
+/* ---- breakers ---- */
+
+/* A probe has succeeded or failed; true when a breaker waits for the next one. Any thread, no lock held. */
+bool endpoint_probed(struct endpoint *endpoint, bool is_ok, uint64_t now_us);
+
+/* What the console says: false when no endpoint has that name. Control thread. */
+bool endpoints_breaker_by_hand(struct endpoints *table, const char *name, enum breaker_hand what, uint64_t now_us);
+
+/*
+ * The breakers of an endpoint that settings name at present, in no order; `max`
+ * of them at most, their number is returned. They live as long as the endpoint.
+ */
+size_t endpoint_breaker_sets(struct endpoint *endpoint, struct breaker_set **sets, size_t max);
 
 /* A login to a server has ended, for better or worse. */
 void endpoint_login_over(struct endpoint *endpoint);

@@ -22,6 +22,7 @@
 #include "pool/peer.h"
 #include "pool/pool_conf.h"
 #include "pool/refresh.h"
+#include "pool/refuse.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
@@ -291,6 +292,7 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	dns_set_gone_hook(engine->dns, engine_address_gone, engine);
 	engine->auth_cache = auth_cache_new();
 	engine->endpoints = endpoints_new();
+	refuse_init(engine);
 	engine_new_jobs(engine);
 	engine_tune_jobs(engine, conf);
 	engine->peers = peers_new(engine);
@@ -728,6 +730,7 @@ bool engine_free(struct engine **enginep)
 		loop_join(engine->logins[i]->loop);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		loop_join(engine->workers[i]->ctx.loop);
+	refuse_fini(engine);
 	if (atomic_load(&engine->handed_over))
 		listener_set_disown_paths(engine->listeners);
 	listener_set_free(&engine->listeners);

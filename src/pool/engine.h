@@ -194,6 +194,8 @@ struct engine {
 	uint8_t cancel_secret[32];
 	uint8_t salt_key[SCRAM_KEY_LEN]; /* of SCRAM; see verifiers.c. After engine_new() only a takeover changes it */
 
+	struct loop_msg breaker_msg; /* breakers have changed: to the control loop, see refuse.c */
+
 	/* control thread only */
 	struct listener_set *listeners;
 	TAILQ_HEAD(, survey) surveys; /* under way */
@@ -218,6 +220,7 @@ struct engine {
 	atomic_uint found_iterations;   /* of the SCRAM verifier that auth_query has found last; 0: that was none */
 	atomic_bool found_plain;        /* the secret that it has found last is in plain text */
 	atomic_bool has_long_keys;      /* cancel keys of protocol 3.2 were given out, or taken over */
+	atomic_bool breaker_posted;     /* breaker_msg is under way */
 	atomic_bool handed_over;        /* another process has our sockets: nothing is said on them any more */
 
 	/* the registry */

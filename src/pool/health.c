@@ -14,7 +14,8 @@
  * the whole group is asked at once, in parallel; then nobody waits for a host
  * that does not answer before the others are heard. A symptom that comes again
  * and again (an application that writes to a standby) has the group asked once
- * in HEALTH_HASTE_US and no more.
+ * in HEALTH_HASTE_US and no more. An endpoint with an open breaker is asked in
+ * haste, too, as an answer closes it sooner.
  *
  * What follows: each answer is judged together with the last ones of the group
  * (health_judge.c), the facts are put where everybody reads them (endpoint.h),
@@ -65,6 +66,7 @@ struct health_target {
 	struct pool_conf *asker;     /* held during a scan: of the pool that says how to ask */
 	bool is_set;                 /* it is known how to ask */
 	uint64_t requested_until_us; /* somebody has asked for it */
+	bool is_tripped;             /* a breaker waits for a probe that succeeds */
 	char database[64];           /* one of those that name it */
 	uint64_t due_us;             /* the next probe */
 	uint64_t asked_us;           /* the last one */
@@ -311,6 +313,12 @@ static void health_scan_pool(struct health *health, struct pool *pool)
 			conf->attrs == CONF_ATTRS_READ_WRITE || conf->attrs == CONF_ATTRS_PRIMARY;
 }
 
+static void health_switch(struct health *health, bool is_on)
+{
+	atomic_store(&health->is_on, is_on);
+	endpoints_set_probing(health->engine->endpoints, is_on);
+}
+
 static void health_scan(struct health *health, uint64_t now_us)
 {
 	struct health_target *target;
@@ -321,7 +329,7 @@ static void health_scan(struct health *health, uint64_t now_us)
 	health->scan++;
 	health->scanned_us = now_us;
 	health->interval_us = health->engine->snap->conf->health_interval_us;
-	atomic_store(&health->is_on, health->interval_us > 0);
+	health_switch(health, health->interval_us > 0);
 	if (health->interval_us == 0 && health->targets == NULL)
 		return;
 	HASH_ITER (hh, health->targets, target, next)
@@ -355,7 +363,9 @@ static uint64_t health_pause(const struct health_target *target, uint64_t now_us
 
 	if (interval_us == 0)
 		interval_us = USEC_PER_SEC;
-	return health_is_hasty(target->group, now_us) && interval_us > HEALTH_HASTE_US ? HEALTH_HASTE_US : interval_us;
+	return (health_is_hasty(target->group, now_us) || target->is_tripped) && interval_us > HEALTH_HASTE_US
+		       ? HEALTH_HASTE_US
+		       : interval_us;
 }
 
 static void health_ask(struct health_target *target, uint64_t now_us)
@@ -651,6 +661,9 @@ static void health_on_answer(void *arg, const struct health_facts *facts)
 	target->facts = *facts;
 	target->probed_us = now_us;
 	health_remember(target, now_us);
+	target->is_tripped = endpoint_probed(target->endpoint, facts->is_reachable, now_us);
+	if (target->is_tripped)
+		target->requested_until_us = now_us + HEALTH_REQUEST_US;
 	answer = health_translate(target, now_us);
 	health_judge_group(target, &answer, now_us);
 	health_arm(target->health, now_us);
@@ -726,7 +739,7 @@ struct health *health_new(struct engine *engine)
 	health->timer = event_new(loop_base(engine->control), -1, 0, health_on_timer, health);
 	if (health->timer == NULL)
 		log_fatal("no memory");
-	atomic_store(&health->is_on, engine->snap->conf->health_interval_us > 0);
+	health_switch(health, engine->snap->conf->health_interval_us > 0);
 	endpoints_set_hooks(engine->endpoints, health_on_symptom, health_on_login, health);
 	health_arm(health, clock_mono_us());
 	return health;

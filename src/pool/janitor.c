@@ -18,6 +18,7 @@
 #include "pool/login.h"
 #include "pool/query_timeout.h"
 #include "pool/queue.h"
+#include "pool/refuse.h"
 #include "pool/report.h"
 #include "pool/server.h"
 
@@ -98,6 +99,8 @@ static void janitor_waiting(struct client *client, uint64_t now_us, unsigned *bu
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
+	if (reason == REASON_NONE && refuse_waiter(client, now_us))
+		return;
 	if (reason == REASON_NONE && janitor_sheds(client, now_us, budget))
 		return;
 	if (reason == REASON_NONE && client->state == CL_WAITING && !pool_is_paused(client->pool))

@@ -60,6 +60,10 @@ static enum admit link_refuse_wait(struct client *client, uint8_t type, const st
 	struct report report;
 
 	report_refusal(&report, client, refusal);
+	if (client->is_inner) {
+		client_close_report(client, &report);
+		return ADMIT_CLOSED;
+	}
 	if (!client_send_error(client, &report))
 		return ADMIT_CLOSED;
 	client_set_state(client, CL_IDLE);

@@ -5,6 +5,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/auth_reply.c src/pool/auth_reply.h \
 	src/pool/backoff.c src/pool/backoff.h \
 	src/pool/breaker.c src/pool/breaker.h \
+	src/pool/breaker_set.c src/pool/breaker_set.h \
 	src/pool/cancel.c src/pool/cancel.h \
 	src/pool/cancel_io.c src/pool/cancel_io.h \
 	src/pool/cancel_key.c src/pool/cancel_key.h \
@@ -14,6 +15,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/dedicated.c src/pool/dedicated.h \
 	src/pool/drain.c src/pool/drain.h \
 	src/pool/engine.c src/pool/engine.h \
+	src/pool/failure.c src/pool/failure.h src/pool/failure_tbl.h \
 	src/pool/handover.c src/pool/handover.h \
 	src/pool/handover_stmt.c src/pool/handover_stmt.h \
 	src/pool/hba_conf.c src/pool/hba_conf.h \
@@ -33,7 +35,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/login_names.c src/pool/login_rules.c src/pool/login_rules.h \
 	src/pool/login_params.c src/pool/login_params.h \
 	src/pool/peer.c src/pool/peer.h \
-	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h \
+	src/pool/pool.c src/pool/pool.h src/pool/pool_int.h src/pool/pool_login.c \
 	src/pool/endpoint.c src/pool/endpoint.h \
 	src/pool/pool_conf.c src/pool/pool_conf.h \
 	src/pool/prelogin.c src/pool/prelogin.h \
@@ -43,6 +45,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/queue.c src/pool/queue.h \
 	src/pool/queue_estimate.c src/pool/queue_estimate.h \
 	src/pool/refresh.c src/pool/refresh.h \
+	src/pool/refuse.c src/pool/refuse.h \
 	src/pool/registry.c src/pool/registry.h \
 	src/pool/registry_walk.c src/pool/registry_walk.h \
 	src/pool/replication.c src/pool/replication.h \

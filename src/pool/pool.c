@@ -37,22 +37,19 @@
 
 #include "core/log.h"
 #include "core/str.h"
-#include "pool/backoff.h"
 #include "pool/client.h"
 #include "pool/dedicated.h"
 #include "pool/pool_int.h"
 #include "pool/queue.h"
 #include "pool/refresh.h"
+#include "pool/refuse.h"
 #include "pool/registry.h"
 #include "pool/report.h"
 #include "pool/route.h"
 #include "pool/server.h"
 
 /* How long a client waits for a server of its own worker before one of another worker comes. */
-#define POOL_SLACK_US   1000
-
-/* First delay after a failed login when backing off; doubles up to server_login_retry. */
-#define POOL_BACKOFF_US 100000
+#define POOL_SLACK_US 1000
 
 /* ---- permits ---- */
 
@@ -83,6 +80,7 @@ static bool pool_take_endpoint_locked(struct pool *pool, uint64_t now, struct po
 		.list = &conf->endpoints,
 		.attrs = conf->attrs,
 		.login_max = conf->endpoint_login_max,
+		.max_eject = conf->max_eject,
 		.turn = pool->host_turn,
 		.now_us = now,
 	};
@@ -90,7 +88,7 @@ static bool pool_take_endpoint_locked(struct pool *pool, uint64_t now, struct po
 	plan->permit = (struct permit){ .pool = NULL, .host_turn = pool->host_turn };
 	if (conf->endpoints.count == 0)
 		return true; /* the login will fail, and say so */
-	plan->permit.endpoint = endpoint_choose(&wish);
+	plan->permit.endpoint = endpoint_choose(&wish, &plan->permit.pass);
 	if (plan->permit.endpoint == NULL)
 		return false;
 	if (conf->db->load_balance_hosts == CONF_LOAD_BALANCE_ROUND_ROBIN)
@@ -163,6 +161,7 @@ void pool_permit_give(struct pool_part *part, struct permit *permit)
 	lock_release(&pool->lock);
 	count_give(&pool->db->servers);
 	count_give(&pool->account->servers);
+	breaker_pass_abandon(&permit->pass, loop_now_us(part->worker->ctx.loop));
 	endpoint_give(&permit->endpoint, permit->logging_in);
 	*permit = (struct permit){ .pool = NULL };
 	atomic_store(&pool->db->evicting, false);
@@ -251,64 +250,6 @@ void pool_cancel_give(struct pool *pool)
 	lock_acquire(&pool->lock);
 	ASSERT(pool->cancels > 0);
 	pool->cancels--;
-	lock_release(&pool->lock);
-}
-
-void pool_login_done(struct pool_part *part, struct permit *permit)
-{
-	struct pool *pool = part->pool;
-
-	lock_acquire(&pool->lock);
-	ASSERT(permit->logging_in && pool->logging_in > 0);
-	pool->logging_in--;
-	pool->dedicated_logins -= permit->is_dedicated;
-	permit->logging_in = false;
-	pool->login_failed = false;
-	pool->failures = 0;
-	lock_release(&pool->lock);
-	if (permit->endpoint != NULL)
-		endpoint_login_done(permit->endpoint);
-}
-
-/* When the next attempt may begin: server_login_retry after this one did, or, backing off, some time from now. */
-static uint64_t pool_retry_time_locked(const struct pool *pool, const struct pool_failure *failure, uint64_t now,
-				       uint32_t dice)
-{
-	uint64_t delay = pool->conf->server_login_retry_us;
-
-	if (!pool->conf->backoff)
-		return failure->started_us + (delay < POOL_BACKOFF_US ? POOL_BACKOFF_US : delay);
-	if (pool->failures + 1 < pool->conf->endpoints.count)
-		return now; /* there are others to be tried first */
-	return now + backoff_delay(POOL_BACKOFF_US, delay, pool->failures, dice);
-}
-
-void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure)
-{
-	struct pool *pool = part->pool;
-	uint64_t now = loop_now_us(part->worker->ctx.loop);
-	uint32_t dice = arc4random();
-
-	lock_acquire(&pool->lock);
-	if (failure->counts) {
-		pool->retry_us = pool_retry_time_locked(pool, failure, now, dice);
-		pool->login_failed = true;
-		pool->failures++;
-		queue_forget_locked(pool);
-		str_copy(pool->failure, sizeof(pool->failure), failure->why);
-		/* Several attempts may have gone to the same host; they are one reason to try the next. */
-		if (pool->conf->db->load_balance_hosts != CONF_LOAD_BALANCE_ROUND_ROBIN &&
-		    pool->host_turn == permit->host_turn)
-			pool->host_turn++;
-	}
-	lock_release(&pool->lock);
-	pool_permit_give(part, permit);
-}
-
-void pool_retry_now(struct pool *pool)
-{
-	lock_acquire(&pool->lock);
-	pool->retry_us = 0;
 	lock_release(&pool->lock);
 }
 
@@ -543,6 +484,7 @@ static void pool_execute(struct pool_part *part, struct pool_plan *plan)
 {
 	struct pool *pool = part->pool;
 
+	endpoints_tell_news(pool->engine->endpoints);
 	if (plan->evict != NULL) {
 		plan->evict->msg.fn = server_lend;
 		loop_post(plan->evict->part->worker->ctx.loop, &plan->evict->msg);
@@ -683,7 +625,8 @@ void pool_enqueue(struct pool_part *part, struct client *client)
  */
 static bool pool_is_failing_locked(const struct pool *pool)
 {
-	return pool->login_failed && pool->conf->attrs == CONF_ATTRS_ANY && pool->servers == pool->logging_in;
+	return pool->login_failed && !pool->is_for_breaker && pool->conf->attrs == CONF_ATTRS_ANY &&
+	       pool->servers == pool->logging_in;
 }
 
 bool pool_is_failing(struct pool_part *part, char *failure, size_t failure_size)
@@ -724,7 +667,8 @@ struct server *pool_checkout(struct pool_part *part, struct client *client, stru
 		refusal->reason = REASON_CACHED_ERROR;
 		str_copy(refusal->failure, sizeof(refusal->failure), pool->failure);
 		plan.open = pool_may_open_locked(part, now, &plan);
-	} else if (server == NULL && !queue_refuses_locked(client, now, refusal)) {
+	} else if (server == NULL && (pool_is_paused(pool) || !refuse_is_due_locked(pool, now, refusal)) &&
+		   !queue_refuses_locked(client, now, refusal)) {
 		queue_join_locked(client, now);
 		pool_plan_locked(part, now, &plan);
 	}
@@ -789,6 +733,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 	}
 	*client = pool_next_waiter_locked(part, now);
 	if (*client == NULL) {
+		breaker_pass_abandon(&server->permit.pass, now); /* nobody knows when it will serve somebody */
 		server->is_idle = true;
 		server->is_listed = true;
 		server->idle_us = now;

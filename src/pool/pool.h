@@ -84,6 +84,7 @@ void welcome_release(struct welcome **w);
 struct permit {
 	struct pool *pool;         /* NULL: none held */
 	struct endpoint *endpoint; /* held, and counted there; NULL: a server of another process, or without a place */
+	struct breaker_pass pass;  /* of its breakers */
 	unsigned host_turn;        /* pool->host_turn when the endpoint was chosen */
 	bool logging_in;           /* counts as a login under way, too */
 	bool is_dedicated;         /* ... of a server for one client; see dedicated.c */
@@ -190,6 +191,7 @@ struct pool {
 	unsigned borrowed;          /* of these, for whoever waits longest on arrival; the others are promised */
 	bool overdraft;             /* one server may be above size and reserve, see pool_claim_surplus_locked() */
 	bool login_failed;          /* the last login attempt failed */
+	bool is_for_breaker;        /* ... which a breaker counts: clients wait until that opens */
 	unsigned failures;          /* in a row */
 	uint64_t retry_us;          /* no attempt before this time */
 	char failure[128];          /* why, for clients that come now */
@@ -221,7 +223,8 @@ struct pool_refusal {
 	enum reason reason; /* REASON_NONE: it waits, or has a server */
 	char failure[128];  /* REASON_CACHED_ERROR: what the last attempt to log in came to */
 	unsigned limit;     /* REASON_QUEUE_FULL: how many may wait */
-	uint64_t wait_us;   /* REASON_QUEUE_SLOW: the estimate ... */
+	unsigned endpoint;  /* REASON_BREAKER_OPEN: of the list, whose breaker admits somebody first ... */
+	uint64_t wait_us;   /* ... in this time, or BREAKER_FOREVER; REASON_QUEUE_SLOW: the estimate ... */
 	uint64_t left_us;   /* ... and for how long it may wait yet */
 };
 
@@ -277,10 +280,11 @@ void pool_login_done(struct pool_part *part, struct permit *permit);
 /* An attempt to log in that failed. */
 struct pool_failure {
 	const char *why;
-	enum reason reason;   /* likewise, of the table */
-	const char *sqlstate; /* of the server's own error; "": none */
-	bool counts;          /* it says something about the server */
-	uint64_t started_us;  /* when the attempt began */
+	bool counts;              /* it says something about the server */
+	enum failure_class class; /* for which breaker */
+	bool has_connected;       /* somebody has listened ... */
+	bool is_refusal;          /* ... and has answered with an error */
+	uint64_t started_us;      /* when the attempt began */
 };
 
 /* The login has failed: waits before the next one. The permit is given back. */

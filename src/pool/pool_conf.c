@@ -53,6 +53,40 @@ static void pool_conf_fill_queries(struct pool_conf *pc, const struct conf *conf
 		pc->check_query = conf->server_check_query;
 }
 
+/* A setting of the database, or the general one. */
+static unsigned pool_conf_count(int own, unsigned general)
+{
+	return own == CONF_INHERIT ? general : (unsigned)own;
+}
+
+static uint64_t pool_conf_time(uint64_t own_us, uint64_t general_us)
+{
+	return own_us == CONF_INHERIT_US ? general_us : own_us;
+}
+
+static void pool_conf_fill_breaker(struct pool_conf *pc, const struct conf *conf, const struct conf_db *db)
+{
+	unsigned rate = pool_conf_count(db->breaker_failure_rate, conf->breaker_failure_rate);
+
+	pc->breaker = (struct breaker_conf){
+		.failure_threshold = pool_conf_count(db->breaker_failure_threshold, conf->breaker_failure_threshold),
+		.failure_rate_pct = rate > 100 ? 100 : rate,
+		.window_us = pool_conf_time(db->breaker_window_us, conf->breaker_window_us),
+		.min_calls = pool_conf_count(db->breaker_min_calls, conf->breaker_min_calls),
+		.recovery_us = pool_conf_time(db->breaker_recovery_timeout_us, conf->breaker_recovery_timeout_us),
+		.recovery_max_us = conf->breaker_recovery_max_us,
+		.success_threshold = pool_conf_count(db->breaker_success_threshold, conf->breaker_success_threshold),
+	};
+	pc->has_own_breakers =
+		db->breaker_failure_threshold != CONF_INHERIT || db->breaker_failure_rate != CONF_INHERIT ||
+		db->breaker_window_us != CONF_INHERIT_US || db->breaker_min_calls != CONF_INHERIT ||
+		db->breaker_recovery_timeout_us != CONF_INHERIT_US || db->breaker_success_threshold != CONF_INHERIT;
+	pc->max_eject = pool_conf_count(db->breaker_max_eject, conf->breaker_max_eject);
+	pc->open_action = (enum conf_open_action)conf->breaker_open_action;
+	if (db->breaker_open_action != CONF_INHERIT)
+		pc->open_action = (enum conf_open_action)db->breaker_open_action;
+}
+
 static void pool_conf_fill_tls(struct pool_conf *pc, const struct tls_conf *tls)
 {
 	if (tls == NULL)
@@ -87,6 +121,7 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->attrs = conf_target_session_attrs(conf, db);
 	pc->endpoint_login_max = conf->endpoint_login_concurrency;
 	pool_conf_fill_timeouts(pc, conf, db, user);
+	pool_conf_fill_breaker(pc, conf, db);
 	pool_conf_fill_tuning(&pc->tuning, conf);
 	pool_conf_fill_queries(pc, conf);
 	pc->is_forced = db->user != NULL && strcmp(db->user, user_name) == 0;
@@ -112,6 +147,13 @@ static bool pool_conf_same_tuning(const struct sock_tuning *a, const struct sock
 	       a->buffer_bytes == b->buffer_bytes;
 }
 
+static bool pool_conf_same_breaker(const struct breaker_conf *a, const struct breaker_conf *b)
+{
+	return a->failure_threshold == b->failure_threshold && a->failure_rate_pct == b->failure_rate_pct &&
+	       a->window_us == b->window_us && a->min_calls == b->min_calls && a->recovery_us == b->recovery_us &&
+	       a->recovery_max_us == b->recovery_max_us && a->success_threshold == b->success_threshold;
+}
+
 static bool pool_conf_is_equal(const struct pool_conf *a, const struct pool_conf *b)
 {
 #define X(type, name)           \
@@ -124,7 +166,8 @@ static bool pool_conf_is_equal(const struct pool_conf *a, const struct pool_conf
 		return false;
 	POOL_CONF_TEXTS(X)
 #undef X
-	return a->tls == b->tls && pool_conf_same_tuning(&a->tuning, &b->tuning);
+	return a->tls == b->tls && pool_conf_same_tuning(&a->tuning, &b->tuning) &&
+	       pool_conf_same_breaker(&a->breaker, &b->breaker);
 }
 
 static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const struct conf_db *db,
@@ -140,7 +183,9 @@ static struct pool_conf *pool_conf_copy(const struct pool_conf *draft, const str
 	POOL_CONF_TEXTS(X)
 #undef X
 	pc->db = conf_db_copy(db);
-	endpoint_list_make(&pc->endpoints, endpoints, db, pc->unix_dir);
+	pc->breaker = draft->breaker;
+	endpoint_list_make(&pc->endpoints, endpoints, db, pc->unix_dir, &pc->breaker,
+			   pc->has_own_breakers ? db->name : BREAKER_SET_COMMON);
 	pc->tuning = draft->tuning;
 	pc->tls = draft->tls == NULL ? NULL : tls_ctx_hold(draft->tls);
 	return pc;

@@ -49,6 +49,9 @@
 	X(bool, backoff) /* server_login_retry is the cap of an exponential one */                     \
 	X(enum conf_session_attrs, attrs)                                                              \
 	X(unsigned, endpoint_login_max) /* logins to one endpoint, of all pools; 0: no limit */        \
+	X(enum conf_open_action, open_action)                                                          \
+	X(unsigned, max_eject) /* percent of the endpoints */                                          \
+	X(bool, has_own_breakers)                                                                      \
 	X(enum conf_sslmode, tls_mode)                                                                 \
 	X(bool, tls_direct)           /* TLS begins without asking */                                  \
 	X(unsigned, tls_version)      /* see struct tls_conf */                                        \
@@ -71,6 +74,7 @@ struct pool_conf {
 #undef X
 	struct conf_db *db; /* a copy; never NULL */
 	struct endpoint_list endpoints;
+	struct breaker_conf breaker;
 	struct sock_tuning tuning;
 	struct tls_ctx *tls;  /* held; NULL: servers are spoken to in plain text */
 	struct secret secret; /* of the pool's user, for servers */

@@ -128,6 +128,17 @@ void report_reason(struct report *r, const struct conf *conf, enum reason reason
 	r->is_server = false;
 }
 
+/* Which breaker refuses, and why it does. */
+static void report_fact_breaker(struct report_facts *facts, const struct endpoint_list *list, unsigned index)
+{
+	if (index >= list->count)
+		return; /* the settings have changed meanwhile */
+	str_copy(facts->server, sizeof(facts->server), list->items[index]->name);
+	facts->known.server = facts->server;
+	breaker_set_explain(list->sets[index], facts->breaker, sizeof(facts->breaker));
+	facts->known.error = facts->breaker;
+}
+
 void report_refusal(struct report *r, const struct client *client, const struct pool_refusal *refusal)
 {
 	struct report_facts facts;
@@ -136,13 +147,19 @@ void report_refusal(struct report *r, const struct client *client, const struct 
 	report_fact_limit(&facts, refusal->limit);
 	report_fact_time(&facts, refusal->wait_us);
 	report_fact_timeout(&facts, refusal->left_us);
+	if (refusal->reason == REASON_BREAKER_OPEN)
+		report_fact_breaker(&facts, &client->part->conf->endpoints, refusal->endpoint);
 	report_reason(r, client->part->worker->ctx.snap->conf, refusal->reason, &facts.known);
 	r->is_server = true; /* its state is told in every style: clients act by it */
-	if (refusal->reason != REASON_QUEUE_SLOW)
-		return;
-	str_format(r->hint_room, sizeof(r->hint_room), "The estimated wait is %" PRIu64 " ms. Try again later.",
-		   refusal->wait_us / 1000);
-	r->hint = r->hint_room;
+	r->hint_room[0] = '\0';
+	if (refusal->reason == REASON_QUEUE_SLOW)
+		str_format(r->hint_room, sizeof(r->hint_room), "The estimated wait is %" PRIu64 " ms. Try again later.",
+			   refusal->wait_us / 1000);
+	else if (refusal->reason == REASON_BREAKER_OPEN && refusal->wait_us != BREAKER_FOREVER)
+		str_format(r->hint_room, sizeof(r->hint_room), "retry after %" PRIu64 " ms",
+			   (refusal->wait_us + 999) / 1000);
+	if (r->hint_room[0] != '\0')
+		r->hint = r->hint_room;
 }
 
 void report_text(struct report *r, const struct conf *conf, const char *text, const char *sqlstate, const char *hint)

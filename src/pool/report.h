@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/reason_tbl.h"
 #include "net/sock.h"
+#include "pool/breaker_set.h"
 #include "pool/engine.h"
 
 struct client;
@@ -34,6 +35,7 @@ struct report_facts {
 	struct reason_facts known;
 	char server[SOCK_ADDR_TEXT];
 	char error[128];
+	char breaker[BREAKER_EVIDENCE_MAX];
 	char limit[24];
 	char timeout[24];
 	char time[24];

@@ -21,6 +21,7 @@
 #include "core/log.h"
 #include "core/str.h"
 #include "pool/cancel.h"
+#include "pool/failure.h"
 #include "pool/link.h"
 #include "pool/registry.h"
 #include "pool/registry_walk.h"
@@ -150,17 +151,44 @@ static bool server_failure_counts(const struct server *server, enum reason reaso
 }
 
 /* Its login has failed; the permit is given back. */
-static void server_report_failure(struct server *server, struct permit *permit, enum reason reason, const char *text)
+static void server_report_failure(struct server *server, struct permit *permit, enum reason reason,
+				  enum failure_moment moment, const char *text)
 {
-	const struct pool_failure failure = {
+	struct pool_failure failure = {
 		.why = text,
 		.counts = server_failure_counts(server, reason),
+		.class = failure_classify(reason, moment, server->sqlstate),
+		.has_connected = moment != FAILURE_AT_CONNECT,
+		.is_refusal = server->sqlstate[0] != '\0',
 		.started_us = server->connect_us,
-		.reason = reason,
-		.sqlstate = server->sqlstate,
 	};
 
+	if (!failure.counts)
+		failure.class = FAILURE_NONE;
 	pool_login_failed(server->part, permit, &failure);
+}
+
+/* How far it has come, for breakers. */
+static enum failure_moment server_moment(const struct server *server)
+{
+	switch (server->state) {
+	case SV_LOGIN:
+		return server_login_is_connected(server) ? FAILURE_AT_LOGIN : FAILURE_AT_CONNECT;
+	case SV_ACTIVE:
+	case SV_TESTED:
+	case SV_CANCELED:
+		return FAILURE_AT_QUERY;
+	default:
+		return FAILURE_AT_REST;
+	}
+}
+
+/* Since when it has been at what it does. */
+static uint64_t server_began_us(const struct server *server)
+{
+	const struct client *client = server->client;
+
+	return client != NULL && client->xact_us != 0 ? client->xact_us : server->request_us;
 }
 
 /* What the one client is told for which it was opened. */
@@ -204,6 +232,8 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 	struct permit permit = server->permit;
 	bool outlives = false;
 	bool was_login = server->state == SV_LOGIN;
+	enum failure_moment moment = server_moment(server);
+	uint64_t began_us = server_began_us(server);
 
 	if (server->state == SV_CLOSED)
 		return;
@@ -237,10 +267,13 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 	server->permit.pool = NULL;
 	if (server_is_symptom(reason) && server->endpoint != NULL)
 		endpoint_symptom(server->endpoint, text);
-	if (was_login)
-		server_report_failure(server, &permit, reason, text);
-	else
+	if (was_login) {
+		server_report_failure(server, &permit, reason, moment, text);
+	} else {
+		breaker_pass_fail(&permit.pass, failure_classify(reason, moment, server->sqlstate), began_us, text,
+				  loop_now_us(part->worker->ctx.loop));
 		pool_permit_give(part, &permit);
+	}
 	if (outlives)
 		survive_end(client, &loss);
 	else if (client != NULL)
@@ -358,6 +391,8 @@ void server_free_to_pool(struct server *server)
 	const struct pool_conf *conf = server->part->conf;
 
 	cancel_detach(server->part->worker, server);
+	if (UNLIKELY(breaker_pass_is_awaited(&server->permit.pass)))
+		breaker_pass_served(&server->permit.pass, loop_now_us(server_loop(server)));
 	server->track.mixed = false;
 	if (UNLIKELY(server->track.tainted)) {
 		server_close(server, REASON_DOUBT);

@@ -24,6 +24,7 @@
 #include "core/log.h"
 #include "core/str.h"
 #include "pool/client.h"
+#include "pool/failure.h"
 #include "pool/replication.h"
 #include "pool/report.h"
 #include "pool/route.h"
@@ -167,6 +168,11 @@ void server_login_start(struct server *server)
 		login_resolve(server, ep->host);
 	else
 		server_close(server, REASON_CANNOT_CONNECT);
+}
+
+bool server_login_is_connected(const struct server *server)
+{
+	return server->login->stage > LOGIN_CONNECT;
 }
 
 void server_login_free(struct server *server)
@@ -489,6 +495,25 @@ static void login_read_error(struct slice body, struct report *report, char *sev
 	report_server(report, text, is_whole && strlen(sqlstate) == 5 ? sqlstate : "08P01");
 }
 
+/* Keeps the state of a refusal that says something about the server. */
+static void login_note_refusal(struct server *server, struct slice body, const struct report *report)
+{
+	struct parse_report parsed = { .severity = { NULL, 0 } };
+
+	if (parse_report(body, &parsed) == 0 && failure_is_own_limit(parsed.sqlstate, parsed.routine))
+		return;
+	str_copy(server->sqlstate, sizeof(server->sqlstate), report->sqlstate);
+}
+
+/* True when a breaker counts the refusal: nobody is told before that opens. */
+static bool login_is_for_breaker(const struct server *server)
+{
+	struct breaker_set *set = server->permit.pass.set;
+
+	return set != NULL && breaker_set_is_on(set) &&
+	       failure_classify(REASON_LOGIN_FAILED, FAILURE_AT_LOGIN, server->sqlstate) != FAILURE_NONE;
+}
+
 /* The server refuses: clients that wait for a first server are told why, in the server's words. */
 static bool login_on_error(struct server *server, struct slice body)
 {
@@ -502,16 +527,15 @@ static bool login_on_error(struct server *server, struct slice body)
 	login_describe_bare(server, &about);
 	login_read_error(body, &report, severity, sizeof(severity));
 	str_copy(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
-	str_copy(server->sqlstate, sizeof(server->sqlstate), report.sqlstate);
 	if (login_is_refusal(server, &report)) {
 		login_fall_back(server);
 		return false;
 	}
 	if (server->login->stage == LOGIN_QUERY) {
-		server->sqlstate[0] = '\0';
 		log_error_about(&about, "S: error while executing exec_on_query: %s: %s", severity, report.text);
 		return true;
 	}
+	login_note_refusal(server, body, &report);
 	if (server->replication == REPLICATION_NONE)
 		log_warning_about(&about, "server login failed: %s %s", severity, report.text);
 	else
@@ -519,6 +543,7 @@ static bool login_on_error(struct server *server, struct slice body)
 	pool_count(server->pool, &counts);
 	welcome = pool_welcome(server->pool);
 	fail = server->replication == REPLICATION_NONE && strcmp(report.sqlstate, "57P03") != 0 &&
+	       !login_is_for_breaker(server) &&
 	       (welcome == NULL || counts.servers == counts.logging_in);
 	welcome_release(&welcome);
 	if (fail)

@@ -22,4 +22,7 @@ void server_login_on_readable(struct server *server);
 /* Gives back what the login holds; harmless when there is none. */
 void server_login_free(struct server *server);
 
+/* True once the network has led to somebody; of a server that is logging in. Own thread. */
+bool server_login_is_connected(const struct server *server);
+
 #endif

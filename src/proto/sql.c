@@ -88,6 +88,23 @@ static bool sql_take_word(struct slice *at, struct sql_part *part)
 	return true;
 }
 
+/* Takes what stands for a place, unquoted. */
+static bool sql_take_place(struct slice *at, struct sql_part *part)
+{
+	size_t n = 0;
+
+	while (n < at->n && (unsigned char)at->p[n] > ' ' && strchr("'\";", at->p[n]) == NULL)
+		n++;
+	part->raw = sql_advance(at, n);
+	part->quote = 0;
+	return n > 0;
+}
+
+static bool sql_take_any_place(struct slice *at, struct sql_part *part)
+{
+	return sql_take_quoted(at, '"', part) || sql_take_quoted(at, '\'', part) || sql_take_place(at, part);
+}
+
 static bool sql_is_keyword(struct sql_part part, const char *keyword)
 {
 	return part.quote == 0 && slice_ieq(part.raw, slice_of(keyword));
@@ -170,6 +187,10 @@ static int sql_split(struct slice at, enum sql_form *form, struct sql_part parts
 	if (*form == SQL_CMD_ARG && sql_is_keyword(*arg, "dry") && sql_take_keyword(&at, "run")) {
 		*form = SQL_DRY_RUN;
 		return sql_is_end(at) ? 0 : -E_SYNTAX;
+	}
+	if (*form == SQL_CMD_ARG && sql_is_keyword(*cmd, "breaker")) {
+		*form = SQL_PLACE;
+		return sql_take_any_place(&at, value) && sql_is_end(at) ? 0 : -E_SYNTAX;
 	}
 	if (*form == SQL_CMD_ARG && !sql_is_keyword(*cmd, "set") && sql_split_within(at, arg, value)) {
 		*form = SQL_WITHIN;

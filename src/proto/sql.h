@@ -5,9 +5,11 @@
  *     RELOAD DRY RUN [;]
  *     CMD [word] WITHIN word [;]
  *     SET word (= | TO) (word | 'string') [;]
+ *     BREAKER word (place | "place" | 'place') [;]
  *
  * A word is letters, digits and underscores, or anything in double quotes
- * with inner quotes doubled; a string is the same in single quotes. White
+ * with inner quotes doubled; a string is the same in single quotes. A place, a
+ * host and a port, is anything without white space, quotes or semicolons. White
  * space may stand at either end and around the equals sign. There are no
  * comments.
  */
@@ -29,6 +31,7 @@ enum sql_form {
 	SQL_SET,     /* SET arg = value */
 	SQL_DRY_RUN, /* CMD DRY RUN; for the caller to say which command can */
 	SQL_WITHIN,  /* CMD [arg] WITHIN value; likewise */
+	SQL_PLACE,   /* BREAKER arg value */
 };
 
 struct sql_cmd {

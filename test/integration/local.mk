@@ -23,6 +23,7 @@ INTEGRATION_FILES = \
 	test/integration/pytest.ini \
 	test/integration/test_auth_matrix.py \
 	test/integration/test_auth_query.py \
+	test/integration/test_breakers.py \
 	test/integration/test_bad_input.py \
 	test/integration/test_cancel.py \
 	test/integration/test_channel_binding.py \

@@ -55,6 +55,7 @@ EXPECTED = {
         [("DRAIN WITHIN 5", "DRAIN"), ("RESUME", "RESUME"), ("DRAIN app WITHIN 5", "DRAIN"), ("ENABLE app", "ENABLE")]
         + [("DRAIN app WITHIN x", "invalid number of seconds: x")],
     ),
+    "BREAKER OPEN|CLOSE|RESET <endpoint>": (ADMIN, [("BREAKER OPEN nowhere:1", "no such endpoint: nowhere:1")]),
     "WAIT_CLOSE [<db>]": (ADMIN, [("WAIT_CLOSE", "WAIT_CLOSE"), ("WAIT_CLOSE app", "WAIT_CLOSE")]),
     "SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS": (ADMIN, [("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN")]),
     "SHUTDOWN DRAIN": (ADMIN, [("SHUTDOWN DRAIN WITHIN 5s", "invalid number of seconds: 5s")]),

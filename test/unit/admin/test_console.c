@@ -27,6 +27,9 @@ static void example_of(const struct command *command, char *dst, size_t size)
 	case COMMAND_ARG_ID:
 		str_format(dst, size, "%s 1", command->name);
 		break;
+	case COMMAND_ARG_BREAKER:
+		str_format(dst, size, "%s OPEN nowhere:1", command->name);
+		break;
 	case COMMAND_ARG_SHOW:
 		str_format(dst, size, "%s VERSION", command->name);
 		break;
@@ -54,7 +57,7 @@ static void test_rights_of_every_command(void **state UNUSED)
 			refused++;
 		}
 	}
-	assert_int_equal(refused, 13);
+	assert_int_equal(refused, 14);
 	assert_int_equal(atomic_load(&reloads), 0);
 	assert_int_equal(atomic_load(&shutdown_asked), SHUTDOWN_NONE);
 	assert_int_equal(atomic_load(&engine->mode), ENGINE_ACTIVE);

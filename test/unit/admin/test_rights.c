@@ -24,7 +24,7 @@ static const struct expectation commands[] = {
 	{ "PAUSE", COMMAND_FOR_ADMIN },       { "RESUME", COMMAND_FOR_ADMIN },    { "DISABLE", COMMAND_FOR_ADMIN },
 	{ "ENABLE", COMMAND_FOR_ADMIN },      { "RECONNECT", COMMAND_FOR_ADMIN }, { "KILL", COMMAND_FOR_ADMIN },
 	{ "KILL_CLIENT", COMMAND_FOR_ADMIN }, { "SUSPEND", COMMAND_FOR_ADMIN },   { "SHUTDOWN", COMMAND_FOR_ADMIN },
-	{ "WAIT_CLOSE", COMMAND_FOR_ADMIN },  { "DRAIN", COMMAND_FOR_ADMIN },
+	{ "WAIT_CLOSE", COMMAND_FOR_ADMIN },  { "DRAIN", COMMAND_FOR_ADMIN },     { "BREAKER", COMMAND_FOR_ADMIN },
 };
 
 static const struct expectation tables[] = {
@@ -48,6 +48,7 @@ static const struct expectation tables[] = {
 	{ "ENDPOINTS", COMMAND_FOR_STATS },
 	{ "FAILOVERS", COMMAND_FOR_STATS },
 	{ "TIMEOUTS", COMMAND_FOR_STATS },
+	{ "BREAKERS", COMMAND_FOR_STATS },
 	{ "SOCKETS", COMMAND_FOR_STATS },
 	{ "ACTIVE_SOCKETS", COMMAND_FOR_STATS },
 	{ "LISTS", COMMAND_FOR_STATS },
@@ -92,8 +93,8 @@ static void test_tables(void **state UNUSED)
 }
 
 /* What PgBouncer does not have, or the program asks of itself. */
-static const char *const not_in_help[] = { "HANDOVER",  "LOOPS",     "AUTH_CACHE", "QUEUE", "QUEUES",
-					   "READINESS", "TIMEOUTS", "ENDPOINTS", "FAILOVERS",  "1" };
+static const char *const not_in_help[] = { "HANDOVER", "LOOPS",     "AUTH_CACHE", "QUEUE",    "QUEUES", "READINESS",
+					   "TIMEOUTS", "ENDPOINTS", "FAILOVERS",  "BREAKERS", "1" };
 
 /* All that may be run stands in SHOW HELP, but for these and for variables that mean nothing. */
 static void test_help_is_complete(void **state UNUSED)

@@ -69,6 +69,8 @@ static const struct {
 	{ "QUEUE", "t:database t:user t:client_user q:client_id q:position q:age_ms q:deadline_ms q:estimated_ms" },
 	{ "QUEUES", "t:database t:user q:waiting q:max_waiting q:maxwait_ms q:estimated_ms q:refused q:shed" },
 	{ "READINESS", "t:database i:ready t:reason" },
+	{ "BREAKERS", "t:endpoint t:database t:class t:state t:since q:failures_in_row q:successes q:failures q:opened "
+		      "q:retry_ms t:reason t:last_failures" },
 	{ "ENDPOINTS",
 	  "t:endpoint t:database q:pools t:role t:reachable t:fenced t:read_only q:timeline t:system_id "
 	  "q:lag_bytes q:lag_ms q:connections q:max_connections q:servers q:logins t:last_probe q:latency_us "

@@ -56,3 +56,6 @@ test_unit_pool_test_health_facts_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_health_judge
 test_unit_pool_test_health_judge_SOURCES = test/unit/pool/test_health_judge.c
 test_unit_pool_test_health_judge_LDADD = $(UNIT_LIBS)
+UNIT_TESTS += test/unit/pool/test_failure
+test_unit_pool_test_failure_SOURCES = test/unit/pool/test_failure.c
+test_unit_pool_test_failure_LDADD = $(UNIT_LIBS)

@@ -326,16 +326,21 @@ static void test_trials_ramp_and_close(void **state UNUSED)
 	assert_no_change(&w, BREAKER_HALF_OPEN);
 	for (unsigned i = 2; i < 4; i++)
 		t[i] = begin(&w);
-	t[0] = begin(&w);
-	assert_int_equal(admit(&w), BREAKER_WAITS); /* four are under way */
+	assert_int_equal(admit(&w), BREAKER_WAITS); /* three are under way */
+	w.conf.success_threshold = 4;
 	succeed_ticket(&w, t[1]);
-	assert_change(&w, BREAKER_HALF_OPEN, BREAKER_CLOSED, "3 trials succeeded");
+	assert_no_change(&w, BREAKER_HALF_OPEN);
+	t[0] = begin(&w);
+	t[1] = begin(&w);
+	assert_int_equal(admit(&w), BREAKER_WAITS); /* four are */
+	succeed_ticket(&w, t[2]);
+	assert_change(&w, BREAKER_HALF_OPEN, BREAKER_CLOSED, "4 trials succeeded");
 	/* The others count as any attempt does now. */
-	fail_ticket(&w, t[2]);
+	fail_ticket(&w, t[0]);
 	assert_int_equal(w.b.failures_in_row, 1);
-	succeed_ticket(&w, t[3]);
+	succeed_ticket(&w, t[1]);
 	assert_int_equal(w.b.failures_in_row, 0);
-	breaker_abandon(&w.b, t[0]);
+	breaker_abandon(&w.b, t[3]);
 	assert_no_change(&w, BREAKER_CLOSED);
 }
 
@@ -376,6 +381,26 @@ static void test_witnesses_do_not_decide_half_open(void **state UNUSED)
 		succeed_ticket(&w, breaker_witness(&w.b, 0));
 	assert_no_change(&w, BREAKER_HALF_OPEN);
 	assert_int_equal(w.b.successes, 0);
+}
+
+/* One server that goes on serving closes it as well as several that are tried. */
+static void test_what_a_trial_has_opened_vouches(void **state UNUSED)
+{
+	struct world w = world_half_open();
+	struct breaker_ticket before = breaker_vouch((struct breaker_ticket){ .generation = w.b.generation - 1 });
+	struct breaker_ticket t = begin(&w);
+
+	succeed_ticket(&w, t);
+	succeed_ticket(&w, before); /* it was there before the outage */
+	assert_int_equal(w.b.successes, 1);
+	for (unsigned i = 0; i < 2; i++)
+		succeed_ticket(&w, breaker_vouch(t));
+	assert_change(&w, BREAKER_HALF_OPEN, BREAKER_CLOSED, "3 trials succeeded");
+	w = world_half_open();
+	t = begin(&w);
+	succeed_ticket(&w, t);
+	fail_ticket(&w, breaker_vouch(t));
+	assert_int_equal(w.b.state, BREAKER_OPEN);
 }
 
 static void test_open_time_doubles_to_cap(void **state UNUSED)
@@ -569,6 +594,7 @@ struct model_ticket {
 	struct breaker_ticket ticket;
 	unsigned round; /* in which it began */
 	bool is_trial;
+	bool vouches;
 	bool is_over;
 };
 
@@ -584,6 +610,7 @@ struct model {
 	unsigned round; /* times it has opened or been told something */
 	unsigned opens; /* since the last quiet time */
 	unsigned successes;
+	unsigned good;
 	struct model_result results[MODEL_MAX];
 	unsigned result_count;
 	struct model_ticket tickets[MODEL_MAX];
@@ -665,12 +692,12 @@ static enum breaker_verdict model_admit(struct model *m, const struct world *w)
 		return BREAKER_ADMITS;
 	if (m->state == BREAKER_OPEN) {
 		m->state = BREAKER_HALF_OPEN;
-		m->successes = 0;
+		m->successes = m->good = 0;
 		m->is_probed = false;
 	}
 	if (w->can_probe && !m->is_probed && m->successes == 0)
 		return BREAKER_WANTS_PROBE;
-	return model_trials(m) < 1u << m->successes ? BREAKER_ADMITS : BREAKER_WAITS;
+	return model_trials(m) < m->good + 1 ? BREAKER_ADMITS : BREAKER_WAITS;
 }
 
 static void model_end(struct model *m, struct world *w, struct model_ticket *t, bool is_ok)
@@ -682,13 +709,15 @@ static void model_end(struct model *m, struct world *w, struct model_ticket *t, 
 		m->results[m->result_count++] = (struct model_result){ w->now_us, is_ok };
 		if (!is_ok && model_must_open(m, w))
 			model_open(m, w);
-	} else if (t->is_trial && !is_ok) {
+	} else if ((t->is_trial || t->vouches) && !is_ok) {
 		bool was_probed = m->is_probed;
 
 		model_open(m, w);
 		m->is_misled = m->is_misled || was_probed;
-	} else if (t->is_trial && ++m->successes >= w->conf.success_threshold) {
-		model_close(m, w->now_us);
+	} else if (t->is_trial || t->vouches) {
+		m->good += t->is_trial;
+		if (++m->successes >= w->conf.success_threshold)
+			model_close(m, w->now_us);
 	}
 }
 
@@ -696,7 +725,7 @@ static void model_probe(struct model *m, const struct world *w, bool is_ok)
 {
 	if (m->state == BREAKER_OPEN && !m->is_forced && is_ok && (!m->is_misled || w->now_us >= m->until_us)) {
 		m->state = BREAKER_HALF_OPEN;
-		m->successes = 0;
+		m->successes = m->good = 0;
 		m->is_probed = true;
 	} else if (m->state == BREAKER_HALF_OPEN && is_ok) {
 		m->is_probed = true;
@@ -746,6 +775,12 @@ static void model_end_some(struct model *m, struct world *w, uint32_t dice, unsi
 		} else {
 			succeed_ticket(w, t->ticket);
 			model_end(m, w, t, true);
+			/* Sometimes it goes on: another result is to come. */
+			if (dice % 3 == 0) {
+				t->ticket = breaker_vouch(t->ticket);
+				t->is_over = t->is_trial = false;
+				t->vouches = true;
+			}
 		}
 		return;
 	}
@@ -835,6 +870,7 @@ int main(void)
 		cmocka_unit_test(test_failed_trial_opens_again),
 		cmocka_unit_test(test_abandoned_trial_makes_room),
 		cmocka_unit_test(test_witnesses_do_not_decide_half_open),
+		cmocka_unit_test(test_what_a_trial_has_opened_vouches),
 		cmocka_unit_test(test_open_time_doubles_to_cap),
 		cmocka_unit_test(test_jitter_shortens_never_below_recovery),
 		cmocka_unit_test(test_quiet_time_forgets_the_doubling),

@@ -38,6 +38,12 @@ static const struct sql_case sql_good[] = {
 	{ "set x = ''", SQL_SET, "set", "x", "" },
 	{ "set to to to", SQL_SET, "set", "to", "to" },
 	{ "set x = '''';", SQL_SET, "set", "x", "'" },
+	{ "BREAKER OPEN db1.example:5432", SQL_PLACE, "BREAKER", "OPEN", "db1.example:5432" },
+	{ "breaker reset [::1]:5432 ;", SQL_PLACE, "breaker", "reset", "[::1]:5432" },
+	{ "BREAKER CLOSE /tmp:5432;", SQL_PLACE, "BREAKER", "CLOSE", "/tmp:5432" },
+	{ "BREAKER CLOSE \"a;b\"", SQL_PLACE, "BREAKER", "CLOSE", "a;b" },
+	{ "BREAKER CLOSE 'a b' ;", SQL_PLACE, "BREAKER", "CLOSE", "a b" },
+	{ "BREAKER OPEN", SQL_CMD_ARG, "BREAKER", "OPEN", "" },
 };
 
 static void forms_are_recognised(void **state)
@@ -101,6 +107,11 @@ static const char *const sql_bad[] = {
 	"show x = 5",
 	"set x = 5 6",
 	"setx = 5",
+	"BREAKER OPEN a b",
+	"BREAKER OPEN a'b'",
+	"BREAKER OPEN \"a",
+	"BREAKER OPEN ;;",
+	"PAUSE OPEN a:1",
 	"SHOW\vx",
 	"SHOW \xc3\xa4",
 };
