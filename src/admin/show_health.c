@@ -51,7 +51,7 @@ static const struct show_column show_endpoint_columns[] = {
 	TEXT(endpoint_row, reachable, "yes, no, or unknown when nobody has probed it"),
 	TEXT(endpoint_row, fenced, "yes for a primary that gets no writes, since there is a newer one"),
 	TEXT(endpoint_row, read_only, "whether default_transaction_read_only is on"),
-	INT(endpoint_row, timeline, "0 when not known"),
+	INT(endpoint_row, timeline, "the last one that was seen; 0 when not known"),
 	TEXT(endpoint_row, system_id, "the same for a primary and its standbys; NULL when not known"),
 	INT(endpoint_row, lag_bytes,
 	    "of a standby, behind what its primary had written when that was asked; -1 when not known"),
@@ -96,9 +96,9 @@ static void show_add_endpoint(const struct health_row *health, void *arg)
 	};
 	if (health->facts == NULL)
 		return;
-	row->timeline = health->facts->timeline;
-	str_format(id, sizeof(id), "%" PRIu64, health->facts->system_id);
-	row->system_id = health->facts->system_id == 0 ? NULL : show_keep_text(&show->rows, id);
+	row->timeline = health->timeline;
+	str_format(id, sizeof(id), "%" PRIu64, health->system_id);
+	row->system_id = health->system_id == 0 ? NULL : show_keep_text(&show->rows, id);
 	row->lag_ms = health->facts->lag_ms;
 	row->connections = health->facts->connections;
 	row->max_connections = health->facts->max_connections;

@@ -74,9 +74,11 @@ struct health_target {
 	struct health_facts facts;
 	struct endpoint_facts told; /* what everybody was told last */
 	uint64_t until_us;          /* ... and until when that is believed */
-	uint64_t system_id;         /* the last one known */
-	uint32_t newest;            /* timeline seen among those with the same data */
-	uint64_t primary_since_us;  /* 0: it was none when it was last asked */
+	uint64_t system_id;         /* the last one known, as are the next two */
+	uint32_t timeline;
+	bool was_primary;
+	uint32_t newest;           /* timeline seen among those with the same data */
+	uint64_t primary_since_us; /* 0: it was none when it was last asked */
 };
 
 struct health {
@@ -474,7 +476,7 @@ static void health_log_change(const struct health_target *target, const struct e
 		log_info("endpoint %s is read-only by default: %s", name, now->is_read_only ? "yes" : "no");
 	if (now->is_fenced && !was->is_fenced)
 		log_warning("endpoint %s gets no writes: its timeline is %u, another primary is on %u", name,
-			    facts->timeline, target->newest);
+			    target->timeline, target->newest);
 	else if (!now->is_fenced && was->is_fenced)
 		log_info("endpoint %s is fenced no more", name);
 }
@@ -524,6 +526,7 @@ static void health_remember(struct health_target *target, uint64_t now_us)
 
 	if (!facts->knows_role)
 		return;
+	target->was_primary = !facts->is_standby;
 	if (facts->is_standby)
 		target->primary_since_us = 0;
 	else if (target->primary_since_us == 0)
@@ -533,6 +536,7 @@ static void health_remember(struct health_target *target, uint64_t now_us)
 	if (target->system_id != facts->system_id)
 		target->newest = 0;
 	target->system_id = facts->system_id;
+	target->timeline = facts->timeline;
 	if (target->newest < facts->timeline)
 		target->newest = facts->timeline;
 	TAILQ_FOREACH (other, &target->group->members, entry)
@@ -543,14 +547,15 @@ static void health_remember(struct health_target *target, uint64_t now_us)
 			other->newest = target->newest;
 }
 
+/* One that does not answer is what it was last: a primary that was replaced meanwhile is fenced before it returns. */
 static struct health_view health_view_of(const struct health_target *target)
 {
 	const struct health_facts *facts = &target->facts;
 
 	return (struct health_view){
-		.is_reachable = target->probed_us > 0 && facts->is_reachable,
-		.is_primary = facts->knows_role && !facts->is_standby,
-		.timeline = facts->timeline,
+		.is_reachable = target->probed_us > 0 && facts->is_reachable && facts->knows_role,
+		.is_primary = target->was_primary,
+		.timeline = target->timeline,
 		.newest = target->newest,
 		.system_id = target->system_id,
 		.primary_since_us = target->primary_since_us,
@@ -784,6 +789,8 @@ static void health_each_endpoint(struct endpoint *endpoint, void *arg)
 	if (target != NULL && target->probed_us > 0) {
 		row.facts = &target->facts;
 		row.probed_us = target->probed_us;
+		row.timeline = target->timeline;
+		row.system_id = target->system_id;
 		written = target->group->primary == NULL ? 0 : target->group->primary->facts.lsn;
 		if (target->facts.is_standby && target->facts.lsn != 0 && written != 0)
 			row.lag_bytes = written > target->facts.lsn ? (int64_t)(written - target->facts.lsn) : 0;

@@ -36,6 +36,8 @@ struct health_row {
 	const struct endpoint *endpoint;
 	const struct health_facts *facts; /* of the last probe; NULL: there was none */
 	uint64_t probed_us;               /* when that was answered; 0: never */
+	uint32_t timeline;                /* the last one known; 0: none */
+	uint64_t system_id;               /* likewise */
 	int64_t lag_bytes;                /* behind the primary of its group; -1: not known */
 };
 

@@ -146,6 +146,23 @@ def test_demoted_host_loses_its_servers(make, pair):
     assert [r["addr"] for r in p.show("servers")] == ["127.0.0.2"]
 
 
+def test_primary_that_stands_still(make, pair):
+    """Who waits for an answer of a host that is silent is told so as soon as another primary is there."""
+    p = make(health_timeout=1)
+    c = p.login()
+    c.query("create table t(i int)")
+    wait_role(p, pair.standby, "standby")
+    pair.standby.wait_caught_up(pair.primary)
+    with stopped(pair.primary):
+        c.send(wire.query("insert into t values (1)"))
+        wait_until(lambda: endpoints(p)[name(pair.primary)]["reachable"] == "no", "the host does not answer")
+        pair.standby.promote()
+        assert c.read_ready().error.text == "server is not the primary any more"
+        assert not c.query("insert into t values (2)").errors
+        assert where(c) == "127.0.0.2"
+        assert endpoints(p)[name(pair.primary)]["fenced"] == "yes"
+
+
 def test_old_primary_that_returns_gets_no_writes(make, pair):
     p = make()
     c = p.login()
