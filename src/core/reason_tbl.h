@@ -194,6 +194,10 @@
 	  "25P02", \
 	  "The connection to its server was lost, and nothing of it has taken effect.", \
 	  "End it by ROLLBACK alone: of several commands in one message none was run.") \
+	X(REASON_TX_REFUSED, "current transaction is aborted, commands ignored until end of transaction block", \
+	  "25P02", \
+	  "Its beginning was refused, and nothing of it has taken effect.", \
+	  "End it by ROLLBACK, in a message of its own.") \
 	X(REASON_CUT_OFF, "server host is out of reach", "08006", \
 	  "The server[ at {server}] does not answer, and another one does; what was under way may or may not have taken " \
 	  "effect.", \

@@ -9,7 +9,7 @@
  *      |    \         v          v
  *      +-----+---- CL_ACTIVE <---+
  *      ^              |
- *      +-- CL_FAILED <+ (its server was lost within a transaction; see survive.c)
+ *      +-- CL_FAILED <+ (its transaction was lost with its server, or refused; see survive.c)
  *
  * A client in the queue, or held, is read into its own buffer only so far as
  * to notice that it goes away; its messages are worked off when it goes on.
@@ -54,7 +54,7 @@ static const char *const state_actions[CLIENT_STATES] = {
 static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
 	[CL_NEW] = { [CL_WELCOME] = true, [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_WELCOME] = { [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
-	[CL_IDLE] = { [CL_WAITING] = true, [CL_CLOSED] = true },
+	[CL_IDLE] = { [CL_WAITING] = true, [CL_FAILED] = true, [CL_CLOSED] = true },
 	[CL_WAITING] = { [CL_IDLE] = true, [CL_HELD] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_HELD] = { [CL_ACTIVE] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
 	[CL_ACTIVE] = { [CL_IDLE] = true, [CL_FAILED] = true, [CL_CLOSED] = true },
@@ -245,6 +245,7 @@ void client_carried(struct client *client, struct pool_part *part)
 	struct cancel_place place;
 
 	client_join(client, part);
+	client->unnamed_effect = CLASSIFY_EFFECT_UNSEEN;
 	place = client_place(client);
 	carried_key_list(client->pool->engine, client->carried_key, &place);
 }
@@ -342,11 +343,12 @@ void client_greet(struct client *client)
 
 void client_send_ready(struct client *client)
 {
+	enum tx_status status = survive_fails_refused(client) ? TX_FAILED : TX_IDLE;
 	struct buf b;
 	int err;
 
 	buf_init(&b, 64);
-	err = build_ready(&b, TX_IDLE);
+	err = build_ready(&b, status);
 	if (err == 0)
 		err = stream_send_buf(&client->stream, &b);
 	buf_fini(&b);
@@ -720,6 +722,14 @@ bool client_granted(struct client *client, struct server *server)
 
 /* ---- a wait that comes to nothing ---- */
 
+/* The body of the message at the head of the kept bytes, as far as it has come. */
+static struct slice client_body(const struct buf *in, const struct frame *f)
+{
+	size_t n = f->size < buf_len(in) ? (size_t)f->size : buf_len(in);
+
+	return slice_make(buf_ptr(in) + FRAME_HEADER, n - FRAME_HEADER);
+}
+
 /*
  * Drops the request at the head of the kept bytes: one Query or FunctionCall,
  * or a batch up to its Sync, which may not have come yet.
@@ -736,6 +746,7 @@ static void client_drop_request(struct client *client)
 			break; /* a head that is not whole, or bad: found again when it is read */
 		if (f.type == FE_TERMINATE)
 			return;
+		survive_note_refused(client, f.type, client_body(in, &f));
 		if (f.size > buf_len(in)) {
 			client->body_left = f.size - buf_len(in);
 			client->discard_body = true;

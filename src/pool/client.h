@@ -93,6 +93,7 @@ struct client {
 	uint64_t unsent_us;                  /* when it lost a server that was being prepared for it; 0: never */
 	bool has_said_goodbye;               /* it goes by its own will */
 	bool skip_to_sync;                   /* a canceled batch is discarded up to its Sync */
+	enum classify_effect refused_effect; /* of what was refused while it waited, up to here */
 	bool is_resetting;   /* what follows waits until its parameters are what they shall be; see link_vars.c */
 	bool hides_reset;    /* whether it resets all must be known from its texts */
 	bool startup_is_raw; /* ... is spelled as the client has, not yet as its server does */
@@ -195,7 +196,7 @@ void client_close_header(struct client *client, const uint8_t *p, size_t n);
 /* Sends the greeting with these parameters of a server; false when the client is gone. */
 bool client_send_greeting(struct client *client, const struct welcome *welcome) MUSTCHECK;
 
-/* Sends a ReadyForQuery of our own. */
+/* Sends a ReadyForQuery of our own, after an error or without one; see survive_fails_refused(). */
 void client_send_ready(struct client *client);
 
 /* Closes without a word. */

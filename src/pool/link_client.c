@@ -51,12 +51,20 @@ void link_refuse_failed(struct client *client, const char *failure)
 	client_close_report(client, &report);
 }
 
+/* The body of the message, as far as it has come. */
+static struct slice link_body(const struct link_walk *w)
+{
+	return slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+}
+
 /*
  * The client is not to wait: it is told so, its request is thrown away, up to
  * the Sync if it is a batch, and it goes on.
  */
-static enum admit link_refuse_wait(struct client *client, uint8_t type, const struct pool_refusal *refusal)
+static enum admit link_refuse_wait(struct link_walk *w, const struct pool_refusal *refusal)
 {
+	struct client *client = w->client;
+	uint8_t type = w->f.type;
 	struct report report;
 
 	report_refusal(&report, client, refusal);
@@ -67,6 +75,7 @@ static enum admit link_refuse_wait(struct client *client, uint8_t type, const st
 	if (!client_send_error(client, &report))
 		return ADMIT_CLOSED;
 	client_set_state(client, CL_IDLE);
+	survive_note_refused(client, type, link_body(w));
 	client->skip_to_sync = type != FE_QUERY && type != FE_FUNCTION_CALL && type != FE_SYNC;
 	if (!client->skip_to_sync)
 		client_send_ready(client);
@@ -81,9 +90,10 @@ static enum reason link_turned_away(const struct client *client)
 	return drain_reason(client);
 }
 
-/* Gets a server for the client, now or later; `type` is of the message that needs it. */
-static enum admit link_acquire(struct client *client, uint8_t type)
+/* Gets a server for the client, now or later. */
+static enum admit link_acquire(struct link_walk *w)
 {
+	struct client *client = w->client;
 	struct pool_refusal refusal;
 	struct server *server;
 
@@ -106,14 +116,18 @@ static enum admit link_acquire(struct client *client, uint8_t type)
 		return ADMIT_CLOSED;
 	}
 	if (UNLIKELY(refusal.reason != REASON_NONE))
-		return link_refuse_wait(client, type, &refusal);
+		return link_refuse_wait(w, &refusal);
 	/* A server may have been granted while the queue was joined: then the state is no longer CL_WAITING. */
 	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_STOP;
 }
 
 /* Messages of a batch whose query was canceled while it waited are thrown away up to the Sync. */
-static enum admit link_skip(struct client *client, uint8_t type)
+static enum admit link_skip(struct link_walk *w)
 {
+	struct client *client = w->client;
+	uint8_t type = w->f.type;
+
+	survive_note_refused(client, type, link_body(w));
 	if (type != FE_SYNC)
 		return type == FE_TERMINATE ? ADMIT_SEND : ADMIT_DISCARD;
 	client->skip_to_sync = false;
@@ -122,11 +136,13 @@ static enum admit link_skip(struct client *client, uint8_t type)
 }
 
 /* What a client without server may say. */
-static enum admit link_admit_unlinked(struct client *client, uint8_t type, enum reason *why)
+static enum admit link_admit_unlinked(struct link_walk *w)
 {
+	uint8_t type = w->f.type;
+
 	switch (type) {
 	case FE_TERMINATE:
-		*why = REASON_CLIENT_CLOSE;
+		w->why = REASON_CLIENT_CLOSE;
 		return ADMIT_REFUSE;
 	case FE_COPY_DATA:
 	case FE_COPY_DONE:
@@ -135,11 +151,11 @@ static enum admit link_admit_unlinked(struct client *client, uint8_t type, enum 
 	default:
 		if (LIKELY(track_knows_client(type)))
 			break;
-		*why = REASON_UNKNOWN_PKT;
+		w->why = REASON_UNKNOWN_PKT;
 		return ADMIT_REFUSE;
 	}
-	link_query_opened(client);
-	return link_acquire(client, type);
+	link_query_opened(w->client);
+	return link_acquire(w);
 }
 
 /* What the server must be told first. */
@@ -165,7 +181,7 @@ static enum admit link_admit_virtual(struct link_walk *w)
 		if (virtual_answer_unlinked(w, &admit))
 			return admit;
 		link_query_opened(client);
-		admit = link_acquire(client, w->f.type);
+		admit = link_acquire(w);
 		if (admit != ADMIT_SEND)
 			return admit;
 		link_walk_prelude(w);
@@ -213,8 +229,8 @@ static enum admit link_admit_linked(struct link_walk *w)
 		if (client->part->conf->outlive) {
 			if (type == FE_QUERY || type == FE_PARSE)
 				survive_note(w);
-			else if (type == FE_BIND && UNLIKELY(client->unnamed_effect != CLASSIFY_EFFECT_NONE))
-				track_note(&server->track, client->unnamed_effect);
+			else if (type == FE_BIND)
+				survive_note_bind(w);
 		}
 		if (type == FE_QUERY && link_may_reset(w))
 			client->is_resetting = true;
@@ -245,7 +261,7 @@ static enum admit link_admit(struct link_walk *w, bool is_virtual)
 		return ADMIT_REFUSE;
 	}
 	if (UNLIKELY(client->skip_to_sync)) {
-		admit = link_skip(client, type);
+		admit = link_skip(w);
 		if (admit != ADMIT_SEND)
 			return admit;
 	}
@@ -261,7 +277,7 @@ static enum admit link_admit(struct link_walk *w, bool is_virtual)
 		if (admit != ADMIT_SEND)
 			return admit;
 	} else if (client->server == NULL) {
-		admit = link_admit_unlinked(client, type, &w->why);
+		admit = link_admit_unlinked(w);
 		if (admit != ADMIT_SEND)
 			return admit;
 		link_walk_prelude(w);
@@ -507,6 +523,8 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 		if (UNLIKELY(admit == ADMIT_STOP || admit == ADMIT_MORE))
 			break;
 		link_walk_on(&w, admit);
+		if (UNLIKELY(admit == ADMIT_DISCARD) && client->state == CL_FAILED)
+			break;
 	}
 	if (client->state == CL_CLOSED)
 		return len;
@@ -533,12 +551,15 @@ static size_t link_work(struct client *client, const uint8_t *data, size_t len)
 {
 	size_t used = 0;
 
-	if (UNLIKELY(client->state == CL_FAILED)) {
-		used = survive_from_client(client, data, len);
-		if (client->state != CL_IDLE)
-			return used;
-	}
-	return used + link_walk(client, data + used, len - used);
+	do {
+		if (UNLIKELY(client->state == CL_FAILED)) {
+			used += survive_from_client(client, data + used, len - used);
+			if (client->state != CL_IDLE)
+				return used;
+		}
+		used += link_walk(client, data + used, len - used);
+	} while (UNLIKELY(client->state == CL_FAILED) && used < len);
+	return used;
 }
 
 size_t link_from_client(struct client *client, const uint8_t *data, size_t len)

@@ -161,6 +161,7 @@ static bool survive_is_loss(enum reason reason)
 	case REASON_CLOSE_NEEDED:
 	case REASON_OBSOLETE:
 	case REASON_DOUBT:
+	case REASON_QUERY_TIMEOUT:
 		return true;
 	default:
 		return false;
@@ -172,6 +173,8 @@ static bool survive_may(const struct server *server, enum reason reason)
 {
 	const struct client *client = server->client;
 
+	if (reason == REASON_QUERY_TIMEOUT && server->part->conf->query_timeout_action != CONF_TIMEOUT_CANCEL)
+		return false;
 	return server->part->conf->outlive && survive_is_loss(reason) && !client->is_inner &&
 	       (client->state == CL_ACTIVE || client->state == CL_HELD) && !client->send_failed &&
 	       server_pool_mode(server) != CONF_POOL_SESSION && server->sql_statements == 0 &&
@@ -197,29 +200,106 @@ bool survive_hears(struct server *server, struct slice body)
 
 /* ---- what passes ---- */
 
+/* The second of the strings in `body`, which may be cut: empty when it has not come. */
+static struct slice survive_second(struct slice body)
+{
+	size_t first = strnlen(body.p, body.n);
+
+	return first < body.n ? slice_make(body.p + first + 1, body.n - first - 1) : slice_make(body.p + body.n, 0);
+}
+
+/* What the text of a Parse does when it is executed: it is one statement, whose first words tell. */
+static enum classify_effect survive_parse_effect(struct slice body)
+{
+	struct slice text = survive_second(body);
+
+	if (text.n == 0)
+		return CLASSIFY_EFFECT_UNSEEN;
+	return classify_may_transact(text.p, text.n) ? classify_effect(text) : CLASSIFY_EFFECT_NONE;
+}
+
 void survive_note_text(struct link_walk *w)
 {
 	struct client *client = w->client;
-	const char *text = (const char *)w->data + w->at + FRAME_HEADER;
-	size_t n = link_walk_avail(w) - FRAME_HEADER;
-	enum classify_effect effect;
+	struct slice body = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	enum classify_effect effect = CLASSIFY_EFFECT_UNSEEN;
 
 	if (w->f.type == FE_PARSE) {
-		size_t name = strnlen(text, n);
-
-		text += name < n ? name + 1 : n;
-		n -= name < n ? name + 1 : n;
-		effect = n == 0 ? CLASSIFY_EFFECT_UNSEEN : CLASSIFY_EFFECT_NONE;
-		if (classify_may_transact(text, n)) /* it is one statement, whose first words tell */
-			effect = classify_effect(slice_make(text, n));
-		client->unnamed_effect = effect;
-	} else if (n + FRAME_HEADER < w->f.size) {
-		effect = CLASSIFY_EFFECT_UNSEEN;
-	} else {
-		effect = classify_effect(slice_make(text, n));
+		if (body.n > 0 && body.p[0] == '\0')
+			client->unnamed_effect = survive_parse_effect(body);
+		return; /* nothing is run before it is bound */
 	}
+	if (body.n + FRAME_HEADER == w->f.size)
+		effect = classify_effect(body);
 	if (effect != CLASSIFY_EFFECT_NONE)
 		track_note(&client->server->track, effect);
+}
+
+void survive_note_bind(struct link_walk *w)
+{
+	struct client *client = w->client;
+	struct track *track = &client->server->track;
+	struct slice body = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	struct slice name = survive_second(body);
+
+	if (name.n == 0 || name.p[0] != '\0')
+		track_note(track, CLASSIFY_EFFECT_UNSEEN); /* the texts of named statements are not kept */
+	else if (UNLIKELY(client->unnamed_effect != CLASSIFY_EFFECT_NONE))
+		track_note(track, client->unnamed_effect);
+}
+
+/* ---- requests that are refused while they wait ---- */
+
+void survive_note_refused(struct client *client, uint8_t type, struct slice body)
+{
+	enum classify_effect effect = CLASSIFY_EFFECT_NONE;
+	const struct prep_name *known;
+	struct slice name;
+
+	if (type == FE_QUERY) {
+		effect = classify_effect(body); /* or of its beginning */
+	} else if (type == FE_PARSE) {
+		effect = survive_parse_effect(body);
+	} else if (type == FE_BIND) {
+		name = survive_second(body);
+		name.n = strnlen(name.p, name.n);
+		known = prep_client_find(&client->prep, name);
+		effect = known == NULL ? CLASSIFY_EFFECT_NONE : known->stmt->effect;
+		if (name.n == 0 && client->prep.unnamed != NULL)
+			effect = client->prep.unnamed->effect;
+	}
+	if (effect > client->refused_effect)
+		client->refused_effect = effect;
+}
+
+/* Its errors: what was refused has been told. */
+static struct survive *survive_new_refused(const struct client *client)
+{
+	struct survive *s = xcalloc(1, sizeof(*s));
+	int err = 0;
+
+	buf_init(&s->errors, SURVIVE_ERRORS_MAX);
+	for (enum survive_error error = SURVIVE_LOSS; err == 0 && error < SURVIVE_ERRORS; error++)
+		err = survive_add_reason(s, client, error, REASON_TX_REFUSED);
+	s->aborted.is_block = s->aborted.is_told = true;
+	if (err != 0)
+		survive_drop(&s);
+	return s;
+}
+
+bool survive_fails_refused(struct client *client)
+{
+	bool may_begin = client->refused_effect >= CLASSIFY_EFFECT_BLOCK;
+
+	client->refused_effect = CLASSIFY_EFFECT_NONE;
+	if (!may_begin)
+		return false;
+	client->survive = survive_new_refused(client);
+	if (client->survive == NULL)
+		return false;
+	client->part->failed++;
+	client_set_state(client, CL_FAILED);
+	return true;
 }
 
 /* ---- the loss ---- */

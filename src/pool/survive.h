@@ -43,6 +43,22 @@ void survive_free(struct client *client);
 /* Notes what a Query or Parse does to the transaction block. */
 void survive_note_text(struct link_walk *w);
 
+/* Notes what a Bind that passes as it is runs. */
+void survive_note_bind(struct link_walk *w);
+
+/*
+ * A message, as far as it has come, of a request that is refused while its
+ * client has no server.
+ */
+void survive_note_refused(struct client *client, uint8_t type, struct slice body);
+
+/*
+ * The request, as noted, is over: when it might have begun a transaction block
+ * the client, which is CL_IDLE and has been told an error, becomes CL_FAILED, and
+ * the result is true. What it sends next was meant to be a part of that block.
+ */
+bool survive_fails_refused(struct client *client);
+
 /* True when errors of the server must be there as a whole, since it may be its last words. */
 static inline bool survive_listens(const struct server *server)
 {

@@ -527,3 +527,137 @@ def test_psycopg_pipeline(start):
         assert c.execute("select 1").fetchone() == (1,)
         c.rollback()
     assert rows(p) == []
+
+
+def bind(name):
+    return wire.pack("B", wire.cstr("") + wire.cstr(name) + b"\0" * 6), wire.pack("E", wire.cstr("") + b"\0" * 4)
+
+
+def end_the_sleeper(p):
+    """The backend that runs pg_sleep()."""
+    found = "select pid from pg_stat_activity where datname = %s and state = 'active' and query like '%%pg_sleep%%'"
+    (pid,) = wait_until(lambda: p.cluster.sql(found, (p.db,)), "somebody sleeps")[0]
+    p.cluster.sql("select pg_terminate_backend(%s)", (pid,))
+
+
+def test_named_statement_that_is_not_kept_is_no_commit(start):
+    """What was parsed last without a name says nothing about one that is bound by its name."""
+    p, c = start(max_prepared_statements=0)
+    c.send(wire.parse("ins", "insert into t select 1 from pg_sleep(100)"), wire.SYNC)
+    c.read_ready()
+    c.send(wire.extended("commit"), wire.SYNC)
+    c.read_ready()
+    c.query("begin")
+    c.send(*bind("ins"), wire.SYNC)
+    end_the_sleeper(p)
+    r = c.read_ready()
+    assert (told(r), r.status) == ([TERMINATED], "E")
+    assert told(c.query("insert into t values (7)")) == [REFUSED]
+    assert rows(p) == []
+
+
+def test_named_statement_that_is_not_kept_may_be_begin(start):
+    """Whether the client is in a transaction is not known: it is closed."""
+    p, c = start(max_prepared_statements=0)
+    c.send(wire.parse("bg", "begin"), wire.SYNC)
+    c.read_ready()
+    c.send(wire.extended("select 1"), wire.SYNC)
+    c.read_ready()
+    c.send(*bind("bg"), wire.query("select pg_sleep(100)"))
+    end_the_sleeper(p)
+    c.expect_close()
+
+
+def test_parse_alone_ends_nothing(start):
+    """COMMIT that is prepared in a transaction, and not executed, when the server goes."""
+    p, c = start(max_prepared_statements=0)
+    c.query("begin")
+    c.send(wire.parse("", "commit"), wire.query("select pg_sleep(100)"))
+    end_the_sleeper(p)
+    r = c.read_ready()
+    assert r.status == "E"
+    assert told(c.query("insert into t values (7)")) == [REFUSED]
+    assert rows(p) == []
+
+
+@pytest.fixture
+def crowded(make_pooler, cluster, database):
+    """A pool of one server that somebody holds in a transaction: crowded(settings) gives (pooler, holder, another)."""
+
+    def make(**settings):
+        db = database()
+        cluster.sql("create table t (i int); grant all on t to public", dbname=db)
+        p = make_pooler({"app": cluster.dsn(dbname=db)}, settings={"default_pool_size": 1, **settings}, profile="pgsluice")
+        p.db, p.cluster = db, cluster
+        holder = p.login()
+        holder.query("begin")
+        return p, holder, p.login()
+
+    return make
+
+
+BEGINS = {
+    "simple": [wire.query("begin"), wire.query("insert into t values (1)"), wire.query("rollback")],
+    "several": [wire.query("select 1; begin"), wire.query("insert into t values (1)"), wire.query("rollback")],
+    "extended": [wire.extended(sql) + wire.SYNC for sql in ("begin", "insert into t values (1)", "rollback")],
+}
+
+
+@pytest.mark.parametrize("sent", ["at once", "later"])
+@pytest.mark.parametrize("way", BEGINS)
+def test_begin_that_is_refused_in_the_queue(crowded, way, sent):
+    """What was pipelined behind it, or comes later, was meant for its transaction and must not run on its own."""
+    p, holder, late = crowded()
+    first, *rest = BEGINS[way]
+    late.send(first + b"".join(rest) if sent == "at once" else first)
+    p.wait_pool("app", cl_waiting=1)
+    p.cancel(late.key)
+    r = late.read_ready()
+    assert ([e.code for e in r.errors], r.status) == (["57014"], "E")
+    holder.query("commit")
+    if sent == "later":
+        late.send(*rest)
+    r = late.read_ready()
+    assert (told(r), r.status) == ([REFUSED], "E")
+    r = late.read_ready()
+    assert (r.errors, r.tags, r.status) == ([], ["ROLLBACK"], "I")
+    assert late.query("insert into t values (2)").tags == ["INSERT 0 1"]
+    assert rows(p) == [2]
+
+
+def test_begin_that_finds_the_queue_full(crowded):
+    p, holder, late = crowded(max_waiting_clients=1)
+    waiter = p.login()
+    waiter.send(wire.query("select 1"))
+    p.wait_pool("app", cl_waiting=1)
+    late.send(*BEGINS["simple"])
+    r = late.read_ready()
+    assert ([e.code for e in r.errors], r.status) == (["53300"], "E")
+    r = late.read_ready()
+    assert (told(r), r.status) == ([REFUSED], "E")
+    assert late.read_ready().tags == ["ROLLBACK"]
+    holder.query("commit")
+    waiter.read_ready()
+    assert rows(p) == []
+
+
+def test_other_requests_that_are_refused_leave_no_transaction(crowded):
+    p, holder, late = crowded()
+    for request in (wire.query("select 1"), wire.extended("select 1") + wire.SYNC):
+        late.send(request)
+        p.wait_pool("app", cl_waiting=1)
+        p.cancel(late.key)
+        r = late.read_ready()
+        assert ([e.code for e in r.errors], r.status) == (["57014"], "I")
+    holder.query("commit")
+    assert late.value("select 1") == "1"
+
+
+def test_query_that_outlasts_its_cancellation(crowded):
+    """cancel_grace is over: the server goes, the client stays, in its failed transaction."""
+    p, holder, _ = crowded(query_timeout=1, cancel_grace=1)
+    stubborn = "do $$ begin loop begin perform pg_sleep(100); exception when query_canceled then null; end; end loop; end $$"
+    r = holder.query(stubborn)
+    assert ([(e.severity, e.code) for e in r.errors], r.status) == ([("ERROR", "57014")], "E")
+    assert holder.query("rollback").tags == ["ROLLBACK"]
+    assert holder.value("select 1") == "1"
