@@ -171,7 +171,6 @@ static struct drain *drain_new(struct engine *engine, struct db *db)
 
 static void drain_free(struct drain *d)
 {
-	TAILQ_REMOVE(&d->engine->drains, d, entry);
 	event_free(d->timer);
 	db_release(&d->order.db);
 	free(d);
@@ -206,6 +205,7 @@ bool drain_end(struct engine *engine, struct db *db)
 		return false;
 	log_info("draining %s: ended", drain_name(d));
 	atomic_store(drain_phase(d), DRAIN_NONE);
+	TAILQ_REMOVE(&engine->drains, d, entry);
 	drain_free(d);
 	engine_update_turns_away(engine);
 	return true;
@@ -215,8 +215,10 @@ void drain_end_all(struct engine *engine)
 {
 	struct drain *d;
 
-	while ((d = TAILQ_FIRST(&engine->drains)) != NULL)
+	while ((d = TAILQ_FIRST(&engine->drains)) != NULL) {
+		TAILQ_REMOVE(&engine->drains, d, entry);
 		drain_free(d);
+	}
 }
 
 /* ---- is it done? ---- */

@@ -56,7 +56,9 @@ def test_facts_for_the_client(make_pooler):
     queue_up(p, 1)
     fields = late.query("select 1").error.fields
     assert (fields["S"], fields["C"], fields["M"]) == ("ERROR", "53300", FULL)
-    assert fields["D"] == 'Of database "app" and user "app" 1 clients wait for a server already; the query was not sent.'
+    assert (
+        fields["D"] == 'Of database "app" and user "app" 1 clients wait for a server already; the query was not sent.'
+    )
     assert fields["H"].startswith("Try again later")
     assert p.log_count(r"pooler error: too many clients wait") == 1
 

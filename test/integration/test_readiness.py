@@ -1,4 +1,5 @@
 """Readiness: what load balancers are told by HTTP and by SHOW READINESS, and what they may cost."""
+import random
 import socket
 
 import pytest
@@ -89,6 +90,27 @@ def test_questions_and_answers(healthy, cluster):
 def test_requests_that_are_none(healthy, request_bytes, status):
     _, port = healthy()
     assert ask_raw(port, request_bytes).status == status
+
+
+def test_random_requests(healthy):
+    """Whatever is sent, there is one whole answer or none, and the next one is served."""
+    _, port = healthy()
+    rng = random.Random(4711)
+    words = [b"GET", b"HEAD", b" ", b"/ready", b"/ready/", b"/live", b"%41", b"%", b"%6", b"?", b"HTTP/1.1", b"HTTP/1."]
+    words += [b"\r\n", b"\r", b"\n", b"\0", b"\xff", b"app", b"x" * 300]
+    for _ in range(300):
+        data = b"".join(rng.choice(words) for _ in range(rng.randrange(1, 12)))
+        with connect(port) as s:
+            s.sendall(data + rng.choice([b"", b"\r\n\r\n"]))
+            s.shutdown(socket.SHUT_WR)
+            out = b""
+            try:
+                while piece := s.recv(65536):
+                    out += piece
+            except ConnectionError:
+                out = b""
+        assert out == b"" or Answer(out).status in (200, 400, 404, 405), data
+    assert told(port) == (200, "ready\n")
 
 
 def test_a_request_that_is_too_long(healthy):
