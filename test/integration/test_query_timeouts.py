@@ -1,4 +1,5 @@
 """query_timeout_action = cancel: the query is stopped, client and server go on; and what clients that vanish leave."""
+import random
 import threading
 import time
 
@@ -541,3 +542,52 @@ def test_closed_under_pgbouncer(make_pooler, cluster):
     c.close()
     p.wait_for_log("client disconnect while server was not ready")
     assert pid_of(p.login()) != pid
+
+
+def test_crowd_of_slow_and_vanishing_clients(make_pooler):
+    """Whatever is stopped and left behind, each client gets its own answers and nothing else."""
+    p = make_pooler(
+        profile="pgsluice",
+        threads=2,
+        settings={"default_pool_size": 4, "query_timeout": 5, "cancel_grace": 10, "log_rate_limit": 0},
+    )
+    wrong, rounds = [], 40
+
+    def work(number):
+        rng, c = random.Random(number), p.login(timeout=30)
+        for n in range(rounds):
+            tag = f"{number}.{n}"
+            kind = rng.choice(("answer", "answer", "batch", "slow", "vanish", "in-transaction", "goodbye"))
+            if kind == "answer":
+                if c.value(f"select '{tag}'") != tag:
+                    wrong.append(tag)
+            elif kind == "batch":
+                for part in "ab":
+                    c.send(wire.extended(f"select '{tag}{part}'"), wire.pack("S"))
+                if [c.read_ready().rows for _ in "ab"] != [[[tag + "a"]], [[tag + "b"]]]:
+                    wrong.append(tag)
+            elif kind == "slow":
+                result = c.query(f"/* pgsluice: timeout={rng.randrange(1, 30)} */ select pg_sleep(4), '{tag}'")
+                if not result.error or result.error.code != "57014" or result.status != "I":
+                    wrong.append((tag, result.messages))
+            else:
+                if kind == "in-transaction":
+                    c.query("begin")
+                c.send(wire.query(f"select '{tag}', pg_sleep({rng.choice((0, 0.01, 4))})"))
+                if kind == "goodbye":
+                    c.send(wire.pack("X"))
+                elif rng.random() < 0.5:
+                    time.sleep(0.02)
+                leave(c, rng.choice(("close", "reset")))
+                c = p.login(timeout=30)
+        c.terminate()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(120)
+    assert not any(t.is_alive() for t in threads) and not wrong
+    p.wait_pool(sv_active=0, sv_being_canceled=0, timeout=20)
+    counts = timeouts(p)
+    assert counts["gone_kept"] > 20 and counts["canceled"] > 10
