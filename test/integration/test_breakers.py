@@ -1,4 +1,5 @@
 """Circuit breakers of endpoints: what opens them, what clients are told, how they close again, and what never counts."""
+import random
 import threading
 
 import pytest
@@ -627,3 +628,56 @@ def test_every_change_has_its_evidence_in_the_log(make_pooler, site):
     text = p.log_text()
     assert "class overload): closed -> open for 0.100 s: 3 failures in a row, last: no" in text
     assert "class overload): open -> half_open: it was open for " in text
+
+
+def test_site_that_flaps_under_load(make_pooler, site):
+    """Whatever happens to attempts, each gives back what it was admitted with: in the end all is closed."""
+    names = [f"db{n}" for n in range(4)]
+    p = start(
+        make_pooler,
+        {name: site.dsn(pool_size=3) for name in names},
+        threads=3,
+        breaker_failure_threshold=2,
+        breaker_recovery_timeout=0.05,
+        breaker_recovery_max=0.05,
+        breaker_open_action="hold",
+        server_lifetime=0,
+        query_wait_timeout=1000,
+        client_login_timeout=1000,
+    )
+    dice, over = random.Random(4711), threading.Event()
+    served = []
+
+    def flap():
+        for _ in range(60):
+            site.mode = dice.choice(["ok", "ok", "crash", "close", "57P03", "53300"])
+            over.wait(0.02)
+        site.mode = "ok"
+
+    def work(name):
+        left = 30
+        while left > 0:
+            try:
+                c = p.login(database=name, timeout=60)
+                while left > 0:
+                    left -= 1
+                    served.append(c.query("select 1").error is None)
+                c.terminate()
+            except (wire.Closed, wire.PgError, OSError):
+                left -= 1
+
+    threads = [threading.Thread(target=work, args=(names[n % 4],)) for n in range(12)]
+    flapper = threading.Thread(target=flap)
+    for t in threads + [flapper]:
+        t.start()
+    for t in threads + [flapper]:
+        t.join()
+
+    def is_closed():
+        for name in names:
+            with p.login(database=name, timeout=60) as c:
+                assert c.query("select 1").rows == [["ok"]]
+        return set(states(p).values()) == {"closed"}
+
+    wait_until(is_closed, "all breakers to close", timeout=60)
+    assert any(served)
