@@ -23,6 +23,7 @@
 #define EP_READ_ONLY       (1u << 2)
 #define EP_FENCED          (1u << 3)
 #define EP_UNREACHABLE     (1u << 4)
+#define EP_SILENT          (1u << 5)
 
 struct endpoints {
 	struct lock lock;
@@ -314,7 +315,7 @@ struct endpoint *endpoint_list_find(const struct endpoint_list *list, const stru
 static unsigned facts_pack(const struct endpoint_facts *f)
 {
 	return (unsigned)f->role | (f->is_read_only ? EP_READ_ONLY : 0) | (f->is_fenced ? EP_FENCED : 0) |
-	       (f->is_unreachable ? EP_UNREACHABLE : 0);
+	       (f->is_unreachable ? EP_UNREACHABLE : 0) | (f->is_silent ? EP_SILENT : 0);
 }
 
 static struct endpoint_facts facts_unpack(unsigned bits)
@@ -324,6 +325,7 @@ static struct endpoint_facts facts_unpack(unsigned bits)
 		.is_read_only = (bits & EP_READ_ONLY) != 0,
 		.is_fenced = (bits & EP_FENCED) != 0,
 		.is_unreachable = (bits & EP_UNREACHABLE) != 0,
+		.is_silent = (bits & EP_SILENT) != 0,
 	};
 }
 
@@ -352,7 +354,7 @@ void endpoint_note_role(struct endpoint *endpoint, enum endpoint_role role, bool
 		is_news = facts.role != role || facts.is_read_only != is_read_only;
 		facts.role = role;
 		facts.is_read_only = is_read_only;
-		facts.is_unreachable = false;
+		facts.is_unreachable = facts.is_silent = false;
 	} while (!atomic_compare_exchange_weak_explicit(&endpoint->facts, &bits, facts_pack(&facts),
 							memory_order_release, memory_order_relaxed));
 	if (is_news || until_us < now_us + EP_LOGIN_BELIEF_US)

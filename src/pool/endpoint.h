@@ -38,6 +38,7 @@ struct endpoint_facts {
 	bool is_read_only;   /* transactions are read-only by default, whatever the role */
 	bool is_fenced;      /* its timeline is older than one that was seen: it gets no writes */
 	bool is_unreachable; /* the last probe has failed */
+	bool is_silent;      /* ... because a new connection was not answered at all */
 };
 
 struct endpoints;

@@ -486,7 +486,8 @@ static bool health_tell(struct health_target *target, const struct endpoint_fact
 {
 	bool is_news = facts->role != target->told.role || facts->is_read_only != target->told.is_read_only ||
 		       facts->is_fenced != target->told.is_fenced ||
-		       facts->is_unreachable != target->told.is_unreachable;
+		       facts->is_unreachable != target->told.is_unreachable ||
+		       facts->is_silent != target->told.is_silent;
 
 	if (is_news)
 		health_log_change(target, facts);
@@ -504,6 +505,7 @@ static struct endpoint_facts health_translate(struct health_target *target, uint
 			    target->health->engine->snap->conf->health_timeout_us;
 
 	out.is_unreachable = !facts->is_reachable;
+	out.is_silent = facts->is_silent;
 	if (facts->knows_role) {
 		out.role = facts->is_standby ? ENDPOINT_STANDBY : ENDPOINT_PRIMARY;
 		out.is_read_only = facts->is_read_only;

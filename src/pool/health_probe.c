@@ -10,8 +10,9 @@
  * which for a server that has crashed is the earliest sign there is.
  *
  * A question that is lost with a kept connection is no evidence: the server may
- * have been restarted since. It is asked once more on a fresh one, within the
- * same deadline.
+ * have been restarted since. Nor is one that finds no answer there: what that
+ * hangs on may be this connection alone. It is asked once more on a fresh one,
+ * within the same deadline, half of which is for either.
  *
  * libpq would look for passwords, certificates, services and more in the home
  * directory and in the environment. Each such place is named here, so that it
@@ -247,6 +248,24 @@ static void probe_fail(struct health_probe *probe, const char *why)
 	probe_finish(probe);
 }
 
+static void probe_set_timer(struct health_probe *probe, uint64_t us)
+{
+	const struct timeval deadline = { (time_t)(us / USEC_PER_SEC), (suseconds_t)(us % USEC_PER_SEC) };
+
+	if (us > 0 && evtimer_add(probe->timer, &deadline) != 0)
+		log_fatal("no memory");
+}
+
+/* The kept connection was of no use. */
+static void probe_begin_anew(struct health_probe *probe)
+{
+	probe->is_kept = false;
+	probe_unwatch(probe);
+	PQfinish(probe->conn);
+	probe->conn = NULL;
+	probe_begin(probe);
+}
+
 /* The connection was not made, or was lost. */
 static void probe_on_lost(struct health_probe *probe)
 {
@@ -255,11 +274,7 @@ static void probe_on_lost(struct health_probe *probe)
 	bool answers; /* if not to us */
 
 	if (probe->is_kept) {
-		probe->is_kept = false;
-		probe_unwatch(probe);
-		PQfinish(probe->conn);
-		probe->conn = NULL;
-		probe_begin(probe);
+		probe_begin_anew(probe);
 		return;
 	}
 	health_error_read(PQerrorMessage(probe->conn), sqlstate, text, sizeof(text));
@@ -286,6 +301,12 @@ static void probe_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 	};
 	struct health_probe *probe = arg;
 
+	if (probe->is_kept && probe->state == PROBE_ASK) {
+		probe_set_timer(probe, (probe->setup.timeout_us + 1) / 2);
+		probe_begin_anew(probe);
+		return;
+	}
+	probe->facts.is_silent = probe->state == PROBE_CONNECT;
 	probe_fail(probe, doing[probe->state]);
 }
 
@@ -609,16 +630,14 @@ static void probe_on_io(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
 
 bool health_probe_start(struct health_probe *probe)
 {
-	const struct timeval deadline = { (time_t)(probe->setup.timeout_us / USEC_PER_SEC),
-					  (suseconds_t)(probe->setup.timeout_us % USEC_PER_SEC) };
+	bool is_kept = probe->state == PROBE_OPEN;
 
 	if (health_probe_is_busy(probe))
 		return false;
 	health_facts_init(&probe->facts);
 	probe->asked_us = clock_mono_us();
-	if (probe->setup.timeout_us > 0 && evtimer_add(probe->timer, &deadline) != 0)
-		log_fatal("no memory");
-	if (probe->state == PROBE_OPEN) {
+	probe_set_timer(probe, is_kept ? (probe->setup.timeout_us + 1) / 2 : probe->setup.timeout_us);
+	if (is_kept) {
 		probe_unwatch(probe);
 		probe->facts.is_reachable = true;
 		probe_ask(probe);

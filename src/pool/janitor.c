@@ -139,8 +139,8 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 
 /*
  * A linked server on a host that has been left for another one. What a host writes that was replaced as primary is
- * lost, even if it is told of as committed. One that does not answer is waited for in vain, and may turn out to have
- * been replaced; but only its own silence proves it, since one that has too much to do fails its probes, too.
+ * lost, even if it is told of as committed. One that answers no new connection either is waited for in vain, and may
+ * turn out to have been replaced; a server there that still says something proves the contrary.
  */
 static enum reason janitor_left_behind(const struct server *server, uint64_t now_us)
 {
@@ -151,8 +151,7 @@ static enum reason janitor_left_behind(const struct server *server, uint64_t now
 		return REASON_NONE;
 	if (facts.is_fenced)
 		return REASON_FENCED;
-	return facts.is_unreachable && janitor_is_over(now_us, server->active_us, timeout_us) ? REASON_CUT_OFF
-											      : REASON_NONE;
+	return facts.is_silent && janitor_is_over(now_us, server->active_us, timeout_us) ? REASON_CUT_OFF : REASON_NONE;
 }
 
 /* A linked server. */
