@@ -109,6 +109,7 @@ static struct endpoint **endpoints_list(struct endpoints *table, size_t *count)
 	}
 	*count = 0;
 	HASH_ITER (hh, table->by_name, ep, next) {
+		ASSERT(all != NULL);
 		ep->refs++;
 		all[(*count)++] = ep;
 	}

@@ -615,6 +615,7 @@ static bool health_follow(const struct health_target *asked, uint64_t now_us)
 			 (now_us - group->watch.open.began_us) / 1000);
 		return true;
 	case FAILOVER_DONE:
+		ASSERT(primary != NULL);
 		health_record(asked->health, primary);
 		return true;
 	}

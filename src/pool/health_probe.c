@@ -63,7 +63,6 @@ struct health_probe {
 	struct event *timer; /* the deadline of the question */
 	uint64_t asked_us;   /* since when the answer is awaited, for the latency */
 	bool is_kept;        /* the connection has answered a question before this one */
-	bool has_waited;     /* bytes to be sent are left, so that writing is waited for */
 	enum health_question question;
 	bool has_row;
 	bool has_failed;           /* the server has answered with an error */
