@@ -17,6 +17,7 @@ libpgsluice_a_SOURCES += \
 	src/admin/show_mem.c \
 	src/admin/show_pools.c \
 	src/admin/show_queue.c \
+	src/admin/show_retries.c \
 	src/admin/show_sockets.c \
 	src/admin/show_stats.c \
 	src/admin/show_timeouts.c

@@ -159,7 +159,7 @@ static const struct show_table *const show_tables[] = {
 	&show_totals,      &show_fds,        &show_handover,     &show_one,
 	&show_loops,       &show_auth_cache, &show_queue,        &show_queues,
 	&show_endpoints,   &show_failovers,  &show_readiness,    &show_timeouts,
-	&show_breakers,
+	&show_breakers,    &show_retries,
 #define X(variable, text) &show_fake_##variable,
 	SHOW_FAKE_TABLE(X)
 #undef X

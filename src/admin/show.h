@@ -163,7 +163,7 @@ extern const struct show_table show_databases, show_users, show_config, show_lis
 	show_peers, show_peer_pools, show_dns_hosts, show_dns_zones;
 extern const struct show_table show_pools, show_clients, show_servers, show_sockets, show_active_sockets;
 extern const struct show_table show_fds, show_handover, show_loops, show_auth_cache;
-extern const struct show_table show_queue, show_queues, show_readiness, show_timeouts, show_breakers;
+extern const struct show_table show_queue, show_queues, show_readiness, show_timeouts, show_breakers, show_retries;
 extern const struct show_table show_stats, show_stats_totals, show_stats_averages, show_totals;
 
 extern const struct show_table show_endpoints, show_failovers;

@@ -447,10 +447,14 @@
 	  "Role that a host must have to be used: any, read-write (a primary that takes writes), read-only, primary, standby, or " \
 	  "prefer-standby (any, if there is no standby).") \
 	\
-	X(RETRY, ENUM, retry, "off", "off", 0, 0, "", RETRY, CONF_RL, \
-	  "Whether the pooler repeats what failed: safe repeats only what can have had no effect.") \
-	X(RETRY, UINT, retry_max_attempts, "3", "3", 1, 100, "", NONE, CONF_RL, \
+	X(RETRY, ENUM, retry, "off", "off", 0, 0, "", RETRY, CONF_R, \
+	  "Whether the pooler repeats statements that failed, in transaction and statement mode: safe repeats a single " \
+	  "statement outside of a transaction that has left nothing behind, after a conflict with others (40001, 40P01) or " \
+	  "when its server was lost before anything of it was sent.") \
+	X(RETRY, UINT, retry_max_attempts, "3", "3", 1, 100, "", NONE, CONF_R, \
 	  "Attempts in all, the first included.") \
+	X(RETRY, UINT, retry_budget, "20", "20", 0, 100, "%", NONE, CONF_R, \
+	  "Repetitions that statements may have, as a share of all that could be repeated, in each pool and worker.") \
 	\
 	X(DNS, TIME, dns_max_ttl, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long the address of a host name is used again.") \

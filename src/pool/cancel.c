@@ -224,6 +224,8 @@ static enum reason cancel_refusal(struct client *client)
 	case CL_ACTIVE:
 		ASSERT(client->server != NULL);
 		return REASON_NONE;
+	case CL_REPEAT:
+		return client_cancel_wait(client) ? REASON_CANCEL_QUEUED : REASON_CANCEL_LATE;
 	case CL_WAITING:
 		if (client->part->worker->ctx.snap->conf->cancel_queued == 0)
 			return REASON_CANCEL_IDLE;

@@ -9,6 +9,8 @@
  *      |    \         v          v
  *      +-----+---- CL_ACTIVE <---+
  *      ^              |
+ *      +-- CL_REPEAT <+ (its statement is run again after a while; see repeat.c)
+ *      ^              |
  *      +-- CL_FAILED <+ (its transaction was lost with its server, or refused; see survive.c)
  *
  * A client in the queue, or held, is read into its own buffer only so far as
@@ -27,6 +29,7 @@
 #include "pool/refresh.h"
 #include "pool/refuse.h"
 #include "pool/registry.h"
+#include "pool/repeat.h"
 #include "pool/replication.h"
 #include "pool/report.h"
 #include "pool/survive.h"
@@ -57,7 +60,8 @@ static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
 	[CL_IDLE] = { [CL_WAITING] = true, [CL_FAILED] = true, [CL_CLOSED] = true },
 	[CL_WAITING] = { [CL_IDLE] = true, [CL_HELD] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_HELD] = { [CL_ACTIVE] = true, [CL_IDLE] = true, [CL_CLOSED] = true },
-	[CL_ACTIVE] = { [CL_IDLE] = true, [CL_FAILED] = true, [CL_CLOSED] = true },
+	[CL_ACTIVE] = { [CL_IDLE] = true, [CL_FAILED] = true, [CL_REPEAT] = true, [CL_CLOSED] = true },
+	[CL_REPEAT] = { [CL_IDLE] = true, [CL_CLOSED] = true },
 	[CL_FAILED] = { [CL_IDLE] = true, [CL_CLOSED] = true },
 };
 
@@ -410,6 +414,7 @@ static void client_end(struct client *client)
 		link_client_gone(client);
 	replication_client_gone(client);
 	survive_free(client);
+	repeat_free(client);
 	worker_slot_give(part->worker, client->slot);
 	carried_key_free(engine, &client->carried_key);
 	refresh_skip_client(part->worker, client);
@@ -777,11 +782,10 @@ bool client_send_error(struct client *client, const struct report *report)
 	return err >= 0;
 }
 
-void client_end_wait(struct client *client, const struct report *report)
+/* A request that is kept, and not under way, ends by this error. */
+static void client_end_request(struct client *client, const struct report *report)
 {
-	ASSERT(client->state == CL_WAITING);
-	client_count_wait(client);
-	client->notified = false;
+	repeat_free(client);
 	if (!client_send_error(client, report))
 		return;
 	client_set_state(client, CL_IDLE);
@@ -792,13 +796,25 @@ void client_end_wait(struct client *client, const struct report *report)
 		client_resume(client);
 }
 
+void client_end_wait(struct client *client, const struct report *report)
+{
+	ASSERT(client->state == CL_WAITING);
+	client_count_wait(client);
+	client->notified = false;
+	client_end_request(client, report);
+}
+
 bool client_cancel_wait(struct client *client)
 {
 	struct report report;
 
+	report_server(&report, "canceling statement due to user request", "57014");
+	if (client->state == CL_REPEAT) {
+		client_end_request(client, &report);
+		return true;
+	}
 	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
 		return false;
-	report_server(&report, "canceling statement due to user request", "57014");
 	client_end_wait(client, &report);
 	return true;
 }

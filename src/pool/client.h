@@ -14,15 +14,16 @@
 #include "proto/startup.h"
 
 /* id, name in SHOW CLIENTS, what it is doing as the log tells it */
-#define CLIENT_STATE_TABLE(X)                                                                          \
-	X(CL_NEW, "login", "login")                   /* on its way from the login loop */             \
-	X(CL_WELCOME, "waiting", "login")             /* queued; its greeting needs a first server */  \
-	X(CL_IDLE, "idle", "idle")                    /* no server, nothing asked */                   \
-	X(CL_WAITING, "waiting", "wait for a server") /* queued for a server */                        \
-	X(CL_HELD, "active", "prepare a server")      /* has a server that is being prepared for it */ \
-	X(CL_ACTIVE, "active", "query")               /* has a server */                               \
-	X(CL_FAILED, "failed", "failed transaction")  /* has lost it within a transaction */           \
-	X(CL_CLOSED, "closed", NULL)                  /* freed at the end of this turn */
+#define CLIENT_STATE_TABLE(X)                                                                                \
+	X(CL_NEW, "login", "login")                    /* on its way from the login loop */                  \
+	X(CL_WELCOME, "waiting", "login")              /* queued; its greeting needs a first server */       \
+	X(CL_IDLE, "idle", "idle")                     /* no server, nothing asked */                        \
+	X(CL_WAITING, "waiting", "wait for a server")  /* queued for a server */                             \
+	X(CL_HELD, "active", "prepare a server")       /* has a server that is being prepared for it */      \
+	X(CL_ACTIVE, "active", "query")                /* has a server */                                    \
+	X(CL_FAILED, "failed", "failed transaction")   /* has lost it within a transaction */                \
+	X(CL_REPEAT, "active", "wait for another run") /* its statement has failed, and is run again soon */ \
+	X(CL_CLOSED, "closed", NULL)                   /* freed at the end of this turn */
 
 enum client_state {
 #define X(id, name, action) id,
@@ -90,6 +91,7 @@ struct client {
 	struct prep_client prep;             /* its prepared statements */
 	enum classify_effect unnamed_effect; /* of the text that it has parsed without a name last */
 	struct survive *survive;             /* in CL_FAILED: what it is told; see survive.c */
+	struct repeat *repeat;               /* a statement that has failed and is run again; see repeat.c */
 	uint64_t unsent_us;                  /* when it lost a server that was being prepared for it; 0: never */
 	bool has_said_goodbye;               /* it goes by its own will */
 	bool skip_to_sync;                   /* a canceled batch is discarded up to its Sync */

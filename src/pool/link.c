@@ -31,6 +31,7 @@
 
 #include "pool/drain.h"
 #include "pool/link_int.h"
+#include "pool/repeat.h"
 #include "pool/virtual.h"
 #include "proto/msg.h"
 
@@ -101,7 +102,7 @@ static void link_cut(struct client *client, struct server *server)
 	buf_fini(&server->prelude);
 	query_timeout_forget(&server->timeout);
 	rerun_forget(&server->rerun);
-	server->rerun.is_under_way = false;
+	server->rerun.is_under_way = server->rerun.is_due = server->rerun.has_begun = false;
 	client->stalled = client->is_forgetting = client->is_resetting = false;
 	client->unnamed = UNNAMED_FOREIGN;
 	stream_want_read(&server->stream, true);
@@ -158,7 +159,10 @@ static void link_run_again(struct server *server)
 		return;
 	}
 	client->stalled = false; /* what it waited for comes again */
-	client_resume(client);
+	if (server->rerun.is_due)
+		repeat_wait(server);
+	else
+		client_resume(client);
 }
 
 void link_settle(struct server *server)

@@ -13,6 +13,7 @@
 #include "pool/link.h"
 #include "pool/link_int.h"
 #include "pool/query_hint.h"
+#include "pool/repeat.h"
 #include "pool/report.h"
 #include "pool/survive.h"
 #include "pool/virtual.h"
@@ -299,12 +300,18 @@ static void link_walk_send(struct link_walk *w)
 	stats_add(&w->client->part->stats, STAT_bytes_received, n);
 	if (UNLIKELY(!buf_is_empty(&server->prelude)))
 		buf_clear(&server->prelude); /* was the first of it */
-	if (LIKELY(err == 0))
+	if (LIKELY(err == 0)) {
+		w->sent = true;
 		return;
-	if (err > 0)
+	}
+	if (err > 0) {
+		w->sent = true;
 		stream_want_read(&w->client->stream, false);
-	else
-		link_server_is_lost(server);
+		return;
+	}
+	server->rerun.is_unsent = !w->sent && server->rerun.len == 0 && stream_tls(&server->stream) == NULL &&
+				  err != -E_NOSPACE && err != -E_NOMEM;
+	link_server_is_lost(server);
 }
 
 void link_walk_reserve(struct link_walk *w, int pieces, uint32_t own)
@@ -483,12 +490,14 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 	w.keep_from = client->server != NULL && client->server->rerun.is_keeping ? 0 : SIZE_MAX;
 	w.unnamed = (struct slice){ NULL, 0 };
 	w.bound = NULL;
+	w.sent = false;
 	link_out_init(&w.out);
 	link_walk_prelude(&w);
 	link_walk_body(&w);
 	while (w.at < len) {
 		enum admit admit;
 		bool is_virtual;
+		bool is_fresh;
 		int err = frame_read(data + w.at, len - w.at, max_size, &w.f);
 
 		if (err == -E_AGAIN)
@@ -511,7 +520,11 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 		is_virtual = virtual_concerns(&w);
 		if (is_virtual && client->server != NULL)
 			link_walk_add_span(&w);
+		is_fresh = UNLIKELY(client->part->conf->retry) &&
+			   (client->server == NULL || virtual_is_fresh(client->server));
 		admit = link_admit(&w, is_virtual);
+		if (UNLIKELY(is_fresh) && client->server != NULL && admit <= ADMIT_DISCARD)
+			repeat_begin(&w);
 		if (UNLIKELY(admit == ADMIT_CLOSED))
 			return len;
 		if (UNLIKELY(admit == ADMIT_REFUSE)) {

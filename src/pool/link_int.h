@@ -28,6 +28,7 @@ struct link_walk {
 	size_t len;
 	size_t at;               /* the message that is looked at */
 	size_t start;            /* of the span that goes to the server */
+	bool sent;               /* something was sent in this walk */
 	size_t keep_from;        /* bytes from here on are kept for a rerun */
 	struct frame f;          /* head of the message */
 	size_t replaced;         /* of ADMIT_REWRITTEN: its first bytes that do not go */

@@ -10,6 +10,7 @@
 #include "core/str.h"
 #include "pool/link.h"
 #include "pool/link_int.h"
+#include "pool/repeat.h"
 #include "pool/shadow.h"
 #include "pool/survive.h"
 #include "pool/virtual.h"
@@ -141,7 +142,8 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
 		       ((survive_listens(server) || server->timeout.is_over) && f->size <= LINK_GATHER_MAX) ||
-		       (server->rerun.is_keeping && f->size <= LINK_GATHER_MAX) || link_is_about_statement(server, f);
+		       ((server->rerun.is_keeping | server->rerun.has_begun) && f->size <= LINK_GATHER_MAX) ||
+		       link_is_about_statement(server, f);
 	case BE_DATA_ROW:
 		return shadow_is_reading(server);
 	default:
@@ -175,7 +177,8 @@ struct link_back {
 	size_t at;
 	size_t start; /* of the span that goes to the client */
 	struct frame f;
-	bool is_void; /* the message is the first half of an answer that ends in an error, and will be given anew */
+	size_t void_to; /* what comes before is the beginning of an answer that is repeated */
+	bool is_void;   /* the message is the first half of an answer that ends in an error, and will be given anew */
 	enum reason violation; /* of JUDGED_CLOSE */
 	struct buf instead;    /* of JUDGED_REPLACE and JUDGED_PRECEDE */
 	struct link_out out;
@@ -247,8 +250,10 @@ static enum judged link_judge_answer(struct link_back *k)
 	}
 	if (UNLIKELY(server->rerun.is_under_way))
 		return JUDGED_SWALLOW;
-	if (server->rerun.is_keeping | (server->rerun.runs > 0))
+	if (server->rerun.is_keeping | (server->rerun.runs > 0)) {
 		rerun_forget(&server->rerun);
+		repeat_answered(server, k->f.type);
+	}
 	if (k->f.type == BE_READY) {
 		if (UNLIKELY(server->track.status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT)
 			return link_violation(k, REASON_STATEMENT_MODE);
@@ -277,6 +282,10 @@ static enum judged link_judge_error(struct link_back *k)
 	link_vars_undone(k->server);
 	if (k->server->client != NULL && head >= TRACK_PARSE && head <= TRACK_CLOSE)
 		virtual_batch_failed(k->server->client);
+	if (UNLIKELY(k->server->rerun.is_due))
+		return k->server->rerun.is_under_way ? JUDGED_PASS : JUDGED_SWALLOW;
+	if (UNLIKELY(k->server->rerun.has_begun) && k->f.size <= LINK_GATHER_MAX)
+		repeat_missed(k->server, body);
 	if (UNLIKELY(k->server->timeout.is_over) && k->f.size <= LINK_GATHER_MAX && head != TRACK_NONE &&
 	    !(track_head_is_ours(&k->server->track) && head == TRACK_QUERY) &&
 	    query_timeout_on_error(k->server, body, &k->instead) == 0)
@@ -403,7 +412,7 @@ static void link_give_owed(struct link_back *k)
 
 		if (UNLIKELY(k->server->track.marks_done > 0))
 			virtual_settle_marks(k->server);
-		if (UNLIKELY(k->server->rerun.is_under_way))
+		if (UNLIKELY(k->server->rerun.is_under_way | k->server->rerun.is_due))
 			continue;
 		link_back_add_span(k);
 		if (UNLIKELY(!link_out_has_room(&k->out, 1, sizeof(message))))
@@ -428,6 +437,7 @@ static void link_back_init(struct link_back *k, struct server *server, const uin
 	k->len = len;
 	k->at = k->start = 0;
 	k->is_void = false;
+	k->void_to = 0;
 	k->violation = REASON_NONE;
 	buf_init(&k->instead, LINK_ERROR_MAX);
 	link_out_init(&k->out);
@@ -474,7 +484,7 @@ static int link_back_look_behind(struct link_back *k)
 	struct frame next;
 	int err;
 
-	k->is_void = false;
+	k->is_void = k->at < k->void_to;
 	if (LIKELY(k->f.type != BE_PARAMETER_DESCRIPTION) || !k->server->rerun.is_keeping ||
 	    k->f.size > LINK_GATHER_MAX)
 		return 0;
@@ -525,6 +535,11 @@ size_t link_from_server(struct server *server, const uint8_t *data, size_t len)
 		enum judged judged;
 		size_t n;
 
+		if (UNLIKELY(server->rerun.is_statement)) {
+			if (repeat_look(server, data + k.at, len - k.at, &n) == -E_AGAIN)
+				break;
+			k.void_to = k.at + n;
+		}
 		if (UNLIKELY(server->track.owed > 0))
 			link_give_owed(&k);
 		if (link_back_judge(&k, &judged) == -E_AGAIN)

@@ -63,6 +63,8 @@ libpgsluice_a_SOURCES += \
 	src/pool/survey.c src/pool/survey.h \
 	src/pool/suspend.c src/pool/suspend.h \
 	src/pool/tls_conf.c src/pool/tls_conf.h \
+	src/pool/repeat.c src/pool/repeat.h \
+	src/pool/retry.c src/pool/retry.h \
 	src/pool/survive.c src/pool/survive.h \
 	src/pool/vars.c src/pool/vars.h \
 	src/pool/verifiers.c src/pool/verifiers.h \

@@ -17,6 +17,7 @@
 #include "pool/engine.h"
 #include "pool/pool_conf.h"
 #include "pool/queue_estimate.h"
+#include "pool/retry.h"
 #include "pool/stats.h"
 #include "pool/vars.h"
 
@@ -110,10 +111,12 @@ struct pool_part {
 	unsigned waiting; /* clients in CL_WAITING and CL_WELCOME */
 	unsigned timed;   /* clients with an idle timeout */
 	unsigned failed;  /* clients in CL_FAILED */
+	struct retry_budget retry_budget;
 
 	/* written by the worker's thread, read by any */
 	atomic_uint client_count; /* clients here; for the choice of a worker */
 	struct stats stats;
+	_Atomic uint64_t retries[RETRY_CAUSES_N][RETRY_OUTCOMES_N];
 
 	/* protected by pool->lock */
 	struct server_list idle CACHE_ALIGNED; /* most recently used first */

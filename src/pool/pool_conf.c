@@ -114,6 +114,9 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->prepared = pc->mode == CONF_POOL_SESSION ? 0 : conf->max_prepared_statements;
 	pc->reuse_unnamed = pc->prepared != 0 && conf->reuse_unnamed_statements != 0;
 	pc->sql_prepare = (enum conf_sql_prepare)conf->sql_prepare;
+	pc->retry = pc->mode != CONF_POOL_SESSION && conf->retry == CONF_RETRY_SAFE;
+	pc->retry_max_attempts = conf->retry_max_attempts;
+	pc->retry_budget = conf->retry_budget;
 	pc->outlive = conf->server_loss_action == CONF_LOSS_ERROR;
 	pc->round_robin = conf->server_round_robin != 0;
 	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;

@@ -44,7 +44,10 @@
 	X(int, prepared) /* statements kept on a server; 0: as they are, none is virtual; < 0: all */  \
 	X(bool, reuse_unnamed)                                                                         \
 	X(enum conf_sql_prepare, sql_prepare)                                                          \
-	X(bool, outlive) /* clients outlive their servers */                                           \
+	X(bool, retry) /* statements that failed are run again */                                      \
+	X(unsigned, retry_max_attempts)                                                                \
+	X(unsigned, retry_budget) /* percent */                                                        \
+	X(bool, outlive)          /* clients outlive their servers */                                  \
 	X(bool, round_robin)                                                                           \
 	X(bool, backoff) /* server_login_retry is the cap of an exponential one */                     \
 	X(enum conf_session_attrs, attrs)                                                              \

@@ -241,6 +241,7 @@ static struct pool_part *registry_new_part(struct pool *pool, struct worker *wor
 	struct pool_part *part = xcalloc_aligned(sizeof(*part));
 
 	part->pool = pool;
+	retry_budget_init(&part->retry_budget);
 	part->worker = worker;
 	TAILQ_INIT(&part->clients);
 	TAILQ_INIT(&part->servers);

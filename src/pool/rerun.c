@@ -50,7 +50,8 @@ void rerun_begin(struct server *server, const struct stmt *stmt)
 		return;
 	if (UNLIKELY(r->bytes == NULL))
 		r->bytes = malloc(RERUN_MAX);
-	r->len = 0;
+	r->len = r->use_at = 0;
+	r->is_statement = r->is_unsent = r->is_due = r->has_begun = false;
 	r->stmt = stmt;
 	r->is_keeping = r->bytes != NULL;
 }
@@ -75,7 +76,7 @@ static bool rerun_is_one_batch(const struct rerun *r, bool *relies)
 {
 	bool is_described = false;
 	bool is_over = false;
-	uint32_t at = 0;
+	uint32_t at = r->use_at;
 
 	*relies = false;
 	while (at < r->len) {
@@ -123,7 +124,7 @@ bool rerun_is_due(struct server *server, struct slice body)
 	bool relies;
 
 	if (!r->is_keeping || server->client == NULL || (head != TRACK_BIND && head != TRACK_DESCRIBE) ||
-	    track_head_is_ours(&server->track) || parse_report(body, &report) != 0)
+	    track_head_is_ours(&server->track) || r->stmt == NULL || parse_report(body, &report) != 0)
 		return false;
 	if (!rerun_is_one_batch(r, &relies) || server->client->body_left > 0)
 		return false;
@@ -133,11 +134,11 @@ bool rerun_is_due(struct server *server, struct slice body)
 int rerun_start(struct server *server)
 {
 	struct rerun *r = &server->rerun;
-	struct prep_entry *entry = prep_server_find(&server->prep, r->stmt);
+	struct prep_entry *entry = r->stmt == NULL || r->is_due ? NULL : prep_server_find(&server->prep, r->stmt);
 	struct buf b;
 	int err;
 
-	r->is_keeping = false;
+	r->is_keeping = r->is_statement = false;
 	r->is_under_way = true;
 	if (entry != NULL)
 		entry->is_spoiled = true;
@@ -159,11 +160,12 @@ int rerun_finish(struct server *server)
 	struct client *client = server->client;
 	struct buf in;
 	int err;
+	uint32_t from = r->is_due || r->is_statement ? 0 : r->use_at; /* what was before it has been answered */
 
 	r->is_under_way = false;
 	r->runs++;
 	buf_init(&in, client->stream.in.max + RERUN_MAX);
-	err = buf_append(&in, r->bytes, r->len);
+	err = buf_append(&in, r->bytes + from, r->len - from);
 	if (err == 0 && !buf_is_empty(&client->stream.in))
 		err = buf_append(&in, buf_ptr(&client->stream.in), buf_len(&client->stream.in));
 	if (err != 0) {

@@ -20,15 +20,22 @@ struct stmt;
 struct rerun {
 	uint8_t *bytes; /* RERUN_MAX of them, or NULL while none was needed */
 	uint32_t len;
-	const struct stmt *stmt; /* used by the first message; for comparison only */
+	uint32_t use_at;         /* where in bytes the message that uses the statement begins */
+	const struct stmt *stmt; /* used by that message; for comparison only */
 	bool is_keeping;         /* bytes has all of the batch so far, and nothing of its answer has come */
 	bool is_under_way;       /* the failed run is being brought to its end, unseen by the client */
-	uint8_t runs;            /* how often the batch was run before */
+	/* of a statement that may be repeated; see repeat.c */
+	bool is_statement; /* bytes are kept for that, too */
+	bool is_unsent;    /* the first attempt to send has failed */
+	bool is_due;       /* the run under way has failed for that */
+	bool has_begun;    /* a part of its answer has gone to the client */
+	uint64_t delay_us; /* of is_due: how long to wait */
+	uint8_t runs;      /* how often the batch was run before */
 };
 
 void rerun_fini(struct rerun *r);
 
-/* A batch begins with a use of this statement; its bytes are kept from here on. */
+/* A batch begins with a use of this statement (NULL: of none of ours); its bytes are kept from here on. */
 void rerun_begin(struct server *server, const struct stmt *stmt);
 
 /* True when so many bytes more of the batch can be kept. */
@@ -43,7 +50,7 @@ void rerun_keep(struct server *server, const uint8_t *p, size_t n);
 /* An answer goes to the client, or the link ends: it is too late for another run. */
 static inline void rerun_forget(struct rerun *r)
 {
-	r->is_keeping = false;
+	r->is_keeping = r->is_statement = false;
 	r->runs = 0;
 	r->len = 0;
 }

@@ -32,6 +32,7 @@
 #include "core/str.h"
 #include "pool/link.h"
 #include "pool/registry.h"
+#include "pool/repeat.h"
 #include "pool/report.h"
 #include "proto/aborted.h"
 #include "proto/build.h"
@@ -419,6 +420,11 @@ bool survive_begin(struct server *server, enum reason reason, struct survive_los
 	struct log_about about;
 
 	*loss = (struct survive_loss){ .state = NULL };
+	if (survive_is_loss(reason) && UNLIKELY(repeat_takes_loss(server))) {
+		survive_undo(server);
+		loss->is_unsent = true;
+		return true;
+	}
 	if (!survive_may(server, reason))
 		return false;
 	if (client->state == CL_HELD) {

@@ -460,23 +460,6 @@ bool virtual_ensure(struct link_walk *w, struct stmt *stmt, const struct prep_to
 	return true;
 }
 
-/*
- * True when nothing stands before the next message that could fail, or make names forgotten: no record is needed. Our
- * own SET may; then the server is closed.
- */
-static bool virtual_is_certain(const struct server *server)
-{
-	const struct track *t = &server->track;
-
-	return track_is_batch_start(t) && t->owed + server->setting_vars == t->count;
-}
-
-/* True when a batch that is sent now is a transaction of its own, and nothing stands before it. */
-static bool virtual_is_fresh(const struct server *server)
-{
-	return server->track.status == 'I' && virtual_is_certain(server);
-}
-
 /* ---- Parse ---- */
 
 /*
@@ -729,7 +712,10 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 		if (admit != ADMIT_SEND)
 			return admit;
 	}
-	if (is_fresh) {
+	if (is_fresh && server->rerun.is_statement) {
+		server->rerun.stmt = stmt; /* behind a Parse of the same batch */
+		server->rerun.use_at = server->rerun.len + (uint32_t)(w->at - w->keep_from);
+	} else if (is_fresh) {
 		rerun_begin(server, stmt);
 		w->keep_from = w->at;
 	}

@@ -118,6 +118,23 @@ static inline bool virtual_minds_tag(uint8_t first)
 	return first == 'A' || first == 'C' || first == 'D' || first == 'P';
 }
 
+/*
+ * True when nothing stands before the next message that could fail, or make names forgotten: no record is needed. Our
+ * own SET may; then the server is closed.
+ */
+static inline bool virtual_is_certain(const struct server *server)
+{
+	const struct track *t = &server->track;
+
+	return track_is_batch_start(t) && t->owed + server->setting_vars == t->count;
+}
+
+/* True when a batch that is sent now is a transaction of its own, and nothing stands before it. */
+static inline bool virtual_is_fresh(const struct server *server)
+{
+	return server->track.status == 'I' && virtual_is_certain(server);
+}
+
 /* The server is outside of a transaction. */
 static inline void virtual_transaction_done(struct server *server)
 {

@@ -585,6 +585,52 @@ enum classify_effect classify_effect(struct slice sql)
 	return CLASSIFY_EFFECT_BLOCK;
 }
 
+/* What stands before the first word: white space, comments, parentheses. A comment in a comment ends with its first
+ * end. */
+static struct slice classify_skip_blank(struct slice sql)
+{
+	size_t i = 0;
+
+	while (i < sql.n) {
+		const char *end = NULL;
+
+		if (classify_is_space(sql.p[i]) || sql.p[i] == '(') {
+			i++;
+			continue;
+		}
+		if (sql.n - i < 2 || (sql.p[i] != '-' && sql.p[i] != '/'))
+			break;
+		if (memcmp(sql.p + i, "--", 2) == 0)
+			end = memchr(sql.p + i, '\n', sql.n - i);
+		else if (memcmp(sql.p + i, "/*", 2) == 0)
+			end = memmem(sql.p + i + 2, sql.n - i - 2, "*/", 2);
+		if (end == NULL)
+			break;
+		i = (size_t)(end - sql.p) + (*end == '\n' ? 1 : 2);
+	}
+	return slice_make(sql.p + i, sql.n - i);
+}
+
+bool classify_is_plain(struct slice sql)
+{
+	static const char *const words[] = {
+		"select", "insert", "update", "delete", "merge", "values", "table", "with"
+	};
+	struct slice rest = classify_skip_blank(sql);
+	struct classify c;
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		size_t n = strlen(words[i]);
+
+		if (rest.n <= n || strncasecmp(rest.p, words[i], n) != 0 || classify_is_letter(rest.p[n]))
+			continue;
+		classify_init(&c, CLASSIFY_F_SCS);
+		classify_feed(&c, sql.p, sql.n);
+		return classify_end(&c) == 0 && c.statements == 1 && c.kinds == CLASSIFY_BIT(CLASSIFY_OTHER);
+	}
+	return false;
+}
+
 const char *classify_kind_name(enum classify_kind kind)
 {
 	static const char *const names[] = {

@@ -135,6 +135,9 @@ enum classify_effect {
 /* The effect of a text. */
 enum classify_effect classify_effect(struct slice sql);
 
+/* True for one statement that reads or changes rows, and does nothing else: SELECT, INSERT and their like. */
+bool classify_is_plain(struct slice sql);
+
 /* True when another statement may follow the first one: there is a semicolon that is not at the end. */
 static inline bool classify_may_be_several(const char *p, size_t n)
 {

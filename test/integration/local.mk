@@ -71,6 +71,7 @@ INTEGRATION_FILES = \
 	test/integration/test_replication_tools.py \
 	test/integration/test_reset_check.py \
 	test/integration/test_restart.py \
+	test/integration/test_retries.py \
 	test/integration/test_saslprep.py \
 	test/integration/test_scram_malice.py \
 	test/integration/test_secrets.py \

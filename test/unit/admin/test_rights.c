@@ -44,6 +44,7 @@ static const struct expectation tables[] = {
 	{ "AUTH_CACHE", COMMAND_FOR_STATS },
 	{ "QUEUE", COMMAND_FOR_STATS },
 	{ "QUEUES", COMMAND_FOR_STATS },
+	{ "RETRIES", COMMAND_FOR_STATS },
 	{ "READINESS", COMMAND_FOR_STATS },
 	{ "ENDPOINTS", COMMAND_FOR_STATS },
 	{ "FAILOVERS", COMMAND_FOR_STATS },
@@ -93,8 +94,8 @@ static void test_tables(void **state UNUSED)
 }
 
 /* What PgBouncer does not have, or the program asks of itself. */
-static const char *const not_in_help[] = { "HANDOVER", "LOOPS",     "AUTH_CACHE", "QUEUE",    "QUEUES", "READINESS",
-					   "TIMEOUTS", "ENDPOINTS", "FAILOVERS",  "BREAKERS", "1" };
+static const char *const not_in_help[] = { "HANDOVER", "LOOPS",     "AUTH_CACHE", "QUEUE",    "QUEUES",  "READINESS",
+					   "TIMEOUTS", "ENDPOINTS", "FAILOVERS",  "BREAKERS", "RETRIES", "1" };
 
 /* All that may be run stands in SHOW HELP, but for these and for variables that mean nothing. */
 static void test_help_is_complete(void **state UNUSED)

@@ -67,6 +67,8 @@ static const struct {
 	{ "LOOPS", "t:loop q:longest_us q:recent_us" },
 	{ "AUTH_CACHE", "t:name q:value t:meaning" },
 	{ "QUEUE", "t:database t:user t:client_user q:client_id q:position q:age_ms q:deadline_ms q:estimated_ms" },
+	{ "RETRIES", "t:database t:user t:sqlstate q:retried q:succeeded q:gave_up_attempts q:gave_up_deadline "
+		     "q:gave_up_budget q:gave_up_begun" },
 	{ "QUEUES", "t:database t:user q:waiting q:max_waiting q:maxwait_ms q:estimated_ms q:refused q:shed" },
 	{ "READINESS", "t:database i:ready t:reason" },
 	{ "BREAKERS", "t:endpoint t:database t:class t:state t:since q:failures_in_row q:successes q:failures q:opened "

@@ -59,3 +59,7 @@ test_unit_pool_test_health_judge_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_failure
 test_unit_pool_test_failure_SOURCES = test/unit/pool/test_failure.c
 test_unit_pool_test_failure_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/pool/test_retry
+test_unit_pool_test_retry_SOURCES = test/unit/pool/test_retry.c
+test_unit_pool_test_retry_LDADD = $(UNIT_LIBS)

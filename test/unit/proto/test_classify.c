@@ -488,6 +488,54 @@ static void effects_on_a_block(void **state)
 	assert_true(classify_may_be_several("select 1; x", 12));
 }
 
+static void plain_statements(void **state)
+{
+	static const char *const plain[] = {
+		"select 1",
+		" SELECT 1;",
+		"/* x */ -- y\n (select 1)",
+		"INSERT INTO t VALUES (';')",
+		"update t set i = 1",
+		"delete from t",
+		"with x as (select 1) update t set i = 2",
+		"merge into t using u on true when matched then delete",
+		"values (1)",
+		"table t",
+		"select(1)",
+	};
+	static const char *const others[] = {
+		"",
+		";",
+		"select",
+		"select 1; select 2",
+		"select 1 into temp t",
+		"selection",
+		"call p()",
+		"do 'x'",
+		"copy t from stdin",
+		"vacuum",
+		"create index concurrently on t (i)",
+		"begin",
+		"commit",
+		"explain select 1",
+		"/* select 1 */",
+		"-- select 1",
+		"select 'open",
+		"execute x",
+		"set a = 1",
+		"listen x",
+		"refresh materialized view v",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(plain); i++)
+		if (!classify_is_plain(slice_of(plain[i])))
+			fail_msg("%s is not plain", plain[i]);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		if (classify_is_plain(slice_of(others[i])))
+			fail_msg("%s is plain", others[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -504,6 +552,7 @@ int main(void)
 		cmocka_unit_test(quick_look_for_resets),
 		cmocka_unit_test(kinds_have_names),
 		cmocka_unit_test(effects_on_a_block),
+		cmocka_unit_test(plain_statements),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,324 @@
+/*
+ * A statement outside of a transaction block is a transaction of its own. When
+ * that fails for a conflict with others (40001, 40P01), nothing of it is left,
+ * and it may be run again as if the client had sent it now, as long as the client
+ * has not been told anything of the first run.
+ *
+ *     sent      its bytes are kept as they are sent (rerun.c)
+ *     answered  nothing of the answer is passed on before it is clear that it is
+ *               no such error: what may come before one, such as ParseComplete
+ *               and RowDescription, is looked behind (repeat_look())
+ *     failed    the rest of the answer is swallowed, up to ReadyForQuery
+ *     waiting   the server goes to others, the client's bytes are put back in
+ *               front of what else it has sent, and it waits (CL_REPEAT)
+ *     again     it is idle, and its bytes are read, as if they came now
+ *
+ * What is repeated is one SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, TABLE or
+ * WITH, by a Query or by one extended batch that has come with its Sync and names
+ * no new statement. Nothing else: CALL and DO may have committed a part, utility
+ * commands that begin transactions of their own likewise.
+ *
+ * A loss of the server is no such failure, since nobody knows what the server did
+ * with the statement before. But if the first attempt to send has failed, it got
+ * nothing.
+ */
+#include "pool/repeat.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "core/alloc.h"
+#include "pool/link.h"
+#include "pool/rerun.h"
+#include "proto/frame.h"
+#include "proto/msg.h"
+#include "proto/parse.h"
+#include "proto/wire.h"
+
+/* What is held back of an answer, at most. */
+#define REPEAT_LOOK_MAX (16 * 1024)
+
+struct repeat {
+	struct event timer;
+	unsigned runs; /* that have failed */
+	enum retry_cause cause;
+};
+
+static void repeat_count(struct pool_part *part, enum retry_cause cause, enum retry_outcome outcome)
+{
+	_Atomic uint64_t *count = &part->retries[cause][outcome];
+
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+/* ---- what is repeated ---- */
+
+/* A Parse from the name on; an unnamed one only. */
+static bool repeat_may_parse(struct slice body)
+{
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	return rd_cstr(&r).n == 0 && classify_is_plain(rd_rest(&r));
+}
+
+/* A Bind without a Parse before it in its batch: of a statement whose text is known. */
+static bool repeat_may_bind(const struct client *client, struct slice body)
+{
+	const struct prep_name *known;
+	const struct stmt *stmt = client->prep.unnamed;
+	struct slice name;
+	struct reader r;
+
+	rd_init_slice(&r, body);
+	(void)rd_cstr(&r);
+	name = rd_cstr(&r);
+	if (r.err != 0)
+		return false;
+	if (name.n > 0) {
+		known = prep_client_find(&client->prep, name);
+		stmt = known == NULL ? NULL : known->stmt;
+	}
+	return stmt != NULL && classify_is_plain(slice_make(stmt->body, stmt->len));
+}
+
+/* The kinds of messages of which a batch may have one each. */
+struct repeat_batch {
+	unsigned parses;
+	unsigned binds;
+	unsigned executes;
+	unsigned ends;
+};
+
+/* The next message of the batch; false when it cannot be a part of one that is repeated. */
+static bool repeat_add(struct repeat_batch *batch, const struct client *client, uint8_t type, struct slice body)
+{
+	if (batch->ends > 0)
+		return false;
+	switch (type) {
+	case FE_QUERY:
+		batch->ends++;
+		return batch->parses + batch->binds == 0 && classify_is_plain(body);
+	case FE_PARSE:
+		return batch->parses++ == 0 && batch->binds == 0 && repeat_may_parse(body);
+	case FE_BIND:
+		return batch->binds++ == 0 && (batch->parses == 1 || repeat_may_bind(client, body));
+	case FE_DESCRIBE:
+		return true;
+	case FE_EXECUTE:
+		return batch->executes++ == 0 && batch->binds == 1;
+	case FE_SYNC:
+		batch->ends++;
+		return batch->executes == 1;
+	default:
+		return false;
+	}
+}
+
+/* True when the kept bytes are one whole statement with its end, and nothing else was sent since. */
+static bool repeat_is_whole(const struct server *server)
+{
+	const struct rerun *r = &server->rerun;
+	struct repeat_batch batch = { 0 };
+	uint32_t at = 0;
+
+	while (at < r->len) {
+		const uint8_t *p = r->bytes + at;
+		struct frame f;
+
+		if (frame_read(p, r->len - at, RERUN_MAX, &f) != 0 || f.size > r->len - at ||
+		    !repeat_add(&batch, server->client, f.type,
+				slice_make(p + FRAME_HEADER, (size_t)f.size - FRAME_HEADER)))
+			return false;
+		at += (uint32_t)f.size;
+	}
+	return batch.ends == 1 && server->client->body_left == 0;
+}
+
+void repeat_begin(struct link_walk *w)
+{
+	struct client *client = w->client;
+	struct server *server = client->server;
+
+	if (w->f.type != FE_QUERY && w->f.type != FE_PARSE && w->f.type != FE_BIND)
+		return;
+	if (link_walk_avail(w) < w->f.size || w->f.size > RERUN_MAX || server->sql_statements > 0 || client->is_inner)
+		return;
+	if (client->repeat == NULL)
+		retry_budget_earn(&client->part->retry_budget, client->part->conf->retry_budget);
+	if (!server->rerun.is_keeping) { /* or it was begun by this Bind */
+		rerun_begin(server, NULL);
+		w->keep_from = w->at;
+	}
+	server->rerun.is_statement = server->rerun.is_keeping;
+}
+
+/* ---- the decision ---- */
+
+static enum retry_cause repeat_cause(struct slice sqlstate)
+{
+	for (int i = 0; i < RETRY_UNSENT; i++)
+		if (slice_eq_str(sqlstate, retry_cause_sqlstate((enum retry_cause)i)))
+			return (enum retry_cause)i;
+	return RETRY_NO_CAUSE;
+}
+
+/* The statement has failed: true when it is to be run again, rerun.delay_us from now. */
+static bool repeat_decide(struct server *server, enum retry_cause cause)
+{
+	struct client *client = server->client;
+	const struct pool_conf *conf = client->part->conf;
+	uint64_t now_us = loop_now_us(link_loop(client));
+	struct retry_case c = {
+		.runs = client->repeat == NULL ? 1 : client->repeat->runs + 1,
+		.max_runs = conf->retry_max_attempts,
+		.spent_us = client->query_us == 0 ? 0 : now_us - client->query_us,
+		.limit_us = conf->query_timeout_us,
+		.dice = arc4random(),
+	};
+	enum retry_outcome outcome = retry_decide(&client->part->retry_budget, &c, &server->rerun.delay_us);
+
+	repeat_count(client->part, cause, outcome);
+	if (outcome != RETRY_RETRIED)
+		return false;
+	if (client->repeat == NULL)
+		client->repeat = xcalloc(1, sizeof(*client->repeat));
+	client->repeat->runs = c.runs;
+	client->repeat->cause = cause;
+	return true;
+}
+
+/* ---- the answer ---- */
+
+/* True for a message that may come before an error in the same answer, and has no rows in it. */
+static bool repeat_precedes(uint8_t type)
+{
+	return type == BE_PARSE_COMPLETE || type == BE_BIND_COMPLETE || type == BE_PARAMETER_DESCRIPTION ||
+	       type == BE_ROW_DESCRIPTION || type == BE_NO_DATA;
+}
+
+/* An error that comes at `p`, whole: true when the statement is repeated for it. */
+static bool repeat_is_due(struct server *server, const uint8_t *p, uint64_t size)
+{
+	struct parse_report report;
+	enum retry_cause cause;
+
+	if (parse_report(slice_make(p + FRAME_HEADER, (size_t)size - FRAME_HEADER), &report) != 0)
+		return false;
+	cause = repeat_cause(report.sqlstate);
+	return cause != RETRY_NO_CAUSE && repeat_decide(server, cause);
+}
+
+int repeat_look(struct server *server, const uint8_t *p, size_t len, size_t *skip)
+{
+	struct rerun *r = &server->rerun;
+	uint64_t max_size = server->part->conf->max_packet_size;
+	size_t at = 0;
+	struct frame f;
+	int err;
+
+	*skip = 0;
+	if (server->client == NULL || r->is_under_way || track_head_is_ours(&server->track))
+		return 0;
+	if (!repeat_is_whole(server)) {
+		r->is_statement = false;
+		return 0;
+	}
+	for (;;) {
+		err = frame_read(p + at, len - at, max_size, &f);
+		if (err == 0 && f.size > REPEAT_LOOK_MAX - at)
+			err = -E_TOOBIG;
+		if (err == 0 && !repeat_precedes(f.type))
+			break;
+		if (err == 0 && f.size > len - at)
+			err = -E_AGAIN;
+		if (err == -E_AGAIN)
+			return err;
+		if (err != 0) {
+			r->is_statement = false;
+			return 0;
+		}
+		at += (size_t)f.size;
+	}
+	if (f.type == BE_ERROR && f.size > len - at)
+		return -E_AGAIN;
+	r->is_statement = false;
+	if (f.type != BE_ERROR) {
+		r->has_begun = true;
+	} else if (repeat_is_due(server, p + at, f.size)) {
+		r->is_due = true;
+		*skip = at;
+	}
+	return 0;
+}
+
+void repeat_answered(struct server *server, uint8_t type)
+{
+	struct client *client = server->client;
+
+	if (client->repeat == NULL)
+		return;
+	if (type != BE_ERROR)
+		repeat_count(client->part, client->repeat->cause, RETRY_SUCCEEDED);
+	repeat_free(client);
+}
+
+void repeat_missed(struct server *server, struct slice body)
+{
+	struct parse_report report;
+	enum retry_cause cause;
+
+	if (!server->rerun.has_begun || server->client == NULL || parse_report(body, &report) != 0)
+		return;
+	cause = repeat_cause(report.sqlstate);
+	if (cause != RETRY_NO_CAUSE)
+		repeat_count(server->part, cause, RETRY_BEGUN);
+}
+
+/* ---- waiting ---- */
+
+static void repeat_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct client *client = arg;
+
+	CHECK_OBJ(client, CLIENT_MAGIC);
+	client_set_state(client, CL_IDLE);
+	client_resume(client);
+}
+
+void repeat_wait(struct server *server)
+{
+	struct client *client = server->client;
+	uint64_t delay_us = server->rerun.delay_us;
+	struct timeval tv = { .tv_sec = (time_t)(delay_us / USEC_PER_SEC), .tv_usec = (long)(delay_us % USEC_PER_SEC) };
+	int err;
+
+	link_detach(client, server);
+	client_set_state(client, CL_REPEAT);
+	err = event_assign(&client->repeat->timer, loop_base(link_loop(client)), -1, 0, repeat_on_timer, client);
+	if (err == 0)
+		err = event_add(&client->repeat->timer, &tv);
+	ASSERT(err == 0);
+	server_free_to_pool(server);
+}
+
+bool repeat_takes_loss(struct server *server)
+{
+	struct client *client = server->client;
+	struct rerun *r = &server->rerun;
+
+	if (!r->is_statement || !r->is_unsent || client->state != CL_ACTIVE || client->send_failed ||
+	    !repeat_is_whole(server) || !repeat_decide(server, RETRY_UNSENT))
+		return false;
+	return rerun_finish(server) == 0;
+}
+
+void repeat_free(struct client *client)
+{
+	if (client->repeat == NULL)
+		return;
+	if (client->state == CL_REPEAT || event_initialized(&client->repeat->timer))
+		event_del(&client->repeat->timer);
+	free(client->repeat);
+	client->repeat = NULL;
+}

@@ -1,0 +1,328 @@
+"""Statements that are run again, `retry = safe`: which, how often, and that nothing is done twice."""
+import signal
+import socket
+import threading
+
+import pytest
+from harness import wire
+from harness.load import adds_up
+from harness.procs import wait_until
+
+pytestmark = pytest.mark.ours
+
+
+def fails(code, text="made by a fake server", severity="ERROR"):
+    return wire.pack("E", wire.error_body(severity, code, text))
+
+
+class Script:
+    """A fake server that answers each statement by the next of its answers, and counts what it is asked."""
+
+    def __init__(self, fake_server, *answers):
+        self.answers, self.asked, self.lock = list(answers), [], threading.Lock()
+        self.server = fake_server(self.handler)
+
+    def handler(self, conn, params):
+        conn.greet()
+        batch = b""
+        while True:
+            m = conn.recv()
+            if m.type == "X":
+                return
+            batch += wire.pack(m.type, m.body)
+            if m.type not in "QS":
+                continue
+            with self.lock:
+                self.asked.append(batch)
+                answer = self.answers.pop(0)
+            batch = b""
+            if answer is None:
+                return
+            conn.send(answer)
+
+
+READY = wire.pack("Z", b"I")
+CONFLICT = fails("40001") + READY
+DEADLOCK = fails("40P01") + READY
+DONE = wire.answer("x")
+EXTENDED = wire.pack("1") + wire.pack("2") + wire.row_description("v")
+
+
+@pytest.fixture
+def scripted(make_pooler, fake_server):
+    def make(*answers, **settings):
+        s = Script(fake_server, *answers)
+        settings = {"pool_mode": "transaction", "retry": "safe", **settings}
+        s.pooler = make_pooler({"app": s.server.dsn()}, settings=settings, threads=1)
+        s.client = s.pooler.login()
+        s.retries = lambda: {r["sqlstate"]: {k: v for k, v in r.items() if type(v) is int and v}
+                             for r in s.pooler.show("retries")}
+        return s
+
+    return make
+
+
+@pytest.mark.parametrize("code,failure", [("40001", CONFLICT), ("40P01", DEADLOCK)])
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_conflict_is_hidden(scripted, code, failure, mode):
+    s = scripted(failure, failure, DONE, DONE, pool_mode=mode)
+    r = s.client.query("update t set i = 1")
+    assert (r.types, r.rows, r.status) == ("TDCZ", [["x"]], "I")
+    assert s.asked == [wire.query("update t set i = 1")] * 3
+    assert s.retries() == {code: {"retried": 2, "succeeded": 1}}
+    assert s.client.query("select 1").rows == [["x"]]
+    adds_up(s.pooler)
+
+
+def test_attempts_are_limited(scripted):
+    s = scripted(CONFLICT, CONFLICT, CONFLICT, DONE, CONFLICT, CONFLICT, DONE)
+    r = s.client.query("select 1")
+    assert ([e.code for e in r.errors], r.status) == (["40001"], "I")
+    assert len(s.asked) == 3
+    assert s.client.query("select 2").rows == [["x"]]
+    assert s.client.query("select 3").rows == [["x"]]  # counts anew
+    assert s.retries() == {"40001": {"retried": 4, "succeeded": 1, "gave_up_attempts": 1}}
+    adds_up(s.pooler)
+
+
+def test_the_deadline_is_kept(scripted):
+    s = scripted(CONFLICT, query_timeout="0.0001")
+    assert s.client.query("select 1").errors[0].code == "40001"
+    assert s.retries() == {"40001": {"gave_up_deadline": 1}}
+
+
+def test_the_budget_is_kept(scripted):
+    s = scripted(*([CONFLICT] * 12), DONE, CONFLICT, DONE, retry_max_attempts=100, retry_budget=50)
+    assert s.client.query("select 1").errors[0].code == "40001"
+    assert len(s.asked) == 11  # ten are saved up
+    assert s.client.query("select 2").errors[0].code == "40001"
+    assert s.client.query("select 3").rows == [["x"]]
+    assert s.client.query("select 4").rows == [["x"]]  # four statements have earned it, the first in vain
+    assert s.retries() == {"40001": {"retried": 11, "succeeded": 1, "gave_up_budget": 2}}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "commit",
+        "begin",
+        "select 1; select 2",
+        "call p()",
+        "do 'x'",
+        "vacuum t",
+        "create index concurrently on t (i)",
+        "copy t to stdout",
+        "set a = 1",
+        "select '" + "x" * 9000 + "'",
+    ],
+)
+def test_other_statements_are_not_repeated(scripted, sql):
+    s = scripted(CONFLICT)
+    assert s.client.query(sql).errors[0].code == "40001"
+    assert len(s.asked) == 1
+
+
+@pytest.mark.parametrize("code", ["23505", "57014", "08006", "25P02", "XX000"])
+def test_other_errors_are_told(scripted, code):
+    s = scripted(fails(code) + READY)
+    assert s.client.query("select 1").errors[0].code == code
+    assert s.retries() == {}
+
+
+def test_nothing_inside_of_a_transaction_is_repeated(scripted):
+    s = scripted(wire.pack("C", b"BEGIN\0") + wire.pack("Z", b"T"), fails("40001") + wire.pack("Z", b"E"))
+    s.client.query("begin")
+    r = s.client.query("update t set i = 1")
+    assert (r.errors[0].code, r.status, len(s.asked)) == ("40001", "E", 2)
+
+
+def test_an_answer_that_has_begun_is_not_taken_back(scripted):
+    s = scripted(wire.row_description("v") + wire.data_row("y") + CONFLICT)
+    r = s.client.query("select 1")
+    assert (r.types, r.rows) == ("TDEZ", [["y"]])
+    assert s.retries() == {"40001": {"gave_up_begun": 1}}
+
+
+def test_off_is_off(scripted):
+    s = scripted(CONFLICT, retry="off")
+    assert s.client.query("select 1").errors[0].code == "40001"
+    assert (len(s.asked), s.retries()) == (1, {})
+
+
+def test_session_mode_repeats_nothing(scripted):
+    s = scripted(CONFLICT, pool_mode="session")
+    assert s.client.query("select 1").errors[0].code == "40001"
+
+
+def test_an_extended_batch(scripted):
+    """What comes before the error is held back with it."""
+    s = scripted(EXTENDED + CONFLICT, EXTENDED + wire.data_row("x") + wire.pack("C", b"SELECT 1\0") + READY)
+    s.client.send(wire.extended("select 1"), wire.SYNC)
+    r = s.client.read_ready()
+    assert (r.types, r.rows) == ("12TDCZ", [["x"]])
+    assert s.retries() == {"40001": {"retried": 1, "succeeded": 1}}
+    assert s.asked[0] == s.asked[1]
+
+
+def test_an_extended_batch_in_pieces(scripted):
+    """Byte by byte in, and the answer as well."""
+
+    s = scripted(EXTENDED + CONFLICT, DONE[:0] + EXTENDED + wire.pack("C", b"SELECT 0\0") + READY)
+    for b in wire.extended("select 1") + wire.SYNC:
+        s.client.send(bytes([b]))
+    assert s.client.read_ready().types == "12TCZ"
+    assert s.retries() == {"40001": {"retried": 1, "succeeded": 1}}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        wire.extended("select 1") + wire.extended("select 2") + wire.SYNC,
+        wire.extended("call p()") + wire.SYNC,
+        wire.parse("named", "select 1") + wire.bind("", "named") + wire.execute() + wire.SYNC,
+        wire.extended("select 1") + wire.close("P") + wire.SYNC,
+    ],
+    ids=["two", "call", "named", "close"],
+)
+def test_other_batches_are_not_repeated(scripted, batch):
+    s = scripted(wire.pack("1") + wire.pack("2") + CONFLICT)
+    s.client.send(batch)
+    assert s.client.read_ready().errors[0].code == "40001"
+    assert len(s.asked) == 1
+
+
+def test_what_is_sent_behind_it_waits(scripted):
+    """A pipeline is not repeated, but what comes while a statement waits for its next run is kept."""
+    s = scripted(CONFLICT, DONE, DONE)
+    s.client.send(wire.query("select 1"))
+    wait_until(lambda: s.retries(), "it has failed once")
+    s.client.send(wire.query("select 2"))
+    assert s.client.read_ready().rows == [["x"]]
+    assert s.client.read_ready().rows == [["x"]]
+    assert s.asked[-1] == wire.query("select 2")
+    adds_up(s.pooler)
+
+
+def test_the_server_serves_others_meanwhile(make_pooler, cluster, database):
+    """default_pool_size is 1, and the wait up to a second."""
+    db = database()
+    cluster.sql("create sequence s; grant all on s to public", dbname=db)
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db, pool_size=1)},
+        settings={"pool_mode": "transaction", "retry": "safe", "retry_max_attempts": 5, "retry_budget": 100},
+        threads=1,
+    )
+    cluster.sql(
+        "create function f() returns int language plpgsql as $$ begin if nextval('s') < 3 then raise 'x' using "
+        "errcode = '40001'; end if; return 7; end $$",
+        dbname=db,
+    )
+    c, other = p.login(), p.login()
+    assert c.value("select f()") == "7"
+    assert other.value("select 1") == "1"
+    for n in range(6):  # named and unnamed, prepared on the server and not
+        cluster.sql("alter sequence s restart", dbname=db)
+        if n == 0:
+            c.send(wire.parse("s", "select f()"), wire.SYNC)
+            c.read_ready()
+        if n % 2:
+            c.send(wire.bind("", "s"), wire.describe("P"), wire.execute(), wire.SYNC)
+        else:
+            c.send(wire.extended("select f()"), wire.SYNC)
+        r = c.read_ready()
+        assert (r.types, r.rows) == (("" if n % 2 else "1") + "2TDCZ", [["7"]])
+    assert p.show("retries")[0]["succeeded"] == 7
+    adds_up(p)
+
+
+def test_a_client_that_leaves_while_it_waits(scripted):
+    s = scripted(*[CONFLICT] * 10, retry_max_attempts=100)
+    s.client.send(wire.query("select 1"))
+    wait_until(lambda: s.retries(), "it has failed once")
+    s.client.reset()
+    s.pooler.wait_pool(cl_active=0, sv_active=0)
+    adds_up(s.pooler)
+
+
+def test_cancel_while_it_waits(scripted):
+    s = scripted(*[CONFLICT] * 10, retry_max_attempts=100)
+    s.client.send(wire.query("select 1"))
+    wait_until(lambda: s.retries()["40001"]["retried"] > 5, "it waits for longer")
+    s.pooler.cancel(s.client.key)
+    r = s.client.read_ready()
+    assert r.errors[0].code in ("57014", "40001") and r.status == "I"
+
+
+def test_serialization_failures_of_postgresql(make_pooler, cluster, database):
+    """Many clients, one row, everything serializable: no error, and no increment is lost or done twice."""
+    db = database()
+    cluster.sql(
+        "create table t (i int); insert into t values (0); grant all on t to public; "
+        f"alter database {db} set default_transaction_isolation = 'serializable'",
+        dbname=db,
+    )
+    p = make_pooler(
+        {"app": cluster.dsn(dbname=db, pool_size=4)},
+        settings={"pool_mode": "transaction", "retry": "safe", "retry_max_attempts": 100, "retry_budget": 100},
+    )
+    told, errors = [0] * 4, []
+
+    def work(n):
+        c = p.login()
+        for k in range(25):
+            if k % 2:
+                c.send(wire.extended("update t set i = i + 1"), wire.SYNC)
+                r = c.read_ready()
+            else:
+                r = c.query("with x as materialized (select pg_sleep(0.002)) update t set i = i + 1 from x")
+            if r.errors:
+                errors.append(r.errors[0].code)
+            else:
+                told[n] += 1
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert cluster.sql("select i from t", dbname=db)[0][0] == sum(told)
+    assert set(errors) <= {"40001"}  # when the budget was used up
+    assert sum(told) > 30
+    counts = p.show("retries")[0]
+    assert counts["sqlstate"] == "40001" and counts["succeeded"] > 0
+    adds_up(p)
+
+
+def test_a_server_that_cannot_be_sent_to(make_pooler, fake_server, tmp_path):
+    """A Unix socket tells at once that nobody reads: another server takes the statement over, without an error."""
+    conns, asked = [], []
+
+    def handler(conn, params):
+        conn.greet()
+        conns.append(conn)
+        while True:
+            asked.append(conn.recv().body)
+            conn.send(wire.answer("x"))
+
+    path = tmp_path / ".s.PGSQL.5432"
+    fake_server(handler, host=str(path))
+    path.chmod(0o777)
+    for d in (tmp_path, *list(tmp_path.parents)[:-2]):
+        d.chmod(0o755)
+    p = make_pooler(
+        {"app": f"host={tmp_path} port=5432 dbname=x user=x"},
+        settings={"pool_mode": "transaction", "retry": "safe"},
+        threads=1,
+    )
+    c = p.login()
+    assert c.query("select 1").rows == [["x"]]
+    p.stop_threads()
+    c.send(wire.query("select 2"))  # is noticed first
+    conns[0].sock.shutdown(socket.SHUT_RDWR)
+    conns[0].close()
+    p.signal(signal.SIGCONT)
+    assert c.read_ready().rows == [["x"]]
+    assert asked == [b"select 1\0", b"select 2\0"]
+    counts = {r["sqlstate"]: r["retried"] for r in p.show("retries")}
+    assert counts == {"08006": 1}
+    adds_up(p)
