@@ -29,6 +29,7 @@
 
 #include "core/alloc.h"
 #include "pool/link.h"
+#include "pool/query_timeout.h"
 #include "pool/rerun.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -169,11 +170,12 @@ static bool repeat_decide(struct server *server, enum retry_cause cause)
 	struct client *client = server->client;
 	const struct pool_conf *conf = client->part->conf;
 	uint64_t now_us = loop_now_us(link_loop(client));
+	uint64_t since_us = query_timeout_since_us(client);
 	struct retry_case c = {
 		.runs = client->repeat == NULL ? 1 : client->repeat->runs + 1,
 		.max_runs = conf->retry_max_attempts,
-		.spent_us = client->query_us == 0 ? 0 : now_us - client->query_us,
-		.limit_us = conf->query_timeout_us,
+		.spent_us = since_us == 0 || since_us > now_us ? 0 : now_us - since_us,
+		.limit_us = query_timeout_limit_us(client),
 		.dice = arc4random(),
 	};
 	enum retry_outcome outcome = retry_decide(&client->part->retry_budget, &c, &server->rerun.delay_us);
