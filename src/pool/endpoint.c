@@ -56,17 +56,16 @@ struct endpoints *endpoints_new(void)
 	return table;
 }
 
-/* Gives back the reference of a breaker that was opened by hand. */
+/* Gives back the reference of a breaker that was opened by hand; the caller has one of its own. */
 static void endpoint_unpin(struct endpoint *ep, void *arg UNUSED)
 {
-	bool was_pinned;
-
 	lock_acquire(&ep->table->lock);
-	was_pinned = ep->is_pinned;
-	ep->is_pinned = false;
+	if (ep->is_pinned) {
+		ASSERT(ep->refs > 1);
+		ep->refs--;
+		ep->is_pinned = false;
+	}
 	lock_release(&ep->table->lock);
-	if (was_pinned)
-		endpoint_release(&ep);
 }
 
 void endpoints_free(struct endpoints **tablep)
@@ -111,6 +110,7 @@ static struct endpoint **endpoints_list(struct endpoints *table, size_t *count)
 	HASH_ITER (hh, table->by_name, ep, next) {
 		ASSERT(all != NULL);
 		ep->refs++;
+		ASSERT(all != NULL);
 		all[(*count)++] = ep;
 	}
 	lock_release(&table->lock);

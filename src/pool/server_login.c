@@ -543,8 +543,7 @@ static bool login_on_error(struct server *server, struct slice body)
 	pool_count(server->pool, &counts);
 	welcome = pool_welcome(server->pool);
 	fail = server->replication == REPLICATION_NONE && strcmp(report.sqlstate, "57P03") != 0 &&
-	       !login_is_for_breaker(server) &&
-	       (welcome == NULL || counts.servers == counts.logging_in);
+	       !login_is_for_breaker(server) && (welcome == NULL || counts.servers == counts.logging_in);
 	welcome_release(&welcome);
 	if (fail)
 		route_tell_parts(server->pool, ROUTE_TELL_FAIL, report.text, report.sqlstate);

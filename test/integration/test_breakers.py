@@ -210,7 +210,9 @@ def test_share_of_failures(make_pooler, site):
     assert_refused(c.query("select 1").error, site.name)
     row = breaker(p, "login")
     needed = max(before, 4 - before)
-    assert row["reason"].startswith(f"{100 * needed // (needed + before)} % of {needed + before} attempts within 1000 s")
+    assert row["reason"].startswith(
+        f"{100 * needed // (needed + before)} % of {needed + before} attempts within 1000 s"
+    )
 
 
 # ---- what does not ----
