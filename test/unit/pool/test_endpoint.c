@@ -14,6 +14,17 @@
 
 static struct endpoints *table;
 static struct endpoint_list list;
+static const struct breaker_conf no_breakers; /* no threshold, no rate */
+
+/* With breakers that are off, so that there is nothing to be settled with a pass. */
+static struct endpoint *choose_by(const struct endpoint_wish *wish)
+{
+	struct breaker_pass pass = { .set = NULL };
+	struct endpoint *ep = endpoint_choose(wish, &pass);
+
+	breaker_pass_abandon(&pass, wish->now_us);
+	return ep;
+}
 
 static int setup(void **state UNUSED)
 {
@@ -22,7 +33,7 @@ static int setup(void **state UNUSED)
 	struct conf_db db = { .host = { .items = hosts, .count = 3 }, .port = 5432 };
 
 	table = endpoints_new();
-	endpoint_list_make(&list, table, &db, NULL);
+	endpoint_list_make(&list, table, &db, NULL, &no_breakers, "");
 	return 0;
 }
 
@@ -44,7 +55,7 @@ static void know(unsigned i, enum endpoint_role role)
 static char choose(enum conf_session_attrs attrs, unsigned turn, uint64_t now_us)
 {
 	const struct endpoint_wish wish = { .list = &list, .attrs = attrs, .turn = turn, .now_us = now_us };
-	struct endpoint *ep = endpoint_choose(&wish);
+	struct endpoint *ep = choose_by(&wish);
 	char name = ep == NULL ? '-' : ep->host[0];
 
 	endpoint_give(&ep, true);
@@ -72,8 +83,8 @@ static void test_directory_stands_in_for_a_host(void **state UNUSED)
 	struct endpoint_list unix_list = { .count = 0 };
 	struct endpoint_list none = { .count = 0 };
 
-	endpoint_list_make(&unix_list, table, &db, "/tmp");
-	endpoint_list_make(&none, table, &db, "");
+	endpoint_list_make(&unix_list, table, &db, "/tmp", &no_breakers, "");
+	endpoint_list_make(&none, table, &db, "", &no_breakers, "");
 	assert_int_equal(unix_list.count, 1);
 	assert_string_equal(unix_list.items[0]->name, "/tmp:5432");
 	assert_int_equal(none.count, 0);
@@ -152,13 +163,13 @@ static void test_logins_are_bounded(void **state UNUSED)
 	struct endpoint *taken[3];
 
 	for (int i = 0; i < 3; i++) {
-		taken[i] = endpoint_choose(&wish);
+		taken[i] = choose_by(&wish);
 		assert_ptr_equal(taken[i], list.items[i]);
 	}
-	assert_null(endpoint_choose(&wish));
+	assert_null(choose_by(&wish));
 	endpoint_login_over(taken[1]);
 	endpoint_give(&taken[1], false);
-	taken[1] = endpoint_choose(&wish);
+	taken[1] = choose_by(&wish);
 	assert_ptr_equal(taken[1], list.items[1]);
 	endpoint_give(&taken[1], true);
 	endpoint_give(&taken[0], true);
@@ -196,7 +207,7 @@ static void count_login(struct endpoint *endpoint, void *arg UNUSED)
 static void log_in(unsigned turn)
 {
 	struct endpoint_wish wish = { .list = &list, .attrs = CONF_ATTRS_ANY, .turn = turn, .now_us = NOW };
-	struct endpoint *ep = endpoint_choose(&wish);
+	struct endpoint *ep = choose_by(&wish);
 
 	endpoint_login_done(ep);
 	endpoint_give(&ep, false);
