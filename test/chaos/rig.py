@@ -22,7 +22,7 @@ SETTINGS = {
     "server_login_concurrency": 4,
     "server_connect_timeout": 2,
     "server_login_retry": 1,
-    "query_wait_timeout": 60,
+    "query_wait_timeout": 120,
     "query_timeout_action": "cancel",
     "cancel_grace": 2,
     "breaker_failure_threshold": 5,
