@@ -203,8 +203,8 @@
 	  "effect.", \
 	  NULL) \
 	X(REASON_FENCED, "server is not the primary any more", "57P01", \
-	  "The server[ at {server}] has been replaced by another one, which does not have what is written there.", \
-	  "Repeat the transaction.") \
+	  "The server[ at {server}] has been replaced by another one; what was under way may or may not have taken effect.", \
+	  NULL) \
 	X(REASON_CONNECT_STRING, "connect string changed", "57P01", NULL, NULL) \
 	X(REASON_CONNECT_FAILED, "connect failed", "08001", \
 	  "No connection to the server[ at {server}] could be made.", \

@@ -61,7 +61,7 @@ def markdown(results, machine):
     out = table(["what", "measured", "at most"], rows) + [""]
     rows = []
     for r in results:
-        if not r.load:
+        if not r.load or (r.gap is None and not r.load.errors):
             continue
         counts = r.counts
         times = [seconds(t) for t in (r.stall, r.gap, r.first_write, r.full_rate)]
@@ -71,7 +71,7 @@ def markdown(results, machine):
         )
     head = ["scenario", "errors seen by clients", "connections lost", "longest stall", "no write for"]
     head += ["first write after", "full rate after", "rows committed", "unknown", "lost", "doubled", "wrong answers"]
-    return "\n".join(table(head, rows) + ["", f"Made on {machine}."])
+    return "\n".join(out + table(head, rows) + ["", f"Made on {machine}."])
 
 
 def write(path, results, machine):

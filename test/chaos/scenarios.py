@@ -382,7 +382,10 @@ def await_first_write(bench, work, accepts):
     """The figure of a promotion."""
     first = work.first_write_after(accepts)
     bench.result.fact(
-        "promotion: server accepts writes, until the first write", first * 1000 if first else None, "ms", 1000
+        f"{bench.result.name}: from when the server takes writes until the first write",
+        first * 1000 if first else None,
+        "ms",
+        1000,
     )
 
 
