@@ -79,13 +79,13 @@ class Rig:
             self._start_nodes(template, standby, node_settings or {})
             names = "ab" if standby or twice else "a"
             hosts = [f"127.0.0.{11 + i}" for i in range(len(names))]
+            self.hosts = dict(zip(names, hosts))
             self.port = common_port(hosts)
             self.relay = Relay()
             self.parts.callback(self.relay.stop)
             for i, name in enumerate(names):
                 node = self.nodes[0 if twice else i]
                 self.relay.add(name, hosts[i], self.port, [node.host, node.port])
-            self.names = names
             entry = f"host={','.join(hosts)} port={self.port} dbname=app {database}"
             self.pooler = pl.Pooler({"app": entry}, settings={**SETTINGS, **(settings or {})}, profile="pgsluice")
             self.parts.callback(self.pooler.finish)
@@ -146,6 +146,10 @@ class Rig:
         for pid in self.processes(node):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+    def servers_at(self, name):
+        """How many sessions the pooler has at this endpoint."""
+        return sum(row["addr"] == self.hosts[name] for row in self.pooler.show("servers"))
 
     def backend(self, node):
         """The process of one of the pooler's sessions, one that is at work if there is any."""

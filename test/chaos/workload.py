@@ -321,10 +321,11 @@ class Workload:
     def full_rate_after(self, when, before, share=0.8, window=0.5, step=0.05):
         """Seconds from then until, for `window`, commits came at `share` of the rate `before`; None if never."""
         last = self.writes[-1] if self.writes else when
+        first = self.first_write_after(when)
         at = when
         while at + window <= last:
             if self.rate(at, at + window) >= before * share:
-                return at - when
+                return max(at - when, first)
             at += step
         return None
 
