@@ -172,7 +172,7 @@ void server_login_start(struct server *server)
 
 bool server_login_is_connected(const struct server *server)
 {
-	return server->login->stage > LOGIN_CONNECT;
+	return server->login != NULL && server->login->stage > LOGIN_CONNECT; /* NULL: it has not begun */
 }
 
 void server_login_free(struct server *server)
