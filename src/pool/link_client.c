@@ -196,23 +196,44 @@ static enum admit link_admit_virtual(struct link_walk *w)
 	return admit;
 }
 
-/* True for a Query that resets the client's parameters: what follows must wait for that, see link_vars.c. */
-static bool link_may_reset(const struct link_walk *w)
+/* The text of a Query or Parse, as far as it has come; empty for others. */
+static struct slice link_text(const struct link_walk *w)
 {
-	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	const char *body = (const char *)w->data + w->at + FRAME_HEADER;
+	size_t n = link_walk_avail(w) - FRAME_HEADER;
+	size_t name_len;
 
-	return w->client->startup != NULL && UNLIKELY(classify_may_reset(text.p, text.n) | w->client->hides_reset) &&
-	       link_vars_will_reset(text);
+	if (w->f.type == FE_QUERY)
+		return slice_make(body, n);
+	name_len = strnlen(body, n);
+	return name_len < n ? slice_make(body + name_len + 1, n - name_len - 1) : slice_of("");
 }
 
-/* The same for a Parse of a client whose texts must be looked at. */
-static bool link_may_parse_reset(const struct link_walk *w)
+/* True for a Query or Parse that resets the client's parameters: what follows must wait for that, see link_vars.c. */
+static bool link_may_reset(const struct link_walk *w)
 {
-	const char *name = (const char *)w->data + w->at + FRAME_HEADER;
-	size_t n = link_walk_avail(w) - FRAME_HEADER;
-	size_t name_len = strnlen(name, n);
+	struct slice text;
 
-	return name_len < n && link_vars_will_reset(slice_make(name + name_len + 1, n - name_len - 1));
+	if (w->client->startup == NULL)
+		return false;
+	text = link_text(w);
+	return UNLIKELY(classify_may_reset(text.p, text.n) | w->client->hides_reset) && link_vars_will_reset(text);
+}
+
+/*
+ * True for the first bytes of a Query or Parse that may turn out to reset the
+ * client's parameters. Nobody is kept waiting, as for link_is_half().
+ */
+static bool link_reset_is_cut(const struct link_walk *w)
+{
+	size_t avail = link_walk_avail(w);
+	struct slice text;
+
+	if (w->client->startup == NULL || (w->f.type != FE_QUERY && w->f.type != FE_PARSE) ||
+	    avail >= LINK_VARS_LOOK_MAX)
+		return false;
+	text = link_text(w);
+	return slice_trim(text).n < CLASSIFY_RESET_MIN || classify_may_reset(text.p, text.n) || w->client->hides_reset;
 }
 
 /* Tells the tracker of a message that goes to the server as it is. */
@@ -271,7 +292,7 @@ static enum admit link_admit(struct link_walk *w, bool is_virtual)
 		client->stall = STALL_BATCHES;
 		return ADMIT_STOP;
 	}
-	if (UNLIKELY(client->hides_reset) && type == FE_PARSE && link_may_parse_reset(w))
+	if (type == FE_PARSE && UNLIKELY(link_may_reset(w)))
 		client->is_resetting = true;
 	if (is_virtual) {
 		admit = link_admit_virtual(w);
@@ -431,21 +452,8 @@ static bool link_is_half(const struct link_walk *w)
 {
 	const struct server *server = w->client->server;
 
-	return UNLIKELY(w->f.size > w->len - w->at) && server != NULL && w->keep_from <= w->at &&
+	return server != NULL && w->keep_from <= w->at &&
 	       rerun_has_room(&server->rerun, w->at - w->keep_from + (size_t)w->f.size);
-}
-
-/* The text of a Query or Parse, as far as it has come; empty for others. */
-static struct slice link_text(const struct link_walk *w)
-{
-	const char *body = (const char *)w->data + w->at + FRAME_HEADER;
-	size_t n = link_walk_avail(w) - FRAME_HEADER;
-	size_t name_len;
-
-	if (w->f.type == FE_QUERY)
-		return slice_make(body, n);
-	name_len = strnlen(body, n);
-	return name_len < n ? slice_make(body + name_len + 1, n - name_len - 1) : slice_of("");
 }
 
 /*
@@ -510,7 +518,7 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 			client_close_header(client, data + w.at, len - w.at);
 			return len;
 		}
-		if (link_is_half(&w))
+		if (UNLIKELY(w.f.size > len - w.at) && (link_is_half(&w) || link_reset_is_cut(&w)))
 			break;
 		if (UNLIKELY(link_begins_with_comment(&w))) {
 			if (link_comment_is_cut(&w))

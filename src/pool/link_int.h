@@ -73,6 +73,9 @@ void link_vars_carried(struct client *client, struct server *server);
 /* The client has changed a parameter. */
 void link_vars_changed(struct client *client, const struct server *server);
 
+/* This much of a text is looked at for RESET. */
+#define LINK_VARS_LOOK_MAX 4096
+
 /* True when there is a RESET ALL or DISCARD ALL in the text, as far as it has come. */
 bool link_vars_will_reset(struct slice text);
 

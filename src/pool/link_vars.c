@@ -30,7 +30,10 @@
  * leaves the client with what the server reports afterwards.
  *
  * A client may have sent more behind a RESET before it was answered. If the
- * text was looked at, that has waited here (client->is_resetting).
+ * text was looked at, that has waited here (client->is_resetting); or else a SET
+ * to what the server has just gone back to would change nothing there, be told
+ * to nobody, and be undone by ours. So texts that begin like a RESET are looked
+ * at as a whole, whatever the pieces that they come in.
  */
 #include "core/log.h"
 #include "pool/cancel.h"
@@ -38,9 +41,6 @@
 #include "proto/build.h"
 #include "proto/classify.h"
 #include "proto/msg.h"
-
-/* This much of a text is looked at for RESET. */
-#define LINK_VARS_LOOK_MAX 4096
 
 static void link_vars_log(const struct server *server, const struct buf *sql)
 {

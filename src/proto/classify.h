@@ -183,15 +183,18 @@ static inline bool classify_may_transact(const char *p, size_t n)
 /*
  * The price of a look, for texts that begin with it, or with a SET in front:
  * false when the first statement is certainly not SET, RESET or DISCARD. Says
- * nothing about further statements, nor what stands behind a comment.
+ * nothing about further statements, nor what stands behind a comment. It needs
+ * CLASSIFY_RESET_MIN bytes behind the blanks.
  */
+#define CLASSIFY_RESET_MIN 3
+
 static inline bool classify_may_reset(const char *p, size_t n)
 {
 	size_t i = 0;
 
 	while (i < n && (p[i] == ' ' || (p[i] >= '\t' && p[i] <= '\r')))
 		i++;
-	if (n - i < 3)
+	if (n - i < CLASSIFY_RESET_MIN)
 		return false;
 	switch (p[i] | 0x20) {
 	case 'd':

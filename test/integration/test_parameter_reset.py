@@ -244,3 +244,22 @@ def test_a_restart_between(make_pooler):
         outside.query(CHANGE)
     inside.query("rollback")
     assert inside.value("show timezone") == "Europe/Berlin"
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("cut", [1, 3, 5, 6, 8, 11, 15])
+@pytest.mark.parametrize("extended", [False, True])
+def test_in_pieces(make_pooler, cut, extended):
+    """What comes behind a RESET is for the session that it leaves, however the bytes of it happen to arrive."""
+    p = make_pooler(settings={**settings("session"), "default_pool_size": 2, "threads": 1})
+    other, conn = p.login(params=OTHER), p.login(params={"TimeZone": "Asia/Tokyo", "IntervalStyle": "sql_standard"})
+    conn.query("select 1")
+    reset = x("discard all")[0] if extended else q("discard all")[0]
+    conn.send(reset[:cut])
+    for _ in range(3):
+        other.query("select 1")  # meanwhile the piece has been read
+    conn.send(reset[cut:] + q("set intervalstyle = 'postgres'", "set timezone = 'UTC'", LOOK)[0])
+    for _ in range(4):
+        r = conn.read_ready()
+    assert (r.rows[0][1], r.rows[0][5]) == ("UTC", "postgres")
+    assert conn.value("show intervalstyle") == "postgres"
