@@ -291,6 +291,8 @@ static void client_draw_manner(struct client *c)
 	unsigned pick = (unsigned)rng_below(r, 20);
 
 	c->chunk = pick == 0 && c->script.out.len < 4000 ? 1 : pick <= 2 ? 300 : pick <= 3 ? 9000 : 0;
+	if (c->script.free_params && rng_one_in(r, 2))
+		c->chunk = 40; /* poolers have to read what is to be reset */
 	c->slow = rng_one_in(r, 30);
 	c->die_sent = c->die_received = CLIENT_NO_DEATH;
 	c->step = c->sent = c->received = 0;

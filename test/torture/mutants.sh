@@ -73,6 +73,8 @@ mutant victim pool/virtual_sql.c 'prep_client_remove(&client->prep, known);
 	prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = known });' \
 	'prep_server_record(&server->prep, (struct prep_record){ .op = PREP_FORGET, .name = NULL });' --only named
 mutant vars pool/link.c 'if (LIKELY(client->vars == server->vars)) {' 'if (true) {' --only set
+mutant pieces pool/link_client.c '(link_is_half(&w) || link_reset_is_cut(&w))' 'link_is_half(&w)' \
+	--only named --mode session --pool-size 40 --seconds 30
 
 echo "$count mutants${unnoticed:+, not noticed:$unnoticed}"
 [ -z "$unnoticed" ]
