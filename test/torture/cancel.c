@@ -20,6 +20,7 @@ bool cancel_start(struct cancel *c, const struct options *opt, const uint8_t key
 	bytes_put_u32(c->packet, sizeof(c->packet));
 	bytes_put_u32(c->packet + 4, CANCEL_CODE);
 	memcpy(c->packet + 8, key, 8);
+	c->port = direct_local_port(c->fd);
 	c->started_us = now_us();
 	c->sent = 0;
 	c->split = rng_one_in(rng, 8) && !opt->whole_startup;

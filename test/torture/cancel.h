@@ -16,7 +16,8 @@ enum cancel_result {
 };
 
 struct cancel {
-	int fd; /* -1: none under way */
+	int fd;        /* -1: none under way */
+	unsigned port; /* its own, 0: not known */
 	int64_t started_us;
 	uint8_t packet[16];
 	size_t sent;   /* bytes of it */

@@ -879,6 +879,14 @@ void client_on_event(struct client *c, unsigned events)
 		client_on_readable(c);
 }
 
+/* True when a command has ended the connection of the cancel request, which may be on its way yet. */
+static bool client_cancel_was_cut(const struct client *c)
+{
+	struct excuse_case ec = { .db = c->db, .port = c->cancel.port, .since_us = c->cancel.started_us };
+
+	return excuse_silence(&ec);
+}
+
 /* A cancel request under way. */
 static void client_tick_cancel(struct client *c, int64_t now)
 {
@@ -892,6 +900,9 @@ static void client_tick_cancel(struct client *c, int64_t now)
 		cancel_close(&c->cancel);
 		break;
 	case CANCEL_DONE:
+		if (!client_cancel_was_cut(c))
+			break;
+		c->retire = true;
 		break;
 	case CANCEL_CUT:
 		report_add(unanswered, 1);
