@@ -8,7 +8,8 @@
  * request is not read, there is nothing to be said in one.
  *
  * A port that is taken, by the process that this one takes over from for
- * example, is tried again, less and less often.
+ * example, is tried again at each look, which is once a second: until then load
+ * balancers take a healthy process for dead.
  */
 #include "admin/http.h"
 
@@ -17,12 +18,11 @@
 #include "core/log.h"
 #include "core/str.h"
 
-#define HTTP_CONNS_MAX    64
-#define HTTP_HEAD_MAX     4096
-#define HTTP_ANSWER_MAX   512
-#define HTTP_NAME_SIZE    128 /* of a database, longer than any may be */
-#define HTTP_TIME_MAX_US  (5 * USEC_PER_SEC)
-#define HTTP_RETRY_MAX_US (32 * USEC_PER_SEC)
+#define HTTP_CONNS_MAX   64
+#define HTTP_HEAD_MAX    4096
+#define HTTP_ANSWER_MAX  512
+#define HTTP_NAME_SIZE   128 /* of a database, longer than any may be */
+#define HTTP_TIME_MAX_US (5 * USEC_PER_SEC)
 
 struct http_conn {
 	TAILQ_ENTRY(http_conn) entry; /* in http->conns */
@@ -36,9 +36,8 @@ struct http {
 	struct engine *engine;
 	struct listener_set *listeners; /* NULL: not listening */
 	char *address;                  /* the setting that is in force, or cannot be for now */
-	uint64_t retry_us;              /* no attempt to listen before this time */
-	uint64_t retry_delay_us;
-	TAILQ_HEAD(, http_conn) conns; /* oldest first */
+	bool has_failed;                /* to listen there, which has been logged */
+	TAILQ_HEAD(, http_conn) conns;  /* oldest first */
 	unsigned count;
 };
 
@@ -259,9 +258,9 @@ static void http_on_accept(struct loop *loop, int fd, const struct listener *fro
 
 /* ---- listening ---- */
 
-static void http_listen(struct http *http, uint64_t now_us)
+static void http_listen(struct http *http)
 {
-	struct listen_conf conf = { .tcp = { .backlog = HTTP_CONNS_MAX } };
+	struct listen_conf conf = { .tcp = { .backlog = HTTP_CONNS_MAX }, .is_retry = http->has_failed };
 	char addr[256];
 	char err[256];
 
@@ -271,14 +270,12 @@ static void http_listen(struct http *http, uint64_t now_us)
 	http->listeners = listener_set_open(&conf, err, sizeof(err));
 	if (http->listeners != NULL) {
 		listener_set_attach(http->listeners, http->engine->control, http_on_accept, http);
+		http->has_failed = false;
 		return;
 	}
-	http->retry_delay_us = http->retry_delay_us == 0 ? USEC_PER_SEC : 2 * http->retry_delay_us;
-	if (http->retry_delay_us > HTTP_RETRY_MAX_US)
-		http->retry_delay_us = HTTP_RETRY_MAX_US;
-	http->retry_us = now_us + http->retry_delay_us;
-	log_warning("health_listen: cannot listen on %s, trying again in %" PRIu64 " s", http->address,
-		    http->retry_delay_us / USEC_PER_SEC);
+	if (!http->has_failed)
+		log_warning("health_listen: cannot listen on %s, trying again each second", http->address);
+	http->has_failed = true;
 }
 
 static void http_set_address(struct http *http, const char *address)
@@ -286,7 +283,7 @@ static void http_set_address(struct http *http, const char *address)
 	listener_set_free(&http->listeners);
 	free(http->address);
 	http->address = xstrdup(address);
-	http->retry_us = http->retry_delay_us = 0;
+	http->has_failed = false;
 }
 
 void http_look(struct http *http, const char *address, uint64_t now_us)
@@ -297,8 +294,8 @@ void http_look(struct http *http, const char *address, uint64_t now_us)
 		address = "";
 	if (strcmp(http->address, address) != 0)
 		http_set_address(http, address);
-	if (http->listeners == NULL && http->address[0] != '\0' && now_us >= http->retry_us)
-		http_listen(http, now_us);
+	if (http->listeners == NULL && http->address[0] != '\0')
+		http_listen(http);
 	while ((conn = TAILQ_FIRST(&http->conns)) != NULL && now_us - conn->since_us > HTTP_TIME_MAX_US)
 		http_close(conn);
 }

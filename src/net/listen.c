@@ -188,7 +188,8 @@ static void listen_open_addr(struct listener_set *set, const struct listen_conf 
 		return;
 	fd = sock_listen_tcp(addr, &conf->tcp, &call);
 	if (fd < 0) {
-		listen_warn(addr, call);
+		if (!conf->is_retry)
+			listen_warn(addr, call);
 		return;
 	}
 	listen_set_add(set, fd, false);

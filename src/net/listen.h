@@ -19,6 +19,7 @@ struct listen_conf {
 	unsigned unix_mode;          /* permissions of the Unix socket */
 	const char *unix_group;      /* name or number; NULL or empty: leave */
 	struct sock_listen_opts tcp; /* backlog counts for the Unix socket too */
+	bool is_retry;               /* an address that cannot be bound is no news, it has been logged */
 };
 
 /* One listening socket, as accept callbacks and SHOW see it. */

@@ -231,6 +231,9 @@ def test_a_port_that_is_taken_is_tried_again(make_pooler):
         p = make_pooler(settings={"health_listen": f"127.0.0.1:{port}"})
         p.wait_for_log("health_listen: cannot listen on 127.0.0.1:")
         assert p.login().query("select 1").rows == [["1"]]
+        p.admin("SET stats_period = 1")
+        wait_until(lambda: p.log_count("LOG stats:") > 3, "it to be tried more than once", timeout=20)
+        assert p.log_count("cannot listen on 127.0.0.1:") == 2  # the listener says why, once
     wait_until(lambda: not refuses(port) and told(port)[0] == 200, "the port to be ours", timeout=30)
 
 
