@@ -254,14 +254,16 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct breaker_conf 
 		breaker_turn(b, BREAKER_HALF_OPEN, BREAKER_BY_TIME, now_us, change);
 	if (can_probe && !b->is_probed && b->successes == 0)
 		return BREAKER_WANTS_PROBE;
-	return b->trials <= b->good ? BREAKER_ADMITS : BREAKER_WAITS;
+	return b->trials <= b->good || now_us >= b->trial_us + BREAKER_PATIENCE_US ? BREAKER_ADMITS : BREAKER_WAITS;
 }
 
-struct breaker_ticket breaker_begin(struct breaker *b)
+struct breaker_ticket breaker_begin(struct breaker *b, uint64_t now_us)
 {
 	ASSERT(b->state != BREAKER_OPEN);
-	if (b->state == BREAKER_HALF_OPEN)
+	if (b->state == BREAKER_HALF_OPEN) {
 		b->trials++;
+		b->trial_us = now_us;
+	}
 	return (struct breaker_ticket){ .generation = b->generation, .is_trial = b->state == BREAKER_HALF_OPEN };
 }
 

@@ -12,7 +12,9 @@
  *        +---------------------------------------- HALF_OPEN ----------+
  *
  * Half open, one trial is admitted, then one more at once for each that has
- * succeeded, so that from wave to wave there are 1, 2, 4 ... Where somebody can probe
+ * succeeded, so that from wave to wave there are 1, 2, 4 ... A trial may take as
+ * long as a query does: when the last one began BREAKER_PATIENCE_US ago, one more
+ * is admitted beside those that have not ended. Where somebody can probe
  * the endpoint without a client, a probe must have succeeded before the first
  * trial. Only trials, and what goes on working after one has succeeded, decide
  * what becomes of a half open breaker.
@@ -33,14 +35,17 @@
 #include "core/base.h"
 
 /* Parts of the sliding window: it moves by one of these at a time. */
-#define BREAKER_BUCKETS 10
+#define BREAKER_BUCKETS     10
 
 /* Failures that are remembered with their text, and its size with the NUL. */
-#define BREAKER_NOTES   5
-#define BREAKER_TEXT    128
+#define BREAKER_NOTES       5
+#define BREAKER_TEXT        128
+
+/* Half open: how long a trial has the field to itself, and how long a probe is waited for. */
+#define BREAKER_PATIENCE_US (10 * USEC_PER_SEC)
 
 /* As a time that is left: nobody knows, it was opened by hand. */
-#define BREAKER_FOREVER UINT64_MAX
+#define BREAKER_FOREVER     UINT64_MAX
 
 struct breaker_conf {
 	unsigned failure_threshold; /* failures in a row that open it; 0: the count does not */
@@ -107,6 +112,7 @@ struct breaker {
 	bool is_probed;     /* a probe has succeeded */
 	bool is_misled;     /* a trial has failed after that, since it was closed */
 	unsigned trials;    /* under way */
+	uint64_t trial_us;  /* when the last of them began */
 	unsigned successes; /* of trials, and of what they have opened */
 	unsigned good;      /* of these, of trials: for the ramp */
 	/* the window */
@@ -154,7 +160,7 @@ enum breaker_verdict breaker_admit(struct breaker *b, const struct breaker_conf 
 				   struct breaker_change *change);
 
 /* The ticket of an attempt that was admitted. It ends in breaker_success(), breaker_failure() or breaker_abandon(). */
-struct breaker_ticket breaker_begin(struct breaker *b);
+struct breaker_ticket breaker_begin(struct breaker *b, uint64_t now_us);
 
 /*
  * For further results of what has come out of an attempt that has not failed: a

@@ -1,14 +1,14 @@
 /*
  * A server gives one result per class: connect, login and overload when its
- * login has ended, protocol with the first client that it has served. While a
- * breaker is half open they are what trials are for, and each further client
- * that such a server serves counts like a trial. Successes of servers at work
+ * login has ended, protocol with the first answer that it has given to a client.
+ * While a breaker is half open they are what trials are for, and each further
+ * transaction of such a server counts like a trial. Successes of servers at work
  * are told only while somebody wants them (wants_results), since there are as
  * many as there are transactions.
  *
- * What is in refuses_until_us: 0, attempts are admitted; SET_TRIAL, the first
- * trial is under way; BREAKER_FOREVER, it was opened by hand; else the time
- * from which on an attempt may be admitted.
+ * What is in refuses_until_us: 0, attempts are admitted; BREAKER_FOREVER, it was
+ * opened by hand; else the time from which on an attempt may be admitted, with
+ * SET_TRIAL when the first trial is under way, which may end sooner.
  */
 #include "pool/breaker_set.h"
 
@@ -17,13 +17,10 @@
 #include "core/log.h"
 #include "core/str.h"
 
-#define SET_TRIAL             (BREAKER_FOREVER - 1)
+#define SET_TRIAL         (UINT64_C(1) << 63)
 
-/* What those are told who come during the first trial. */
-#define SET_TRIAL_LEFT_US     USEC_PER_SEC
-
-/* How long a probe is waited for before a trial goes on without. */
-#define SET_PROBE_PATIENCE_US (10 * USEC_PER_SEC)
+/* What those are told at most who come during the first trial. */
+#define SET_TRIAL_LEFT_US USEC_PER_SEC
 
 const char *failure_class_name(enum failure_class class)
 {
@@ -77,8 +74,8 @@ static uint64_t breaker_set_refusal_locked(const struct breaker *b, bool awaits_
 		return b->until_us == 0 ? 1 : b->until_us;
 	case BREAKER_HALF_OPEN:
 		if (awaits_probe)
-			return b->since_us + SET_PROBE_PATIENCE_US;
-		return b->trials > 0 && b->successes == 0 ? SET_TRIAL : 0;
+			return b->since_us + BREAKER_PATIENCE_US;
+		return b->trials > 0 && b->successes == 0 ? SET_TRIAL | (b->trial_us + BREAKER_PATIENCE_US) : 0;
 	default:
 		return 0;
 	}
@@ -136,14 +133,15 @@ bool breaker_set_refuses(const struct breaker_set *set, uint64_t now_us, unsigne
 	uint64_t longest_us = 0;
 
 	for (unsigned i = 0; i < FAILURE_CLASSES; i++) {
-		uint64_t until_us = atomic_load_explicit(&set->refuses_until_us[i], memory_order_relaxed);
+		uint64_t word = atomic_load_explicit(&set->refuses_until_us[i], memory_order_relaxed);
+		uint64_t until_us = word & ~SET_TRIAL;
 		uint64_t class_us = until_us > now_us ? until_us - now_us : 0;
 
-		if ((except & FAILURE_BIT(i)) != 0 || until_us == 0)
+		if ((except & FAILURE_BIT(i)) != 0 || word == 0)
 			continue;
-		if (until_us == BREAKER_FOREVER)
+		if (word == BREAKER_FOREVER)
 			class_us = BREAKER_FOREVER;
-		else if (until_us == SET_TRIAL)
+		else if ((word & SET_TRIAL) != 0 && class_us > SET_TRIAL_LEFT_US)
 			class_us = SET_TRIAL_LEFT_US;
 		if (class_us > longest_us)
 			longest_us = class_us;
@@ -152,35 +150,42 @@ bool breaker_set_refuses(const struct breaker_set *set, uint64_t now_us, unsigne
 	return longest_us > 0;
 }
 
+/*
+ * One class of it. That a probe is wanted is told once: those who wait ask again
+ * whenever there is news.
+ */
+static bool breaker_set_ask_locked(struct breaker_set *set, enum failure_class class, uint64_t now_us, bool can_probe)
+{
+	struct breaker *b = &set->breakers[class];
+	uint64_t before_us = atomic_load_explicit(&set->refuses_until_us[class], memory_order_relaxed);
+	bool is_patient = b->state != BREAKER_HALF_OPEN || now_us < b->since_us + BREAKER_PATIENCE_US;
+	struct breaker_change change;
+	enum breaker_verdict verdict = breaker_admit(b, &set->conf, now_us, can_probe && is_patient, &change);
+	bool awaits_probe = verdict == BREAKER_WANTS_PROBE;
+
+	breaker_set_publish_locked(set, class, &change, awaits_probe, now_us);
+	if (awaits_probe && breaker_set_refusal_locked(b, true) != before_us)
+		atomic_store(&set->news->is_there, true);
+	return verdict == BREAKER_ADMITS;
+}
+
 bool breaker_set_admit(struct breaker_set *set, uint64_t now_us, unsigned except, bool can_probe,
 		       struct breaker_pass *pass)
 {
-	enum breaker_verdict verdicts[FAILURE_CLASSES];
 	bool is_admitted = true;
-	struct breaker_change change;
+	struct breaker_change none = { .from = BREAKER_CLOSED, .to = BREAKER_CLOSED };
 
 	*pass = (struct breaker_pass){ .set = set };
 	lock_acquire(&set->lock);
-	for (unsigned i = 0; i < FAILURE_CLASSES; i++) {
-		struct breaker *b = &set->breakers[i];
-		bool is_patient = b->state != BREAKER_HALF_OPEN || now_us < b->since_us + SET_PROBE_PATIENCE_US;
-
-		verdicts[i] = BREAKER_ADMITS;
-		if ((except & FAILURE_BIT(i)) != 0)
-			continue;
-		verdicts[i] = breaker_admit(b, &set->conf, now_us, can_probe && is_patient, &change);
-		is_admitted = is_admitted && verdicts[i] == BREAKER_ADMITS;
-		if (verdicts[i] == BREAKER_WANTS_PROBE)
-			atomic_store(&set->news->is_there, true);
-		breaker_set_publish_locked(set, i, &change, verdicts[i] == BREAKER_WANTS_PROBE, now_us);
-	}
-	change.to = change.from;
+	for (unsigned i = 0; i < FAILURE_CLASSES; i++)
+		if ((except & FAILURE_BIT(i)) == 0 && !breaker_set_ask_locked(set, i, now_us, can_probe))
+			is_admitted = false;
 	for (unsigned i = 0; is_admitted && i < FAILURE_CLASSES; i++) {
 		if ((except & FAILURE_BIT(i)) != 0)
 			continue;
-		pass->tickets[i] = breaker_begin(&set->breakers[i]);
+		pass->tickets[i] = breaker_begin(&set->breakers[i], now_us);
 		pass->owed |= FAILURE_BIT(i);
-		breaker_set_publish_locked(set, i, &change, false, now_us);
+		breaker_set_publish_locked(set, i, &none, false, now_us);
 	}
 	lock_release(&set->lock);
 	return is_admitted;
@@ -286,10 +291,14 @@ static void breaker_pass_served_locked(struct breaker_pass *pass, enum failure_c
 	pass->tickets[class] = breaker_vouch(pass->tickets[class]);
 }
 
-void breaker_pass_served(struct breaker_pass *pass, uint64_t now_us)
+void breaker_pass_served(struct breaker_pass *pass, bool is_over, uint64_t now_us)
 {
 	struct breaker_set *set = pass->set;
+	bool counts = is_over ? !pass->is_told : pass->owed != 0;
 
+	pass->is_told = !is_over && (pass->is_told || counts);
+	if (!counts)
+		return;
 	lock_acquire(&set->lock);
 	for (unsigned i = 0; i < FAILURE_CLASSES; i++)
 		breaker_pass_served_locked(pass, i, now_us);
@@ -305,8 +314,12 @@ void breaker_set_probed(struct breaker_set *set, bool is_ok, uint64_t now_us)
 
 	lock_acquire(&set->lock);
 	for (unsigned i = 0; i < FAILURE_CLASSES; i++) {
+		bool was_probed = set->breakers[i].is_probed;
+
 		breaker_probe(&set->breakers[i], &set->conf, is_ok, now_us, dice, &change);
 		breaker_set_publish_locked(set, i, &change, false, now_us);
+		if (set->breakers[i].is_probed != was_probed)
+			atomic_store(&set->news->is_there, true); /* trials have waited for it */
 	}
 	lock_release(&set->lock);
 	breaker_news_tell(set->news);

@@ -75,6 +75,7 @@ struct breaker_set {
 struct breaker_pass {
 	struct breaker_set *set; /* NULL: no breakers */
 	uint8_t owed;            /* FAILURE_BIT of each class without a result yet */
+	bool is_told;            /* the transaction that is open has counted, as the first that it has served */
 	struct breaker_ticket tickets[FAILURE_CLASSES];
 };
 
@@ -137,10 +138,13 @@ void breaker_pass_fail(struct breaker_pass *pass, enum failure_class class, uint
 		       uint64_t now_us);
 
 /*
- * The server has served a client. Needs to be told only while results are owed
- * or wanted: breaker_pass_is_awaited().
+ * The server has answered what a client has asked; is_over: and no transaction
+ * is open. Each transaction counts once, when it is over, but the first at its
+ * first answer: transactions and sessions may be long, and others wait for that
+ * result. Needs to be told only while results are owed or wanted:
+ * breaker_pass_is_awaited().
  */
-void breaker_pass_served(struct breaker_pass *pass, uint64_t now_us);
+void breaker_pass_served(struct breaker_pass *pass, bool is_over, uint64_t now_us);
 
 static inline bool breaker_pass_is_awaited(const struct breaker_pass *pass)
 {

@@ -34,6 +34,8 @@ static void link_query_done(struct server *server)
 	bool is_timed;
 	uint64_t now;
 
+	if (UNLIKELY(breaker_pass_is_awaited(&server->permit.pass)))
+		breaker_pass_served(&server->permit.pass, server->track.status == 'I', loop_now_us(link_loop(client)));
 	if (server->track.count > 0 || client->query_us == 0)
 		return;
 	now = loop_now_us(link_loop(client));

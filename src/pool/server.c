@@ -391,8 +391,6 @@ void server_free_to_pool(struct server *server)
 	const struct pool_conf *conf = server->part->conf;
 
 	cancel_detach(server->part->worker, server);
-	if (UNLIKELY(breaker_pass_is_awaited(&server->permit.pass)))
-		breaker_pass_served(&server->permit.pass, loop_now_us(server_loop(server)));
 	server->track.mixed = false;
 	if (UNLIKELY(server->track.tainted)) {
 		server_close(server, REASON_DOUBT);

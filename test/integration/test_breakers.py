@@ -401,6 +401,36 @@ def test_one_trial_then_it_closes(make_pooler, site):
     assert states(p) == dict.fromkeys(CLASSES, "closed")
 
 
+@pytest.mark.parametrize("mode, first", [("session", "select 1"), ("transaction", "begin")])
+def test_trial_counts_with_its_first_answer(make_pooler, site, mode, first):
+    """A session or a transaction that goes on for long keeps nobody else out."""
+    p = start(
+        make_pooler,
+        {"app": site.dsn(), "other": site.dsn()},
+        pool_mode=mode,
+        breaker_failure_threshold=1,
+        breaker_recovery_timeout=0.1,
+        breaker_success_threshold=2,
+    )
+    p.login().close()
+    site.mode = "crash"
+    c = p.login()
+    c.send(wire.query("select 1"))
+    c.read_through("EZ")
+    wait_until(lambda: breaker(p, "protocol")["opened"] == 1, "it to be open")
+    site.mode = "ok"
+
+    def is_trial():
+        c = p.login()
+        c.send(wire.query(first))
+        return c.read_through("EZ").types[-1] == "Z"
+
+    wait_until(is_trial, "a trial")
+    assert breaker(p, "protocol")["state"] == "half_open"  # the same transaction or session does not count again
+    assert p.login(database="other").query("select 1").rows == [["ok"]]
+    wait_state(p, "protocol", "closed")
+
+
 def test_failed_trial_opens_it_for_longer(make_pooler, site):
     p = start(make_pooler, site.dsn(), breaker_recovery_timeout=0.1, breaker_open_action="hold", threads=1)
     site.mode = "close"

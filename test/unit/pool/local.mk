@@ -44,6 +44,10 @@ test_unit_pool_test_backoff_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_breaker
 test_unit_pool_test_breaker_SOURCES = test/unit/pool/test_breaker.c
 test_unit_pool_test_breaker_LDADD = $(UNIT_LIBS)
+
+UNIT_TESTS += test/unit/pool/test_breaker_set
+test_unit_pool_test_breaker_set_SOURCES = test/unit/pool/test_breaker_set.c
+test_unit_pool_test_breaker_set_LDADD = $(UNIT_LIBS)
 UNIT_TESTS += test/unit/pool/test_endpoint
 test_unit_pool_test_endpoint_SOURCES = test/unit/pool/test_endpoint.c
 test_unit_pool_test_endpoint_LDADD = $(UNIT_LIBS)

@@ -57,7 +57,7 @@ static enum breaker_verdict admit(struct world *w)
 static struct breaker_ticket begin(struct world *w)
 {
 	assert_int_equal(admit(w), BREAKER_ADMITS);
-	return breaker_begin(&w->b);
+	return breaker_begin(&w->b, w->now_us);
 }
 
 static void fail_ticket(struct world *w, struct breaker_ticket ticket)
@@ -360,6 +360,28 @@ static void test_failed_trial_opens_again(void **state UNUSED)
 	assert_int_equal(w.b.successes, 0);
 }
 
+static void test_long_trial_makes_room_in_time(void **state UNUSED)
+{
+	struct world w = world_open();
+	struct breaker_ticket first;
+	struct breaker_ticket second;
+
+	later(&w, 30000);
+	first = begin(&w);
+	later(&w, BREAKER_PATIENCE_US / 1000 - 1);
+	assert_int_equal(admit(&w), BREAKER_WAITS);
+	later(&w, 1);
+	second = begin(&w);
+	assert_int_equal(w.b.trials, 2);
+	assert_int_equal(admit(&w), BREAKER_WAITS); /* one more at a time, not all at once */
+	later(&w, BREAKER_PATIENCE_US / 1000);
+	begin(&w);
+	succeed_ticket(&w, second);
+	succeed_ticket(&w, first); /* as late as it is, it has been begun since */
+	assert_int_equal(w.b.good, 2);
+	assert_int_equal(w.b.trials, 1);
+}
+
 static void test_abandoned_trial_makes_room(void **state UNUSED)
 {
 	struct world w = world_half_open();
@@ -593,6 +615,7 @@ struct model_result {
 struct model_ticket {
 	struct breaker_ticket ticket;
 	unsigned round; /* in which it began */
+	uint64_t began_us;
 	bool is_trial;
 	bool vouches;
 	bool is_over;
@@ -632,6 +655,17 @@ static unsigned model_trials(const struct model *m)
 	for (unsigned i = 0; i < m->ticket_count; i++)
 		n += m->tickets[i].is_trial && !m->tickets[i].is_over && m->tickets[i].round == m->round;
 	return n;
+}
+
+/* When the last one began, of those since it has opened; ticket by ticket, over or not. */
+static uint64_t model_last_trial_us(const struct model *m)
+{
+	uint64_t last_us = 0;
+
+	for (unsigned i = 0; i < m->ticket_count; i++)
+		if (m->tickets[i].began_us > last_us && m->tickets[i].round == m->round)
+			last_us = m->tickets[i].began_us;
+	return last_us;
 }
 
 static void model_close(struct model *m, uint64_t now_us)
@@ -697,7 +731,9 @@ static enum breaker_verdict model_admit(struct model *m, const struct world *w)
 	}
 	if (w->can_probe && !m->is_probed && m->successes == 0)
 		return BREAKER_WANTS_PROBE;
-	return model_trials(m) < m->good + 1 ? BREAKER_ADMITS : BREAKER_WAITS;
+	if (model_trials(m) < m->good + 1 || w->now_us - model_last_trial_us(m) >= BREAKER_PATIENCE_US)
+		return BREAKER_ADMITS;
+	return BREAKER_WAITS;
 }
 
 static void model_end(struct model *m, struct world *w, struct model_ticket *t, bool is_ok)
@@ -794,8 +830,9 @@ static void model_begin(struct model *m, struct world *w)
 	if (expected != BREAKER_ADMITS)
 		return;
 	m->tickets[m->ticket_count++] = (struct model_ticket){
-		.ticket = breaker_begin(&w->b),
+		.ticket = breaker_begin(&w->b, w->now_us),
 		.round = m->round,
+		.began_us = w->now_us,
 		.is_trial = m->state == BREAKER_HALF_OPEN,
 	};
 }
@@ -868,6 +905,7 @@ int main(void)
 		cmocka_unit_test(test_last_failures_are_kept),
 		cmocka_unit_test(test_trials_ramp_and_close),
 		cmocka_unit_test(test_failed_trial_opens_again),
+		cmocka_unit_test(test_long_trial_makes_room_in_time),
 		cmocka_unit_test(test_abandoned_trial_makes_room),
 		cmocka_unit_test(test_witnesses_do_not_decide_half_open),
 		cmocka_unit_test(test_what_a_trial_has_opened_vouches),
