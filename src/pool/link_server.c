@@ -409,6 +409,8 @@ static void link_give_owed(struct link_back *k)
 {
 	uint8_t type;
 
+	if (UNLIKELY(k->server->rerun.is_statement) && repeat_holds(k->server))
+		return;
 	while ((type = track_take_owed(&k->server->track)) != 0) {
 		const uint8_t message[FRAME_HEADER] = { type, 0, 0, 0, 4 };
 

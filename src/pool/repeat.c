@@ -123,6 +123,8 @@ static bool repeat_is_whole(const struct server *server)
 	struct repeat_batch batch = { 0 };
 	uint32_t at = 0;
 
+	if (!r->is_keeping)
+		return false;
 	while (at < r->len) {
 		const uint8_t *p = r->bytes + at;
 		struct frame f;
@@ -275,6 +277,15 @@ void repeat_missed(struct server *server, struct slice body)
 	cause = repeat_cause(report.sqlstate);
 	if (cause != RETRY_NO_CAUSE)
 		repeat_count(server->part, cause, RETRY_BEGUN);
+}
+
+bool repeat_holds(struct server *server)
+{
+	struct rerun *r = &server->rerun;
+
+	if (r->is_statement && !repeat_is_whole(server))
+		r->is_statement = false;
+	return r->is_statement;
 }
 
 /* ---- waiting ---- */

@@ -24,6 +24,12 @@ void repeat_begin(struct link_walk *w);
  */
 int repeat_look(struct server *server, const uint8_t *p, size_t len, size_t *skip) MUSTCHECK;
 
+/*
+ * True while the client must not be told anything, not even by us: the statement
+ * may be repeated as a whole. Else it is not repeated any more.
+ */
+bool repeat_holds(struct server *server) MUSTCHECK;
+
 /* An answer begins, with a message of this type, and will not be taken back. */
 void repeat_answered(struct server *server, uint8_t type);
 

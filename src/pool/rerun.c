@@ -61,7 +61,7 @@ void rerun_keep(struct server *server, const uint8_t *p, size_t n)
 	struct rerun *r = &server->rerun;
 
 	if (!rerun_has_room(r, n)) {
-		r->is_keeping = false;
+		r->is_keeping = r->is_statement = false; /* more is under way than could be run again */
 		return;
 	}
 	memcpy(r->bytes + r->len, p, n);

@@ -375,9 +375,14 @@ static int survive_answer(struct server *server, struct survive *s, struct buf *
 	track_lose(&server->track, &lost);
 	if (!lost.is_known)
 		return -E_PROTO;
+	lost.is_told &= !server->rerun.is_under_way; /* that error was hidden */
 	s->aborted.is_told = server->track.status == 'E';
 	while (err == 0 && track_next_loss(&lost, &effect)) {
-		err = survive_tell(s, survive_pass(&place, effect), out);
+		enum survive_error error = survive_pass(&place, effect);
+
+		if (!lost.is_told)
+			err = survive_tell(s, error, out);
+		lost.is_told = false;
 		if (err == 0)
 			err = build_ready(out, place.in_block ? TX_FAILED : TX_IDLE);
 		s->aborted.is_told = true;

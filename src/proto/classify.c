@@ -568,11 +568,12 @@ int classify_end(struct classify *c)
 	return open ? -E_SYNTAX : 0;
 }
 
-enum classify_effect classify_effect(struct slice sql)
+/* The effect of a text for a session with these CLASSIFY_F_*. */
+static enum classify_effect classify_effect_by(struct slice sql, unsigned flags)
 {
 	struct classify c;
 
-	classify_init(&c, CLASSIFY_F_SCS);
+	classify_init(&c, flags);
 	classify_feed(&c, sql.p, sql.n);
 	if (classify_end(&c) == -E_TOOBIG)
 		return CLASSIFY_EFFECT_UNSEEN;
@@ -585,30 +586,42 @@ enum classify_effect classify_effect(struct slice sql)
 	return CLASSIFY_EFFECT_BLOCK;
 }
 
-/* What stands before the first word: white space, comments, parentheses. A comment in a comment ends with its first
- * end. */
-static struct slice classify_skip_blank(struct slice sql)
+/* True when the text may mean something else without standard_conforming_strings. */
+static bool classify_is_ambiguous(struct slice sql)
 {
-	size_t i = 0;
+	return sql.n > 0 && memchr(sql.p, '\\', sql.n) != NULL;
+}
 
-	while (i < sql.n) {
-		const char *end = NULL;
+enum classify_effect classify_effect(struct slice sql)
+{
+	enum classify_effect effect = classify_effect_by(sql, CLASSIFY_F_SCS);
+	enum classify_effect other = classify_is_ambiguous(sql) ? classify_effect_by(sql, 0) : effect;
 
-		if (classify_is_space(sql.p[i]) || sql.p[i] == '(') {
-			i++;
-			continue;
-		}
-		if (sql.n - i < 2 || (sql.p[i] != '-' && sql.p[i] != '/'))
-			break;
-		if (memcmp(sql.p + i, "--", 2) == 0)
-			end = memchr(sql.p + i, '\n', sql.n - i);
-		else if (memcmp(sql.p + i, "/*", 2) == 0)
-			end = memmem(sql.p + i + 2, sql.n - i - 2, "*/", 2);
-		if (end == NULL)
-			break;
-		i = (size_t)(end - sql.p) + (*end == '\n' ? 1 : 2);
+	return other > effect ? other : effect;
+}
+
+/* The text from its first word on; empty when there is none. */
+static struct slice classify_first_word(struct slice sql)
+{
+	struct classify c;
+
+	classify_init(&c, CLASSIFY_F_SCS);
+	for (size_t i = 0; i < sql.n && !c.ended; i++) {
+		classify_feed(&c, sql.p + i, 1);
+		if (c.lex == LEX_WORD)
+			return slice_make(sql.p + i, sql.n - i);
 	}
-	return slice_make(sql.p + i, sql.n - i);
+	return slice_of("");
+}
+
+/* True for one statement of no special kind, for a session with these CLASSIFY_F_*. */
+static bool classify_is_one_other(struct slice sql, unsigned flags)
+{
+	struct classify c;
+
+	classify_init(&c, flags);
+	classify_feed(&c, sql.p, sql.n);
+	return classify_end(&c) == 0 && c.statements == 1 && c.kinds == CLASSIFY_BIT(CLASSIFY_OTHER);
 }
 
 bool classify_is_plain(struct slice sql)
@@ -616,17 +629,14 @@ bool classify_is_plain(struct slice sql)
 	static const char *const words[] = {
 		"select", "insert", "update", "delete", "merge", "values", "table", "with"
 	};
-	struct slice rest = classify_skip_blank(sql);
-	struct classify c;
+	struct slice rest = classify_first_word(sql);
 
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		size_t n = strlen(words[i]);
 
-		if (rest.n <= n || strncasecmp(rest.p, words[i], n) != 0 || classify_is_letter(rest.p[n]))
-			continue;
-		classify_init(&c, CLASSIFY_F_SCS);
-		classify_feed(&c, sql.p, sql.n);
-		return classify_end(&c) == 0 && c.statements == 1 && c.kinds == CLASSIFY_BIT(CLASSIFY_OTHER);
+		if (rest.n > n && strncasecmp(rest.p, words[i], n) == 0 && !classify_is_letter(rest.p[n]))
+			return classify_is_one_other(sql, CLASSIFY_F_SCS) &&
+			       (!classify_is_ambiguous(sql) || classify_is_one_other(sql, 0));
 	}
 	return false;
 }

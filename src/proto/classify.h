@@ -132,10 +132,10 @@ enum classify_effect {
 	CLASSIFY_EFFECT_UNSEEN,   /* nobody knows */
 };
 
-/* The effect of a text. */
+/* The effect of a text; the greater one where that depends on standard_conforming_strings. */
 enum classify_effect classify_effect(struct slice sql);
 
-/* True for one statement that reads or changes rows, and does nothing else: SELECT, INSERT and their like. */
+/* True for one statement that reads or changes rows, and does nothing else, whatever standard_conforming_strings is. */
 bool classify_is_plain(struct slice sql);
 
 /* True when another statement may follow the first one: there is a semicolon that is not at the end. */

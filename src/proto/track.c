@@ -352,6 +352,7 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint16_t 
 	if (row->action == CL_SYNC) {
 		t->effect = CLASSIFY_EFFECT_NONE;
 		t->mixed |= t->unsynced && !t->skip && row->kind != TRACK_SYNC;
+		t->erred |= t->skip;
 		t->skip = false;
 		t->unsynced = false;
 	} else if (row->extended) {
@@ -417,6 +418,7 @@ void track_lose(const struct track *t, struct track_loss *loss)
 		.is_known = !t->doubt && !t->strayed && t->status != 0,
 		.is_silent = t->count == 0 && !t->skip,
 		.is_erred = t->skip,
+		.is_told = t->erred && !track_head_is_ours(t),
 		.is_open = t->skip || t->unsynced,
 		.effect = t->unsynced ? t->effect : CLASSIFY_EFFECT_NONE,
 	};
@@ -543,6 +545,7 @@ static void track_error(struct track *t, enum track_kind head)
 
 		t->marks_dropped += (*entry & TRACK_MARK) != 0;
 		*entry &= (uint16_t)~TRACK_MARK;
+		t->erred = true;
 		return;
 	}
 	if (head == TRACK_NONE)
@@ -550,6 +553,7 @@ static void track_error(struct track *t, enum track_kind head)
 	while (t->count > 0 && track_kind_at(t, 0) != TRACK_SYNC)
 		track_drop(t);
 	t->skip = t->count == 0;
+	t->erred = !t->skip;
 }
 
 /* Of a ReadyForQuery; false when the server owes none. */
@@ -562,6 +566,7 @@ static bool track_ready(struct track *t, enum track_kind head, uint8_t status)
 	if (head == TRACK_NONE)
 		return false;
 	track_pop(t);
+	t->erred = false;
 	t->tainted |= t->mixed && status == 'T' && t->status == 'I' && head != TRACK_SYNC;
 	t->status = status;
 	return true;
@@ -663,6 +668,7 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	X('y', copy_sync) \
 	X('w', copy_both) \
 	X('k', skip)      \
+	X('e', erred)     \
 	X('u', unsynced)  \
 	X('m', mixed)     \
 	X('t', tainted)   \

@@ -47,6 +47,7 @@ struct track {
 	bool copy_sync; /* ... and a Sync was sent that it may or may not have swallowed */
 	bool copy_both; /* ... and it sends data itself: replication */
 	bool skip;      /* an error was answered; the server discards everything up to a Sync that was not sent yet */
+	bool erred;     /* the oldest entry has been answered by an error, so that only ReadyForQuery is to come */
 	bool unsynced;  /* extended messages were sent with no Sync behind them */
 	bool mixed;     /* a Query was sent where a Sync belongs ... */
 	bool tainted;   /* ... and has left open a transaction that nobody has begun */
@@ -151,6 +152,7 @@ struct track_loss {
 	bool is_known;               /* false: it cannot be said */
 	bool is_silent;              /* everything was answered: the client does not wait for anything */
 	bool is_erred;               /* the batch that is open has been answered by its error */
+	bool is_told;                /* the first end has been answered by its error, but ReadyForQuery */
 	bool is_open;                /* behind all ends: messages of a batch were sent whose Sync has yet to come */
 	enum classify_effect effect; /* of these; once there is no next end */
 };
@@ -160,7 +162,7 @@ void track_lose(const struct track *t, struct track_loss *loss);
 
 /*
  * The next end of a batch of the client's (Sync, Query, FunctionCall) that is
- * owed its answer, an error and ReadyForQuery; false when there is no more.
+ * owed its answer, an error and ReadyForQuery (see is_told); false when there is no more.
  * *effect: of what it ends.
  */
 bool track_next_loss(struct track_loss *loss, enum classify_effect *effect);

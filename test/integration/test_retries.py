@@ -112,6 +112,7 @@ def test_the_budget_is_kept(scripted):
         "vacuum t",
         "create index concurrently on t (i)",
         "copy t to stdout",
+        "/* /* */ select */ call p()",
         "set a = 1",
         "select '" + "x" * 9000 + "'",
     ],
@@ -189,6 +190,90 @@ def test_other_batches_are_not_repeated(scripted, batch):
     s.client.send(batch)
     assert s.client.read_ready().errors[0].code == "40001"
     assert len(s.asked) == 1
+
+
+@pytest.mark.parametrize("size", [10, 9000])
+def test_a_pipeline_is_not_repeated(make_pooler, fake_server, size):
+    """What has come behind the statement is under way, too, whether it can be kept or not."""
+    second = wire.query("insert into t values ('" + "x" * size + "')")
+    asked = []
+
+    def handler(conn, params):
+        conn.greet()
+        m = conn.recv()
+        while m.type != "X":
+            asked.append(wire.pack(m.type, m.body))
+            if m.body == b"select 1\0":
+                m = conn.recv()
+                asked.append(wire.pack(m.type, m.body))
+                conn.send(CONFLICT)
+            conn.send(DONE)
+            m = conn.recv()
+
+    s = fake_server(handler)
+    p = make_pooler({"app": s.dsn()}, settings={"pool_mode": "transaction", "retry": "safe"}, threads=1)
+    c = p.login()
+    c.send(wire.query("select 1"))
+    wait_until(lambda: asked, "the first is under way")
+    c.send(second)
+    assert [e.code for e in c.read_ready().errors] == ["40001"]
+    assert c.read_ready().rows == [["x"]]
+    assert asked == [wire.query("select 1"), second]
+    assert c.query("select 2").rows == [["x"]]
+    adds_up(p)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_answers_of_ours_are_not_given_twice(make_pooler, fake_server, whole):
+    """The Parse of a reused statement is answered by us: with the answer of the run that counts, unless it must be now."""
+    gate, asked = threading.Event(), []
+
+    def handler(conn, params):
+        conn.greet()
+        batch = ""
+        while True:
+            m = conn.recv()
+            if m.type == "X":
+                return
+            batch += m.type
+            if m.type not in "QS":
+                continue
+            asked.append(batch)
+            parse = wire.pack("1") if "P" in batch else b""
+            batch = ""
+            if len(asked) == 4:
+                conn.send(parse + wire.pack("2"))
+                gate.wait(20)
+                conn.send(CONFLICT)
+            else:
+                conn.send(parse + wire.pack("2") + DONE)
+
+    s = fake_server(handler)
+    p = make_pooler(
+        {"app": s.dsn(pool_size=1)},
+        settings={
+            "pool_mode": "transaction", "retry": "safe", "reuse_unnamed_statements": 1, "server_check_query": ""
+        },
+        threads=1,
+    )
+    c = p.login()
+    for _ in range(3):
+        c.send(wire.extended("select 1"), wire.SYNC)
+        assert c.read_ready().types == "12TDCZ"
+    types = ""
+    if whole:
+        c.send(wire.extended("select 1"), wire.SYNC)
+    else:
+        c.send(wire.parse("", "select 1"))
+        types += c.recv().type
+        c.send(wire.bind(), wire.describe("P"), wire.execute(), wire.SYNC)
+    wait_until(lambda: len(asked) == 4, "it is under way")
+    assert c.is_silent()
+    gate.set()
+    assert types + c.read_ready().types == "12TDCZ"
+    assert "P" not in asked[3] and len(asked) == 5
+    assert p.show("retries")[0]["succeeded"] == 1
+    adds_up(p)
 
 
 def test_what_is_sent_behind_it_waits(scripted):

@@ -4,6 +4,7 @@ pgsluice plays itself, and that nothing of a lost transaction is ever run on its
 """
 import os
 import signal
+import threading
 
 import psycopg
 import pytest
@@ -364,6 +365,42 @@ def test_what_is_told_of_the_end(make_pooler, fake_server, name, mode):
         r = c.read_ready()
         assert (told(r), r.status) == ([error], "I")
         assert c.query("x").rows == [["x"]]
+    adds_up(p)
+
+
+@pytest.mark.parametrize("way", ["simple", "extended", "late sync", "pipeline"])
+def test_an_error_is_told_once(make_pooler, fake_server, way):
+    """Between its error and ReadyForQuery a request is owed the latter only."""
+    told_it = threading.Event()
+    error = wire.pack("E", wire.error_body("ERROR", "22012", "division by zero"))
+
+    def handler(conn, params):
+        conn.greet()
+        while conn.recv().type not in "QE":
+            pass
+        if way == "extended":
+            conn.recv()
+        conn.send(error)
+        if way == "late sync":
+            conn.recv()
+        else:
+            told_it.wait(20)
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn()}, settings={"pool_mode": "transaction", "server_loss_action": "error"})
+    c = p.login()
+    sent = {"simple": wire.query("x"), "pipeline": wire.query("x") + wire.query("y")}
+    c.send(sent.get(way, wire.extended("x") + (wire.SYNC if way == "extended" else b"")))
+    m = c.recv()
+    assert m.type == "E" and b"22012" in m.body
+    if way == "late sync":
+        c.send(wire.SYNC)
+    told_it.set()
+    r = c.read_ready()
+    assert (r.types, r.status) == ("Z", "I")
+    if way == "pipeline":
+        r = c.read_ready()
+        assert (told(r), r.status) == ([LOST], "I")
     adds_up(p)
 
 

@@ -466,6 +466,11 @@ static void effects_on_a_block(void **state)
 		{ "commit; select 1", CLASSIFY_EFFECT_BLOCK },
 		{ "select 1; begin; select 2", CLASSIFY_EFFECT_BLOCK },
 		{ "begin; commit", CLASSIFY_EFFECT_BLOCK },
+		{ "/* /* */ select */ begin", CLASSIFY_EFFECT_BLOCK },
+		{ "select 'it\\'s'; begin", CLASSIFY_EFFECT_BLOCK }, /* without standard_conforming_strings */
+		{ "select 'a\\''; begin; select '\\'b'", CLASSIFY_EFFECT_BLOCK },
+		{ "select 'a\\'; begin; --'", CLASSIFY_EFFECT_BLOCK }, /* with */
+		{ "select 'a\\\\'; select 1", CLASSIFY_EFFECT_NONE },
 	};
 
 	(void)state;
@@ -502,6 +507,8 @@ static void plain_statements(void **state)
 		"values (1)",
 		"table t",
 		"select(1)",
+		"/* /* */ call */ select 1",
+		"select 'a\\\\'",
 	};
 	static const char *const others[] = {
 		"",
@@ -525,6 +532,11 @@ static void plain_statements(void **state)
 		"set a = 1",
 		"listen x",
 		"refresh materialized view v",
+		"/* /* */ select */ call p()",
+		"((/**//* /* /* */ */ */ call p()",
+		"select 'a\\''; call p(); select '\\'b'", /* several, without standard_conforming_strings */
+		"select 'a\\'; call p(); --'",
+		"1",
 	};
 
 	(void)state;

@@ -843,7 +843,8 @@ static void only_what_was_saved_is_loaded(void **state)
 	assert_int_equal(t.count, 3);
 }
 
-/* What is owed now: a letter for each end, by its effect, and what is left open in the end. */
+/* What is owed now: a letter for each end, by its effect, behind a mark if its error has been told, and what is left
+ * open in the end. */
 static const char *owed(void)
 {
 	static const char letters[] = "-rcb?";
@@ -856,6 +857,8 @@ static const char *owed(void)
 	track_lose(&t, &loss);
 	if (!loss.is_known)
 		return "unknown";
+	if (loss.is_told)
+		text[n++] = '!';
 	while (track_next_loss(&loss, &effect))
 		text[n++] = letters[effect];
 	if (loss.is_open)
@@ -887,7 +890,7 @@ static void a_loss_leaves_ends_owed(void **state)
 	play("<1 <2 <C");
 	assert_string_equal(owed(), "----");
 	play("<ZI <E <ZI <E");
-	assert_string_equal(owed(), "--");
+	assert_string_equal(owed(), "!--");
 }
 
 static void a_loss_behind_a_flush_is_open(void **state)
@@ -900,6 +903,10 @@ static void a_loss_behind_a_flush_is_open(void **state)
 	play("<E");
 	assert_string_equal(owed(), "!");
 	play(">S");
+	assert_string_equal(owed(), "!-");
+	play(">Q");
+	assert_string_equal(owed(), "!--");
+	play("<ZI");
 	assert_string_equal(owed(), "-");
 }
 
