@@ -217,6 +217,7 @@ int link_vars_reset(struct server *server, struct buf *b)
 	struct client *client = server->client;
 	enum server_reset reset = server->reset;
 	struct varset *before;
+	bool stays;
 	int err;
 
 	if (server->track.status == 'E') {
@@ -228,8 +229,8 @@ int link_vars_reset(struct server *server, struct buf *b)
 		return 0; /* nothing new is due */
 	server->reset = RESET_NONE;
 	before = vars_hold(client->vars);
-	vars_reset(&client->vars, server->vars, reset == RESET_IN_DOUBT ? NULL : client->startup, server->defaults,
-		   reset == RESET_ALL);
+	stays = reset == RESET_IN_DOUBT || track_is_lost(&server->track); /* nothing of ours goes to a lost session */
+	vars_reset(&client->vars, server->vars, stays ? NULL : client->startup, server->defaults, reset == RESET_ALL);
 	err = link_vars_tell(client, before, b);
 	vars_release(&before);
 	link_vars_changed(client, server);
