@@ -263,3 +263,16 @@ def test_in_pieces(make_pooler, cut, extended):
         r = conn.read_ready()
     assert (r.rows[0][1], r.rows[0][5]) == ("UTC", "postgres")
     assert conn.value("show intervalstyle") == "postgres"
+
+
+@pytest.mark.ours
+def test_a_session_in_doubt(make_pooler):
+    """Nothing is set for the client there any more, so it is told what the server has."""
+    p = make_pooler(settings=settings("session"))
+    conn = p.login(params={"TimeZone": "Asia/Tokyo"})
+    conn.query("create temp table t (a int)")
+    conn.send(wire.extended("copy t from stdin") + wire.SYNC + wire.pack("f", wire.cstr("no")) + wire.SYNC)
+    assert conn.read_ready().error.code == "57014"
+    conn.query("set timezone = 'Europe/Berlin'")
+    told = conn.query("discard all").params["TimeZone"]
+    assert conn.value("show timezone") == told
