@@ -196,6 +196,17 @@ static bool check_has_permit(const struct pool *pool)
 	       (account->max_servers == 0 || account->servers < account->max_servers);
 }
 
+/* True when a breaker of its endpoint may keep the pool from opening a server: there is one endpoint. */
+static bool check_has_breaker(const struct pool *pool)
+{
+	const struct breaker_set *set = pool->conf->endpoints.sets[0];
+
+	for (int i = 0; i < FAILURE_CLASSES; i++)
+		if (set->breakers[i].state != BREAKER_CLOSED)
+			return true;
+	return false;
+}
+
 void check_nobody_waits_in_vain(const struct world *world)
 {
 	const struct pool *pool;
@@ -203,11 +214,14 @@ void check_nobody_waits_in_vain(const struct world *world)
 	TAILQ_FOREACH (pool, world->engine->pools, entry) {
 		bool has_room = pool->conf->size == 0 || pool->servers < pool->conf->size ||
 				(pool->welcome == NULL && pool->servers == pool->conf->size);
+		bool may_log_in = has_room && !pool->login_failed && check_has_permit(pool) && !check_has_breaker(pool);
 
 		if (pool->waiter_count + pool->dedicated_count == 0 || pool_is_paused(pool))
 			continue;
-		CHECK(pool->idle == 0 && pool->travelling == 0);
-		CHECK(pool->logging_in > 0 || pool->login_failed || !has_room || !check_has_permit(pool));
+		/* Who needs a server of its own has no use for an idle one. */
+		CHECK(pool->idle == 0 || (pool->waiter_count == 0 && !may_log_in));
+		CHECK(pool->travelling == 0);
+		CHECK(pool->logging_in > 0 || !may_log_in);
 	}
 }
 

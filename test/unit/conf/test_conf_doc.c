@@ -172,6 +172,7 @@ static void test_check_of_everything(void **state)
 				  "setting\tauth_ldap_options\t****\t\n"
 				  "setting\tauth_type\tpam\tmd5\n"
 				  "setting\tlisten_port\t7\t6432\n"
+				  "setting\tqueue_shed\t1\t0\n"
 				  "setting\tserver_lifetime\t1.5\t3600\n"
 				  "# databases\n"
 				  "database\ta\\x09b\tdbname=a\\x09b\tport=5432\tpassword=****\tauth_user=au\t"
@@ -183,8 +184,7 @@ static void test_check_of_everything(void **state)
 				  "peer\t3\thost=p\tport=6432\n"
 				  "# accepted, without effect by design\n"
 				  "noop\tpkt_buf\t9\t4096\n"
-				  "# accepted, not yet effective\n"
-				  "later-setting\tqueue_shed\t1\t0\n");
+				  "# accepted, not yet effective\n");
 	free(text);
 	conf_release(&conf);
 }

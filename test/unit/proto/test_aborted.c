@@ -92,7 +92,7 @@ static const char *told(void)
 	answer[0] = '\0';
 	while (!buf_is_empty(&out)) {
 		struct parse_report r;
-		struct frame f;
+		struct frame f = { 0 };
 		struct slice body;
 
 		assert_int_equal(frame_read(buf_ptr(&out), buf_len(&out), UINT64_MAX, &f), 0);
@@ -115,7 +115,7 @@ static const char *told(void)
 /* Shows the message in `in`, which is the only one. */
 static void take(int err)
 {
-	struct frame f;
+	struct frame f = { 0 };
 
 	assert_int_equal(err, 0);
 	assert_int_equal(frame_read(buf_ptr(&in), buf_len(&in), UINT64_MAX, &f), 0);
