@@ -13,8 +13,9 @@
  * The tracker says when each step is done; what it expects for the client comes
  * to nobody. Nothing of our own is sent while a cancel request is under way,
  * which could hit that. Where the client has left half a message, where both
- * sides send COPY data, or where the tracker is in doubt, the server is closed
- * as ever; so it is when all this takes longer than cancel_grace.
+ * sides send COPY data, where a Sync was sent among COPY data and may have been
+ * swallowed, or where the tracker is in doubt, the server is closed as ever; so
+ * it is when all this takes longer than cancel_grace.
  *
  * A client that says goodbye behind a query, and does not wait for the answer,
  * may count on its being run, as a server of its own would do. Such a query has
@@ -40,7 +41,7 @@ bool cleanup_is_possible(const struct server *server)
 		return false;
 	if (client->body_left > 0 && !client->discard_body)
 		return false;
-	return !track_is_lost(t) && !t->copy_both && !t->tainted && !server->setting_vars &&
+	return !track_is_lost(t) && !t->copy_both && !t->copy_sync && !t->tainted && !server->setting_vars &&
 	       !server->rerun.is_under_way && server->sql_statements == 0;
 }
 
