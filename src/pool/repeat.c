@@ -213,46 +213,60 @@ static bool repeat_is_due(struct server *server, const uint8_t *p, uint64_t size
 	return cause != RETRY_NO_CAUSE && repeat_decide(server, cause);
 }
 
+/*
+ * Finds the message that decides, behind those that may come before an error:
+ * its place in *at, its head in *f. 0, or -E_AGAIN when it has not come, or is an
+ * error of which a part is missing, or -E_TOOBIG and others when what is before
+ * it is not worth being held back.
+ */
+static int repeat_find(const uint8_t *p, size_t len, uint64_t max_size, size_t *at, struct frame *f)
+{
+	for (*at = 0;; *at += (size_t)f->size) {
+		int err = frame_read(p + *at, len - *at, max_size, f);
+
+		if (err != 0)
+			return err;
+		if (f->size > REPEAT_LOOK_MAX - *at)
+			return -E_TOOBIG;
+		if (f->type != BE_ERROR && !repeat_precedes(f->type))
+			return 0;
+		if (f->size > len - *at)
+			return -E_AGAIN;
+		if (f->type == BE_ERROR)
+			return 0;
+	}
+}
+
+/*
+ * Most answers begin with something else than an error, and then nobody needs to
+ * know what kind of statement it was: that is looked at last.
+ */
 int repeat_look(struct server *server, const uint8_t *p, size_t len, size_t *skip)
 {
 	struct rerun *r = &server->rerun;
-	uint64_t max_size = server->part->conf->max_packet_size;
-	size_t at = 0;
 	struct frame f;
+	size_t at;
 	int err;
 
 	*skip = 0;
 	if (server->client == NULL || r->is_under_way || track_head_is_ours(&server->track))
 		return 0;
-	if (!repeat_is_whole(server)) {
+	err = repeat_find(p, len, server->part->conf->max_packet_size, &at, &f);
+	if (LIKELY(err == 0 && f.type != BE_ERROR)) {
+		r->is_statement = false;
+		r->has_begun = true;
+		return 0;
+	}
+	if ((err != 0 && err != -E_AGAIN) || !repeat_is_whole(server)) {
 		r->is_statement = false;
 		return 0;
 	}
-	for (;;) {
-		err = frame_read(p + at, len - at, max_size, &f);
-		if (err == 0 && f.size > REPEAT_LOOK_MAX - at)
-			err = -E_TOOBIG;
-		if (err == 0 && !repeat_precedes(f.type))
-			break;
-		if (err == 0 && f.size > len - at)
-			err = -E_AGAIN;
-		if (err == -E_AGAIN)
-			return err;
-		if (err != 0) {
-			r->is_statement = false;
-			return 0;
-		}
-		at += (size_t)f.size;
-	}
-	if (f.type == BE_ERROR && f.size > len - at)
-		return -E_AGAIN;
+	if (err != 0)
+		return err;
 	r->is_statement = false;
-	if (f.type != BE_ERROR) {
-		r->has_begun = true;
-	} else if (repeat_is_due(server, p + at, f.size)) {
-		r->is_due = true;
+	r->is_due = repeat_is_due(server, p + at, f.size);
+	if (r->is_due)
 		*skip = at;
-	}
 	return 0;
 }
 
