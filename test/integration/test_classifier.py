@@ -78,9 +78,9 @@ FORMS = [
     ("DDL", "create or replace procedure {new} ( ) begin atomic end"),
     ("TRANSACTION", "begin"),
     ("TRANSACTION", "start transaction"),
-    ("TRANSACTION", "commit"),
-    ("TRANSACTION", "end"),
-    ("TRANSACTION", "rollback"),
+    ("TRANSACTION+COMMIT", "commit"),
+    ("TRANSACTION+COMMIT", "end"),
+    ("TRANSACTION+ROLLBACK", "rollback"),
     ("PREPARE", "prepare {prepare} as {select}"),
     ("PREPARE", "prepare {prepare} ( int , text ) as {select}"),
     ("EXECUTE", "execute {prepared}"),
@@ -214,7 +214,7 @@ class Writer:
             if self.rng.random() < 0.1:
                 out += self.gap() + ";"
             kind, text = self.statement()
-            kinds.add(kind)
+            kinds.update(kind.split("+"))
             count += 1
             out += self.gap() + text + self.gap() + ";"
         if count and self.rng.random() < 0.5:
