@@ -168,16 +168,41 @@ uint64_t conf_query_timeout_us(const struct conf *conf, const struct conf_db *db
 	return conf->query_timeout_us;
 }
 
+/* The narrowest of three that is set. */
+static int conf_narrowest(int user, int db, int global)
+{
+	if (user != CONF_INHERIT)
+		return user;
+	return db != CONF_INHERIT ? db : global;
+}
+
 enum conf_timeout_action conf_query_timeout_action(const struct conf *conf, const struct conf_db *db,
 						   const struct conf_user *user)
 {
-	int action = conf->query_timeout_action;
+	return (enum conf_timeout_action)conf_narrowest(user != NULL ? user->query_timeout_action : CONF_INHERIT,
+							db != NULL ? db->query_timeout_action : CONF_INHERIT,
+							conf->query_timeout_action);
+}
 
-	if (user != NULL && user->query_timeout_action != CONF_INHERIT)
-		action = user->query_timeout_action;
-	else if (db != NULL && db->query_timeout_action != CONF_INHERIT)
-		action = db->query_timeout_action;
-	return (enum conf_timeout_action)action;
+enum conf_retry conf_retry(const struct conf *conf, const struct conf_db *db, const struct conf_user *user)
+{
+	return (enum conf_retry)conf_narrowest(user != NULL ? user->retry : CONF_INHERIT,
+					       db != NULL ? db->retry : CONF_INHERIT, conf->retry);
+}
+
+unsigned conf_retry_max_attempts(const struct conf *conf, const struct conf_db *db, const struct conf_user *user)
+{
+	return (unsigned)conf_narrowest(user != NULL ? user->retry_max_attempts : CONF_INHERIT,
+					db != NULL ? db->retry_max_attempts : CONF_INHERIT,
+					(int)conf->retry_max_attempts);
+}
+
+unsigned conf_retry_budget(const struct conf *conf, const struct conf_db *db, const struct conf_user *user)
+{
+	int percent = conf_narrowest(user != NULL ? user->retry_budget : CONF_INHERIT,
+				     db != NULL ? db->retry_budget : CONF_INHERIT, (int)conf->retry_budget);
+
+	return percent > 100 ? 100 : (unsigned)percent;
 }
 
 uint64_t conf_cancel_grace_us(const struct conf *conf, const struct conf_db *db)

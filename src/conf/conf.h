@@ -111,6 +111,10 @@ struct conf_db {
 	int breaker_open_action; /* enum conf_open_action */
 	uint64_t breaker_window_us;
 	uint64_t breaker_recovery_timeout_us;
+	uint64_t breaker_recovery_max_us;
+	int retry;              /* enum conf_retry or CONF_INHERIT */
+	int retry_max_attempts; /* CONF_INHERIT, never 0 */
+	int retry_budget;       /* CONF_INHERIT */
 
 	bool is_auto; /* made from the * line */
 	unsigned seq; /* private: order in the file */
@@ -130,6 +134,9 @@ struct conf_user {
 	uint64_t transaction_timeout_us;      /* CONF_INHERIT_US, never 0 */
 	uint64_t query_wait_timeout_us;       /* CONF_INHERIT_US, 0 is off */
 	uint64_t client_idle_timeout_us;      /* CONF_INHERIT_US, never 0 */
+	int retry;                            /* enum conf_retry or CONF_INHERIT */
+	int retry_max_attempts;               /* CONF_INHERIT, never 0 */
+	int retry_budget;                     /* CONF_INHERIT */
 	unsigned seq;                         /* private: order in the file */
 };
 
@@ -314,6 +321,10 @@ uint64_t conf_query_timeout_us(const struct conf *conf, const struct conf_db *db
 enum conf_timeout_action conf_query_timeout_action(const struct conf *conf, const struct conf_db *db,
 						   const struct conf_user *user);
 uint64_t conf_cancel_grace_us(const struct conf *conf, const struct conf_db *db);
+/* Whether statements are repeated, how often they are run at most, and the share that may be, in percent: likewise. */
+enum conf_retry conf_retry(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
+unsigned conf_retry_max_attempts(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
+unsigned conf_retry_budget(const struct conf *conf, const struct conf_db *db, const struct conf_user *user);
 uint64_t conf_idle_transaction_timeout_us(const struct conf *conf, const struct conf_user *user);
 uint64_t conf_transaction_timeout_us(const struct conf *conf, const struct conf_user *user);
 /* NULL when there is none; an empty setting counts as none. */

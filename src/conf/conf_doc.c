@@ -190,8 +190,9 @@ static const char conf_doc_users[] =
 	"\n"
 	"## `[users]`\n"
 	"\n"
-	"Each line is the name of a user and what applies to it. The pool keys and the query and transaction timeouts follow the\n"
-	"user of the pool, which is the forced user of the database if it has one; the client keys follow the user that logs in.\n";
+	"Each line is the name of a user and what applies to it. The pool keys, the query and transaction timeouts, and the keys of\n"
+	"retries follow the user of the pool, which is the forced user of the database if it has one; the client keys follow the\n"
+	"user that logs in.\n";
 
 static const char conf_doc_peers[] =
 	"\n"

@@ -30,6 +30,7 @@
 #define CONF_FIELD_OF_BALANCE(s, name) offsetof(struct s, name)
 #define CONF_FIELD_OF_ATTRS(s, name)   offsetof(struct s, name)
 #define CONF_FIELD_OF_OPEN(s, name)    offsetof(struct s, name)
+#define CONF_FIELD_OF_RETRY(s, name)   offsetof(struct s, name)
 
 static const struct conf_entry_key conf_entry_db_keys[] = {
 #define X(type, name, flags, help) { CONF_ENTRY_##type, #name, flags, help, CONF_FIELD_OF_##type(conf_db, name) },
@@ -50,6 +51,19 @@ static const struct conf_entry_key conf_entry_peer_keys[] = {
 	{ .name = NULL }
 };
 /* clang-format on */
+
+/* What a key may be whose value is one of several names. */
+static const struct {
+	const char *const *names;
+	const char *what; /* for messages */
+} conf_entry_choices[] = {
+	[CONF_ENTRY_MODE] = { conf_names_POOL_MODE, "pool mode" },
+	[CONF_ENTRY_BALANCE] = { conf_names_LOAD_BALANCE, "load_balance_hosts" },
+	[CONF_ENTRY_ATTRS] = { conf_names_SESSION_ATTRS, "target_session_attrs" },
+	[CONF_ENTRY_ACTION] = { conf_names_TIMEOUT_ACTION, "query_timeout_action" },
+	[CONF_ENTRY_OPEN] = { conf_names_OPEN_ACTION, "breaker_open_action" },
+	[CONF_ENTRY_RETRY] = { conf_names_RETRY, "retry" },
+};
 
 const struct conf_entry_class conf_entry_classes[CONF_ENTRY_KIND_COUNT] = {
 	[CONF_ENTRY_DB] = { "databases", "connection", conf_entry_db_keys },
@@ -184,9 +198,10 @@ static void conf_entry_copy_ports(struct conf_ports *to, const struct conf_ports
 		conf_entry_add_port(to, from->items[i]);
 }
 
-static int conf_entry_set_name(int *field, const char *text, const char *const *names, const char *what,
-			       struct conf_error *err)
+static int conf_entry_set_name(int *field, const char *text, enum conf_entry_type type, struct conf_error *err)
 {
+	const char *const *names = conf_entry_choices[type].names;
+	const char *what = conf_entry_choices[type].what;
 	int i = conf_value_find_name(names, text);
 	char hint[128] = "the names are:";
 
@@ -261,16 +276,13 @@ static int conf_entry_set(void *entry, const struct conf_entry_key *key, const c
 		return 0;
 	case CONF_ENTRY_TIME:
 		return conf_entry_set_time(field, text, key, err);
-	case CONF_ENTRY_ACTION:
-		return conf_entry_set_name(field, text, conf_names_TIMEOUT_ACTION, "query_timeout_action", err);
 	case CONF_ENTRY_MODE:
-		return conf_entry_set_name(field, text, conf_names_POOL_MODE, "pool mode", err);
 	case CONF_ENTRY_BALANCE:
-		return conf_entry_set_name(field, text, conf_names_LOAD_BALANCE, "load_balance_hosts", err);
 	case CONF_ENTRY_ATTRS:
-		return conf_entry_set_name(field, text, conf_names_SESSION_ATTRS, "target_session_attrs", err);
+	case CONF_ENTRY_ACTION:
 	case CONF_ENTRY_OPEN:
-		return conf_entry_set_name(field, text, conf_names_OPEN_ACTION, "breaker_open_action", err);
+	case CONF_ENTRY_RETRY:
+		return conf_entry_set_name(field, text, key->type, err);
 	}
 	UNREACHABLE();
 }
@@ -300,6 +312,7 @@ static void conf_entry_init(void *entry, enum conf_entry_kind kind)
 		case CONF_ENTRY_ATTRS:
 		case CONF_ENTRY_ACTION:
 		case CONF_ENTRY_OPEN:
+		case CONF_ENTRY_RETRY:
 			*(int *)field = CONF_INHERIT;
 			break;
 		case CONF_ENTRY_SECS0:
@@ -494,6 +507,7 @@ bool conf_entry_is_equal(const void *a, const void *b, const struct conf_entry_k
 	case CONF_ENTRY_BALANCE:
 	case CONF_ENTRY_ACTION:
 	case CONF_ENTRY_OPEN:
+	case CONF_ENTRY_RETRY:
 		return *(const int *)x == *(const int *)y;
 	}
 	UNREACHABLE();
@@ -528,6 +542,7 @@ void conf_entry_copy(void *to, const void *from, const struct conf_entry_key *ke
 	case CONF_ENTRY_BALANCE:
 	case CONF_ENTRY_ACTION:
 	case CONF_ENTRY_OPEN:
+	case CONF_ENTRY_RETRY:
 		*(int *)y = *(const int *)x;
 		break;
 	}
@@ -545,20 +560,20 @@ char *conf_entry_text(const void *entry, const struct conf_entry_key *key)
 		return xstrdup(*(char *const *)field);
 	case CONF_ENTRY_HOSTS:
 		return xstrdup(((const struct conf_list *)field)->text);
-	case CONF_ENTRY_MODE:
-		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_POOL_MODE[*(const int *)field]);
-	case CONF_ENTRY_ATTRS:
-		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_SESSION_ATTRS[*(const int *)field]);
 	case CONF_ENTRY_PORTS:
 		return conf_entry_ports_text(field);
-	case CONF_ENTRY_ACTION:
-		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_TIMEOUT_ACTION[*(const int *)field]);
-	case CONF_ENTRY_OPEN:
-		return *(const int *)field < 0 ? NULL : xstrdup(conf_names_OPEN_ACTION[*(const int *)field]);
 	case CONF_ENTRY_BALANCE:
-		return *(const int *)field == CONF_LOAD_BALANCE_ROUND_ROBIN
-			       ? NULL
-			       : xstrdup(conf_names_LOAD_BALANCE[*(const int *)field]);
+		if (*(const int *)field == CONF_LOAD_BALANCE_ROUND_ROBIN)
+			return NULL;
+		return xstrdup(conf_entry_choices[key->type].names[*(const int *)field]);
+	case CONF_ENTRY_MODE:
+	case CONF_ENTRY_ATTRS:
+	case CONF_ENTRY_ACTION:
+	case CONF_ENTRY_OPEN:
+	case CONF_ENTRY_RETRY:
+		if (*(const int *)field == CONF_INHERIT)
+			return NULL;
+		return xstrdup(conf_entry_choices[key->type].names[*(const int *)field]);
 	case CONF_ENTRY_PORT:
 	case CONF_ENTRY_SIZE:
 	case CONF_ENTRY_LIMIT:

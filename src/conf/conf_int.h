@@ -92,6 +92,7 @@ extern const char *const conf_names_LOAD_BALANCE[];
 extern const char *const conf_names_SESSION_ATTRS[];
 extern const char *const conf_names_TIMEOUT_ACTION[];
 extern const char *const conf_names_OPEN_ACTION[];
+extern const char *const conf_names_RETRY[];
 
 /* Splits; an element is never empty. `words`: white space separates as well. */
 void conf_list_parse(struct conf_list *list, const char *text, bool words);
@@ -114,6 +115,7 @@ enum conf_entry_type {
 	CONF_ENTRY_ATTRS,
 	CONF_ENTRY_ACTION,
 	CONF_ENTRY_OPEN,
+	CONF_ENTRY_RETRY,
 };
 
 /* A row of CONF_DB_TABLE, CONF_USER_TABLE or CONF_PEER_TABLE. */

@@ -532,7 +532,7 @@
  * PORT; PORTS, one or one for each host; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
  * less inherits; SECS0, whole seconds where 0 and less inherits; SECS, whole
  * seconds where less than 0 inherits; TIME, seconds with fractions, likewise;
- * MODE; BALANCE; ATTRS; ACTION, of query_timeout; OPEN, of breakers.
+ * MODE; BALANCE; ATTRS; ACTION, of query_timeout; OPEN, of breakers; RETRY.
  */
 #define CONF_DB_TABLE(X) \
 	X(STR, dbname, CONF_F_RECYCLE, "Database on the server; unset means the name of the entry.") \
@@ -559,14 +559,18 @@
 	X(BALANCE, load_balance_hosts, CONF_F_RECYCLE, "How one of several hosts is chosen: round-robin or disable.") \
 	X(ATTRS, target_session_attrs, 0, "Instead of target_session_attrs.") \
 	X(SIZE, breaker_failure_threshold, 0, "Instead of breaker_failure_threshold; negative inherits. With this or one of the next " \
-	  "five keys the database has breakers of its own.") \
+	  "six keys the database has breakers of its own.") \
 	X(SIZE, breaker_failure_rate, 0, "Instead of breaker_failure_rate; negative inherits.") \
 	X(TIME, breaker_window, 0, "Instead of breaker_window; negative inherits.") \
 	X(SIZE, breaker_min_calls, 0, "Instead of breaker_min_calls; negative inherits.") \
 	X(TIME, breaker_recovery_timeout, 0, "Instead of breaker_recovery_timeout; negative inherits.") \
+	X(TIME, breaker_recovery_max, 0, "Instead of breaker_recovery_max; negative inherits.") \
 	X(SIZE, breaker_success_threshold, 0, "Instead of breaker_success_threshold; negative inherits.") \
 	X(SIZE, breaker_max_eject, 0, "Instead of breaker_max_eject; negative inherits.") \
 	X(OPEN, breaker_open_action, 0, "Instead of breaker_open_action.") \
+	X(RETRY, retry, 0, "Instead of retry.") \
+	X(LIMIT, retry_max_attempts, 0, "Instead of retry_max_attempts; 0 inherits.") \
+	X(SIZE, retry_budget, 0, "Instead of retry_budget; negative inherits.") \
 	X(STR, connect_query, CONF_F_RECYCLE, "Query to run on each new connection before it is used.") \
 	X(STR, client_encoding, 0, "Start-up parameter for the server.") \
 	X(STR, datestyle, 0, "Start-up parameter for the server.") \
@@ -585,7 +589,10 @@
 	X(SECS0, idle_transaction_timeout, 0, "Instead of idle_transaction_timeout, in whole seconds; 0 inherits.") \
 	X(SECS0, transaction_timeout, 0, "Instead of transaction_timeout, in whole seconds; 0 inherits.") \
 	X(SECS, query_wait_timeout, 0, "Instead of query_wait_timeout, in whole seconds; 0 means no limit.") \
-	X(SECS0, client_idle_timeout, 0, "Instead of client_idle_timeout, in whole seconds; 0 inherits.")
+	X(SECS0, client_idle_timeout, 0, "Instead of client_idle_timeout, in whole seconds; 0 inherits.") \
+	X(RETRY, retry, 0, "Instead of the retry of the database and of the settings.") \
+	X(LIMIT, retry_max_attempts, 0, "Instead of the retry_max_attempts of the database and of the settings; 0 inherits.") \
+	X(SIZE, retry_budget, 0, "Instead of the retry_budget of the database and of the settings; negative inherits.")
 
 /* Keys of a line in [peers], as above. */
 #define CONF_PEER_TABLE(X) \

@@ -74,13 +74,14 @@ static void pool_conf_fill_breaker(struct pool_conf *pc, const struct conf *conf
 		.window_us = pool_conf_time(db->breaker_window_us, conf->breaker_window_us),
 		.min_calls = pool_conf_count(db->breaker_min_calls, conf->breaker_min_calls),
 		.recovery_us = pool_conf_time(db->breaker_recovery_timeout_us, conf->breaker_recovery_timeout_us),
-		.recovery_max_us = conf->breaker_recovery_max_us,
+		.recovery_max_us = pool_conf_time(db->breaker_recovery_max_us, conf->breaker_recovery_max_us),
 		.success_threshold = pool_conf_count(db->breaker_success_threshold, conf->breaker_success_threshold),
 	};
 	pc->has_own_breakers =
 		db->breaker_failure_threshold != CONF_INHERIT || db->breaker_failure_rate != CONF_INHERIT ||
 		db->breaker_window_us != CONF_INHERIT_US || db->breaker_min_calls != CONF_INHERIT ||
-		db->breaker_recovery_timeout_us != CONF_INHERIT_US || db->breaker_success_threshold != CONF_INHERIT;
+		db->breaker_recovery_timeout_us != CONF_INHERIT_US || db->breaker_recovery_max_us != CONF_INHERIT_US ||
+		db->breaker_success_threshold != CONF_INHERIT;
 	pc->max_eject = pool_conf_count(db->breaker_max_eject, conf->breaker_max_eject);
 	pc->open_action = (enum conf_open_action)conf->breaker_open_action;
 	if (db->breaker_open_action != CONF_INHERIT)
@@ -114,9 +115,9 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 	pc->prepared = pc->mode == CONF_POOL_SESSION ? 0 : conf->max_prepared_statements;
 	pc->reuse_unnamed = pc->prepared != 0 && conf->reuse_unnamed_statements != 0;
 	pc->sql_prepare = (enum conf_sql_prepare)conf->sql_prepare;
-	pc->retry = pc->mode != CONF_POOL_SESSION && conf->retry == CONF_RETRY_SAFE;
-	pc->retry_max_attempts = conf->retry_max_attempts;
-	pc->retry_budget = conf->retry_budget;
+	pc->retry = pc->mode != CONF_POOL_SESSION && conf_retry(conf, db, user) == CONF_RETRY_SAFE;
+	pc->retry_max_attempts = conf_retry_max_attempts(conf, db, user);
+	pc->retry_budget = conf_retry_budget(conf, db, user);
 	pc->outlive = conf->server_loss_action == CONF_LOSS_ERROR;
 	pc->round_robin = conf->server_round_robin != 0;
 	pc->backoff = conf->profile == CONF_PROFILE_PGSLUICE;

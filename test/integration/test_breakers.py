@@ -1,5 +1,6 @@
 """Circuit breakers of endpoints: what opens them, what clients are told, how they close again, and what never counts."""
 import random
+import re
 import threading
 
 import pytest
@@ -442,6 +443,20 @@ def test_failed_trial_opens_it_for_longer(make_pooler, site):
     assert c.query("select 1").rows == [["ok"]]
     row = breaker(p, "login")
     assert row["opened"] >= 2
+
+
+def test_open_time_of_a_database_has_its_cap(make_pooler, site):
+    """It never doubles, whatever is set for the others."""
+    own = site.dsn(breaker_recovery_timeout=0.1, breaker_recovery_max=0.1)
+    p = start(make_pooler, own, breaker_recovery_max=1000, breaker_open_action="hold", threads=1)
+    site.mode = "close"
+    c = p.raw()
+    c.start()
+    wait_until(lambda: breaker(p, "login", database="app")["opened"] >= 6, "it to open again and again")
+    site.mode = "ok"
+    c.read_ready()
+    times = set(re.findall(r"-> open for ([\d.]+) s: a trial failed", p.log_text()))
+    assert {float(t) for t in times} == {0.1}
 
 
 def test_trials_ramp(make_pooler, site):

@@ -150,6 +150,82 @@ def test_off_is_off(scripted):
     assert (len(s.asked), s.retries()) == (1, {})
 
 
+FLAKY = """
+create sequence runs;
+create function flaky(failures int) returns int language plpgsql as $$
+begin
+    if nextval('runs') <= failures then raise 'again' using errcode = '40001'; end if;
+    return failures;
+end $$;
+grant all on sequence runs to public;
+"""
+
+PER_DATABASE = {
+    "plain": {},
+    "safe": {"retry": "safe"},
+    "twice": {"retry": "safe", "retry_max_attempts": 2},
+    "never": {"retry": "off"},
+    "poor": {"retry": "safe", "retry_budget": 0, "retry_max_attempts": 100},
+    "rich": {"retry": "safe", "retry_budget": 100, "retry_max_attempts": 100},
+}
+
+
+@pytest.mark.parametrize(
+    "everywhere,hidden",
+    [
+        # how many failures each of them may hide, at the least and at the most
+        ("off", {"plain": 0, "safe": 2, "twice": 1, "never": 0, "app2@never": 3, "app2@twice": 3, "postgres@safe": 0}),
+        ("safe", {"plain": 2, "never": 0, "app2@plain": 3, "postgres@plain": 0}),
+    ],
+)
+def test_per_database_and_user(make_pooler, cluster, database, everywhere, hidden):
+    """Of PostgreSQL, where a function fails so often; the user's settings are before the database's."""
+    db = database()
+    cluster.sql(FLAKY, dbname=db)
+    p = make_pooler(
+        {name: cluster.dsn(dbname=db, **keys) for name, keys in PER_DATABASE.items()},
+        settings={"pool_mode": "transaction", "retry": everywhere},
+        users={"app2": "retry=safe retry_max_attempts=4", "postgres": "retry=off"},
+        threads=1,
+    )
+    for who, n in hidden.items():
+        user, name = who.split("@") if "@" in who else ("app", who)
+        c = p.login(user, name)
+        for failures in (n, n + 1):
+            cluster.sql("alter sequence runs restart", dbname=db)
+            r = c.query(f"select flaky({failures})")
+            assert [e.code for e in r.errors] == (["40001"] if failures > n else []), (who, failures)
+            assert int(cluster.sql("select last_value from runs", dbname=db)[0][0]) == n + 1, (who, failures)
+
+
+@pytest.mark.parametrize("name,most", [("poor", 10), ("rich", 12)])
+def test_budget_of_a_database(make_pooler, cluster, database, name, most):
+    """Without a share there is what is saved up; with all of it, each statement has one, too."""
+    db = database()
+    cluster.sql(FLAKY, dbname=db)
+    p = make_pooler(
+        {name: cluster.dsn(dbname=db, **PER_DATABASE[name])}, settings={"pool_mode": "transaction"}, threads=1
+    )
+    c = p.login(database=name)
+    for n in range(12):
+        cluster.sql("alter sequence runs restart", dbname=db)
+        assert len(c.query("select flaky(1)").errors) == (n >= most)
+    assert p.show("retries")[0]["succeeded"] == most
+
+
+def test_reload_changes_it_for_one_database(make_pooler, cluster, database):
+    db = database()
+    cluster.sql(FLAKY, dbname=db)
+    p = make_pooler({"app": cluster.dsn(dbname=db)}, settings={"pool_mode": "transaction"}, threads=1)
+    c = p.login()
+    for keys in ({}, {"retry": "safe"}, {"retry": "off"}):
+        p.databases["app"] = cluster.dsn(dbname=db, **keys)
+        p.write_files()
+        p.admin("RELOAD")
+        cluster.sql("alter sequence runs restart", dbname=db)
+        assert len(c.query("select flaky(1)").errors) == (keys.get("retry") != "safe")
+
+
 def test_session_mode_repeats_nothing(scripted):
     s = scripted(CONFLICT, pool_mode="session")
     assert s.client.query("select 1").errors[0].code == "40001"

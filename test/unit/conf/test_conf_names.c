@@ -387,6 +387,31 @@ static void test_precedence_of_users(void **state)
 	conf_release(&conf);
 }
 
+/* User before database before all. */
+static void test_precedence_of_retries(void **state)
+{
+	struct conf *conf = load_good("[pgbouncer]\nretry=safe\nretry_max_attempts=7\nretry_budget=30\n"
+				      "[databases]\nset=retry=off retry_max_attempts=5 retry_budget=101\n"
+				      "unset=retry_max_attempts=0 retry_budget=-1\n"
+				      "[users]\nset=retry=SAFE retry_max_attempts=1 retry_budget=0\nunset=\n");
+	const struct conf_db *db = conf_find_db(conf, "set");
+	const struct conf_db *other_db = conf_find_db(conf, "unset");
+	const struct conf_user *user = conf_find_user(conf, "set");
+	const struct conf_user *other_user = conf_find_user(conf, "unset");
+
+	assert_int_equal(conf_retry(conf, NULL, NULL), CONF_RETRY_SAFE);
+	assert_int_equal(conf_retry(conf, other_db, other_user), CONF_RETRY_SAFE);
+	assert_int_equal(conf_retry(conf, db, other_user), CONF_RETRY_OFF);
+	assert_int_equal(conf_retry(conf, db, user), CONF_RETRY_SAFE);
+	assert_int_equal(conf_retry_max_attempts(conf, other_db, NULL), 7);
+	assert_int_equal(conf_retry_max_attempts(conf, db, other_user), 5);
+	assert_int_equal(conf_retry_max_attempts(conf, db, user), 1);
+	assert_int_equal(conf_retry_budget(conf, other_db, other_user), 30);
+	assert_int_equal(conf_retry_budget(conf, db, NULL), 100);
+	assert_int_equal(conf_retry_budget(conf, db, user), 0);
+	conf_release(&conf);
+}
+
 static void test_limits_below_one_are_none(void **state)
 {
 	struct conf *conf = load_good("[pgbouncer]\nmax_db_connections=-1\nmax_user_connections=-7\nauth_user=\n");
@@ -415,6 +440,7 @@ int main(void)
 		cmocka_unit_test(test_same_server),
 		cmocka_unit_test(test_precedence_of_databases),
 		cmocka_unit_test(test_precedence_of_users),
+		cmocka_unit_test(test_precedence_of_retries),
 		cmocka_unit_test(test_limits_below_one_are_none),
 	};
 
