@@ -152,10 +152,10 @@ static void manpage_print_commands(FILE *out)
 
 /* ---- SHOW ---- */
 
-/* How many columns the one table shares with the begin of the other, whole. */
+/* How many columns the one table shares with the begin of the other, whole but for what only [pgsluice] shows of it. */
 static size_t manpage_same_columns(const struct show_table *table, const struct show_table *other)
 {
-	size_t n = other->column_count;
+	size_t n = show_column_count(other, CONF_PROFILE_PGBOUNCER);
 
 	if (n < MANPAGE_SAME_MIN || n > table->column_count)
 		return 0;
@@ -172,19 +172,20 @@ static const char *manpage_guard(const char *name)
 	return ispunct((unsigned char)name[strlen(name) - 1]) ? "\\&" : "";
 }
 
-static void manpage_put_columns(FILE *out, const struct show_table *table, size_t from)
+/* From one column up to another one, which is left out. */
+static void manpage_put_columns(FILE *out, const struct show_table *table, size_t from, size_t end)
 {
 	size_t width = 0;
 
-	if (from >= table->column_count)
+	if (from >= end)
 		return;
-	for (size_t i = from; i < table->column_count; i++)
+	for (size_t i = from; i < end; i++)
 		if (strlen(table->columns[i].name) > width)
 			width = strlen(table->columns[i].name);
 	if (width > MANPAGE_TAG_MAX)
 		width = MANPAGE_TAG_MAX;
 	fprintf(out, ".Pp\n.Bl -tag -width %zun -compact\n", width);
-	for (size_t i = from; i < table->column_count; i++) {
+	for (size_t i = from; i < end; i++) {
 		fprintf(out, ".It Va %s%s\n", table->columns[i].name, manpage_guard(table->columns[i].name));
 		manpage_put_text(out, table->columns[i].help);
 	}
@@ -193,6 +194,7 @@ static void manpage_put_columns(FILE *out, const struct show_table *table, size_
 
 static void manpage_put_table(FILE *out, const struct show_table *table)
 {
+	size_t plain = show_column_count(table, CONF_PROFILE_PGBOUNCER);
 	const struct show_table *like = NULL;
 	size_t same = 0;
 
@@ -208,9 +210,12 @@ static void manpage_put_table(FILE *out, const struct show_table *table)
 	if (table->right == COMMAND_FOR_ADMIN)
 		fputs("For\n.Cm admin_users\nonly.\n", out);
 	if (same > 0)
-		fprintf(out, "The columns are those of\n.Ic SHOW %s%s\n", like->name,
-			same < table->column_count ? " ,\nand then:" : " .");
-	manpage_put_columns(out, table, same);
+		fprintf(out, "The columns are those of\n.Ic SHOW %s%s%s\n", like->name,
+			like->own_count > 0 ? " under\n.Bq pgbouncer" : "", same < plain ? " ,\nand then:" : " .");
+	manpage_put_columns(out, table, same, plain);
+	if (table->own_count > 0)
+		fputs(".Pp\nUnder\n.Bq pgsluice\nalso:\n", out);
+	manpage_put_columns(out, table, plain, table->column_count);
 }
 
 /* Variables that mean nothing, all in one. */
@@ -242,7 +247,7 @@ static void manpage_print_show(FILE *out)
 
 static void manpage_print_dry_run(FILE *out)
 {
-	manpage_put_columns(out, &ctl_reload_changes, 0);
+	manpage_put_columns(out, &ctl_reload_changes, 0, ctl_reload_changes.column_count);
 }
 
 /* ---- settings ---- */

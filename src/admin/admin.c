@@ -371,7 +371,8 @@ struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void
 	a->engine = engine;
 	a->ops = ops;
 	a->ctx = ctx;
-	a->db_name = snap->conf->profile == CONF_PROFILE_PGSLUICE ? ADMIN_DB_OWN : ADMIN_DB_COMPAT;
+	a->profile = snap->conf->profile;
+	a->db_name = a->profile == CONF_PROFILE_PGSLUICE ? ADMIN_DB_OWN : ADMIN_DB_COMPAT;
 	TAILQ_INIT(&a->consoles);
 	a->rollup = rollup_new(engine, a->db_name, &a->stats, clock_mono_us());
 	a->wait_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_wait_cb, a);

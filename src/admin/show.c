@@ -340,30 +340,42 @@ static struct slice show_binary(const struct show_column *col, const uint8_t *ro
 	}
 }
 
+size_t show_column_count(const struct show_table *table, enum conf_profile profile)
+{
+	return profile == CONF_PROFILE_PGSLUICE ? table->column_count : table->column_count - table->own_count;
+}
+
+bool show_has_own(const struct show *show)
+{
+	return show->table->own_count > 0 && show->admin->profile == CONF_PROFILE_PGSLUICE;
+}
+
 void show_send_columns(struct console *c, const struct show_table *table, const struct show_formats *formats)
 {
+	size_t count = show_column_count(table, c->admin->profile);
 	struct build_column cols[SHOW_COLUMNS_MAX];
 
-	ASSERT(table->column_count <= ARRAY_LEN(cols));
-	for (size_t i = 0; i < table->column_count; i++)
+	ASSERT(count <= ARRAY_LEN(cols));
+	for (size_t i = 0; i < count; i++)
 		cols[i] = (struct build_column){ table->columns[i].name, table->columns[i].oid,
 						 show_is_binary(formats, i) };
-	console_note(c, build_row_description(&c->reply, cols, table->column_count));
+	console_note(c, build_row_description(&c->reply, cols, count));
 }
 
 static void show_send_row(struct console *c, const struct show_table *table, const uint8_t *row)
 {
 	const struct show_formats *formats = c->in_execute ? extended_formats(c->extended) : NULL;
 	char cells[SHOW_COLUMNS_MAX][SHOW_CELL_SIZE];
+	size_t count = show_column_count(table, c->admin->profile);
 	struct slice values[SHOW_COLUMNS_MAX];
 
-	for (size_t i = 0; i < table->column_count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (show_is_number(&table->columns[i]) && show_is_binary(formats, i))
 			values[i] = show_binary(&table->columns[i], row, (uint8_t *)cells[i]);
 		else
 			values[i] = show_value(&table->columns[i], row, cells[i]);
 	}
-	console_note(c, build_data_row(&c->reply, values, table->column_count));
+	console_note(c, build_data_row(&c->reply, values, count));
 }
 
 void show_send_rows(struct console *c, const struct show_table *table, const struct show_rows *rows)
@@ -468,7 +480,13 @@ bool show_await_loops(struct show_visit *visit UNUSED)
 static bool show_visit(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint32_t *at, void *arg)
 {
 	struct show *show = arg;
-	struct show_visit visit = { .ctx = ctx, .worker = worker, .at = at, .rows = &show->parts[index] };
+	struct show_visit visit = {
+		.ctx = ctx,
+		.worker = worker,
+		.with_own = show_has_own(show),
+		.at = at,
+		.rows = &show->parts[index],
+	};
 
 	ASSERT(index < show->part_count);
 	return show->table->visit(&visit);

@@ -83,6 +83,7 @@ struct show {
 struct show_visit {
 	struct loop_ctx *ctx;
 	struct worker *worker;  /* NULL on a login loop */
+	bool with_own;          /* as show_has_own() */
 	uint32_t *at;           /* 0 on the first call, then the visitor's own */
 	struct show_rows *rows; /* what the loop has said so far */
 };
@@ -95,6 +96,7 @@ struct show_table {
 	bool needs_extended; /* unknown to sessions that speak PgBouncer's dialect of the protocol only */
 	const struct show_column *columns;
 	size_t column_count;
+	size_t own_count; /* the last so many columns are no part of PgBouncer's table: only [pgsluice] shows them */
 	size_t row_size;
 	size_t part_row_size; /* of what workers give */
 	/* Adds what a loop has, on its thread; true: there is more, call again in another turn. NULL: nobody is asked.
@@ -132,6 +134,12 @@ const struct show_table *show_at(size_t i);
 /* True for the variables that drivers set and ask for, which mean nothing here. */
 bool show_is_fake_variable(const char *name);
 
+/* How many columns of the table are shown under the profile. */
+size_t show_column_count(const struct show_table *table, enum conf_profile profile);
+
+/* True when the table has columns that PgBouncer's does not have, and they are shown. Any thread. */
+bool show_has_own(const struct show *show);
+
 /* Adds the description of a table's columns to the reply; formats NULL: all text. */
 void show_send_columns(struct console *console, const struct show_table *table, const struct show_formats *formats);
 
@@ -152,10 +160,56 @@ void show_free_rows(struct show_rows *rows);
 /* A copy of the text that lives as long as the rows, and is wiped then; NULL gives NULL. */
 const char *show_keep_text(struct show_rows *rows, const char *text);
 
+struct client;
 struct server;
 
 /* True for an idle server that is to be checked before it is used: it counts as "used". On its worker's thread. */
 bool show_server_needs_check(const struct server *server, uint64_t now_us);
+
+/* ---- those who wait; see show_queue.c ---- */
+
+/* What rows of several tables tell about a client in the queue of a pool. */
+struct show_waiter {
+	const void *pool; /* for comparison only; NULL: it does not wait, and the figures are SHOW_NULL */
+	uint64_t ticket;
+	uint64_t client_id;
+	int64_t position;
+	int64_t age_ms;
+	int64_t deadline_ms;
+	int64_t estimate_ms;
+};
+
+/* Of nobody who waits. */
+extern const struct show_waiter show_no_waiter;
+
+/* What the column says that tells for how long a newcomer would wait. */
+#define SHOW_NEWCOMER_HELP "milliseconds that one more would wait, as fast as the queue is; NULL: not known"
+
+/* A wait in milliseconds; SHOW_NULL when it is QUEUE_UNKNOWN. */
+int64_t show_wait_ms(uint64_t us);
+
+/* The columns of rows with such a member `waiter`; `without` is added to the helps of those that may be NULL for it. */
+#define SHOW_WAITER_COLUMN(type, name, field, help)                                   \
+	{                                                                             \
+		name, OID_INT8, SHOW_MAYBE, offsetof(struct type, waiter.field), help \
+	}
+#define SHOW_WAITER_COLUMNS(type, without)                                                                          \
+	SHOW_WAITER_COLUMN(type, "position", position, "its place in the queue of the pool, from 1 on" without),    \
+		SHOW_WAITER_COLUMN(type, "age_ms", age_ms, "milliseconds that it has waited in the queue" without), \
+		SHOW_WAITER_COLUMN(type, "deadline_ms", deadline_ms,                                                \
+				   "milliseconds until its time is over; NULL: it has no limit" without),           \
+		SHOW_WAITER_COLUMN(                                                                                 \
+			type, "estimated_ms", estimate_ms,                                                          \
+			"milliseconds until it has a server, as fast as the queue is; NULL: not known" without)
+
+/*
+ * Fills in all but the position, which is SHOW_NULL; false when the client does
+ * not wait, and *waiter is show_no_waiter. On its worker's thread.
+ */
+bool show_describe_waiter(const struct client *client, struct show_waiter *waiter);
+
+/* Numbers those who wait, queue by queue; they are at that offset of the rows. n log n. Control thread. */
+void show_rank_waiters(const struct show_rows *rows, size_t offset);
 
 /* ---- tables in other files ---- */
 

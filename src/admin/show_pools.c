@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "pool/cancel.h"
 #include "pool/client.h"
+#include "pool/queue.h"
 #include "pool/registry_walk.h"
 #include "pool/server.h"
 #include "proto/build.h"
@@ -45,6 +46,7 @@ struct pool_row {
 	int64_t maxwait_us;
 	const char *pool_mode;
 	const char *load_balance_hosts;
+	int64_t estimate_ms;
 };
 
 static const struct show_column show_pools_columns[] = {
@@ -59,6 +61,7 @@ static const struct show_column show_pools_columns[] = {
 	{ "pool_mode", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, pool_mode), "session, transaction or statement" },
 	{ "load_balance_hosts", OID_TEXT, SHOW_TEXT, offsetof(struct pool_row, load_balance_hosts),
 	  "how one of several hosts is chosen; NULL with one" },
+	{ "estimated_ms", OID_INT8, SHOW_MAYBE, offsetof(struct pool_row, estimate_ms), SHOW_NEWCOMER_HELP },
 };
 
 /* ---- on the workers ---- */
@@ -152,6 +155,7 @@ static void show_add_pool(struct show *show, struct pool *pool)
 	struct pool_conf *conf = registry_pool_conf(pool);
 	struct pool_row *row = show_add_row(&show->rows);
 	struct pool_counts counts;
+	struct queue_facts facts;
 
 	row->database = show_keep_text(&show->rows, pool->db->name);
 	row->user = show_keep_text(&show->rows, pool->account->name);
@@ -166,6 +170,8 @@ static void show_add_pool(struct show *show, struct pool *pool)
 	if (conf->db->host.count > 1)
 		row->load_balance_hosts = conf_load_balance_name((enum conf_load_balance)conf->db->load_balance_hosts);
 	pool_conf_release(&conf);
+	queue_get_facts(pool, show->now_us, &facts);
+	row->estimate_ms = show_wait_ms(facts.wait_us);
 }
 
 static void show_add_console_pool(struct show *show)
@@ -176,6 +182,7 @@ static void show_add_console_pool(struct show *show)
 	row->user = ADMIN_POOL_USER;
 	row->count[COUNT_cl_active] = show->admin->console_count;
 	row->pool_mode = conf_pool_mode_name(CONF_POOL_STATEMENT);
+	row->estimate_ms = SHOW_NULL;
 }
 
 static int show_compare_pools(const void *a, const void *b)
@@ -207,6 +214,7 @@ const struct show_table show_pools = {
 	.in_help = true,
 	.columns = show_pools_columns,
 	.column_count = ARRAY_LEN(show_pools_columns),
+	.own_count = 1,
 	.row_size = sizeof(struct pool_row),
 	.part_row_size = sizeof(struct pool_part_row),
 	.visit = show_visit_pools,

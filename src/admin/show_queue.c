@@ -1,9 +1,11 @@
 /*
  * SHOW QUEUE and SHOW QUEUES: who waits for a server, and how fast the queues
  * are. Workers describe their clients in slices, as in SHOW CLIENTS; the places
- * follow from the order of the tickets when all have answered.
+ * follow from the order of the tickets when all have answered. So it is in SHOW
+ * CLIENTS under [pgsluice], too.
  */
 #include "admin/show.h"
+#include "core/alloc.h"
 #include "core/clock.h"
 #include "pool/client.h"
 #include "pool/queue.h"
@@ -19,12 +21,7 @@ struct waiter_row {
 	const char *user;
 	const char *pool_user;
 	int64_t client_id;
-	int64_t position;
-	int64_t age_ms;
-	int64_t deadline_ms;
-	int64_t estimate_ms;
-	const void *pool; /* for comparison only */
-	uint64_t ticket;
+	struct show_waiter waiter;
 };
 
 #define WAITER(name, kind, field, help)                                                                       \
@@ -37,41 +34,86 @@ static const struct show_column show_queue_columns[] = {
 	WAITER("user", SHOW_TEXT, pool_user, "user of the pool"),
 	WAITER("client_user", SHOW_TEXT, user, "user that the client logged in as"),
 	WAITER("client_id", SHOW_INT, client_id, "number of the client in SHOW CLIENTS"),
-	WAITER("position", SHOW_INT, position, "its place in the queue of the pool, from 1 on"),
-	WAITER("age_ms", SHOW_INT, age_ms, "milliseconds that it has waited"),
-	WAITER("deadline_ms", SHOW_MAYBE, deadline_ms, "milliseconds until its time is over; NULL: it has no limit"),
-	WAITER("estimated_ms", SHOW_MAYBE, estimate_ms,
-	       "milliseconds until it has a server, as fast as the queue is; NULL: not known"),
+	SHOW_WAITER_COLUMNS(waiter_row, ""),
 };
 
-static int64_t queue_ms(uint64_t us)
+/* ---- in any table ---- */
+
+int64_t show_wait_ms(uint64_t us)
 {
 	return us == QUEUE_UNKNOWN ? SHOW_NULL : (int64_t)(us / 1000);
+}
+
+const struct show_waiter show_no_waiter = {
+	.position = SHOW_NULL,
+	.age_ms = SHOW_NULL,
+	.deadline_ms = SHOW_NULL,
+	.estimate_ms = SHOW_NULL,
+};
+
+bool show_describe_waiter(const struct client *client, struct show_waiter *waiter)
+{
+	uint64_t now_us = loop_now_us(client->part->worker->ctx.loop);
+	uint64_t limit_us = client_wait_limit_us(client);
+	struct queue_place place;
+	uint64_t age_us;
+
+	*waiter = show_no_waiter;
+	if ((client->state != CL_WAITING && client->state != CL_WELCOME) || !queue_get_place(client, now_us, &place))
+		return false;
+	age_us = now_us > client->wait_us ? now_us - client->wait_us : 0;
+	waiter->pool = client->pool;
+	waiter->ticket = place.ticket;
+	waiter->client_id = client->id;
+	waiter->age_ms = show_wait_ms(age_us);
+	waiter->deadline_ms =
+		limit_us == UINT64_MAX ? SHOW_NULL : show_wait_ms(limit_us > age_us ? limit_us - age_us : 0);
+	waiter->estimate_ms = show_wait_ms(place.wait_us);
+	return true;
+}
+
+static int show_compare_places(const void *a, const void *b)
+{
+	const struct show_waiter *x = *(const struct show_waiter *const *)a;
+	const struct show_waiter *y = *(const struct show_waiter *const *)b;
+
+	if (x->pool != y->pool)
+		return (uintptr_t)x->pool < (uintptr_t)y->pool ? -1 : 1;
+	if (x->ticket != y->ticket)
+		return x->ticket < y->ticket ? -1 : 1;
+	return x->client_id < y->client_id ? -1 : x->client_id > y->client_id;
+}
+
+void show_rank_waiters(const struct show_rows *rows, size_t offset)
+{
+	struct show_waiter **order = xcalloc(rows->count + 1, sizeof(struct show_waiter *));
+	size_t n = 0;
+
+	for (size_t i = 0; i < rows->count; i++) {
+		order[n] = (struct show_waiter *)((uint8_t *)show_row(rows, i) + offset);
+		n += order[n]->pool != NULL;
+	}
+	qsort(order, n, sizeof(struct show_waiter *), show_compare_places);
+	for (size_t i = 0; i < n; i++)
+		order[i]->position = i > 0 && order[i - 1]->pool == order[i]->pool ? order[i - 1]->position + 1 : 1;
+	free(order);
 }
 
 /* ---- SHOW QUEUE ---- */
 
 static void queue_add_waiter(const struct client *client, struct show_rows *rows)
 {
-	uint64_t now_us = loop_now_us(client->part->worker->ctx.loop);
-	uint64_t limit_us = client_wait_limit_us(client);
-	struct queue_place place;
+	struct show_waiter waiter;
 	struct waiter_row *row;
-	uint64_t age_us;
 
-	if (!queue_get_place(client, now_us, &place))
+	if (!show_describe_waiter(client, &waiter))
 		return;
-	age_us = now_us > client->wait_us ? now_us - client->wait_us : 0;
 	row = show_add_row(rows);
 	row->database = show_keep_text(rows, client->pool->db->name);
 	row->pool_user = show_keep_text(rows, client->pool->account->name);
 	row->user = show_keep_text(rows, client->account->name);
 	row->client_id = (int64_t)client->id;
-	row->age_ms = queue_ms(age_us);
-	row->deadline_ms = limit_us == UINT64_MAX ? SHOW_NULL : queue_ms(limit_us > age_us ? limit_us - age_us : 0);
-	row->estimate_ms = queue_ms(place.wait_us);
-	row->pool = client->pool;
-	row->ticket = place.ticket;
+	row->waiter = waiter;
 }
 
 static bool show_visit_queue(struct show_visit *visit)
@@ -85,7 +127,7 @@ static bool show_visit_queue(struct show_visit *visit)
 	while (*visit->at < worker->slot_count && *visit->at < end && visit->rows->count < rows_max) {
 		const struct client *client = worker->slots[(*visit->at)++].client;
 
-		if (client != NULL && (client->state == CL_WAITING || client->state == CL_WELCOME))
+		if (client != NULL)
 			queue_add_waiter(client, visit->rows);
 	}
 	return *visit->at < worker->slot_count;
@@ -97,32 +139,23 @@ static int show_compare_waiters(const void *a, const void *b)
 	const struct waiter_row *y = b;
 	int order = 0;
 
-	if (x->pool != y->pool)
+	if (x->waiter.pool != y->waiter.pool)
 		order = strcmp(x->database, y->database);
-	if (order == 0 && x->pool != y->pool)
+	if (order == 0 && x->waiter.pool != y->waiter.pool)
 		order = strcmp(x->pool_user, y->pool_user);
-	if (order == 0 && x->ticket != y->ticket)
-		order = x->ticket < y->ticket ? -1 : 1;
-	if (order == 0 && x->client_id != y->client_id)
-		order = x->client_id < y->client_id ? -1 : 1;
+	if (order == 0 && x->waiter.position != y->waiter.position)
+		order = x->waiter.position < y->waiter.position ? -1 : 1;
 	return order;
 }
 
 static void show_fill_queue(struct show *show)
 {
-	const struct waiter_row *before = NULL;
-
 	for (unsigned i = 0; i < show->part_count; i++)
 		for (size_t j = 0; j < show->parts[i].count; j++)
 			*(struct waiter_row *)show_add_row(&show->rows) =
 				*(const struct waiter_row *)show_row(&show->parts[i], j);
+	show_rank_waiters(&show->rows, offsetof(struct waiter_row, waiter));
 	show_sort(&show->rows, show_compare_waiters);
-	for (size_t i = 0; i < show->rows.count; i++) {
-		struct waiter_row *row = show_row(&show->rows, i);
-
-		row->position = before != NULL && before->pool == row->pool ? before->position + 1 : 1;
-		before = row;
-	}
 }
 
 const struct show_table show_queue = {
@@ -161,8 +194,7 @@ static const struct show_column show_queues_columns[] = {
 	QUEUE("waiting", SHOW_INT, waiting, "clients that wait with a query"),
 	QUEUE("max_waiting", SHOW_INT, max_waiting, "how many may; 0: no limit"),
 	QUEUE("maxwait_ms", SHOW_INT, maxwait_ms, "milliseconds that the first of them has waited"),
-	QUEUE("estimated_ms", SHOW_MAYBE, estimate_ms,
-	      "milliseconds that one more would wait, as fast as the queue is; NULL: not known"),
+	QUEUE("estimated_ms", SHOW_MAYBE, estimate_ms, SHOW_NEWCOMER_HELP),
 	QUEUE("refused", SHOW_INT, refused, "clients that were refused because of max_waiting_clients"),
 	QUEUE("shed", SHOW_INT, shed, "clients that were refused because of queue_shed"),
 };
@@ -192,8 +224,8 @@ static void show_fill_queues(struct show *show)
 		row->waiting = (int64_t)facts.waiting;
 		row->max_waiting = facts.limit;
 		if (facts.oldest_us > 0 && facts.oldest_us < now_us)
-			row->maxwait_ms = queue_ms(now_us - facts.oldest_us);
-		row->estimate_ms = queue_ms(facts.wait_us);
+			row->maxwait_ms = show_wait_ms(now_us - facts.oldest_us);
+		row->estimate_ms = show_wait_ms(facts.wait_us);
 		row->refused = (int64_t)facts.refused;
 		row->shed = (int64_t)facts.shed;
 	}

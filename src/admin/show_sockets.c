@@ -59,6 +59,7 @@ struct socket_row {
 	int64_t in_bytes;
 	int64_t out_bytes;
 	int64_t body_left; /* of the message that is being handed on */
+	struct show_waiter waiter;
 };
 
 #define COL(name, oid, kind, field, help)                                 \
@@ -97,7 +98,12 @@ struct socket_row {
 		    "of a client: named statements that follow it; of a server: those it was given"),               \
 		COL("id", OID_INT4, SHOW_INT, id, "number for KILL_CLIENT; never used twice")
 
-static const struct show_column show_clients_columns[] = { SOCKET_COLUMNS };
+static const struct show_column show_servers_columns[] = { SOCKET_COLUMNS };
+
+static const struct show_column show_clients_columns[] = {
+	SOCKET_COLUMNS,
+	SHOW_WAITER_COLUMNS(socket_row, "; NULL when it does not wait"),
+};
 
 /* The buffers: what was read and waits to be understood begins at 0, as does what waits to be sent. */
 static const struct show_column show_sockets_columns[] = {
@@ -180,6 +186,7 @@ static struct socket_row *socket_add_plain_row(struct show_rows *out, const char
 	row->tls = show_keep_text(out, info);
 	row->application_name = "";
 	row->pool_user = "";
+	row->waiter = show_no_waiter;
 	if (peer != NULL)
 		row->addr = *peer;
 	socket_fill_addrs(row, fd, unix_port);
@@ -219,13 +226,14 @@ static const char *socket_app_name(struct show_rows *out, const struct varset *v
 	return name == NULL ? "" : show_keep_text(out, name);
 }
 
-static void socket_add_client(const struct pool_part *part, const struct client *client, struct show_rows *out)
+static void socket_add_client(const struct show_visit *visit, const struct client *client)
 {
-	uint64_t now_us = loop_now_us(part->worker->ctx.loop);
+	uint64_t now_us = loop_now_us(visit->ctx->loop);
+	struct show_rows *out = visit->rows;
 	struct socket_row *row;
 
-	row = socket_add_row(out, "C", &client->stream, &client->peer, part->worker->ctx.snap->conf->listen_port);
-	socket_set_pool(out, row, part->pool);
+	row = socket_add_row(out, "C", &client->stream, &client->peer, visit->ctx->snap->conf->listen_port);
+	socket_set_pool(out, row, client->pool);
 	row->user = show_keep_text(out, client->account->name);
 	row->replication = replication_name(client_replication(client));
 	row->body_left = (int64_t)client->body_left;
@@ -238,6 +246,8 @@ static void socket_add_client(const struct pool_part *part, const struct client 
 	row->application_name = socket_app_name(out, client->vars);
 	row->prepared_statements = client->prep.count;
 	row->id = (int64_t)client->id;
+	if (visit->with_own)
+		show_describe_waiter(client, &row->waiter);
 }
 
 bool show_server_needs_check(const struct server *server, uint64_t now_us)
@@ -365,7 +375,7 @@ static bool socket_visit_clients(struct show_visit *visit)
 		const struct client *client = worker->slots[(*visit->at)++].client;
 
 		if (client != NULL)
-			socket_add_client(client->part, client, visit->rows);
+			socket_add_client(visit, client);
 	}
 	return *visit->at < worker->slot_count;
 }
@@ -500,6 +510,8 @@ static void show_fill_clients(struct show *show)
 	show_join_sockets(show);
 	show_add_consoles(show);
 	show_add_peers(show, socket_add_asker);
+	if (show_has_own(show))
+		show_rank_waiters(&show->rows, offsetof(struct socket_row, waiter));
 	show_sort(&show->rows, show_compare_sockets);
 }
 
@@ -541,25 +553,27 @@ static void show_fill_active_sockets(struct show *show)
 	show->rows.count = kept;
 }
 
-#define SOCKET_SHOW(variable, text, cols, visitor, filler, about) \
-	const struct show_table variable = {                      \
-		.name = text,                                     \
-		.help = about,                                    \
-		.right = COMMAND_FOR_STATS,                       \
-		.in_help = true,                                  \
-		.columns = cols,                                  \
-		.column_count = ARRAY_LEN(cols),                  \
-		.row_size = sizeof(struct socket_row),            \
-		.part_row_size = sizeof(struct socket_row),       \
-		.visit = visitor,                                 \
-		.fill = filler,                                   \
+#define SOCKET_SHOW(variable, text, cols, own, visitor, filler, about) \
+	const struct show_table variable = {                           \
+		.name = text,                                          \
+		.help = about,                                         \
+		.right = COMMAND_FOR_STATS,                            \
+		.in_help = true,                                       \
+		.columns = cols,                                       \
+		.column_count = ARRAY_LEN(cols),                       \
+		.own_count = own,                                      \
+		.row_size = sizeof(struct socket_row),                 \
+		.part_row_size = sizeof(struct socket_row),            \
+		.visit = visitor,                                      \
+		.fill = filler,                                        \
 	}
 
-SOCKET_SHOW(show_clients, "CLIENTS", show_clients_columns, show_visit_clients, show_fill_clients,
+SOCKET_SHOW(show_clients, "CLIENTS", show_clients_columns,
+	    ARRAY_LEN(show_clients_columns) - ARRAY_LEN(show_servers_columns), show_visit_clients, show_fill_clients,
 	    "The clients that have logged in, and the sessions of the console.");
-SOCKET_SHOW(show_servers, "SERVERS", show_clients_columns, show_visit_servers, show_fill_servers,
+SOCKET_SHOW(show_servers, "SERVERS", show_servers_columns, 0, show_visit_servers, show_fill_servers,
 	    "The connections to servers.");
-SOCKET_SHOW(show_sockets, "SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_sockets,
+SOCKET_SHOW(show_sockets, "SOCKETS", show_sockets_columns, 0, show_visit_sockets, show_fill_sockets,
 	    "Clients and servers, those that log in included, with the state of their buffers.");
-SOCKET_SHOW(show_active_sockets, "ACTIVE_SOCKETS", show_sockets_columns, show_visit_sockets, show_fill_active_sockets,
-	    "Those among them that have something in a buffer.");
+SOCKET_SHOW(show_active_sockets, "ACTIVE_SOCKETS", show_sockets_columns, 0, show_visit_sockets,
+	    show_fill_active_sockets, "Those among them that have something in a buffer.");

@@ -187,9 +187,9 @@ void queue_get_facts(struct pool *pool, uint64_t now_us, struct queue_facts *fac
 	const struct client *first;
 
 	lock_acquire(&pool->lock);
-	TAILQ_FOREACH (first, &pool->waiters, wait_all)
-		if (first->has_query)
-			break;
+	first = pool->waiter_count > pool->greeters ? TAILQ_FIRST(&pool->waiters) : NULL;
+	while (first != NULL && !first->has_query)
+		first = TAILQ_NEXT(first, wait_all);
 	*facts = (struct queue_facts){
 		.waiting = pool->waiter_count - pool->greeters,
 		.wait_us = queue_is_steady_locked(pool)

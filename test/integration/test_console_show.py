@@ -84,6 +84,13 @@ COLUMNS = {
 }
 
 
+# What is behind these under [pgsluice].
+OWN = {
+    "POOLS": typed(Q, "estimated_ms"),
+    "CLIENTS": typed(Q, "position age_ms deadline_ms estimated_ms"),
+}
+
+
 @pytest.mark.newer
 @pytest.mark.parametrize("what", COLUMNS)
 def test_columns(make_pooler, what):
@@ -101,6 +108,18 @@ def test_columns(make_pooler, what):
         table, attno, _, size, typmod, fmt = struct.unpack("!ihihih", description[pos : pos + 18])
         assert (table, typmod, fmt) == (0, -1, 0), name
         pos += 18
+
+
+@pytest.mark.ours
+def test_columns_of_our_own(make_pooler):
+    """They stand at the end, and only under our own profile."""
+    p = make_pooler(profile="pgsluice")
+    p.login().query("select 1")
+    console = p.console()
+    for what, columns in COLUMNS.items():
+        result = console.raw_show(what)
+        assert result.columns == columns + OWN.get(what, []), what
+        assert {len(row) for row in result.rows} == {len(result.columns)}, what
 
 
 def test_every_show_answers(pooler):

@@ -186,14 +186,51 @@ def test_show_queue(make_pooler):
     assert p.show("queue") == []
 
 
+def places(p):
+    """The waiting clients of SHOW CLIENTS, as (id, position), and that all others have none."""
+    rows = p.show("clients")
+    idle = [r for r in rows if r["state"] != "waiting"]
+    assert {(r["position"], r["age_ms"], r["deadline_ms"], r["estimated_ms"]) for r in idle} == {(None,) * 4}
+    return sorted(((r["id"], r["position"]) for r in rows if r["state"] == "waiting"), key=lambda r: r[1])
+
+
+def test_positions_in_show_clients(make_pooler):
+    """From 1 on in the order of arrival, pool by pool, whichever thread a client is on."""
+    p = small(make_pooler, profile="pgsluice", threads=2, query_wait_timeout=600)
+    holders = [p.login(), p.login("app2")]
+    for c in holders:
+        c.query("begin")
+    assert places(p) == []
+    late = [p.login() for _ in range(4)]
+    first = queue_up(p, 2)
+    for c in reversed(late):
+        before = len(p.show("queue"))
+        c.send(wire.query("select 1"))
+        wait_until(lambda n=before: len(p.show("queue")) == n + 1, "the client to wait")
+    mine = [(r["client_id"], r["position"]) for r in p.show("queue")]
+    assert [position for _, position in mine] == [1, 2, 3, 4, 5, 6]
+    ids = [i for i, _ in mine]
+    assert ids[0] < ids[1] and ids[2:] == sorted(ids[2:], reverse=True) and max(ids[2:]) < ids[0]
+    assert places(p) == mine
+    waiting = [r for r in p.show("clients") if r["state"] == "waiting"]
+    assert all(599000 <= r["age_ms"] + r["deadline_ms"] <= 600000 for r in waiting)
+    queue_up(p, 2, user="app2")
+    assert [position for _, position in places(p)] == [1, 1, 2, 2, 3, 4, 5, 6]
+    first[0].reset()
+    wait_until(lambda: len(p.show("queue")) == 7, "the first to leave")
+    assert [r for r in places(p) if r[0] in ids] == list(zip(ids[1:], range(1, 6)))
+    assert p.pool()["estimated_ms"] is None
+
+
 def test_clients_that_wait_for_a_greeting_are_shown_and_not_counted(make_pooler, fake_server):
     silent = fake_server(lambda c, params: c.expect_close())
-    p = small(make_pooler, {"app": silent.dsn()}, max_waiting_clients=1)
+    p = small(make_pooler, {"app": silent.dsn()}, profile="pgsluice", max_waiting_clients=1)
     for _ in range(3):
         c = p.raw()
         c.send(wire.startup_packet({"user": "app", "database": "app"}))
     wait_until(lambda: len(p.show("queue")) == 3, "three logins to wait")
     assert queues(p)["waiting"] == 0
+    assert [position for _, position in places(p)] == [1, 2, 3]
 
 
 # ---- queue_shed
@@ -230,11 +267,13 @@ def learn(p):
 def test_estimate_is_shown(make_pooler, cluster):
     p = shed_pooler(make_pooler, cluster)
     clients = learn(p)
+    assert p.pool()["estimated_ms"] is not None
     slow = [p.login() for _ in range(20)]
     for c in slow:
         c.send(wire.query("select pg_sleep(0.1)"))
     rows = wait_until(lambda: [r for r in p.show("queue") if r["estimated_ms"] is not None], "an estimate of somebody")
     assert [r["estimated_ms"] for r in rows] == sorted(r["estimated_ms"] for r in rows)
+    wait_until(lambda: [r for r in p.show("clients") if r["estimated_ms"] is not None], "the same in SHOW CLIENTS")
     for c in clients + slow:
         assert not c.read_ready().error
     assert queues(p)["shed"] == 0

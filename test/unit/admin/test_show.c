@@ -1,6 +1,7 @@
 /*
  * Names and types of the columns of every SHOW table, against what monitoring
- * for PgBouncer expects: letters t, i, q, n, b for text, int4, int8, numeric, bytea.
+ * for PgBouncer expects: letters t, i, q, n, b for text, int4, int8, numeric, bytea. Behind a bar are those that only
+ * [pgsluice] shows.
  */
 #include "admin/show.h"
 
@@ -36,10 +37,10 @@ static const struct {
 		       "i:max_client_connections i:current_client_connections i:paused i:disabled" },
 	{ "POOLS", "t:database t:user i:cl_active i:cl_waiting i:cl_active_cancel_req i:cl_waiting_cancel_req "
 		   "i:sv_active i:sv_active_cancel i:sv_being_canceled i:sv_idle i:sv_used i:sv_tested i:sv_login "
-		   "i:maxwait i:maxwait_us t:pool_mode t:load_balance_hosts" },
+		   "i:maxwait i:maxwait_us t:pool_mode t:load_balance_hosts | q:estimated_ms" },
 	{ "PEER_POOLS", "i:peer_id i:cl_active_cancel_req i:cl_waiting_cancel_req i:sv_active_cancel i:sv_login" },
 	{ "PEERS", "i:peer_id t:host i:port i:pool_size" },
-	{ "CLIENTS", SOCKET_COLUMNS },
+	{ "CLIENTS", SOCKET_COLUMNS " | q:position q:age_ms q:deadline_ms q:estimated_ms" },
 	{ "SERVERS", SOCKET_COLUMNS },
 	{ "SOCKETS", SOCKET_COLUMNS SOCKET_DETAILS },
 	{ "ACTIVE_SOCKETS", SOCKET_COLUMNS SOCKET_DETAILS },
@@ -110,11 +111,14 @@ static void test_columns(void **state UNUSED)
 	for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
 		const struct show_table *table = show_find(expected[i].table);
 		char text[2048] = "";
+		size_t plain;
 
 		assert_non_null(table);
+		plain = show_column_count(table, CONF_PROFILE_PGBOUNCER);
+		assert_int_equal(show_column_count(table, CONF_PROFILE_PGSLUICE), table->column_count);
 		for (size_t j = 0; j < table->column_count; j++)
-			str_append(text, sizeof(text), "%s%c:%s", j == 0 ? "" : " ", type_letter(table->columns[j].oid),
-				   table->columns[j].name);
+			str_append(text, sizeof(text), "%s%s%c:%s", j == 0 ? "" : " ", j == plain ? "| " : "",
+				   type_letter(table->columns[j].oid), table->columns[j].name);
 		assert_string_equal(text, expected[i].columns);
 	}
 }
@@ -166,12 +170,49 @@ static void test_rows(void **state UNUSED)
 	free(rows.data);
 }
 
+struct waiting_row {
+	const char *text;
+	struct show_waiter waiter;
+};
+
+static void add_waiting(struct show_rows *rows, const void *pool, uint64_t ticket, uint64_t client_id)
+{
+	struct waiting_row *row = show_add_row(rows);
+
+	row->waiter = show_no_waiter;
+	row->waiter.pool = pool;
+	row->waiter.ticket = ticket;
+	row->waiter.client_id = client_id;
+}
+
+/* Each queue is numbered for itself, by tickets, and clients with the same one by their ids. */
+static void test_rank(void **state UNUSED)
+{
+	static const int64_t positions[] = { 2, SHOW_NULL, 1, 1, 4, 3, SHOW_NULL, 2 };
+	struct show_rows rows = { .row_size = sizeof(struct waiting_row) };
+	const int pools[2] = { 0 };
+
+	show_rank_waiters(&rows, offsetof(struct waiting_row, waiter));
+	add_waiting(&rows, &pools[0], 7, 1);
+	add_waiting(&rows, NULL, 0, 2);
+	add_waiting(&rows, &pools[1], 5, 3);
+	add_waiting(&rows, &pools[0], 3, 4);
+	add_waiting(&rows, &pools[0], 9, 6);
+	add_waiting(&rows, &pools[0], 9, 5);
+	add_waiting(&rows, NULL, 0, 7);
+	add_waiting(&rows, &pools[1], UINT64_MAX, 8);
+	show_rank_waiters(&rows, offsetof(struct waiting_row, waiter));
+	for (size_t i = 0; i < rows.count; i++)
+		assert_true(((struct waiting_row *)show_row(&rows, i))->waiter.position == positions[i]);
+	show_free_rows(&rows);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_columns), cmocka_unit_test(test_every_table_is_expected),
 		cmocka_unit_test(test_offsets), cmocka_unit_test(test_find),
-		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_rows),    cmocka_unit_test(test_rank),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -147,7 +147,8 @@ static void test_parts(void **state UNUSED)
 	assert_non_null(strstr(text, "\n.It Ic DISABLE Ar db\n"));
 	assert_non_null(strstr(text, "\n.It Ic RELOAD Op Ic DRY RUN\n"));
 	assert_non_null(strstr(text, "\n.It Ic SHUTDOWN\n.It Ic SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n"));
-	assert_non_null(strstr(text, "\nThe columns are those of\n.Ic SHOW CLIENTS .\n"));
+	assert_non_null(strstr(text, "\nThe columns are those of\n.Ic SHOW CLIENTS under\n.Bq pgbouncer .\n"));
+	assert_non_null(strstr(text, "\n.Pp\nUnder\n.Bq pgsluice\nalso:\n.Pp\n"));
 	assert_non_null(strstr(text, "\n.br\nOne of session, transaction, statement; default: session under "
 				     "[pgbouncer],\ntransaction under [pgsluice]; reload.\n"));
 	free(text);
