@@ -9,8 +9,10 @@
  * and its standbys, mostly. Lists that overlap make one group. Groups grow
  * together, and end with their last member.
  *
- * When: each health_interval. While a group is degraded (its primary is gone, or
- * something has changed in the last seconds) every HEALTH_HASTE_US. At a symptom
+ * When: each health_interval; every HEALTH_HASTE_US for some seconds after
+ * something has changed, and while a group lacks what one of its databases needs
+ * (there is no primary, or nobody answers). If that lasts longer than
+ * HEALTH_SHORTAGE_US, each HEALTH_SLOW_US, as many poolers may ask. At a symptom
  * the whole group is asked at once, in parallel; then nobody waits for a host
  * that does not answer before the others are heard. A symptom that comes again
  * and again (an application that writes to a standby) has the group asked once
@@ -36,21 +38,25 @@
 #include "pool/pool.h"
 #include "pool/registry_walk.h"
 
-#define HEALTH_HASTE_US   (USEC_PER_SEC / 4)
+#define HEALTH_HASTE_US    (USEC_PER_SEC / 4)
 /* How long a group is asked in haste after something has changed. */
-#define HEALTH_BURST_US   (5 * USEC_PER_SEC)
-#define HEALTH_SCAN_US    USEC_PER_SEC
+#define HEALTH_BURST_US    (5 * USEC_PER_SEC)
+/* How long a group is asked in haste for what it lacks, and how often from then on. */
+#define HEALTH_SHORTAGE_US (60 * USEC_PER_SEC)
+#define HEALTH_SLOW_US     USEC_PER_SEC
+#define HEALTH_SCAN_US     USEC_PER_SEC
 /* How long an endpoint is probed that somebody has asked for. */
-#define HEALTH_REQUEST_US (30 * USEC_PER_SEC)
+#define HEALTH_REQUEST_US  (30 * USEC_PER_SEC)
 /* How many intervals an answer is believed. */
-#define HEALTH_BELIEF     3
+#define HEALTH_BELIEF      3
 /* Whom probes log in as when nobody has a password for us. */
-#define HEALTH_NOBODY     "pgsluice"
+#define HEALTH_NOBODY      "pgsluice"
 
 struct health_group {
 	TAILQ_HEAD(, health_target) members;
-	bool needs_primary;      /* a database of it writes to the primary only */
+	unsigned attrs;          /* bits of target_session_attrs that its databases have */
 	uint64_t hasty_until_us; /* probed in haste until then */
+	uint64_t short_since_us; /* none of it is what one of these asks for; 0: that is not so */
 	struct failover_watch watch;
 	const struct health_target *primary; /* as judged last, or NULL */
 };
@@ -214,6 +220,7 @@ static void health_join(struct health_target *a, struct health_target *b)
 		into->watch = from->watch;
 	if (into->primary == NULL)
 		into->primary = from->primary;
+	into->attrs |= from->attrs;
 	free(from);
 }
 
@@ -287,6 +294,69 @@ static void health_offer_asker(struct health_target *target, const struct conf *
 	target->asker = pool_conf_hold(asker);
 }
 
+/* ---- time ---- */
+
+static bool health_is_hasty(const struct health_group *group, uint64_t now_us)
+{
+	return group->hasty_until_us > now_us ||
+	       (group->short_since_us != 0 && now_us - group->short_since_us < HEALTH_SHORTAGE_US);
+}
+
+/* The time between two probes of an endpoint. */
+static uint64_t health_pause(const struct health_target *target, uint64_t now_us)
+{
+	uint64_t interval_us = target->health->interval_us;
+	uint64_t haste_us = UINT64_MAX;
+
+	if (interval_us == 0)
+		interval_us = USEC_PER_SEC;
+	if (health_is_hasty(target->group, now_us) || target->is_tripped)
+		haste_us = HEALTH_HASTE_US;
+	else if (target->group->short_since_us != 0)
+		haste_us = HEALTH_SLOW_US;
+	return haste_us < interval_us ? haste_us : interval_us;
+}
+
+/* Something is wrong, or was just found out: all are asked, now and often; but not more than that. */
+static void health_hurry(struct health_group *group, uint64_t now_us)
+{
+	bool was_hasty = group->hasty_until_us > now_us;
+	struct health_target *target;
+
+	group->hasty_until_us = now_us + HEALTH_BURST_US;
+	TAILQ_FOREACH (target, &group->members, entry) {
+		uint64_t soonest_us = target->asked_us + HEALTH_HASTE_US;
+
+		target->due_us = was_hasty && soonest_us > now_us ? soonest_us : now_us;
+	}
+}
+
+/* True when somebody of the group can be reached, and has the role that is asked for, or one that is not known. */
+static bool health_has(const struct health_group *group, enum conf_session_attrs attrs)
+{
+	const struct health_target *target;
+
+	TAILQ_FOREACH (target, &group->members, entry)
+		if (!target->told.is_unreachable && endpoint_fits(&target->told, attrs))
+			return true;
+	return false;
+}
+
+/* Whether a database of the group has to do without the role that it needs. */
+static void health_look_for_shortage(struct health_group *group, uint64_t now_us)
+{
+	bool is_short = false;
+
+	for (unsigned attrs = 0; group->attrs >> attrs != 0; attrs++)
+		is_short |= (group->attrs >> attrs & 1) != 0 && !health_has(group, attrs);
+	if (!is_short) {
+		group->short_since_us = 0;
+	} else if (group->short_since_us == 0) {
+		group->short_since_us = now_us;
+		health_hurry(group, now_us);
+	}
+}
+
 /* ---- what is in use ---- */
 
 static void health_scan_pool(struct health *health, struct pool *pool)
@@ -311,8 +381,7 @@ static void health_scan_pool(struct health *health, struct pool *pool)
 			health_join(first, target);
 	}
 	if (is_watched && first != NULL)
-		first->group->needs_primary |=
-			conf->attrs == CONF_ATTRS_READ_WRITE || conf->attrs == CONF_ATTRS_PRIMARY;
+		first->group->attrs |= 1u << conf->attrs;
 }
 
 static void health_switch(struct health *health, bool is_on)
@@ -335,7 +404,7 @@ static void health_scan(struct health *health, uint64_t now_us)
 	if (health->interval_us == 0 && health->targets == NULL)
 		return;
 	HASH_ITER (hh, health->targets, target, next)
-		target->group->needs_primary = false;
+		target->group->attrs = 0;
 	n = registry_pools(health->engine, &pools);
 	for (size_t i = 0; i < n; i++)
 		health_scan_pool(health, pools[i]);
@@ -347,28 +416,11 @@ static void health_scan(struct health *health, uint64_t now_us)
 		if (target->asker != NULL)
 			health_set_target(target, health->engine->snap);
 		pool_conf_release(&target->asker);
+		health_look_for_shortage(target->group, now_us);
 	}
 }
 
-/* ---- time ---- */
-
-static bool health_is_hasty(const struct health_group *group, uint64_t now_us)
-{
-	return group->hasty_until_us > now_us ||
-	       (group->needs_primary && group->primary == NULL && group->watch.primary[0] != '\0');
-}
-
-/* The time between two probes of an endpoint. */
-static uint64_t health_pause(const struct health_target *target, uint64_t now_us)
-{
-	uint64_t interval_us = target->health->interval_us;
-
-	if (interval_us == 0)
-		interval_us = USEC_PER_SEC;
-	return (health_is_hasty(target->group, now_us) || target->is_tripped) && interval_us > HEALTH_HASTE_US
-		       ? HEALTH_HASTE_US
-		       : interval_us;
-}
+/* ---- asking ---- */
 
 static void health_ask(struct health_target *target, uint64_t now_us)
 {
@@ -378,20 +430,6 @@ static void health_ask(struct health_target *target, uint64_t now_us)
 	target->due_us = now_us + health_pause(target, now_us);
 	atomic_store(&target->endpoint->is_suspect, false);
 	health_probe_start(target->probe);
-}
-
-/* Something is wrong, or was just found out: all are asked, now and often; but not more than that. */
-static void health_hurry(struct health_group *group, uint64_t now_us)
-{
-	bool was_hasty = group->hasty_until_us > now_us;
-	struct health_target *target;
-
-	group->hasty_until_us = now_us + HEALTH_BURST_US;
-	TAILQ_FOREACH (target, &group->members, entry) {
-		uint64_t soonest_us = target->asked_us + HEALTH_HASTE_US;
-
-		target->due_us = was_hasty && soonest_us > now_us ? soonest_us : now_us;
-	}
 }
 
 static void health_arm(struct health *health, uint64_t now_us)
@@ -654,6 +692,7 @@ static void health_judge_group(struct health_target *asked, const struct endpoin
 	if (health_is_one_system(views, n))
 		is_news |= health_follow(asked, now_us);
 	free(views);
+	health_look_for_shortage(group, now_us);
 	if (!is_news)
 		return;
 	health_hurry(group, now_us);

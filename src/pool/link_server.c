@@ -60,11 +60,10 @@ static bool link_parameter_status(struct server *server, const uint8_t *body, si
 
 	if (parse_parameter_status(slice_make(body, len), &name, &value) != 0)
 		return false;
+	server_note_role(server, name, value);
 	i = vars_index(name);
-	if (i < 0) {
-		server_note_role(server, name, value);
+	if (i < 0)
 		return true;
-	}
 	vars_change(&server->vars, i, value);
 	if (server->client == NULL || is_ours)
 		return true;

@@ -538,6 +538,9 @@ void server_note_role(struct server *server, struct slice name, struct slice val
 	if (slice_eq_str(name, "in_hot_standby"))
 		endpoint_note_role(server->endpoint, is_on ? ENDPOINT_STANDBY : ENDPOINT_PRIMARY, facts.is_read_only,
 				   loop_now_us(server_loop(server)));
+	else if (slice_eq_str(name, "default_transaction_read_only") && is_on != facts.is_read_only)
+		endpoint_symptom(server->endpoint, is_on ? "a server there has become read-only"
+							 : "a server there is not read-only any more");
 }
 
 /* True when something has happened, while it was between workers, that makes it of no use any more. */

@@ -209,7 +209,11 @@ bool server_is_outdated(const struct server *server);
 /* True when the role of its endpoint is none that its database asks for. Own thread. */
 bool server_is_misplaced(const struct server *server);
 
-/* The server has told a role of its own: of this parameter, when it is one that tells. Own thread. */
+/*
+ * The server has told the value of a parameter, maybe one that tells its role:
+ * in_hot_standby, which nothing else can change; or the default of its
+ * transactions, which may be a client's own, and is a reason to ask. Own thread.
+ */
 void server_note_role(struct server *server, struct slice name, struct slice value);
 
 /* Sends an idle server to another worker, for the client named in travel_*. */

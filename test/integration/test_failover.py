@@ -1,5 +1,6 @@
 """Hosts and their roles: who is chosen, probes, promotion, fencing, and what clients notice of it."""
 import contextlib
+import datetime
 import os
 import signal
 
@@ -319,6 +320,81 @@ def test_read_only_error_leads_to_the_primary(make_pooler, pair):
     c.query("set default_transaction_read_only = off")
     assert not c.query("insert into t values (2)").errors
     assert where(c) == "127.0.0.2"
+
+
+def rare_probes(make_pooler, pair, **databases):
+    """A pooler that would not probe again by itself before a test is over; clients of its databases are logged in."""
+    p = make_pooler(
+        {name: pair.dsn(dbname="app", target_session_attrs=attrs) for name, attrs in databases.items()},
+        settings={**HEALTH, "health_interval": 600, "track_extra_parameters": "in_hot_standby", "verbose": 1},
+        profile="pgsluice",
+    )
+    clients = [p.login(database=database) for database in databases]
+    for c in clients:
+        c.value("select 1")
+    for node in (pair.primary, pair.standby):
+        wait_until(lambda: endpoints(p).get(name(node), {}).get("reachable") == "yes", f"{name(node)} was probed", 20)
+    return (p, *clients)
+
+
+def test_promotion_that_a_session_reports(make_pooler, pair):
+    """A standby becomes the primary, and breaks no connection: sessions there say so with their next answer."""
+    p, writer, reader = rare_probes(make_pooler, pair, app="read-write", ro="standby")
+    wait_until(
+        lambda: seconds_between(probed(p, pair.standby), datetime.datetime.now()) > 1.5,
+        "the burst of probes at the beginning is over",
+        20,
+    )
+    pair.standby.promote()
+    assert where(reader) == "127.0.0.2"
+    p.wait_for_log(f"endpoint {name(pair.standby)}: symptom: a server there has another role")
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["fenced"] == "yes", "the old primary is fenced")
+    assert where(writer) == "127.0.0.2"
+    row = wait_until(lambda: p.show("failovers"), "a record of it")[0]
+    assert (row["from"], row["to"]) == (name(pair.primary), name(pair.standby))
+
+
+def test_primary_that_becomes_read_only(make_pooler, pair):
+    """
+    A switchover that breaks no connection: sessions of the old primary say that they are read-only, and as long as
+    nobody takes writes all hosts are asked often, and not only for a moment.
+    """
+    p, c, waiting = rare_probes(make_pooler, pair, app="read-write", other="primary")
+    pair.primary.set(default_transaction_read_only="on")
+    pair.primary.sql("select pg_reload_conf()")
+    wait_until(lambda: c.value("show transaction_read_only") == "on", "the session knows")
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["read_only"] == "yes", "a probe has seen it")
+    assert where(waiting) == "127.0.0.1"
+    c.send(wire.query("select host(inet_server_addr())"))
+    p.wait_pool(cl_waiting=1)
+    begin = probed(p, pair.standby)
+    wait_until(lambda: seconds_between(begin, probed(p, pair.standby)) > 6, "the burst is over, the probes go on", 20)
+    pair.standby.promote()
+    assert c.read_ready().value() == "127.0.0.2"
+
+
+def probed(p, node):
+    """When the last probe was answered, in local time."""
+    return datetime.datetime.fromisoformat(" ".join(endpoints(p)[name(node)]["last_probe"].split()[:2]))
+
+
+def seconds_between(begin, end):
+    return (end - begin).total_seconds()
+
+
+def test_transactions_of_a_client_that_are_read_only(make_pooler, pair):
+    """A client may set the default of its session: that is a reason to ask, and no news about the server."""
+    p, c = rare_probes(make_pooler, pair, app="read-write")
+    before = probed(p, pair.primary)
+    c.query("begin")
+    c.query("set session characteristics as transaction read only")
+    p.wait_for_log(f"endpoint {name(pair.primary)}: symptom: a server there has become read-only")
+    wait_until(lambda: probed(p, pair.primary) > before, "it was asked")
+    assert where(c) == "127.0.0.1"
+    assert c.query("commit").tag == "COMMIT"
+    c.query("set session characteristics as transaction read write")
+    assert endpoints(p)[name(pair.primary)]["read_only"] == "no"
+    assert not c.query("create table t(i int)").errors
 
 
 def test_probe_speaks_tls_as_the_settings_say(make_pooler, tls_cluster, cert_cluster, pki):
