@@ -96,6 +96,14 @@ struct janitor {
 	bool is_auditing;        /* this one looks whether counts and lists agree */
 };
 
+/* How far a worker has got with telling those who wait that breakers refuse; see refuse.c. */
+struct refuse_walk {
+	struct loop_msg slice; /* in the worker's own mailbox while is_under_way */
+	uint32_t at;           /* the next slot */
+	bool is_under_way;
+	bool is_outdated; /* there is news for those, too, that were looked at already */
+};
+
 /* A worker: a loop that forwards. Touched by its thread only, but for what says otherwise. */
 struct worker {
 	struct loop_ctx ctx; /* logins of its own, and at login_threads = 0 everybody's */
@@ -103,6 +111,7 @@ struct worker {
 	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here */
 	struct refresh refresh;        /* a reload that is being worked off */
 	struct janitor janitor;
+	struct refuse_walk refuse;
 	struct loop_alarm wait_alarm;         /* somebody will have waited for the slack; see pool.c */
 	struct query_timeout_counts timeouts; /* what has come of queries over their limit, and of clients gone */
 	struct client_slot *slots;

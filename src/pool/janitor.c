@@ -99,8 +99,6 @@ static void janitor_waiting(struct client *client, uint64_t now_us, unsigned *bu
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
 	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
-	if (reason == REASON_NONE && refuse_waiter(client, now_us))
-		return;
 	if (reason == REASON_NONE && janitor_sheds(client, now_us, budget))
 		return;
 	if (reason == REASON_NONE && client->state == CL_WAITING && !pool_is_paused(client->pool))
@@ -302,6 +300,7 @@ static unsigned janitor_part(struct pool_part *part, uint64_t now_us)
 
 	if (UNLIKELY(period_us > 0))
 		janitor_expect(part->worker, period_us);
+	refuse_look(part, now_us);
 	pool_run(part);
 	if (part->worker->janitor.is_auditing)
 		audit_part(part);

@@ -5,12 +5,23 @@
  * opened now. Whoever comes later is refused by pool_checkout(), and what
  * neither catches, such as a pool that loses its last server while a breaker is
  * open already, the janitor finds.
+ *
+ * A worker may have ten thousands of clients that wait, and others to serve. So
+ * it tells them in slices, by the slots that clients have for their whole life:
+ * who comes meanwhile was asked by pool_checkout().
+ *
+ * Most of the time no breaker refuses anybody. That is seen without the lock of
+ * a pool, in what breakers make known; what is done is decided under it.
  */
 #include "pool/refuse.h"
 
 #include "pool/health.h"
 #include "pool/queue.h"
 #include "pool/report.h"
+
+/* Clients that are told in one turn of a worker, and slots that are looked at for them. */
+#define REFUSE_SLICE       128
+#define REFUSE_SLICE_SLOTS 4096
 
 /* ---- is it due? ---- */
 
@@ -26,6 +37,26 @@ bool refuse_is_due_locked(const struct pool *pool, uint64_t now_us, struct pool_
 		return false;
 	*refusal = (struct pool_refusal){ .reason = REASON_BREAKER_OPEN, .wait_us = left_us, .endpoint = index };
 	return true;
+}
+
+/* The same for those who stand in the queue already. For whom the one trial is that is under way, they wait for it. */
+static bool refuse_waiters_are_due_locked(const struct pool *pool, uint64_t now_us, struct pool_refusal *refusal)
+{
+	return !pool_is_paused(pool) && pool->logging_in == 0 && refuse_is_due_locked(pool, now_us, refusal);
+}
+
+/*
+ * False: it is not, by the settings that the worker has of the pool. Those of
+ * the pool itself may be newer for a moment, and then the janitor asks again.
+ */
+static bool refuse_may_be_due(const struct pool_part *part, uint64_t now_us)
+{
+	const struct pool_conf *conf = part->conf;
+	uint64_t left_us;
+	unsigned index;
+
+	return conf->open_action == CONF_OPEN_FAIL &&
+	       UNLIKELY(endpoint_list_refuses(&conf->endpoints, conf->max_eject, now_us, &left_us, &index));
 }
 
 /* ---- telling them ---- */
@@ -53,17 +84,21 @@ bool refuse_newcomer(struct client *client)
 	return is_due;
 }
 
-bool refuse_waiter(struct client *client, uint64_t now_us)
+/*
+ * A client that waits: true when it was refused and taken out of the queue. One
+ * with a query goes on, others are closed.
+ */
+static bool refuse_waiter(struct client *client, uint64_t now_us)
 {
 	struct pool *pool = client->pool;
 	struct pool_refusal refusal;
 	struct report report;
 	bool is_due;
 
+	if (!refuse_may_be_due(client->part, now_us))
+		return false;
 	lock_acquire(&pool->lock);
-	is_due = client->queued && !pool_is_paused(pool) && refuse_is_due_locked(pool, now_us, &refusal);
-	/* For whom the one trial is that is under way, they wait for it. */
-	is_due = is_due && pool->logging_in == 0;
+	is_due = client->queued && refuse_waiters_are_due_locked(pool, now_us, &refusal);
 	if (is_due)
 		queue_leave_locked(client, now_us);
 	lock_release(&pool->lock);
@@ -77,23 +112,73 @@ bool refuse_waiter(struct client *client, uint64_t now_us)
 	return true;
 }
 
-/* ---- changes ---- */
+/* ---- telling all of a worker ---- */
 
-static void refuse_part(struct pool_part *part, uint64_t now_us)
+/* Tells some; the rest is for the next turn. */
+static void refuse_slice(struct worker *worker)
 {
-	struct client *client;
-	struct client *next;
+	struct refuse_walk *walk = &worker->refuse;
+	uint64_t now_us = loop_now_us(worker->ctx.loop);
+	unsigned looked = 0;
+	unsigned told = 0;
 
-	if (part->waiting > 0) {
-		pool_retry_now(part->pool); /* an endpoint may take somebody again; the breakers know which */
-		for (client = TAILQ_FIRST(&part->clients); client != NULL; client = next) {
-			next = TAILQ_NEXT(client, entry);
-			if (client->state == CL_WAITING || client->state == CL_WELCOME)
-				refuse_waiter(client, now_us);
-		}
+	while (walk->at < worker->slot_count && looked++ < REFUSE_SLICE_SLOTS && told < REFUSE_SLICE) {
+		struct client *client = worker->slots[walk->at++].client;
+
+		if (client != NULL && (client->state == CL_WAITING || client->state == CL_WELCOME))
+			told += refuse_waiter(client, now_us);
 	}
-	pool_run(part);
+	if (walk->at >= worker->slot_count && walk->is_outdated) {
+		walk->is_outdated = false;
+		walk->at = 0;
+	}
+	walk->is_under_way = walk->at < worker->slot_count;
+	if (walk->is_under_way)
+		loop_post(worker->ctx.loop, &walk->slice);
 }
+
+static void refuse_on_slice(struct loop *loop UNUSED, struct loop_msg *msg UNUSED)
+{
+	struct worker *worker = worker_current();
+
+	if (worker->suspended)
+		worker->refuse.is_under_way = false; /* the janitor looks after them when that is over */
+	else
+		refuse_slice(worker);
+}
+
+/* Begins to tell them, by a message to itself. */
+static void refuse_begin(struct worker *worker)
+{
+	struct refuse_walk *walk = &worker->refuse;
+
+	if (walk->is_under_way) {
+		walk->is_outdated = true;
+		return;
+	}
+	walk->slice.fn = refuse_on_slice;
+	walk->at = 0;
+	walk->is_under_way = true;
+	walk->is_outdated = false;
+	loop_post(worker->ctx.loop, &walk->slice);
+}
+
+void refuse_look(struct pool_part *part, uint64_t now_us)
+{
+	struct pool *pool = part->pool;
+	struct pool_refusal refusal;
+	bool is_due;
+
+	if (part->waiting == 0 || LIKELY(!refuse_may_be_due(part, now_us)))
+		return;
+	lock_acquire(&pool->lock);
+	is_due = refuse_waiters_are_due_locked(pool, now_us, &refusal);
+	lock_release(&pool->lock);
+	if (is_due)
+		refuse_begin(part->worker);
+}
+
+/* ---- changes ---- */
 
 static void refuse_on_visit(struct worker *worker, void *arg UNUSED)
 {
@@ -102,8 +187,12 @@ static void refuse_on_visit(struct worker *worker, void *arg UNUSED)
 
 	if (worker->suspended)
 		return; /* the janitor looks after them when that is over */
-	TAILQ_FOREACH (part, &worker->parts, entry)
-		refuse_part(part, now_us);
+	TAILQ_FOREACH (part, &worker->parts, entry) {
+		if (part->waiting > 0)
+			pool_retry_now(part->pool); /* an endpoint may take somebody again; the breakers know which */
+		refuse_look(part, now_us);
+		pool_run(part);
+	}
 }
 
 static void refuse_probe(struct endpoint *endpoint, void *arg)

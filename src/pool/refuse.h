@@ -24,10 +24,10 @@ bool refuse_is_due_locked(const struct pool *pool, uint64_t now_us, struct pool_
 bool refuse_newcomer(struct client *client);
 
 /*
- * A client that waits: true when it was refused and taken out of the queue. One
- * with a query goes on, others are closed. Its own thread, and not while
- * anything of this client or its part is in the middle of something.
+ * Clients of the part that wait, if they are to be refused, are told so, when the
+ * caller has returned: those with a query go on, others are closed. The worker's
+ * thread.
  */
-bool refuse_waiter(struct client *client, uint64_t now_us);
+void refuse_look(struct pool_part *part, uint64_t now_us);
 
 #endif

@@ -285,6 +285,28 @@ def test_those_who_wait_already_are_told(make_pooler, site):
     site.gate.release()
 
 
+def test_a_crowd_that_waits_is_told(make_pooler, site):
+    """More clients than are told in one turn of a thread; all of them stay, and are served again later."""
+    p = start(make_pooler, site.dsn(pool_size=1), threads=2, max_client_conn=400, breaker_failure_threshold=1)
+    holder = p.login()
+    clients = [p.login() for _ in range(320)]
+    holder.query("begin")
+    for c in clients:
+        c.send(wire.query("select 1"))
+    p.wait_pool(cl_waiting=320)
+    site.mode = "close"
+    site.server.conns[0].sock.shutdown(2)
+    for c in clients:
+        answer = c.read_ready()
+        assert answer.types == "EZ" and answer.status == "I"
+        assert_refused(answer.error, site.name)
+    site.mode = "ok"
+    p.admin(f"BREAKER CLOSE {site.name}")
+    for c in clients:
+        c.send(wire.query("select 2"))
+    assert all(c.read_ready().rows == [["ok"]] for c in clients)
+
+
 def test_servers_that_are_there_go_on(make_pooler, site):
     p = start(make_pooler, {"app": site.dsn(pool_size=2), "other": site.dsn()})
     c = p.login()

@@ -573,6 +573,38 @@ static void verb_chokes(struct script *s, struct actor *actor, struct args *a UN
 
 /* ---- lines ---- */
 
+static void script_words(struct script *s, struct args *a);
+
+/* The text with the number in the place of each %. */
+static void script_number(const char *text, unsigned number, char *dst, size_t size)
+{
+	dst[0] = '\0';
+	for (; *text != '\0'; text++) {
+		if (*text == '%')
+			str_append(dst, size, "%u", number);
+		else
+			str_append(dst, size, "%c", *text);
+	}
+}
+
+/* A command for each number from 1 on. */
+static void cmd_each(struct script *s, struct args *a)
+{
+	static char texts[WORDS_MAX][MSGTEXT_MAX];
+	unsigned count = (unsigned)atoi(a->word[0]);
+
+	for (unsigned number = 1; number <= count; number++) {
+		char *words[WORDS_MAX];
+		struct args rest = { words, a->count - 1 };
+
+		for (unsigned i = 0; i < rest.count; i++) {
+			script_number(a->word[i + 1], number, texts[i], sizeof(texts[i]));
+			words[i] = texts[i];
+		}
+		script_words(s, &rest);
+	}
+}
+
 static const struct {
 	const char *name;
 	unsigned args_min;
@@ -585,7 +617,7 @@ static const struct {
 	{ "step", 1, cmd_step },       { "advance", 1, cmd_advance }, { "pause", 0, cmd_pause },
 	{ "resume", 0, cmd_resume },   { "expect", 1, cmd_expect },   { "same", 2, cmd_same },
 	{ "apart", 2, cmd_apart },     { "linked", 2, cmd_linked },   { "shutdown", 1, cmd_shutdown },
-	{ "profile", 1, cmd_profile },
+	{ "profile", 1, cmd_profile }, { "each", 2, cmd_each },
 };
 
 static const struct {
