@@ -24,7 +24,9 @@
  * could not be opened is tried again while the query still runs.
  *
  * A request of our own, for a query over its limit or of a client that has gone
- * (query_timeout.c, cleanup.c), is one without an asker.
+ * (query_timeout.c, cleanup.c), is one without an asker. So is one for a server
+ * that is closed while a statement runs on it, which then has no server either:
+ * it is tried once, for CANCEL_PARTING_US at most.
  */
 #include "pool/cancel.h"
 
@@ -37,10 +39,13 @@
 #include "pool/query_timeout.h"
 #include "pool/registry.h"
 
-#define CANCEL_MAGIC    0x63616e63
+#define CANCEL_MAGIC      0x63616e63
 
 /* The server of the query is up, so what keeps us from connecting is likely to pass. */
-#define CANCEL_RETRY_US USEC_PER_SEC
+#define CANCEL_RETRY_US   USEC_PER_SEC
+
+/* How long a request for a server that is closed is tried. */
+#define CANCEL_PARTING_US (5 * USEC_PER_SEC)
 
 enum cancel_state {
 	CANCEL_WAITING, /* for the client's turn, for permission to connect, or for the next try */
@@ -56,14 +61,15 @@ struct cancel {
 	struct loop_msg msg;
 	struct loop_task task;
 	struct worker *worker;
-	struct server *server;   /* its target, while the request is under way */
+	struct server *server;   /* its target, while the request is under way; NULL: it is closed */
 	struct pool *pool;       /* of the client, held, once the request is found to have a target */
 	struct cancel_conn conn; /* to PostgreSQL, in the states but CANCEL_WAITING */
 	uint64_t retry_us;       /* no connection before this time */
 	bool is_own;             /* nobody has asked for it but ourselves: there is no asker, and no key */
 	struct cancel_asker asker;
 	struct cancel_place place;
-	struct cancel_key key;
+	struct cancel_key key; /* as the asker has it; of a server that is closed, its own secret */
+	uint32_t parting_pid;  /* ... and its process */
 };
 
 /* ---- the end of a request ---- */
@@ -106,10 +112,10 @@ static void cancel_finish(struct cancel *cancel, enum reason reason)
 
 	ASSERT(!cancel->task.queued);
 	cancel_close_conn(cancel, is_outcome ? reason : REASON_CANCEL_GIVEN_UP);
-	if (cancel->is_own)
-		query_timeout_request_over(cancel->server);
-	else
+	if (!cancel->is_own)
 		cancel_end_asker(cancel, reason);
+	else if (cancel->server != NULL)
+		query_timeout_request_over(cancel->server);
 	TAILQ_REMOVE(&cancel->worker->cancels, cancel, entry);
 	cancel->server = NULL;
 	cancel->task.fn = cancel_free_task;
@@ -154,8 +160,14 @@ static void cancel_on_open(void *owner)
 {
 	struct cancel *cancel = owner;
 	const struct server *server = cancel->server;
+	int err;
 
-	if (cancel_conn_send(&cancel->conn, server->backend_pid, server->backend_key, server->backend_key_len) == 0)
+	if (server != NULL)
+		err = cancel_conn_send(&cancel->conn, server->backend_pid, server->backend_key,
+				       server->backend_key_len);
+	else
+		err = cancel_conn_send(&cancel->conn, cancel->parting_pid, cancel->key.bytes, cancel->key.len);
+	if (err == 0)
 		cancel->state = CANCEL_SENT;
 	else
 		cancel_conclude(cancel, REASON_CANCEL_FAILED);
@@ -165,10 +177,12 @@ static void cancel_on_over(void *owner, enum reason reason)
 {
 	struct cancel *cancel = owner;
 
-	if (cancel->state == CANCEL_OPENING)
-		cancel_put_off(cancel, reason);
-	else
+	if (cancel->state == CANCEL_SENT)
 		cancel_conclude(cancel, reason);
+	else if (cancel->server == NULL)
+		cancel_conclude(cancel, REASON_CANCEL_FAILED);
+	else
+		cancel_put_off(cancel, reason);
 }
 
 static const struct cancel_conn_ops cancel_ops = {
@@ -176,10 +190,10 @@ static const struct cancel_conn_ops cancel_ops = {
 	.on_over = cancel_on_over,
 };
 
-static void cancel_open(struct cancel *cancel)
+/* Begins to connect to where the server is: 0 or -E_SYS. */
+static int cancel_connect(struct cancel *cancel, const struct server *server)
 {
 	struct worker *worker = cancel->worker;
-	struct server *server = cancel->server;
 	struct cancel_conn *conn = &cancel->conn;
 	struct server_tls tls;
 
@@ -190,7 +204,12 @@ static void cancel_open(struct cancel *cancel)
 	str_format(conn->where, sizeof(conn->where), "%s", cancel->pool->name);
 	cancel_conn_init(conn, worker->ctx.engine, &cancel_ops, cancel);
 	server_tls_init_like(&tls, &server->tls, stream_tls(&server->stream) != NULL);
-	if (cancel_conn_connect(conn, &server->addr, &server->conf->tuning, &tls) != 0)
+	return cancel_conn_connect(conn, &server->addr, &server->conf->tuning, &tls);
+}
+
+static void cancel_open(struct cancel *cancel)
+{
+	if (cancel_connect(cancel, cancel->server) != 0)
 		cancel_put_off(cancel, REASON_CONNECT_FAILED);
 }
 
@@ -267,7 +286,7 @@ static void cancel_arrive(struct loop *loop UNUSED, struct loop_msg *msg)
 
 /* ---- our own ---- */
 
-void cancel_server(struct server *server)
+static struct cancel *cancel_new_own(struct server *server)
 {
 	struct worker *worker = server->part->worker;
 	struct cancel *cancel = xcalloc(1, sizeof(*cancel));
@@ -277,10 +296,32 @@ void cancel_server(struct server *server)
 	cancel->asker.request_us = loop_now_us(worker->ctx.loop);
 	cancel->worker = worker;
 	cancel->pool = pool_hold(server->pool);
+	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
+	return cancel;
+}
+
+void cancel_server(struct server *server)
+{
+	struct cancel *cancel = cancel_new_own(server);
+
 	cancel->server = server;
 	server->cancels++;
-	TAILQ_INSERT_TAIL(&worker->cancels, cancel, entry);
-	cancel_run(worker, cancel->pool);
+	cancel_run(cancel->worker, cancel->pool);
+}
+
+void cancel_parting(struct server *server)
+{
+	struct cancel *cancel;
+
+	if (server->backend_key_len == 0 || !pool_cancel_take(server->pool))
+		return;
+	cancel = cancel_new_own(server);
+	cancel->parting_pid = server->backend_pid;
+	ASSERT(server->backend_key_len <= sizeof(cancel->key.bytes));
+	memcpy(cancel->key.bytes, server->backend_key, server->backend_key_len);
+	cancel->key.len = server->backend_key_len;
+	if (cancel_connect(cancel, server) != 0)
+		cancel_end(cancel, REASON_CANCEL_FAILED);
 }
 
 /* Ends requests against a server that nobody needs any more; with those sent if it is closed. */
@@ -412,8 +453,15 @@ static void cancel_give_up(struct cancel *cancel)
 /* One look at a request; true when it has ended, and others may have with it. */
 static bool cancel_check(struct cancel *cancel, uint64_t timeout_us, uint64_t now_us)
 {
-	uint64_t connect_timeout_us = cancel->server->part->conf->server_connect_timeout_us;
+	uint64_t connect_timeout_us;
 
+	if (cancel->server == NULL) {
+		if (cancel->asker.request_us + CANCEL_PARTING_US > now_us)
+			return false;
+		cancel_end(cancel, REASON_CANCEL_TIMEOUT);
+		return true;
+	}
+	connect_timeout_us = cancel->server->part->conf->server_connect_timeout_us;
 	if (cancel->state == CANCEL_SENT) {
 		if (timeout_us == 0 || cancel->conn.sent_us + timeout_us > now_us)
 			return false;
@@ -448,7 +496,7 @@ void cancel_sweep(struct worker *worker, uint64_t now_us)
 /* Ends a request that PostgreSQL may have: as in cancel_give_up(), its signal may still come. */
 static void cancel_cut(struct cancel *cancel, enum reason reason)
 {
-	if (cancel->state == CANCEL_SENT)
+	if (cancel->state == CANCEL_SENT && cancel->server != NULL)
 		cancel->server->dirty = true;
 	cancel_end(cancel, reason);
 }

@@ -36,6 +36,14 @@ void cancel_request(struct loop_ctx *ctx, const struct cancel_asker *asker, cons
  */
 void cancel_server(struct server *server);
 
+/*
+ * The server is about to be closed although a statement runs on it, which would
+ * go on for nobody: asks PostgreSQL once to stop that. Nobody waits for it, and
+ * where the pool has no connection left for it, or the server does not answer
+ * within seconds, the statement runs on. Own thread.
+ */
+void cancel_parting(struct server *server);
+
 /* Requests of our own against the server that were not sent yet are dropped; server->cancels: how many of any kind are
  * left. Own thread. */
 void cancel_withdraw(struct worker *worker, struct server *server);

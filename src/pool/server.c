@@ -223,6 +223,13 @@ static bool server_is_symptom(enum reason reason)
 	}
 }
 
+/* True when a statement would go on there for nobody, on a host that is left for another one. */
+static bool server_leaves_work(const struct server *server, enum reason reason)
+{
+	return (reason == REASON_CUT_OFF || reason == REASON_FENCED) && server->client != NULL &&
+	       !track_is_quiet(&server->track);
+}
+
 void server_close_login(struct server *server, enum reason reason, const char *text)
 {
 	struct report report;
@@ -244,6 +251,8 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 		return;
 	}
 	server_log_close(server, reason);
+	if (server_leaves_work(server, reason))
+		cancel_parting(server);
 	if (client != NULL) {
 		client_report(client, reason, &report);
 		outlives = survive_begin(server, reason, &loss);

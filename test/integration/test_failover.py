@@ -147,6 +147,42 @@ def test_demoted_host_loses_its_servers(make, pair):
     assert [r["addr"] for r in p.show("servers")] == ["127.0.0.2"]
 
 
+def sleepers(node):
+    """Statements that are at sleep there."""
+    return node.value("select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'")
+
+
+def test_statement_of_a_demoted_host_is_stopped(make, pair):
+    """Its client is told that the host is left; what it has begun there does not go on for nobody."""
+    p = make()
+    c = p.login()
+    c.send(wire.query("select pg_sleep(100)"))
+    wait_role(p, pair.standby, "standby")
+    wait_until(lambda: sleepers(pair.primary) == 1, "the statement runs")
+    pair.standby.promote()
+    assert c.read_ready().error.code == "57P01"
+    wait_until(lambda: sleepers(pair.primary) == 0, "the statement was stopped", 30)
+    assert where(c) == "127.0.0.2"
+
+
+def test_statement_of_a_silent_host_is_stopped(make, pair):
+    """As soon as the host comes back to life; until then nobody waits for that."""
+    p = make("any", health_timeout=0.3)
+    clients = [p.login() for _ in range(2)]
+    for c in clients:
+        c.query("begin")
+    wait_role(p, pair.primary, "primary")
+    wait_role(p, pair.standby, "standby")
+    _, victim = sorted(clients, key=where)
+    victim.send(wire.query("select pg_sleep(100)"))
+    wait_until(lambda: sleepers(pair.standby) == 1, "the statement runs")
+    with stopped(pair.standby):
+        assert victim.read_ready().error.code == "08006"
+        wait_until(lambda: p.pool()["sv_active_cancel"] == 1, "the request is on its way")
+    wait_until(lambda: sleepers(pair.standby) == 0, "the statement was stopped", 30)
+    p.wait_pool(sv_active_cancel=0)
+
+
 def test_primary_that_stands_still(make, pair):
     """Who waits for an answer of a host that is silent is told so as soon as another primary is there."""
     p = make(health_timeout=1)
