@@ -102,7 +102,8 @@ static void link_cut(struct client *client, struct server *server)
 	buf_fini(&server->prelude);
 	query_timeout_forget(&server->timeout);
 	rerun_forget(&server->rerun);
-	server->rerun.is_under_way = server->rerun.is_due = server->rerun.has_begun = false;
+	server->rerun.is_under_way = server->rerun.is_due = false;
+	server->rerun.begun = 0;
 	client->stalled = client->is_forgetting = client->is_resetting = false;
 	client->unnamed = UNNAMED_FOREIGN;
 	stream_want_read(&server->stream, true);

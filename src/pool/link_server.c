@@ -143,7 +143,7 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 	case BE_ERROR:
 		return track_head_is_ours(&server->track) || virtual_is_provoked(server) ||
 		       ((survive_listens(server) || server->timeout.is_over) && f->size <= LINK_GATHER_MAX) ||
-		       ((server->rerun.is_keeping | server->rerun.has_begun) && f->size <= LINK_GATHER_MAX) ||
+		       ((server->rerun.is_keeping || server->rerun.begun > 0) && f->size <= LINK_GATHER_MAX) ||
 		       link_is_about_statement(server, f);
 	case BE_DATA_ROW:
 		return shadow_is_reading(server);
@@ -259,6 +259,7 @@ static enum judged link_judge_answer(struct link_back *k)
 		if (UNLIKELY(server->track.status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT)
 			return link_violation(k, REASON_STATEMENT_MODE);
 		link_query_done(server);
+		server->rerun.begun = 0;
 		if (UNLIKELY(server->timeout.is_over))
 			query_timeout_answered(server);
 		if (server->track.status == 'I')
@@ -285,7 +286,7 @@ static enum judged link_judge_error(struct link_back *k)
 		virtual_batch_failed(k->server->client);
 	if (UNLIKELY(k->server->rerun.is_due))
 		return k->server->rerun.is_under_way ? JUDGED_PASS : JUDGED_SWALLOW;
-	if (UNLIKELY(k->server->rerun.has_begun) && k->f.size <= LINK_GATHER_MAX)
+	if (UNLIKELY(k->server->rerun.begun > 0) && k->f.size <= LINK_GATHER_MAX)
 		repeat_missed(k->server, body);
 	if (UNLIKELY(k->server->timeout.is_over) && k->f.size <= LINK_GATHER_MAX && head != TRACK_NONE &&
 	    !(track_head_is_ours(&k->server->track) && head == TRACK_QUERY) &&

@@ -13,10 +13,10 @@
  *               front of what else it has sent, and it waits (CL_REPEAT)
  *     again     it is idle, and its bytes are read, as if they came now
  *
- * What is repeated is one SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, TABLE or
- * WITH, by a Query or by one extended batch that has come with its Sync and names
- * no new statement. Nothing else: CALL and DO may have committed a part, utility
- * commands that begin transactions of their own likewise.
+ * What is repeated is one statement that has come as a whole, and of some kinds
+ * only: CALL and DO may have committed a part, utility commands that begin
+ * transactions of their own likewise. Which, and whether it is at all, decides
+ * retry.c.
  *
  * A loss of the server is no such failure, since nobody knows what the server did
  * with the statement before. But if the first attempt to send has failed, it got
@@ -34,7 +34,6 @@
 #include "proto/frame.h"
 #include "proto/msg.h"
 #include "proto/parse.h"
-#include "proto/wire.h"
 
 /* What is held back of an answer, at most. */
 #define REPEAT_LOOK_MAX (16 * 1024)
@@ -54,88 +53,35 @@ static void repeat_count(struct pool_part *part, enum retry_cause cause, enum re
 
 /* ---- what is repeated ---- */
 
-/* A Parse from the name on; an unnamed one only. */
-static bool repeat_may_parse(struct slice body)
+static bool repeat_find_text(void *arg, struct slice name, struct slice *sql)
 {
-	struct reader r;
-
-	rd_init_slice(&r, body);
-	return rd_cstr(&r).n == 0 && classify_is_plain(rd_rest(&r));
-}
-
-/* A Bind without a Parse before it in its batch: of a statement whose text is known. */
-static bool repeat_may_bind(const struct client *client, struct slice body)
-{
+	const struct client *client = arg;
 	const struct prep_name *known;
 	const struct stmt *stmt = client->prep.unnamed;
-	struct slice name;
-	struct reader r;
 
-	rd_init_slice(&r, body);
-	(void)rd_cstr(&r);
-	name = rd_cstr(&r);
-	if (r.err != 0)
-		return false;
 	if (name.n > 0) {
 		known = prep_client_find(&client->prep, name);
 		stmt = known == NULL ? NULL : known->stmt;
 	}
-	return stmt != NULL && classify_is_plain(slice_make(stmt->body, stmt->len));
+	if (stmt == NULL)
+		return false;
+	*sql = slice_make(stmt->body, stmt->len);
+	return true;
 }
 
-/* The kinds of messages of which a batch may have one each. */
-struct repeat_batch {
-	unsigned parses;
-	unsigned binds;
-	unsigned executes;
-	unsigned ends;
-};
-
-/* The next message of the batch; false when it cannot be a part of one that is repeated. */
-static bool repeat_add(struct repeat_batch *batch, const struct client *client, uint8_t type, struct slice body)
+/* True when the first `len` of the kept bytes are one whole statement that may be repeated. */
+static bool repeat_is_repeatable(const struct server *server, uint32_t len)
 {
-	if (batch->ends > 0)
-		return false;
-	switch (type) {
-	case FE_QUERY:
-		batch->ends++;
-		return batch->parses + batch->binds == 0 && classify_is_plain(body);
-	case FE_PARSE:
-		return batch->parses++ == 0 && batch->binds == 0 && repeat_may_parse(body);
-	case FE_BIND:
-		return batch->binds++ == 0 && (batch->parses == 1 || repeat_may_bind(client, body));
-	case FE_DESCRIBE:
-		return true;
-	case FE_EXECUTE:
-		return batch->executes++ == 0 && batch->binds == 1;
-	case FE_SYNC:
-		batch->ends++;
-		return batch->executes == 1;
-	default:
-		return false;
-	}
+	struct retry_names names = { repeat_find_text, server->client };
+
+	return retry_is_repeatable(slice_make(server->rerun.bytes, len), &names);
 }
 
-/* True when the kept bytes are one whole statement with its end, and nothing else was sent since. */
+/* ... and nothing else was sent since, of which more is to come. */
 static bool repeat_is_whole(const struct server *server)
 {
-	const struct rerun *r = &server->rerun;
-	struct repeat_batch batch = { 0 };
-	uint32_t at = 0;
-
-	if (!r->is_keeping)
-		return false;
-	while (at < r->len) {
-		const uint8_t *p = r->bytes + at;
-		struct frame f;
-
-		if (frame_read(p, r->len - at, RERUN_MAX, &f) != 0 || f.size > r->len - at ||
-		    !repeat_add(&batch, server->client, f.type,
-				slice_make(p + FRAME_HEADER, (size_t)f.size - FRAME_HEADER)))
-			return false;
-		at += (uint32_t)f.size;
-	}
-	return batch.ends == 1 && server->client->body_left == 0;
+	return server->rerun.is_keeping && server->client->body_left == 0 &&
+	       repeat_is_repeatable(server, server->rerun.len);
 }
 
 void repeat_begin(struct link_walk *w)
@@ -158,22 +104,18 @@ void repeat_begin(struct link_walk *w)
 
 /* ---- the decision ---- */
 
-static enum retry_cause repeat_cause(struct slice sqlstate)
-{
-	for (int i = 0; i < RETRY_UNSENT; i++)
-		if (slice_eq_str(sqlstate, retry_cause_sqlstate((enum retry_cause)i)))
-			return (enum retry_cause)i;
-	return RETRY_NO_CAUSE;
-}
-
 /* The statement has failed: true when it is to be run again, rerun.delay_us from now. */
-static bool repeat_decide(struct server *server, enum retry_cause cause)
+static bool repeat_decide(struct server *server, enum retry_cause cause, bool is_repeatable, bool has_begun)
 {
 	struct client *client = server->client;
 	const struct pool_conf *conf = client->part->conf;
 	uint64_t now_us = loop_now_us(link_loop(client));
 	uint64_t since_us = query_timeout_since_us(client);
 	struct retry_case c = {
+		.cause = cause,
+		.is_repeatable = is_repeatable,
+		.in_block = server->track.status != 'I',
+		.has_begun = has_begun,
 		.runs = client->repeat == NULL ? 1 : client->repeat->runs + 1,
 		.max_runs = conf->retry_max_attempts,
 		.spent_us = since_us == 0 || since_us > now_us ? 0 : now_us - since_us,
@@ -182,7 +124,8 @@ static bool repeat_decide(struct server *server, enum retry_cause cause)
 	};
 	enum retry_outcome outcome = retry_decide(&client->part->retry_budget, &c, &server->rerun.delay_us);
 
-	repeat_count(client->part, cause, outcome);
+	if (outcome != RETRY_NOT_MEANT)
+		repeat_count(client->part, cause, outcome);
 	if (outcome != RETRY_RETRIED)
 		return false;
 	if (client->repeat == NULL)
@@ -205,12 +148,9 @@ static bool repeat_precedes(uint8_t type)
 static bool repeat_is_due(struct server *server, const uint8_t *p, uint64_t size)
 {
 	struct parse_report report;
-	enum retry_cause cause;
 
-	if (parse_report(slice_make(p + FRAME_HEADER, (size_t)size - FRAME_HEADER), &report) != 0)
-		return false;
-	cause = repeat_cause(report.sqlstate);
-	return cause != RETRY_NO_CAUSE && repeat_decide(server, cause);
+	return parse_report(slice_make(p + FRAME_HEADER, (size_t)size - FRAME_HEADER), &report) == 0 &&
+	       repeat_decide(server, retry_cause_of(report.sqlstate), true, false);
 }
 
 /*
@@ -252,12 +192,12 @@ int repeat_look(struct server *server, const uint8_t *p, size_t len, size_t *ski
 	if (server->client == NULL || r->is_under_way || track_head_is_ours(&server->track))
 		return 0;
 	err = repeat_find(p, len, server->part->conf->max_packet_size, &at, &f);
-	if (LIKELY(err == 0 && f.type != BE_ERROR)) {
+	if (LIKELY(err == 0 ? f.type != BE_ERROR : err != -E_AGAIN)) {
 		r->is_statement = false;
-		r->has_begun = true;
+		r->begun = r->len;
 		return 0;
 	}
-	if ((err != 0 && err != -E_AGAIN) || !repeat_is_whole(server)) {
+	if (!repeat_is_whole(server)) {
 		r->is_statement = false;
 		return 0;
 	}
@@ -283,14 +223,15 @@ void repeat_answered(struct server *server, uint8_t type)
 
 void repeat_missed(struct server *server, struct slice body)
 {
+	uint32_t begun = server->rerun.begun;
 	struct parse_report report;
 	enum retry_cause cause;
 
-	if (!server->rerun.has_begun || server->client == NULL || parse_report(body, &report) != 0)
+	if (begun == 0 || server->client == NULL || parse_report(body, &report) != 0)
 		return;
-	cause = repeat_cause(report.sqlstate);
+	cause = retry_cause_of(report.sqlstate);
 	if (cause != RETRY_NO_CAUSE)
-		repeat_count(server->part, cause, RETRY_BEGUN);
+		(void)repeat_decide(server, cause, repeat_is_repeatable(server, begun), true); /* it is counted */
 }
 
 bool repeat_holds(struct server *server)
@@ -335,7 +276,7 @@ bool repeat_takes_loss(struct server *server)
 	struct rerun *r = &server->rerun;
 
 	if (!r->is_statement || !r->is_unsent || client->state != CL_ACTIVE || client->send_failed ||
-	    !repeat_is_whole(server) || !repeat_decide(server, RETRY_UNSENT))
+	    !repeat_decide(server, RETRY_UNSENT, repeat_is_whole(server), false))
 		return false;
 	return rerun_finish(server) == 0;
 }

@@ -51,7 +51,8 @@ void rerun_begin(struct server *server, const struct stmt *stmt)
 	if (UNLIKELY(r->bytes == NULL))
 		r->bytes = malloc(RERUN_MAX);
 	r->len = r->use_at = 0;
-	r->is_statement = r->is_unsent = r->is_due = r->has_begun = false;
+	r->is_statement = r->is_unsent = r->is_due = false;
+	r->begun = 0;
 	r->stmt = stmt;
 	r->is_keeping = r->bytes != NULL;
 }

@@ -28,7 +28,7 @@ struct rerun {
 	bool is_statement; /* bytes are kept for that, too */
 	bool is_unsent;    /* the first attempt to send has failed */
 	bool is_due;       /* the run under way has failed for that */
-	bool has_begun;    /* a part of its answer has gone to the client */
+	uint32_t begun;    /* so many of bytes are a statement whose answer has begun to go to the client; 0: none */
 	uint64_t delay_us; /* of is_due: how long to wait */
 	uint8_t runs;      /* how often the batch was run before */
 };

@@ -1,11 +1,13 @@
 /*
- * Whether a statement that has failed may be run again: attempts, time, and a
- * budget. Pure; the clock and the dice are the caller's.
+ * Whether a statement that has failed is run again: what it is, what it has
+ * failed for, attempts, time, and a budget. Pure; the clock and the dice are the
+ * caller's.
  */
 #ifndef PGSLUICE_POOL_RETRY_H
 #define PGSLUICE_POOL_RETRY_H
 
 #include "core/base.h"
+#include "core/str.h"
 
 /* Why a statement has failed: X(id, SQLSTATE) */
 #define RETRY_CAUSES(X)      \
@@ -35,9 +37,30 @@ enum retry_outcome {
 	RETRY_OUTCOMES(X)
 #undef X
 		RETRY_OUTCOMES_N,
+	RETRY_NOT_MEANT = RETRY_OUTCOMES_N, /* it is none that is ever repeated, and not counted */
 };
 
 const char *retry_cause_sqlstate(enum retry_cause cause);
+
+/* What an error of the server with this SQLSTATE is a cause of: RETRY_NO_CAUSE: none. A loss has none from the server.
+ */
+enum retry_cause retry_cause_of(struct slice sqlstate);
+
+/* ---- what is repeated ---- */
+
+/* The texts of prepared statements, "" being the unnamed one. */
+struct retry_names {
+	bool (*find)(void *arg, struct slice name, struct slice *sql); /* false: it is not known */
+	void *arg;
+};
+
+/*
+ * True when these bytes of a client are, as a whole, one statement that may be
+ * repeated: a SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, TABLE or WITH, by a
+ * Query, or by an extended batch that ends with its Sync and names no new
+ * statement. The rest of a message that is missing makes it false. Any thread.
+ */
+bool retry_is_repeatable(struct slice sent, const struct retry_names *names) MUSTCHECK;
 
 /* ---- the budget ---- */
 
@@ -67,16 +90,21 @@ static inline void retry_budget_earn(struct retry_budget *b, unsigned percent)
 
 /* A statement has failed. */
 struct retry_case {
-	unsigned runs;     /* that have failed, this one included */
-	unsigned max_runs; /* that may be made at all */
-	uint64_t spent_us; /* since the client has sent it */
-	uint64_t limit_us; /* that it may take; 0: no limit */
-	uint32_t dice;     /* 32 random bits */
+	enum retry_cause cause;
+	bool is_repeatable; /* all that was sent: retry_is_repeatable() */
+	bool in_block;      /* a transaction block was open when it was sent */
+	bool has_begun;     /* a part of the answer has gone to the client */
+	unsigned runs;      /* that have failed, this one included: at least 1 */
+	unsigned max_runs;  /* that may be made at all */
+	uint64_t spent_us;  /* since the client has sent it */
+	uint64_t limit_us;  /* that it may take; 0: no limit */
+	uint32_t dice;      /* 32 random bits */
 };
 
 /*
  * RETRY_RETRIED: it is to be run again, *delay_us from now, and the budget was
- * charged; else why not, RETRY_NO_*.
+ * charged; else why not. What has begun is asked for last: RETRY_BEGUN is told of
+ * what would have been repeated otherwise.
  */
 enum retry_outcome retry_decide(struct retry_budget *b, const struct retry_case *c, uint64_t *delay_us) MUSTCHECK;
 

@@ -144,6 +144,49 @@ def test_an_answer_that_has_begun_is_not_taken_back(scripted):
     assert s.retries() == {"40001": {"gave_up_begun": 1}}
 
 
+ROW = wire.row_description("v") + wire.data_row("y")
+
+
+@pytest.mark.parametrize(
+    "sql", ["call p()", "select 1; update t set i = 1", "copy t to stdout", "select '" + "x" * 9000 + "'"]
+)
+def test_begun_is_not_counted_for_what_is_never_repeated(scripted, sql):
+    s = scripted(ROW + CONFLICT, ROW + CONFLICT)
+    assert s.client.query(sql).errors[0].code == "40001"
+    assert s.retries() == {}
+    assert s.client.query("select 1").errors[0].code == "40001"
+    assert s.retries() == {"40001": {"gave_up_begun": 1}}
+
+
+def test_begun_is_not_counted_inside_of_a_transaction(scripted):
+    """Neither for what follows BEGIN, nor for what follows a statement whose answer went well."""
+    s = scripted(
+        wire.pack("C", b"BEGIN\0") + wire.pack("Z", b"T"),
+        ROW + fails("40001") + wire.pack("Z", b"E"),
+        wire.pack("C", b"ROLLBACK\0") + READY,
+    )
+    s.client.query("begin")
+    assert s.client.query("select 1").errors[0].code == "40001"
+    s.client.query("rollback")
+    assert s.retries() == {}
+
+
+def test_begun_is_not_counted_for_the_rest_of_a_pipeline(scripted):
+    s = scripted(DONE, CONFLICT)
+    s.client.send(wire.query("select 1") + wire.query("update t set i = 1"))
+    assert s.client.read_ready().rows == [["x"]]
+    assert s.client.read_ready().errors[0].code == "40001"
+    assert s.retries() == {}
+
+
+def test_begun_after_a_long_description(scripted):
+    """More than is held back: it has gone to the client before the error came."""
+    names = [f"column_with_a_long_name_{i}_" + "x" * 30 for i in range(400)]
+    s = scripted(wire.row_description(*names) + CONFLICT)
+    assert s.client.query("select 1").errors[0].code == "40001"
+    assert s.retries() == {"40001": {"gave_up_begun": 1}}
+
+
 def test_off_is_off(scripted):
     s = scripted(CONFLICT, retry="off")
     assert s.client.query("select 1").errors[0].code == "40001"
@@ -258,14 +301,18 @@ def test_an_extended_batch_in_pieces(scripted):
         wire.extended("call p()") + wire.SYNC,
         wire.parse("named", "select 1") + wire.bind("", "named") + wire.execute() + wire.SYNC,
         wire.extended("select 1") + wire.close("P") + wire.SYNC,
+        wire.parse("", "select 1") + wire.bind("", "called") + wire.execute() + wire.SYNC,
+        wire.parse("", "select 1") + wire.bind("a", "") + wire.execute("b") + wire.SYNC,
     ],
-    ids=["two", "call", "named", "close"],
+    ids=["two", "call", "named", "close", "another", "portal"],
 )
 def test_other_batches_are_not_repeated(scripted, batch):
-    s = scripted(wire.pack("1") + wire.pack("2") + CONFLICT)
+    s = scripted(wire.pack("1") + READY, wire.pack("1") + wire.pack("2") + CONFLICT, max_prepared_statements=0)
+    s.client.send(wire.parse("called", "call p()"), wire.SYNC)
+    s.client.read_ready()
     s.client.send(batch)
     assert s.client.read_ready().errors[0].code == "40001"
-    assert len(s.asked) == 1
+    assert (len(s.asked), s.retries()) == (2, {})
 
 
 @pytest.mark.parametrize("size", [10, 9000])
