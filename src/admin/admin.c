@@ -131,7 +131,7 @@ static void admin_check_drain(struct console *c)
 	enum drain_phase phase = atomic_load(c->wait_db == NULL ? &engine->drain : &c->wait_db->drain);
 
 	if (phase == DRAIN_NONE)
-		console_finish_error(c, "57014", "DRAIN was undone before it was complete");
+		console_finish_error(c, CONSOLE_E_UNDONE, "DRAIN");
 	else if (drain_is_complete(engine, c->wait_db))
 		console_finish_tag(c, "DRAIN");
 }
@@ -144,19 +144,19 @@ static void admin_check_wait(struct console *c)
 	switch (c->wait) {
 	case CONSOLE_WAIT_PAUSED:
 		if (atomic_load(&engine->mode) != ENGINE_PAUSED)
-			console_finish_error(c, "57014", "PAUSE was undone before it was complete");
+			console_finish_error(c, CONSOLE_E_UNDONE, "PAUSE");
 		else if (engine_server_count(c->admin->engine) == 0)
 			console_finish_tag(c, "PAUSE");
 		break;
 	case CONSOLE_WAIT_PAUSED_DB:
 		if (!atomic_load(&c->wait_db->paused))
-			console_finish_error(c, "57014", "PAUSE was undone before it was complete");
+			console_finish_error(c, CONSOLE_E_UNDONE, "PAUSE");
 		else if (atomic_load(&c->wait_db->servers) == 0)
 			console_finish_tag(c, "PAUSE");
 		break;
 	case CONSOLE_WAIT_SUSPENDED:
 		if (atomic_load(&engine->mode) != ENGINE_SUSPENDED)
-			console_finish_error(c, "57014", "SUSPEND was undone before it was complete");
+			console_finish_error(c, CONSOLE_E_UNDONE, "SUSPEND");
 		else if (suspend_is_complete(engine->suspend))
 			console_finish_tag(c, "SUSPEND");
 		break;
@@ -184,9 +184,9 @@ void admin_wait(struct console *c, enum console_wait wait, struct db *db)
 	if (wait == CONSOLE_WAIT_WORKERS)
 		return;
 	if (c->canceled)
-		console_finish_error(c, "57014", "canceled by the user");
+		console_finish_error(c, CONSOLE_E_CANCELED);
 	else if (!event_pending(a->wait_timer, EV_TIMEOUT, NULL) && event_add(a->wait_timer, &period) != 0)
-		console_finish_error(c, "53200", "out of memory");
+		console_finish_error(c, CONSOLE_E_MEMORY);
 	else
 		admin_check_wait(c);
 }
@@ -334,7 +334,7 @@ static void admin_cancel_wait(struct console *c)
 	if (c->wait == CONSOLE_WAIT_WORKERS)
 		c->canceled = true; /* the wait that follows is over before it begins */
 	else if (c->wait != CONSOLE_WAIT_NOTHING)
-		console_finish_error(c, "57014", "canceled by the user");
+		console_finish_error(c, CONSOLE_E_CANCELED);
 }
 
 static void admin_cancel(struct loop *loop UNUSED, struct loop_msg *msg)

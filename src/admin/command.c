@@ -64,8 +64,7 @@ const struct command *command_at(size_t i)
 static void command_refuse(struct console *c, struct slice text)
 {
 	text = slice_cut(text, COMMAND_ECHO_MAX);
-	console_finish_error(c, "42601", "invalid command '%.*s', use SHOW HELP;", (int)text.n,
-			     text.n == 0 ? "" : text.p);
+	console_finish_error(c, CONSOLE_E_INVALID, (int)text.n, text.n == 0 ? "" : text.p);
 }
 
 static const struct command *command_find(const char *name)
@@ -177,7 +176,7 @@ void command_run(struct console *c, struct slice text)
 	int err = sql_parse(text, &cmd);
 
 	if (err == -E_TOOBIG) {
-		console_finish_error(c, "42601", "bad arguments");
+		console_finish_error(c, CONSOLE_E_BAD_ARGS);
 		return;
 	}
 	command = err == 0 ? command_find(cmd.cmd) : NULL;
@@ -186,12 +185,12 @@ void command_run(struct console *c, struct slice text)
 		return;
 	}
 	if (!command_is_allowed(c, command, &cmd)) {
-		console_finish_error(c, "42501", "admin access needed");
+		console_finish_error(c, CONSOLE_E_RIGHTS);
 		return;
 	}
 	if (command->right == COMMAND_FOR_ADMIN && command->run != ctl_resume && command->run != ctl_shutdown &&
 	    admin_is_taken(c)) {
-		console_finish_error(c, "55000", "another process is taking over");
+		console_finish_error(c, CONSOLE_E_TAKEN);
 		return;
 	}
 	command_log(command, &cmd);

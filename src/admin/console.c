@@ -117,25 +117,6 @@ void console_close(struct console *c, const char *why)
 	loop_defer(console_loop(c), &c->free_task);
 }
 
-/* What there is to say about an error of the console, by its state: X(sqlstate, hint) */
-#define CONSOLE_HINTS(X)                                                   \
-	X("22023", "The log says why; SHOW CONFIG lists the settings.")    \
-	X("22P02", "SHOW CLIENTS lists the clients.")                      \
-	X("3D000", "SHOW DATABASES lists the databases.")                  \
-	X("42501", "The setting admin_users names those who may do this.") \
-	X("42704", "SHOW CLIENTS lists the clients.")                      \
-	X("55000", "SHOW STATE tells whether everything is paused, SHOW DATABASES which database is.")
-
-static const char *console_hint(const char *sqlstate)
-{
-#define X(state, hint)                    \
-	if (strcmp(sqlstate, state) == 0) \
-		return hint;
-	CONSOLE_HINTS(X)
-#undef X
-	return NULL;
-}
-
 /*
  * Adds an ErrorResponse to the reply, and the text to the log: the failure of a
  * command, and what the client was told.
@@ -155,11 +136,12 @@ static void console_add_report(struct console *c, const char *severity, const st
 	snapshot_release(&snap);
 }
 
-static void console_add_error(struct console *c, const char *severity, const char *sqlstate, const char *text)
+static void console_add_error(struct console *c, const char *severity, const char *sqlstate, const char *hint,
+			      const char *text)
 {
 	struct report report;
 
-	report_text(&report, NULL, text, sqlstate, console_hint(sqlstate));
+	report_text(&report, NULL, text, sqlstate, hint);
 	console_add_report(c, severity, &report);
 }
 
@@ -178,7 +160,7 @@ void console_fail(struct console *c, const char *text)
 {
 	if (c->closed)
 		return;
-	console_add_error(c, "FATAL", "08P01", text);
+	console_add_error(c, "FATAL", "08P01", NULL, text);
 	if (console_send(c))
 		console_close(c, text);
 }
@@ -198,7 +180,7 @@ void console_finish(struct console *c)
 	if (c->reply_err != 0) {
 		c->reply_err = 0;
 		buf_clear(&c->reply);
-		console_add_error(c, "ERROR", "53200", "result prepare failed");
+		console_add_error(c, "ERROR", "53200", NULL, "result prepare failed");
 		c->skip_to_sync = c->in_execute;
 	}
 	if (!c->in_execute)
@@ -222,7 +204,7 @@ void console_finish_tag(struct console *c, const char *tag)
 	console_finish(c);
 }
 
-void console_finish_error(struct console *c, const char *sqlstate, const char *fmt, ...)
+void console_finish_error(struct console *c, const char *sqlstate, const char *hint, const char *fmt, ...)
 {
 	char text[CONSOLE_TEXT_MAX];
 	va_list args;
@@ -230,7 +212,7 @@ void console_finish_error(struct console *c, const char *sqlstate, const char *f
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	console_add_error(c, "ERROR", sqlstate, text);
+	console_add_error(c, "ERROR", sqlstate, hint, text);
 	c->skip_to_sync = c->in_execute;
 	console_finish(c);
 }
@@ -343,7 +325,7 @@ static void console_query(struct console *c, struct slice body)
 /* A message that the console does not know: an error that a driver can read, then the end. */
 static void console_refuse(struct console *c, const char *text)
 {
-	console_add_error(c, "ERROR", "0A000", text);
+	console_add_error(c, "ERROR", "0A000", NULL, text);
 	console_note(c, build_ready(&c->reply, TX_IDLE));
 	console_fail(c, "bad packet");
 }

@@ -5,6 +5,7 @@
 #ifndef PGSLUICE_ADMIN_CONSOLE_H
 #define PGSLUICE_ADMIN_CONSOLE_H
 
+#include "admin/console_errors.h"
 #include "core/buf.h"
 #include "core/reason_tbl.h"
 #include "net/sock.h"
@@ -90,10 +91,12 @@ void console_finish(struct console *console);
 void console_finish_tag(struct console *console, const char *tag);
 
 /*
- * ErrorResponse, then console_finish(). The text is logged, too. The state is
- * what error_style = postgres shows.
+ * ErrorResponse, then console_finish(). The text is logged, too. State and hint
+ * (NULL: none; not copied) are what error_style = postgres shows. The three are
+ * a macro of admin/console_errors.h: console_finish_error(c, CONSOLE_E_NO_DB, name).
  */
-void console_finish_error(struct console *console, const char *sqlstate, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void console_finish_error(struct console *console, const char *sqlstate, const char *hint, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
 
 /* The same with a state that is shown in every style; detail and hint (may be NULL) are where error_style has them. */
 void console_finish_error_as(struct console *console, const char *sqlstate, const char *text, const char *detail,

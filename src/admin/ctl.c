@@ -129,12 +129,12 @@ static struct db *ctl_find_db(struct console *c, const char *name, const char *v
 	struct db *db;
 
 	if (admin_is_own_db(name)) {
-		console_finish_error(c, "42501", "cannot %s admin db: %s", verb, name);
+		console_finish_error(c, CONSOLE_E_ADMIN_DB, verb, name);
 		return NULL;
 	}
 	db = registry_get_db(engine, name, create ? REGISTRY_ANY : REGISTRY_CONFIGURED, NULL);
 	if (db == NULL)
-		console_finish_error(c, "3D000", "no such database: %s", name);
+		console_finish_error(c, CONSOLE_E_NO_DB, name);
 	return db;
 }
 
@@ -143,7 +143,7 @@ static struct db *ctl_need_db(struct console *c, const char *name, const char *v
 {
 	if (name[0] != '\0')
 		return ctl_find_db(c, name, verb, create);
-	console_finish_error(c, "42601", "a database is required");
+	console_finish_error(c, CONSOLE_E_NEEDS_DB);
 	return NULL;
 }
 
@@ -161,7 +161,7 @@ void ctl_set(struct console *c, const struct command *command UNUSED, const stru
 		return;
 	}
 	if (a->ops->set(a->ctx, cmd->arg, cmd->value, &tls_kept) != 0) {
-		console_finish_error(c, "22023", "SET failed");
+		console_finish_error(c, CONSOLE_E_SET);
 		return;
 	}
 	if (tls_kept)
@@ -178,7 +178,7 @@ void ctl_pause(struct console *c, const struct command *command, const struct sq
 	struct db *db = NULL;
 
 	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
-		console_finish_error(c, "55000", "already suspended/paused");
+		console_finish_error(c, CONSOLE_E_PAUSED);
 		return;
 	}
 	if (cmd->arg[0] == '\0') {
@@ -211,9 +211,9 @@ void ctl_suspend(struct console *c, const struct command *command UNUSED, const 
 	struct engine *engine = c->admin->engine;
 
 	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
-		console_finish_error(c, "55000", "already suspended/paused");
+		console_finish_error(c, CONSOLE_E_PAUSED);
 	} else if (ctl_has_paused_db(engine)) {
-		console_finish_error(c, "55000", "cannot suspend with paused databases");
+		console_finish_error(c, CONSOLE_E_PAUSED_DBS);
 	} else {
 		engine_set_mode(engine, ENGINE_SUSPENDED);
 		admin_wait(c, CONSOLE_WAIT_SUSPENDED, NULL);
@@ -233,7 +233,7 @@ static void ctl_resume_db(struct console *c, const struct command *command, cons
 		engine_apply_pauses(c->admin->engine);
 		ctl_answer_after_all_loops(c, command->name);
 	} else {
-		console_finish_error(c, "55000", "database %s is not paused", name);
+		console_finish_error(c, CONSOLE_E_DB_NOT_PAUSED, name);
 	}
 	db_release(&db);
 }
@@ -245,13 +245,13 @@ void ctl_resume(struct console *c, const struct command *command, const struct s
 	if (cmd->arg[0] != '\0') {
 		ctl_resume_db(c, command, cmd->arg);
 	} else if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
-		console_finish_error(c, "57P01", "pooler is shutting down");
+		console_finish_error(c, CONSOLE_E_SHUTTING_DOWN);
 	} else if (drain_end(engine, NULL) && atomic_load(&engine->mode) == ENGINE_ACTIVE) {
 		ctl_answer_after_all_loops(c, command->name);
 	} else if (atomic_load(&engine->mode) == ENGINE_ACTIVE) {
-		console_finish_error(c, "55000", "pooler is not paused/suspended");
+		console_finish_error(c, CONSOLE_E_NOT_PAUSED);
 	} else if (admin_is_taken(c)) {
-		console_finish_error(c, "55000", "another process is taking over");
+		console_finish_error(c, CONSOLE_E_TAKEN);
 	} else {
 		engine_set_mode(engine, ENGINE_ACTIVE);
 		ctl_answer_after_all_loops(c, command->name);
@@ -335,7 +335,7 @@ void ctl_kill(struct console *c, const struct command *command, const struct sql
 	struct db *db;
 
 	if (atomic_load(&engine->mode) != ENGINE_ACTIVE) {
-		console_finish_error(c, "55000", "already suspended/paused");
+		console_finish_error(c, CONSOLE_E_PAUSED);
 		return;
 	}
 	if (cmd->arg[0] == '\0') {
@@ -394,7 +394,7 @@ static void ctl_kill_done(void *arg)
 	if (c != NULL && atomic_load(&v->found))
 		console_finish_tag(c, "KILL_CLIENT");
 	else if (c != NULL)
-		console_finish_error(c, "42704", "client not found");
+		console_finish_error(c, CONSOLE_E_NO_CLIENT);
 	free(v);
 }
 
@@ -407,7 +407,7 @@ void ctl_kill_client(struct console *c, const struct command *command UNUSED, co
 	errno = 0;
 	id = strtoull(cmd->arg, &end, 10);
 	if (!isdigit((unsigned char)cmd->arg[0]) || *end != '\0' || errno != 0) {
-		console_finish_error(c, "22P02", "invalid client pointer supplied");
+		console_finish_error(c, CONSOLE_E_BAD_CLIENT);
 		return;
 	}
 	v = xcalloc(1, sizeof(*v));
@@ -442,7 +442,7 @@ static bool ctl_drain_timeout(struct console *c, const struct sql_cmd *cmd, uint
 	char *end;
 
 	if (atomic_load(&c->admin->engine->mode) == ENGINE_SUSPENDED) {
-		console_finish_error(c, "55000", "cannot drain while suspended");
+		console_finish_error(c, CONSOLE_E_DRAIN_SUSPENDED);
 		return false;
 	}
 	if (cmd->form != SQL_WITHIN) {
@@ -454,7 +454,7 @@ static bool ctl_drain_timeout(struct console *c, const struct sql_cmd *cmd, uint
 	errno = 0;
 	seconds = strtoul(cmd->value, &end, 10);
 	if (!isdigit((unsigned char)cmd->value[0]) || *end != '\0' || errno != 0 || seconds > CONF_TIME_MAX) {
-		console_finish_error(c, "22P02", "invalid number of seconds: %s", cmd->value);
+		console_finish_error(c, CONSOLE_E_BAD_SECONDS, cmd->value);
 		return false;
 	}
 	*timeout_us = seconds * USEC_PER_SEC;
@@ -470,7 +470,7 @@ void ctl_drain(struct console *c, const struct command *command, const struct sq
 	if (!ctl_drain_timeout(c, cmd, &order.timeout_us))
 		return;
 	if (atomic_load(&engine->shutdown) != SHUTDOWN_NONE) {
-		console_finish_error(c, "57P01", "pooler is shutting down");
+		console_finish_error(c, CONSOLE_E_SHUTTING_DOWN);
 		return;
 	}
 	if (cmd->arg[0] != '\0') {

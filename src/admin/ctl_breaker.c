@@ -17,5 +17,5 @@ void ctl_breaker(struct console *c, const struct command *command, const struct 
 				      loop_now_us(engine->control)))
 		ctl_answer_after_all_loops(c, command->name);
 	else
-		console_finish_error(c, "42704", "no such endpoint: %s", cmd->value);
+		console_finish_error(c, CONSOLE_E_NO_ENDPOINT, cmd->value);
 }

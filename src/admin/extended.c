@@ -105,12 +105,14 @@ static struct extended_text *extended_keep(struct console *c, enum extended_kind
 	struct extended_text *t;
 
 	if (old != NULL && name.n > 0) {
-		console_finish_error(c, kind == EXTENDED_STATEMENT ? "42P05" : "42P03", "%s \"%.*s\" already exists",
-				     kind == EXTENDED_STATEMENT ? "prepared statement" : "cursor", (int)name.n, name.p);
+		if (kind == EXTENDED_STATEMENT)
+			console_finish_error(c, CONSOLE_E_STATEMENT_TWICE, (int)name.n, name.p);
+		else
+			console_finish_error(c, CONSOLE_E_CURSOR_TWICE, (int)name.n, name.p);
 		return NULL;
 	}
 	if (old == NULL && e->count >= EXTENDED_TEXTS_MAX) {
-		console_finish_error(c, "53400", "too many prepared statements on the console");
+		console_finish_error(c, CONSOLE_E_TEXTS);
 		return NULL;
 	}
 	t = xcalloc(1, sizeof(*t));
@@ -128,7 +130,7 @@ static struct extended_text *extended_keep(struct console *c, enum extended_kind
 
 static void extended_broken(struct console *c)
 {
-	console_finish_error(c, "08P01", "malformed message of the extended protocol");
+	console_finish_error(c, CONSOLE_E_MALFORMED);
 }
 
 static void extended_parse(struct console *c, struct reader *r)
@@ -174,7 +176,7 @@ static void extended_bind(struct console *c, struct reader *r)
 	rd_bytes(r, rd_u16(r) * sizeof(uint16_t)); /* formats of parameters */
 	param_count = rd_u16(r);
 	if (r->err == 0 && param_count > 0) {
-		console_finish_error(c, "08P01", "commands of the console have no parameters");
+		console_finish_error(c, CONSOLE_E_PARAMETERS);
 		return;
 	}
 	extended_read_formats(r, &formats);
@@ -184,7 +186,7 @@ static void extended_bind(struct console *c, struct reader *r)
 		return;
 	}
 	if (statement == NULL) {
-		console_finish_error(c, "26000", "prepared statement \"%.*s\" does not exist", (int)name.n, name.p);
+		console_finish_error(c, CONSOLE_E_NO_STATEMENT, (int)name.n, name.p);
 		return;
 	}
 	t = extended_keep(c, EXTENDED_PORTAL, portal, slice_of(statement->sql));
@@ -205,10 +207,10 @@ static bool extended_read_target(struct reader *r, enum extended_kind *kind, str
 
 static void extended_missing(struct console *c, enum extended_kind kind, struct slice name)
 {
-	bool is_statement = kind == EXTENDED_STATEMENT;
-
-	console_finish_error(c, is_statement ? "26000" : "34000", "%s \"%.*s\" does not exist",
-			     is_statement ? "prepared statement" : "portal", (int)name.n, name.p);
+	if (kind == EXTENDED_STATEMENT)
+		console_finish_error(c, CONSOLE_E_NO_STATEMENT, (int)name.n, name.p);
+	else
+		console_finish_error(c, CONSOLE_E_NO_PORTAL, (int)name.n, name.p);
 }
 
 static void extended_describe(struct console *c, struct reader *r)

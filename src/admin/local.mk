@@ -1,7 +1,7 @@
 libpgsluice_a_SOURCES += \
 	src/admin/admin.c src/admin/admin.h src/admin/admin_int.h \
 	src/admin/command.c src/admin/command.h \
-	src/admin/console.c src/admin/console.h \
+	src/admin/console.c src/admin/console.h src/admin/console_errors.h \
 	src/admin/ctl.c \
 	src/admin/ctl_breaker.c \
 	src/admin/ctl_reload.c \

@@ -262,6 +262,11 @@ def test_bad_header(make, strict):
          "SHOW STATE tells whether everything is paused, SHOW DATABASES which database is."),
         ("pause absent", "3D000", "no such database: absent", "SHOW DATABASES lists the databases."),
         ("kill_client 999999", "42704", "client not found", "SHOW CLIENTS lists the clients."),
+        ("kill_client it", "22P02", "invalid client pointer supplied", "SHOW CLIENTS lists the clients."),
+        ("breaker open nowhere", "42704", "no such endpoint: nowhere", "SHOW ENDPOINTS lists them."),
+        ("drain app within soon", "22P02", "invalid number of seconds: soon",
+         "WITHIN takes whole seconds, such as 60."),
+        ("pause pgbouncer", "42501", "cannot pause admin db: pgbouncer", None),
     ],
 )  # fmt: skip
 def test_console_errors(make, strict, command, code, text, hint):
@@ -271,6 +276,17 @@ def test_console_errors(make, strict, command, code, text, hint):
     result = c.query(command)
     check(result.error, strict, "ERROR", code, text, hint=hint)
     assert result.status == "I"
+
+
+def test_drain_while_suspended_has_a_hint_of_its_own(make, strict):
+    p = make()
+    c = p.raw()
+    c.login("admin", "pgbouncer", "adminpw")
+    c.query("suspend")
+    check(
+        c.query("drain").error, strict, "ERROR", "55000", "cannot drain while suspended",
+        hint="End that with RESUME first.",
+    )  # fmt: skip
 
 
 def test_console_rights(make, strict):
