@@ -331,7 +331,13 @@ static enum survive_error survive_pass(struct survive_place *place, enum classif
 	case CLASSIFY_EFFECT_BLOCK:
 		place->in_block = place->was_alive = true;
 		break;
+	case CLASSIFY_EFFECT_COMMITS:
+		error = SURVIVE_COMMIT;
+		place->in_block = place->was_alive = true;
+		break;
 	case CLASSIFY_EFFECT_UNSEEN:
+		if (place->in_block && place->was_alive)
+			error = SURVIVE_COMMIT;
 		place->is_unseen |= !place->in_block;
 		break;
 	}

@@ -33,7 +33,7 @@ enum aborted_text aborted_judge(struct slice sql)
 		return ABORTED_OTHER;
 	if (c.statements == 0)
 		return ABORTED_EMPTY;
-	if ((c.kinds & ends) == 0)
+	if ((c.kinds & ends) == 0 || (c.kinds & CLASSIFY_BIT(CLASSIFY_CHAIN)) != 0)
 		return ABORTED_OTHER;
 	if (c.statements > 1)
 		return ABORTED_SEVERAL;

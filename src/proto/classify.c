@@ -119,7 +119,9 @@ static void classify_step(struct classify *c, enum classify_token token)
 	if (!row->is)
 		row = &classify_rows[c->at][TK_ANY];
 	c->at = row->to;
-	if (row->kinds != KEEP && c->bodies == 0)
+	if (c->bodies == 0 && (row->kinds & CLASSIFY_MORE) != 0)
+		c->pending |= row->kinds & ~CLASSIFY_MORE;
+	else if (c->bodies == 0 && row->kinds != KEEP)
 		c->pending = row->kinds;
 	if (c->at == AT_BODY) {
 		c->bodies++;
@@ -571,19 +573,21 @@ int classify_end(struct classify *c)
 /* The effect of a text for a session with these CLASSIFY_F_*. */
 static enum classify_effect classify_effect_by(struct slice sql, unsigned flags)
 {
+	const uint32_t commits = CLASSIFY_BIT(CLASSIFY_COMMIT) | CLASSIFY_BIT(CLASSIFY_PREPARE_TRANSACTION);
+	const uint32_t rolls_back = CLASSIFY_BIT(CLASSIFY_ROLLBACK);
+	bool is_end;
 	struct classify c;
 
 	classify_init(&c, flags);
 	classify_feed(&c, sql.p, sql.n);
 	if (classify_end(&c) == -E_TOOBIG)
 		return CLASSIFY_EFFECT_UNSEEN;
-	if ((c.kinds & CLASSIFY_BIT(CLASSIFY_TRANSACTION)) == 0)
+	if ((c.kinds & (CLASSIFY_BIT(CLASSIFY_TRANSACTION) | commits)) == 0)
 		return CLASSIFY_EFFECT_NONE;
-	if (c.statements == 1 && (c.kinds & CLASSIFY_BIT(CLASSIFY_COMMIT)) != 0)
-		return CLASSIFY_EFFECT_COMMIT;
-	if (c.statements == 1 && (c.kinds & CLASSIFY_BIT(CLASSIFY_ROLLBACK)) != 0)
-		return CLASSIFY_EFFECT_ROLLBACK;
-	return CLASSIFY_EFFECT_BLOCK;
+	is_end = c.statements == 1 && (c.kinds & CLASSIFY_BIT(CLASSIFY_CHAIN)) == 0;
+	if ((c.kinds & commits) != 0)
+		return is_end ? CLASSIFY_EFFECT_COMMIT : CLASSIFY_EFFECT_COMMITS;
+	return is_end && (c.kinds & rolls_back) != 0 ? CLASSIFY_EFFECT_ROLLBACK : CLASSIFY_EFFECT_BLOCK;
 }
 
 /* True when the text may mean something else without standard_conforming_strings. */

@@ -45,7 +45,8 @@
 	X(LOAD, "LOAD")                                                      \
 	X(TRANSACTION, "TRANSACTION") /* begin, end, savepoints */           \
 	X(COMMIT, "COMMIT")           /* besides it: COMMIT, END */          \
-	X(ROLLBACK, "ROLLBACK")       /* ... ROLLBACK, ABORT: no chain */    \
+	X(ROLLBACK, "ROLLBACK")       /* ... ROLLBACK, ABORT */              \
+	X(CHAIN, "CHAIN")             /* ... AND CHAIN */                    \
 	X(PREPARE_TRANSACTION, "PREPARE TRANSACTION")                        \
 	X(COPY, "COPY")                                                      \
 	X(DDL, "DDL") /* the rest of CREATE, ALTER, DROP */
@@ -127,10 +128,20 @@ enum classify_deallocate classify_deallocate(struct slice sql, bool scs, struct 
 enum classify_effect {
 	CLASSIFY_EFFECT_NONE,
 	CLASSIFY_EFFECT_ROLLBACK, /* it is one ROLLBACK or ABORT, and begins no other */
-	CLASSIFY_EFFECT_COMMIT,   /* it is one COMMIT or END, likewise */
-	CLASSIFY_EFFECT_BLOCK,    /* it may begin one */
+	CLASSIFY_EFFECT_COMMIT,   /* it is one COMMIT, END or PREPARE TRANSACTION, likewise */
+	CLASSIFY_EFFECT_BLOCK,    /* it may begin one, and commits none */
+	CLASSIFY_EFFECT_COMMITS,  /* it may commit one, and may begin one */
 	CLASSIFY_EFFECT_UNSEEN,   /* nobody knows */
 };
+
+/* The effect of two texts that are run together. */
+static inline enum classify_effect classify_effect_join(enum classify_effect a, enum classify_effect b)
+{
+	enum classify_effect low = a < b ? a : b;
+	enum classify_effect high = a < b ? b : a;
+
+	return low == CLASSIFY_EFFECT_COMMIT && high == CLASSIFY_EFFECT_BLOCK ? CLASSIFY_EFFECT_COMMITS : high;
+}
 
 /* The effect of a text; the greater one where that depends on standard_conforming_strings. */
 enum classify_effect classify_effect(struct slice sql);
@@ -173,6 +184,8 @@ static inline bool classify_may_transact(const char *p, size_t n)
 		return (p[i + 1] | 0x20) == 'o';
 	case 'e':
 		return (p[i + 1] | 0x20) == 'n';
+	case 'p':
+		return (p[i + 1] | 0x20) == 'r' && (p[i + 2] | 0x20) == 'e';
 	case 's':
 		return (p[i + 2] | 0x20) == 'a';
 	default:

@@ -121,11 +121,15 @@ enum classify_at {
 
 /*
  * X(from, token, to, kinds): the kinds of the statement become those of the
- * row; KEEP leaves them. Every place has a row for TK_ANY, except AT_REST and
+ * row; MORE() adds one, KEEP leaves them. Every place has a row for TK_ANY, except AT_REST and
  * AT_BODY, where nothing is looked up.
  */
 #define KIND(id) CLASSIFY_BIT(CLASSIFY_##id)
+#define MORE(id) (CLASSIFY_MORE | KIND(id))
 #define KEEP     0
+
+/* In a row's kinds: they are added to those that the statement has. */
+#define CLASSIFY_MORE CLASSIFY_BIT(CLASSIFY_KINDS_N)
 
 /* clang-format off */
 
@@ -165,7 +169,7 @@ enum classify_at {
 	X(AT_END_WORK, TK_AND, AT_END_AND, KEEP) \
 	X(AT_END_WORK, TK_ANY, AT_REST, KIND(TRANSACTION)) \
 	X(AT_END_AND, TK_NO, AT_END_NO, KEEP) \
-	X(AT_END_AND, TK_ANY, AT_REST, KIND(TRANSACTION)) \
+	X(AT_END_AND, TK_ANY, AT_REST, MORE(CHAIN)) \
 	X(AT_END_NO, TK_CHAIN, AT_END_WORK, KEEP) \
 	X(AT_END_NO, TK_ANY, AT_REST, KIND(TRANSACTION)) \
 	\

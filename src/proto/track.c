@@ -386,11 +386,6 @@ static bool track_ends_batch(enum track_kind kind)
 	return kind == TRACK_SYNC || kind == TRACK_QUERY || kind == TRACK_FUNCTION;
 }
 
-static enum classify_effect track_worst(enum classify_effect a, enum classify_effect b)
-{
-	return a > b ? a : b;
-}
-
 static enum classify_effect track_effect_at(struct track *t, uint32_t i)
 {
 	return (enum classify_effect)(*track_at(t, i) >> TRACK_EFFECT_SHIFT);
@@ -401,11 +396,11 @@ void track_note(struct track *t, enum classify_effect effect)
 	if (t->skip || t->copy_open)
 		return; /* the server does not run it */
 	if (t->unsynced) {
-		t->effect = track_worst(t->effect, effect);
+		t->effect = classify_effect_join(t->effect, effect);
 	} else if (t->count > 0) {
 		uint16_t *entry = track_at(t, t->count - 1);
 
-		effect = track_worst(effect, track_effect_at(t, t->count - 1));
+		effect = classify_effect_join(effect, track_effect_at(t, t->count - 1));
 		*entry = (uint16_t)((*entry & ((1u << TRACK_EFFECT_SHIFT) - 1)) | (effect << TRACK_EFFECT_SHIFT));
 	}
 }
@@ -428,7 +423,7 @@ void track_lose(const struct track *t, struct track_loss *loss)
 static void track_lose_batch(struct track *t, struct track_loss *loss, enum classify_effect *effect)
 {
 	while (loss->at < t->count && track_kind_at(t, loss->at) != TRACK_SYNC)
-		*effect = track_worst(*effect, track_effect_at(t, loss->at++));
+		*effect = classify_effect_join(*effect, track_effect_at(t, loss->at++));
 }
 
 bool track_next_loss(struct track_loss *loss, enum classify_effect *effect)
@@ -449,10 +444,10 @@ bool track_next_loss(struct track_loss *loss, enum classify_effect *effect)
 			loss->is_open = true;
 			break;
 		}
-		*effect = track_worst(*effect, track_effect_at(t, loss->at++));
+		*effect = classify_effect_join(*effect, track_effect_at(t, loss->at++));
 		return true;
 	}
-	loss->effect = track_worst(loss->effect, *effect);
+	loss->effect = classify_effect_join(loss->effect, *effect);
 	return false;
 }
 
