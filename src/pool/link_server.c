@@ -152,6 +152,12 @@ static bool link_is_gathered(const struct server *server, const struct frame *f)
 	}
 }
 
+/* True for a long error that might be a server's last words: those stand at its beginning, which is waited for. */
+static bool link_is_listened_to(const struct server *server, const struct frame *f)
+{
+	return f->type == BE_ERROR && f->size > LINK_GATHER_MAX && survive_listens(server);
+}
+
 /* A message for nobody. */
 static void link_log_unlinked(const struct server *server, uint8_t type)
 {
@@ -335,9 +341,10 @@ static enum judged link_judge(struct link_back *k)
 	enum track_verdict verdict;
 
 	if (UNLIKELY(type == BE_ERROR)) {
-		link_notice_error(server, body,
-				  (k->f.size < k->len - k->at ? (size_t)k->f.size : k->len - k->at) - FRAME_HEADER);
-		if (survive_listens(server) && k->f.size <= LINK_GATHER_MAX && survive_hears(server, link_back_body(k)))
+		size_t n = (k->f.size < k->len - k->at ? (size_t)k->f.size : k->len - k->at) - FRAME_HEADER;
+
+		link_notice_error(server, body, n);
+		if (survive_listens(server) && survive_hears(server, slice_make(body, n)))
 			return link_violation(k, REASON_SERVER_CRASH);
 		instead = link_judge_error(k);
 	} else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server)) {
@@ -523,6 +530,8 @@ static int link_back_judge(struct link_back *k, enum judged *judged)
 		*judged = link_violation(k, REASON_UNKNOWN_PKT);
 		return 0;
 	}
+	if (k->f.size > avail && avail < LINK_GATHER_MAX && link_is_listened_to(k->server, &k->f))
+		return -E_AGAIN;
 	if (link_back_look_behind(k) != 0)
 		return -E_AGAIN;
 	*judged = link_judge(k);

@@ -186,7 +186,7 @@ bool survive_hears(struct server *server, struct slice body)
 {
 	struct parse_report report;
 
-	if (!survive_may(server, REASON_SERVER_CRASH) || parse_report(body, &report) != 0 ||
+	if (!survive_may(server, REASON_SERVER_CRASH) || (parse_report(body, &report) != 0 && report.sqlstate.n == 0) ||
 	    (!slice_eq_str(report.severity, "FATAL") && !slice_eq_str(report.severity, "PANIC")))
 		return false;
 	if (server->last_words == NULL)

@@ -66,8 +66,9 @@ static inline bool survive_listens(const struct server *server)
 }
 
 /*
- * An ErrorResponse of a server that is listened to: true when it is the end of
- * the session, and will be told by survive_begin(); then the server is to be closed.
+ * An ErrorResponse of a server that is listened to, or the beginning of a long
+ * one: true when it is the end of the session, and will be told by
+ * survive_begin(); then the server is to be closed.
  */
 bool survive_hears(struct server *server, struct slice body);
 

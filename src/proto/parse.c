@@ -22,6 +22,7 @@ int parse_report(struct slice body, struct parse_report *out)
 	*out = (struct parse_report){ none, none, none, none, none, none };
 	rd_init_slice(&r, body);
 	while ((field = rd_u8(&r)) != 0) {
+		struct slice rest = slice_make(r.p, r.n);
 		struct slice s = rd_cstr(&r);
 
 		switch (field) {
@@ -35,7 +36,7 @@ int parse_report(struct slice body, struct parse_report *out)
 			out->sqlstate = s;
 			break;
 		case 'M':
-			out->message = s;
+			out->message = r.err == 0 ? s : rest;
 			break;
 		case 'D':
 			out->detail = s;

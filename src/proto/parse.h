@@ -25,6 +25,11 @@ struct parse_report {
 	struct slice routine; /* of the source, that reports it */
 };
 
+/*
+ * Reads a report: 0, or -E_PROTO when the body does not end where it should. Of
+ * one that is cut, the fields are there that have come as a whole, and the
+ * message as far as it has come.
+ */
 int parse_report(struct slice body, struct parse_report *r) MUSTCHECK;
 
 /* True when a prepared statement does not return the columns any more that it had when it was parsed. */

@@ -372,6 +372,14 @@ LAST_WORDS = {
         wire.pack("E", b"SFATAL\0VFATAL\0C57P02\0Mterminating because of crash\0\0"),
         ("ERROR", "57P02", "terminating because of crash"),
     ),
+    "long fatal": (
+        wire.pack("E", b"SFATAL\0VFATAL\0C57P01\0Mthe end\0D" + b"d" * 40000 + b"\0\0"),
+        ("ERROR", "57P01", "the end"),
+    ),
+    "long and cut": (
+        wire.pack("E", b"SFATAL\0VFATAL\0C57P01\0Mthe end\0D" + b"d" * 90000 + b"\0\0")[:17000],
+        ("ERROR", "57P01", "the end"),
+    ),
     "garbage": (b"Z\xff\xff\xff\xff", ("ERROR", "08P01", "bad pkt header")),
     "unasked": (wire.pack("1"), ("ERROR", "08P01", "unknown pkt")),
 }
@@ -396,6 +404,25 @@ def test_what_is_told_of_the_end(make_pooler, fake_server, name, mode):
         r = c.read_ready()
         assert (told(r), r.status) == ([error], "I")
         assert c.query("x").rows == [["x"]]
+    adds_up(p)
+
+
+def test_long_errors(make_pooler, fake_server):
+    """One that is not the end passes as it is; of one that is, the beginning of a long text is told."""
+
+    def reply(sql):
+        text = f"{sql} ".encode() * 5000
+        if sql == "last":
+            return wire.pack("E", b"SFATAL\0VFATAL\0C57P01\0M" + text + b"\0\0")
+        return wire.pack("E", b"SERROR\0VERROR\0C22012\0M" + text + b"\0\0") + wire.pack("Z", b"I")
+
+    server = fake_server(lambda conn, params: wire.serve_queries(conn, reply))
+    p = make_pooler({"app": server.dsn()}, settings={"pool_mode": "transaction", "server_loss_action": "error"})
+    c = p.login()
+    assert told(c.query("first")) == [("ERROR", "22012", "first " * 5000)]
+    (error,) = c.query("last").errors
+    assert (error.severity, error.code) == ("ERROR", "57P01")
+    assert error.text.startswith("last last") and len(error.text) > 1000
     adds_up(p)
 
 

@@ -47,6 +47,23 @@ static void each_field_may_be_missing(void **state)
 	}
 }
 
+static void a_report_that_is_cut_gives_what_has_come(void **state)
+{
+	static const char whole[] = "SFATAL\0VFATAL\0C57P01\0Mthe end\0Dmore\0";
+	struct parse_report r;
+
+	(void)state;
+	assert_int_equal(parse_report(slice_make(whole, sizeof(whole) - 1), &r), -E_PROTO);
+	assert_true(slice_eq_str(r.message, "the end"));
+	assert_true(slice_eq_str(r.detail, "more"));
+	for (size_t n = 0; n < sizeof(whole); n++) {
+		assert_int_equal(parse_report(slice_make(whole, n), &r), -E_PROTO);
+		assert_int_equal(r.severity.n, n < 7 ? 0 : 5);
+		assert_int_equal(r.sqlstate.n, n < 21 ? 0 : 5);
+		assert_int_equal(r.message.n, n < 22 ? 0 : n < 29 ? n - 22 : 7);
+	}
+}
+
 static void a_report_may_be_empty_but_ends_exactly(void **state)
 {
 	struct parse_report r;
@@ -316,6 +333,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_report_gives_its_fields),
 		cmocka_unit_test(each_field_may_be_missing),
+		cmocka_unit_test(a_report_that_is_cut_gives_what_has_come),
 		cmocka_unit_test(a_report_may_be_empty_but_ends_exactly),
 		cmocka_unit_test(parameter_status_has_two_strings),
 		cmocka_unit_test(backend_keys_have_4_to_256_bytes),
