@@ -1,6 +1,8 @@
 """A primary with streaming standbys: promotion, demotion, and an old primary that comes back."""
 import contextlib
+import glob
 import os
+import shutil
 import signal
 import socket
 
@@ -50,12 +52,29 @@ class Node(Cluster):
         self.bin, self.dir, self.proc = primary.bin, procs.make_dir("sluicepg-"), None
         self.data, self.log = f"{self.dir}/data", f"{self.dir}/postgres.log"
         self.port = port or procs.free_port()
-        procs.run(
-            [f"{self.bin}/pg_basebackup", "-D", self.data, "-X", "stream", "-c", "fast", "--no-sync"]
-            + ["-h", primary.host, "-p", str(primary.port), "-U", "postgres"]
-        )
+        self._clone(primary)
         self._place(**(settings or {}))
         self.follow(primary)
+
+    def _clone(self, source):
+        """
+        Makes the data directory a copy of that of a running primary, by SQL and not by pg_basebackup, which would have
+        to be of the same version as the server.
+        """
+        shutil.rmtree(self.data, ignore_errors=True)
+        with source.connect() as c:
+            start, stop = "pg_backup_start('standby', true)", "pg_backup_stop()"
+            if c.info.server_version < 150000:
+                start, stop = "pg_start_backup('standby', true, false)", "pg_stop_backup(false)"
+            c.execute(f"select {start}")
+            procs.run(["cp", "-r", source.data, self.data], check=False)  # some files come and go
+            (label,) = c.execute(f"select labelfile from {stop}").fetchone()
+        procs.run(["touch", f"{self.data}/backup_label"])  # so that it belongs to whom the server runs as
+        with open(f"{self.data}/backup_label", "w") as f:
+            f.write(label)
+        os.remove(f"{self.data}/postmaster.pid")
+        for name in glob.glob(f"{self.data}/pg_wal/0*"):
+            os.remove(name)  # it gets them from the primary
 
     def _place(self, **settings):
         """Its address, which comes last in the file and so holds."""
@@ -101,11 +120,7 @@ class Node(Cluster):
 
     def rejoin(self, primary):
         """A former primary that was stopped in good order comes back as a standby; what only it has is undone."""
-        primary.sql("checkpoint")
-        procs.run(
-            [f"{self.bin}/pg_rewind", "-D", self.data, "--no-sync"]
-            + ["--source-server", f"host={primary.host} port={primary.port} user=postgres dbname=postgres"]
-        )
+        self._clone(primary)
         self._place()  # its settings are now those of the other
         self.follow(primary)
         self.start()
