@@ -502,6 +502,10 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 		show_answer_help(c);
 		return;
 	}
+	if (table->descriptor != NULL && admin_is_taken(c)) {
+		console_finish_error(c, "55000", "another process is taking over");
+		return;
+	}
 	show = xcalloc(1, sizeof(*show) + survey_loop_count(engine) * sizeof(show->parts[0]));
 	show->admin = c->admin;
 	show->engine = engine;

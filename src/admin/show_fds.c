@@ -224,24 +224,33 @@ static bool fds_may_give_client(const struct fds_scope *scope, const struct clie
 
 static bool fds_may_give_server(const struct fds_scope *scope, const struct server *server)
 {
-	return handover_can_give_server(server) && (scope->with_statements || server->prep.count == 0);
+	if (!handover_can_give_server(server) || (scope->is_plain && prep_server_has_records(&server->prep)))
+		return false;
+	return scope->with_statements ||
+	       (server->prep.count == 0 && (scope->is_plain || server->prep.record_count == 0));
 }
 
+/* Tells of the sessions; if somebody is about to take over they are given, and what is linked only together. */
 static void fds_visit_sessions(struct worker *worker, struct show_rows *out, const struct fds_scope *scope)
 {
-	const struct pool_part *part;
-	const struct client *client;
-	const struct server *server;
+	bool is_given = atomic_load(&worker->ctx.engine->handed_over);
+	struct pool_part *part;
+	struct client *client;
+	struct server *server;
 
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (client, &part->clients, entry)
 			if (fds_may_give_client(scope, client) &&
-			    (client->server == NULL || fds_may_give_server(scope, client->server)))
+			    (client->server == NULL || fds_may_give_server(scope, client->server))) {
 				fds_add_client(out, client);
+				client->is_given = is_given;
+			}
 		TAILQ_FOREACH (server, &part->servers, entry)
 			if (fds_may_give_server(scope, server) &&
-			    (server->client == NULL || fds_may_give_client(scope, server->client)))
+			    (server->client == NULL || fds_may_give_client(scope, server->client))) {
 				fds_add_server(out, server);
+				server->is_given = is_given;
+			}
 	}
 }
 

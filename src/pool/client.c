@@ -384,7 +384,7 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 /* True when it goes on in another process: nothing may be said on its socket here, and it has not ended. */
 static bool client_is_given_away(const struct client *client)
 {
-	return client->parked && stream_tls(&client->stream) == NULL && atomic_load(&client->pool->engine->handed_over);
+	return client->is_given && atomic_load(&client->pool->engine->handed_over);
 }
 
 static void client_log_close(const struct client *client, const struct log_about *about, const char *why)

@@ -104,6 +104,7 @@ struct client {
 	struct sock_peer peer; /* of TCP */
 	bool notified;         /* told that it waits */
 	bool parked;           /* not read: everything is suspended */
+	bool is_given;         /* ... and another process has its socket, to go on with it */
 	uint32_t slot;
 	uint16_t slot_generation;
 	uint8_t cancel_key[CANCEL_KEY_LEN]; /* or the beginning of a longer one: see client_get_cancel_key() */

@@ -651,16 +651,20 @@ static void engine_let_go(struct pool_part *part)
 	struct server *server;
 
 	TAILQ_FOREACH (client, &part->clients, entry)
-		if (client->parked)
+		if (client->is_given)
 			stream_close(&client->stream);
 	TAILQ_FOREACH (server, &part->servers, entry)
-		if (server->parked)
+		if (server->is_given)
 			stream_close(&server->stream);
 }
 
-/* The last thing that runs on a worker: everything it has is closed. */
+/*
+ * The last thing that runs on a worker: everything it has is closed. Whoever
+ * could not go on in another process, though most could, is told.
+ */
 static void engine_close_worker(struct worker *worker)
 {
+	bool is_handed_over = atomic_load(&worker->ctx.engine->handed_over);
 	struct pool_part *part;
 
 	login_close_all(&worker->ctx);
@@ -670,10 +674,14 @@ static void engine_close_worker(struct worker *worker)
 		struct server *server;
 		struct server *next;
 
-		if (atomic_load(&worker->ctx.engine->handed_over))
+		if (is_handed_over)
 			engine_let_go(part);
-		while ((client = TAILQ_FIRST(&part->clients)) != NULL)
-			client_drop(client, REASON_FAST_EXIT);
+		while ((client = TAILQ_FIRST(&part->clients)) != NULL) {
+			if (is_handed_over && !client->is_given)
+				client_close(client, REASON_FAST_EXIT);
+			else
+				client_drop(client, REASON_FAST_EXIT);
+		}
 		for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
 			next = TAILQ_NEXT(server, entry);
 			server_close(server, REASON_FAST_EXIT);

@@ -49,23 +49,28 @@ enum handover_unnamed {
 	HANDOVER_UNNAMED_SENT_BEFORE, /* in one that is not answered yet */
 };
 
+/* Bits of what a server has seen, see prep.h. */
+#define HANDOVER_TABLES_SEEN     1
+#define HANDOVER_DDL_SEEN        2
+#define HANDOVER_CHANGE_EXPECTED 4
+
 /* ---- giving ---- */
 
 bool handover_can_give_client(const struct client *client)
 {
 	return client->parked && stream_tls(&client->stream) == NULL && client->state != CL_WELCOME &&
 	       client->state != CL_FAILED && buf_is_empty(&client->stream.out) && client->gather.max == 0 &&
-	       (client->state == CL_WAITING || buf_is_empty(&client->stream.in));
+	       (client->state == CL_WAITING || client->stalled || client->blocked || buf_is_empty(&client->stream.in));
 }
 
 bool handover_can_give_server(const struct server *server)
 {
 	return server->parked && stream_tls(&server->stream) == NULL && (!server->dirty || server->client != NULL) &&
 	       (server->state == SV_IDLE || server->state == SV_ACTIVE) && stream_is_clean(&server->stream) &&
-	       !prep_server_has_records(&server->prep) && !server->rerun.is_under_way;
+	       !server->rerun.is_under_way;
 }
 
-/* What was read of a client in the queue. */
+/* What was read of a client, and waits. */
 static int handover_save_pending(const struct buf *in, struct buf *b)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -145,10 +150,12 @@ int handover_save_client(const struct client *client, struct buf *b)
 	char text[HANDOVER_STATE_MAX];
 	size_t n = str_format(text, sizeof(text),
 			      "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
-			      " skip=%d replication=%d statements=%" PRIu32 " unnamed=%d unsure=%d raw=%d",
+			      " hint=%" PRIu64 " skip=%d refused=%d replication=%d statements=%" PRIu32
+			      " unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d",
 			      client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
-			      client->skip_to_sync, client_replication(client), client->prep.count,
-			      handover_unnamed(client), client->prep.is_unsure, client->startup_is_raw);
+			      client->hint_us, client->skip_to_sync, client->refused_effect, client_replication(client),
+			      client->prep.count, handover_unnamed(client), client->prep.unnamed_count,
+			      client->prep.is_unsure, client->startup_is_raw);
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
@@ -180,6 +187,13 @@ static uint64_t handover_server_print(const struct conf_db *db)
 	return print;
 }
 
+/* What the transaction under way has done that statements have to do with. */
+static int handover_seen(const struct prep_server *ps)
+{
+	return (ps->tables_seen ? HANDOVER_TABLES_SEEN : 0) | (ps->ddl_seen ? HANDOVER_DDL_SEEN : 0) |
+	       (ps->is_expecting_change ? HANDOVER_CHANGE_EXPECTED : 0);
+}
+
 int handover_save_server(const struct server *server, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
@@ -190,11 +204,12 @@ int handover_save_server(const struct server *server, struct buf *b)
 	handover_write_hex(secret, sizeof(secret), server->backend_key, server->backend_key_len);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
-		       " dirty=%d replication=%d statements=%u pinned=%u reset=%d pid=%" PRIu32 " key=%s track=",
+		       " dirty=%d replication=%d statements=%u pinned=%u seen=%d reset=%d pid=%" PRIu32
+		       " key=%s track=",
 		       server->id, server->connect_us, server->request_us, server->active_us,
 		       handover_server_print(server->conf->db), server->dirty || server_is_stale(server),
-		       server->replication, server->prep.count, server->sql_statements, server->reset,
-		       server->backend_pid, secret[0] == '\0' ? "-" : secret);
+		       server->replication, server->prep.count, server->sql_statements, handover_seen(&server->prep),
+		       server->reset, server->backend_pid, secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
 	if (err == 0)
@@ -268,14 +283,18 @@ struct handover_state {
 	uint64_t request;
 	uint64_t query;
 	uint64_t xact;
+	uint64_t hint;
 	uint64_t skip;
+	uint64_t refused; /* enum classify_effect */
 	uint64_t active;
 	uint64_t conf;
 	uint64_t dirty;
 	uint64_t replication;
 	uint64_t statements;
 	uint64_t pinned;
+	uint64_t seen;
 	uint64_t unnamed; /* enum handover_unnamed */
+	uint64_t unnamed_count;
 	uint64_t unsure;
 	uint64_t raw;
 	uint64_t reset;      /* enum server_reset */
@@ -290,23 +309,27 @@ struct handover_state {
 };
 
 /* name, base */
-#define HANDOVER_NUMBERS(X) \
-	X(id, 10)           \
-	X(connect, 10)      \
-	X(request, 10)      \
-	X(query, 10)        \
-	X(xact, 10)         \
-	X(skip, 10)         \
-	X(active, 10)       \
-	X(conf, 16)         \
-	X(dirty, 10)        \
-	X(replication, 10)  \
-	X(statements, 10)   \
-	X(pinned, 10)       \
-	X(unnamed, 10)      \
-	X(unsure, 10)       \
-	X(raw, 10)          \
-	X(reset, 10)        \
+#define HANDOVER_NUMBERS(X)  \
+	X(id, 10)            \
+	X(connect, 10)       \
+	X(request, 10)       \
+	X(query, 10)         \
+	X(xact, 10)          \
+	X(hint, 10)          \
+	X(skip, 10)          \
+	X(refused, 10)       \
+	X(active, 10)        \
+	X(conf, 16)          \
+	X(dirty, 10)         \
+	X(replication, 10)   \
+	X(statements, 10)    \
+	X(pinned, 10)        \
+	X(seen, 10)          \
+	X(unnamed, 10)       \
+	X(unnamed_count, 10) \
+	X(unsure, 10)        \
+	X(raw, 10)           \
+	X(reset, 10)         \
 	X(pid, 10)
 
 /* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
@@ -434,6 +457,8 @@ static void handover_on_arrival(struct loop *loop UNUSED, struct loop_msg *base)
 		server_carried(server, part);
 	if (client != NULL && server != NULL) {
 		link_carried(client, server);
+		if (!buf_is_empty(&client->stream.in))
+			client_resume(client); /* what it has said waits for answers, or for a boundary */
 		link_settle(server);
 	} else if (client != NULL) {
 		client_set_state(client, CL_IDLE);
@@ -520,6 +545,7 @@ static enum startup_replication handover_replication(const struct handover_state
 static void handover_fill_unnamed(struct client *client, const struct handover_state *state)
 {
 	client->prep.is_unsure = state->unsure != 0;
+	client->prep.unnamed_count = (uint32_t)state->unnamed_count;
 	switch ((enum handover_unnamed)state->unnamed) {
 	case HANDOVER_UNNAMED_FOREIGN:
 		break;
@@ -581,9 +607,12 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->request_us = state->request != 0 ? state->request : loop_now_us(h->engine->control);
 	client->query_us = state->query;
 	client->xact_us = state->xact;
+	client->hint_us = state->hint;
 	state->vars = NULL; /* taken over */
 	client->startup_is_raw = state->raw != 0;
 	client->skip_to_sync = state->skip != 0;
+	if (state->refused <= CLASSIFY_EFFECT_UNSEEN)
+		client->refused_effect = (enum classify_effect)state->refused;
 	client->prep = *prep;
 	*prep = (struct prep_client){ .size = 0 };
 	handover_fill_unnamed(client, state);
@@ -614,6 +643,9 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		server->backend_key_len = state->key_len;
 	}
 	server->sql_statements = (unsigned)state->pinned;
+	server->prep.tables_seen = (state->seen & HANDOVER_TABLES_SEEN) != 0;
+	server->prep.ddl_seen = (state->seen & HANDOVER_DDL_SEEN) != 0;
+	server->prep.is_expecting_change = (state->seen & HANDOVER_CHANGE_EXPECTED) != 0;
 	server->defaults = state->vars;
 	state->vars = NULL; /* taken over */
 	if (state->reset <= RESET_IN_DOUBT)
@@ -633,13 +665,15 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		h->last_id = server->id;
 }
 
-/* NULL when what is said of it cannot be understood: then it cannot be used. */
-static struct server *handover_make_server(struct handover *h, struct handover_session *session, struct pool_part *part)
+/* NULL when what is said of it cannot be understood: then it cannot be used. `prep`: of its client. */
+static struct server *handover_make_server(struct handover *h, struct handover_session *session, struct pool_part *part,
+					   const struct prep_client *prep)
 {
 	struct handover_state state;
 	struct server *server;
 
-	if (handover_read_state(&state, session->state) != 0) {
+	if (handover_read_state(&state, session->state) != 0 ||
+	    track_marks(&state.track) != handover_stmt_count_records(h->stmts, session->old_fd)) {
 		log_warning("the state of a server of %s/%s cannot be read", session->database, session->user);
 		handover_state_fini(&state);
 		return NULL;
@@ -648,6 +682,7 @@ static struct server *handover_make_server(struct handover *h, struct handover_s
 	handover_fill_server(h, server, session, &state);
 	if (!handover_stmt_give_server(h->stmts, session->old_fd, server, state.statements))
 		server->dirty = true; /* it has more than we know of, under names that are never given again */
+	handover_stmt_give_records(h->stmts, session->old_fd, server, prep);
 	handover_state_fini(&state);
 	session->fd = -1;
 	h->servers++;
@@ -690,7 +725,7 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	msg->msg.fn = handover_on_arrival;
 	msg->pool = pool;
 	if (server != NULL)
-		msg->server = handover_make_server(h, server, part);
+		msg->server = handover_make_server(h, server, part, &prep);
 	if (client != NULL && (server == NULL || msg->server != NULL))
 		msg->client = handover_make_client(h, client, part, &state, &prep);
 	prep_client_clear(&prep);

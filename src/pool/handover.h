@@ -19,8 +19,9 @@
 
 /*
  * True for one that can go on elsewhere: it is suspended at the boundary of a
- * message. A client in the queue has bytes that go with it. A TLS session ends
- * with this process, since its keys are in OpenSSL. Own thread.
+ * message. A client that waits, in the queue or for answers, has bytes that go
+ * with it. A TLS session ends with this process, since its keys are in OpenSSL.
+ * Own thread.
  */
 bool handover_can_give_client(const struct client *client);
 bool handover_can_give_server(const struct server *server);

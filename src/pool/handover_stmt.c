@@ -12,10 +12,16 @@
  *     NAME      fd of the client, number, name
  *     UNNAMED   fd of the client, number             of its unnamed statement
  *     ENTRY     fd of the server, number, number in the name there; the one used longest ago comes first
+ *     RECORD    fd of the server, what is believed of a message under way (prep.h); the oldest comes first
  *     LAST      a number that is above all in use
  *
  * A text that many have is written once by each worker. The new process knows
  * it under another number; what a server calls it does not change.
+ *
+ * A record may have a name or an entry of its own, which is in no map while it
+ * is not known what becomes of it; others may mean the same one. So where a
+ * record finds what it means is told by a place: in the map, or the number of
+ * the record that owns it.
  */
 #include "pool/handover_stmt.h"
 
@@ -25,7 +31,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 
-#define HANDOVER_STMT_MAGIC 0x70677375
+#define HANDOVER_STMT_MAGIC 0x70677376
 
 enum carried_kind {
 	CARRIED_TEXT = 1,
@@ -33,6 +39,14 @@ enum carried_kind {
 	CARRIED_UNNAMED,
 	CARRIED_ENTRY,
 	CARRIED_LAST,
+	CARRIED_RECORD,
+};
+
+/* Where a record finds its name or its entry; else the number of the record that owns it. */
+enum carried_place {
+	CARRIED_NOWHERE = -1, /* it has none */
+	CARRIED_IN_MAP = -2,  /* by its text */
+	CARRIED_OWN = -3,
 };
 
 struct carried_head {
@@ -46,6 +60,15 @@ struct carried_head {
 	uint8_t is_spoiled;
 	uint8_t is_victim;
 	uint8_t is_shapeless;
+	uint8_t is_pending;
+	uint8_t has_old_tables; /* tables came or went since it was parsed */
+	/* of a record; text, number and what else is said of an entry are about the entry, or its own name */
+	uint8_t op;          /* enum prep_op */
+	uint8_t is_held_up;  /* it is of an earlier batch */
+	int32_t why;         /* enum reason */
+	int32_t name_place;  /* enum carried_place */
+	int32_t entry_place; /* likewise */
+	uint32_t unnamed;
 };
 
 /* ---- writing ---- */
@@ -109,27 +132,99 @@ static void handover_stmt_put_client(struct carried_writer *w, const struct clie
 			  NULL);
 }
 
+/* What is said of an entry; its text is written. */
+static struct carried_head handover_stmt_head(struct carried_writer *w, const struct server *server,
+					      const struct prep_entry *e)
+{
+	const struct db *db = server->pool->db;
+
+	handover_stmt_put_text(w, e->stmt);
+	return (struct carried_head){
+		.kind = CARRIED_ENTRY,
+		.fd = server->stream.fd,
+		.text = e->stmt->number,
+		.number = e->number,
+		.shape = e->shape,
+		.is_spoiled =
+			e->is_spoiled || e->epoch != server->prep.epoch || e->db_epoch != atomic_load(&db->ddl_epoch),
+		.is_victim = e->is_victim,
+		.is_shapeless = e->is_shapeless,
+		.is_pending = e->is_pending,
+		.has_old_tables = e->db_tables != atomic_load(&db->ddl_tables),
+	};
+}
+
+/* The number of the record that owns this name, or entry; the other one is NULL. */
+static int32_t handover_stmt_owner(const struct prep_server *ps, const struct prep_name *name,
+				   const struct prep_entry *entry)
+{
+	for (uint32_t i = 0; i < ps->record_count; i++) {
+		const struct prep_record *r = prep_server_record_at(ps, i);
+
+		if ((name != NULL && r->op == PREP_FORGET && r->name == name) ||
+		    (entry != NULL && r->op == PREP_EVICT && r->entry == entry))
+			return (int32_t)i;
+	}
+	return CARRIED_NOWHERE;
+}
+
+static int32_t handover_stmt_name_place(const struct server *server, const struct prep_record *r)
+{
+	if (r->name == NULL)
+		return CARRIED_NOWHERE;
+	if (r->op == PREP_FORGET || r->op == PREP_PROVOKE)
+		return CARRIED_OWN;
+	if (server->client != NULL && prep_client_find(&server->client->prep, prep_name_text(r->name)) == r->name)
+		return CARRIED_IN_MAP;
+	return handover_stmt_owner(&server->prep, r->name, NULL);
+}
+
+static int32_t handover_stmt_entry_place(const struct server *server, const struct prep_record *r)
+{
+	if (r->entry == NULL)
+		return CARRIED_NOWHERE;
+	if (r->op == PREP_EVICT)
+		return CARRIED_OWN;
+	if (prep_server_find(&server->prep, r->entry->stmt) == r->entry)
+		return CARRIED_IN_MAP;
+	return handover_stmt_owner(&server->prep, NULL, r->entry);
+}
+
+static void handover_stmt_put_record(struct carried_writer *w, const struct server *server, const struct prep_record *r)
+{
+	struct carried_head head = { .fd = server->stream.fd };
+	const char *text = "";
+
+	if (r->entry != NULL)
+		head = handover_stmt_head(w, server, r->entry);
+	head.kind = CARRIED_RECORD;
+	head.op = (uint8_t)r->op;
+	head.is_held_up = prep_server_is_held_up(&server->prep);
+	head.why = (int32_t)r->why;
+	head.unnamed = r->unnamed;
+	head.name_place = handover_stmt_name_place(server, r);
+	head.entry_place = handover_stmt_entry_place(server, r);
+	if (head.name_place == CARRIED_OWN && r->name->stmt != NULL) {
+		handover_stmt_put_text(w, r->name->stmt);
+		head.text = r->name->stmt->number;
+		head.shape = r->name->told.shape;
+	}
+	if (head.name_place == CARRIED_OWN || head.name_place == CARRIED_IN_MAP) {
+		text = r->name->text;
+		head.len = r->name->len;
+	}
+	handover_stmt_put(w, head, text);
+}
+
 static void handover_stmt_put_server(struct carried_writer *w, const struct server *server)
 {
-	unsigned db_epoch = atomic_load(&server->pool->db->ddl_epoch);
+	const struct prep_server *ps = &server->prep;
 	const struct prep_entry *e;
 
-	TAILQ_FOREACH_REVERSE(e, &server->prep.recent, prep_recent, recent)
-	{
-		bool is_stale = e->is_spoiled || e->epoch != server->prep.epoch || e->db_epoch != db_epoch;
-
-		handover_stmt_put_text(w, e->stmt);
-		handover_stmt_put(w,
-				  (struct carried_head){ .kind = CARRIED_ENTRY,
-							 .fd = server->stream.fd,
-							 .text = e->stmt->number,
-							 .number = e->number,
-							 .shape = e->shape,
-							 .is_spoiled = is_stale,
-							 .is_victim = e->is_victim,
-							 .is_shapeless = e->is_shapeless },
-				  NULL);
-	}
+	TAILQ_FOREACH_REVERSE(e, &ps->recent, prep_recent, recent)
+	handover_stmt_put(w, handover_stmt_head(w, server, e), NULL);
+	for (uint32_t i = 0; i < ps->record_count; i++)
+		handover_stmt_put_record(w, server, prep_server_record_at(ps, i));
 }
 
 int handover_stmt_save(struct worker *worker)
@@ -181,7 +276,7 @@ struct carried_text {
 struct carried_item {
 	struct carried_item *next;
 	struct carried_head head;
-	struct stmt *stmt; /* held */
+	struct stmt *stmt; /* held; NULL in a record that is about none */
 	char name[];
 };
 
@@ -217,7 +312,7 @@ static void handover_stmt_add_item(struct handover_stmts *stmts, struct carried_
 	struct carried_text *t;
 
 	HASH_FIND(hh, texts, &head->text, sizeof(head->text), t);
-	if (t == NULL)
+	if (t == NULL && (head->kind != CARRIED_RECORD || head->text != 0))
 		return; /* was not allowed: the session has too few, and is not taken over */
 	HASH_FIND(hh, stmts->sessions, &head->fd, sizeof(head->fd), s);
 	if (s == NULL) {
@@ -228,7 +323,7 @@ static void handover_stmt_add_item(struct handover_stmts *stmts, struct carried_
 	}
 	item = xcalloc(1, sizeof(*item) + head->len);
 	item->head = *head;
-	item->stmt = stmt_hold(t->stmt);
+	item->stmt = t == NULL ? NULL : stmt_hold(t->stmt);
 	memcpy(item->name, name, head->len);
 	*s->last = item;
 	s->last = &item->next;
@@ -343,6 +438,21 @@ bool handover_stmt_give_client(const struct handover_stmts *stmts, int64_t old_f
 	return pc->count == count;
 }
 
+/* What is said of an entry, besides its text. */
+static void handover_stmt_fill_entry(struct prep_entry *entry, const struct server *server,
+				     const struct carried_head *head)
+{
+	const struct db *db = server->pool->db;
+
+	entry->is_pending = head->is_pending != 0;
+	entry->db_epoch = atomic_load(&db->ddl_epoch);
+	entry->db_tables = atomic_load(&db->ddl_tables) - (head->has_old_tables != 0);
+	entry->shape = head->shape;
+	entry->is_spoiled = head->is_spoiled != 0;
+	entry->is_victim = head->is_victim != 0;
+	entry->is_shapeless = head->is_shapeless != 0;
+}
+
 bool handover_stmt_give_server(const struct handover_stmts *stmts, int64_t old_fd, struct server *server,
 			       uint64_t count)
 {
@@ -356,14 +466,84 @@ bool handover_stmt_give_server(const struct handover_stmts *stmts, int64_t old_f
 		entry = prep_server_add(ps, i->stmt, i->head.number);
 		if (entry == NULL)
 			return false;
-		entry->is_pending = false;
-		entry->db_epoch = atomic_load(&server->pool->db->ddl_epoch);
-		entry->shape = i->head.shape;
-		entry->is_spoiled = i->head.is_spoiled != 0;
-		entry->is_victim = i->head.is_victim != 0;
-		entry->is_shapeless = i->head.is_shapeless != 0;
+		handover_stmt_fill_entry(entry, server, &i->head);
 	}
 	return ps->count == count;
+}
+
+/* ---- records ---- */
+
+uint32_t handover_stmt_count_records(const struct handover_stmts *stmts, int64_t old_fd)
+{
+	uint32_t n = 0;
+
+	for (const struct carried_item *i = handover_stmt_first(stmts, old_fd); i != NULL; i = i->next)
+		n += i->head.kind == CARRIED_RECORD;
+	return n;
+}
+
+/* The record as far as it needs no other. */
+static void handover_stmt_add_record(struct server *server, const struct carried_item *item)
+{
+	struct prep_record r = {
+		.op = (enum prep_op)item->head.op,
+		.why = (enum reason)item->head.why,
+		.unnamed = item->head.unnamed,
+	};
+
+	if (item->head.name_place == CARRIED_OWN) {
+		r.name = prep_name_new(slice_make(item->name, item->head.len),
+				       item->stmt == NULL ? NULL : stmt_hold(item->stmt));
+		if (r.name != NULL)
+			r.name->told.shape = item->head.shape;
+	}
+	if (item->head.entry_place == CARRIED_OWN && item->stmt != NULL) {
+		r.entry = prep_entry_new(item->stmt, item->head.number);
+		if (r.entry != NULL)
+			handover_stmt_fill_entry(r.entry, server, &item->head);
+	}
+	prep_server_record(&server->prep, r);
+}
+
+/* The record finds what it means elsewhere. */
+static void handover_stmt_place_record(struct prep_server *ps, const struct prep_client *pc, struct prep_record *r,
+				       const struct carried_item *item)
+{
+	int32_t name = item->head.name_place;
+	int32_t entry = item->head.entry_place;
+
+	if (name == CARRIED_IN_MAP)
+		r->name = prep_client_find(pc, slice_make(item->name, item->head.len));
+	else if (name >= 0 && (uint32_t)name < ps->record_count)
+		r->name = prep_server_record_at(ps, (uint32_t)name)->name;
+	if (entry == CARRIED_IN_MAP && item->stmt != NULL)
+		r->entry = prep_server_find(ps, item->stmt);
+	else if (entry >= 0 && (uint32_t)entry < ps->record_count)
+		r->entry = prep_server_record_at(ps, (uint32_t)entry)->entry;
+}
+
+void handover_stmt_give_records(const struct handover_stmts *stmts, int64_t old_fd, struct server *server,
+				const struct prep_client *pc)
+{
+	struct prep_server *ps = &server->prep;
+	const struct carried_item *first = handover_stmt_first(stmts, old_fd);
+	bool ok = prep_server_reserve(ps, handover_stmt_count_records(stmts, old_fd));
+	bool is_held_up = false;
+	uint32_t n = 0;
+
+	if (!ok)
+		log_fatal("no memory");
+	for (const struct carried_item *i = first; i != NULL; i = i->next)
+		if (i->head.kind == CARRIED_RECORD)
+			handover_stmt_add_record(server, i);
+	for (const struct carried_item *i = first; i != NULL; i = i->next) {
+		if (i->head.kind != CARRIED_RECORD)
+			continue;
+		handover_stmt_place_record(ps, pc, prep_server_record_at(ps, n++), i);
+		is_held_up = i->head.is_held_up != 0;
+	}
+	if (is_held_up)
+		ps->records_batch = ps->batch - 1;
 }
 
 void handover_stmt_free(struct handover_stmts **stmtsp)

@@ -38,6 +38,16 @@ bool handover_stmt_give_client(const struct handover_stmts *stmts, int64_t old_f
 bool handover_stmt_give_server(const struct handover_stmts *stmts, int64_t old_fd, struct server *server,
 			       uint64_t count) MUSTCHECK;
 
+/* How many records there are of a server: what it was sent and has not answered. Control thread. */
+uint32_t handover_stmt_count_records(const struct handover_stmts *stmts, int64_t old_fd);
+
+/*
+ * Gives a server its records, once it has its statements; `pc` has all names of
+ * its client already. Control thread.
+ */
+void handover_stmt_give_records(const struct handover_stmts *stmts, int64_t old_fd, struct server *server,
+				const struct prep_client *pc);
+
 /* Gives back what nobody has taken. Nulls the pointer. */
 void handover_stmt_free(struct handover_stmts **stmts);
 

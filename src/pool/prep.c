@@ -225,7 +225,7 @@ static void prep_server_insert(struct prep_server *ps, struct prep_entry *entry)
 	ps->count++;
 }
 
-struct prep_entry *prep_server_add(struct prep_server *ps, struct stmt *stmt, uint64_t number)
+struct prep_entry *prep_entry_new(struct stmt *stmt, uint64_t number)
 {
 	struct prep_entry *entry = calloc(1, sizeof(*entry));
 
@@ -233,6 +233,15 @@ struct prep_entry *prep_server_add(struct prep_server *ps, struct stmt *stmt, ui
 		return NULL;
 	entry->stmt = stmt_hold(stmt);
 	entry->number = number;
+	return entry;
+}
+
+struct prep_entry *prep_server_add(struct prep_server *ps, struct stmt *stmt, uint64_t number)
+{
+	struct prep_entry *entry = prep_entry_new(stmt, number);
+
+	if (entry == NULL)
+		return NULL;
 	entry->epoch = ps->epoch;
 	entry->is_pending = true;
 	prep_server_insert(ps, entry);
@@ -385,6 +394,12 @@ const struct prep_record *prep_server_record_head(const struct prep_server *ps)
 {
 	ASSERT(ps->record_count > 0);
 	return prep_record_at(ps, 0);
+}
+
+struct prep_record *prep_server_record_at(const struct prep_server *ps, uint32_t i)
+{
+	ASSERT(i < ps->record_count);
+	return prep_record_at(ps, i);
 }
 
 /* Takes the n oldest records off. A server that once had many does not keep the room. */

@@ -135,6 +135,8 @@ struct prep_entry *prep_server_find_number(const struct prep_server *ps, uint64_
  * error in whatever language; *name is where. NULL: it names none.
  */
 struct prep_entry *prep_server_find_named(const struct prep_server *ps, struct slice text, struct slice *name);
+/* A new entry that is in no map, with a reference of its own; NULL without memory. */
+struct prep_entry *prep_entry_new(struct stmt *stmt, uint64_t number) MUSTCHECK;
 /* A new entry, pending, used last, with a reference of its own; NULL without memory. */
 struct prep_entry *prep_server_add(struct prep_server *ps, struct stmt *stmt, uint64_t number) MUSTCHECK;
 /* Makes it the one used last. */
@@ -174,6 +176,8 @@ const struct prep_name *prep_server_find_forgotten(const struct prep_server *ps,
 bool prep_server_has_records(const struct prep_server *ps);
 /* The oldest record; there must be one. */
 const struct prep_record *prep_server_record_head(const struct prep_server *ps);
+/* One of them, the oldest being 0; it must be there. Entry and name may be changed by whoever fills in the records. */
+struct prep_record *prep_server_record_at(const struct prep_server *ps, uint32_t i);
 
 /* So many of the oldest records have come true. */
 void prep_server_done(struct prep_server *ps, uint32_t n);

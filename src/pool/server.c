@@ -111,7 +111,7 @@ static void server_free_task(struct loop *loop UNUSED, struct loop_task *task)
 /* True when it goes on in another process: nothing may be said on its socket here, and it has not ended. */
 static bool server_is_given_away(const struct server *server)
 {
-	return server->parked && stream_tls(&server->stream) == NULL && atomic_load(&server->pool->engine->handed_over);
+	return server->is_given && atomic_load(&server->pool->engine->handed_over);
 }
 
 static void server_log_close(const struct server *server, enum reason reason)

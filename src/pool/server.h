@@ -104,6 +104,7 @@ struct server {
 	bool ours_failed;          /* our own query got an error */
 	struct shadow *shadow;     /* a check that is under way; see shadow.c */
 	bool parked;               /* not read: everything is suspended */
+	bool is_given;             /* ... and another process has its socket, to go on with it */
 	unsigned cancels;          /* cancel requests under way against it */
 	uint32_t backend_pid;
 	uint8_t backend_key[SERVER_KEY_MAX]; /* for cancel requests, with the process id */

@@ -16,7 +16,8 @@
  *
  * A query that runs stays under way: its answer waits in the kernel. A client
  * in the queue keeps what was read of it: who waits for a server that stands
- * still in somebody's transaction cannot be served first.
+ * still in somebody's transaction cannot be served first. So does one whose next
+ * message has to wait for the answers to those before it.
  *
  * A connection that is not to be read beyond a message has other callbacks
  * while this lasts (suspend_client_ops, suspend_server_ops), which read no
@@ -97,13 +98,19 @@ static bool suspend_read(struct stream *s, uint64_t body_left, const struct stre
 	return true;
 }
 
+/* What is known to be missing of the client's message: of its body, or of one that is collected. */
+static uint64_t suspend_client_missing(const struct client *client)
+{
+	return client->gather.max > 0 ? buf_room(&client->gather) : client->body_left;
+}
+
 static void suspend_client_on_readable(void *owner)
 {
 	struct client *client = owner;
 
 	if (client->parked)
 		stream_want_read(&client->stream, false);
-	else if (!suspend_read(&client->stream, client->body_left, &client_stream_ops))
+	else if (!suspend_read(&client->stream, suspend_client_missing(client), &client_stream_ops))
 		client->parked = true;
 }
 
@@ -123,12 +130,22 @@ static const struct stream_ops suspend_client_ops = {
 	.on_event = suspend_client_on_event,
 };
 
+/*
+ * True for a server whose answers come soon, and change what its client is about
+ * to do: our SET for it, and the end of a batch that is run again. Its client
+ * cannot come to rest before, and nothing else is owed.
+ */
+static bool suspend_must_hear(const struct server *server)
+{
+	return server->setting_vars | server->rerun.is_under_way;
+}
+
 static void suspend_server_on_readable(void *owner)
 {
 	struct server *server = owner;
 
-	if (server->setting_vars)
-		server_stream_ops.on_readable(server); /* its client cannot come to rest before; nothing else is owed */
+	if (suspend_must_hear(server))
+		server_stream_ops.on_readable(server);
 	else if (!suspend_read(&server->stream, server->body_left, &server_stream_ops))
 		server->parked = true;
 }
@@ -151,7 +168,10 @@ static const struct stream_ops suspend_server_ops = {
 
 /* ---- a worker's part of a round ---- */
 
-/* True when the client is at a boundary and all it asked for was passed on, or when it waits for its turn. */
+/*
+ * True when the client is at a boundary and all it asked for was passed on, or
+ * when it waits: for its turn, or for answers that may take long.
+ */
 static bool suspend_is_at_rest(const struct client *client)
 {
 	if (client->is_inner)
@@ -160,8 +180,8 @@ static bool suspend_is_at_rest(const struct client *client)
 	case CL_IDLE:
 	case CL_ACTIVE:
 	case CL_FAILED:
-		return !client->task.queued && !client->blocked && client->body_left == 0 &&
-		       buf_is_empty(&client->stream.in);
+		return !client->task.queued && client->body_left == 0 && client->gather.max == 0 &&
+		       (buf_is_empty(&client->stream.in) || client->stalled || client->blocked);
 	case CL_WAITING:
 		return pool_is_queued(client);
 	case CL_WELCOME:
@@ -205,8 +225,8 @@ static unsigned suspend_park_clients(struct pool_part *part, bool force)
 /* True when the server is at a boundary and everything to and from it was sent. */
 static bool suspend_park_server(struct server *server)
 {
-	if ((server->state != SV_IDLE && server->state != SV_ACTIVE) || server->task.queued || server->setting_vars ||
-	    suspend_missing(&server->stream, server->body_left) > 0)
+	if ((server->state != SV_IDLE && server->state != SV_ACTIVE) || server->task.queued ||
+	    suspend_must_hear(server) || suspend_missing(&server->stream, server->body_left) > 0)
 		return false;
 	stream_want_read(&server->stream, false);
 	server->parked = true;
@@ -283,11 +303,11 @@ static void suspend_visit_end(struct worker *worker, void *arg UNUSED)
 				server->stream.ops = &server_stream_ops;
 			if (server->parked)
 				stream_want_read(&server->stream, true);
-			server->parked = false;
+			server->parked = server->is_given = false;
 		}
 		TAILQ_FOREACH (client, &part->clients, entry) {
 			client->stream.ops = &client_stream_ops;
-			client->parked = false;
+			client->parked = client->is_given = false;
 			if (client->state == CL_IDLE || client->state == CL_ACTIVE || client->state == CL_FAILED)
 				client_resume(client);
 			else

@@ -273,6 +273,16 @@ bool track_head_is_ours(const struct track *t)
 	return t->count > 0 && (*track_at(u, 0) & TRACK_OURS) != 0;
 }
 
+uint32_t track_marks(const struct track *t)
+{
+	struct track *u = (struct track *)(uintptr_t)t;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->count; i++)
+		n += (*track_at(u, i) & TRACK_MARK) != 0;
+	return n;
+}
+
 bool track_head_is_marked(const struct track *t)
 {
 	struct track *u = (struct track *)(uintptr_t)t;
@@ -654,8 +664,8 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status)
 	return UNLIKELY(t->doubt) ? track_answer_in_doubt(t, type, status) : track_answer(t, type, status);
 }
 
-/* ---- as text: the status, a letter for each flag, a colon, a letter for each entry with a star before our own
- * and its effect before that, the effect of what is open ---- */
+/* ---- as text: the status, a letter for each flag, a colon, a letter for each entry, the effect of what is open.
+ * Before a letter stand a plus if it is marked, a star if it is our own, and its effect, in reverse order ---- */
 
 #define TRACK_FLAGS(X)    \
 	X('i', copy_in)   \
@@ -699,6 +709,8 @@ int track_save(const struct track *t, struct buf *b)
 		err = track_save_effect(track_effect_at(u, i), b);
 		if (err == 0 && (*track_at(u, i) & TRACK_OURS) != 0)
 			err = buf_append(b, "*", 1);
+		if (err == 0 && (*track_at(u, i) & TRACK_MARK) != 0)
+			err = buf_append(b, "+", 1);
 		if (err == 0)
 			err = buf_append(b, &track_letters[track_kind_at(u, i)], 1);
 	}
@@ -715,6 +727,10 @@ static int track_load_entries(struct track *t, struct slice text)
 
 		if (text.p[i] == '*' && flag == 0) {
 			flag = TRACK_OURS;
+			continue;
+		}
+		if (text.p[i] == '+' && (flag & TRACK_MARK) == 0) {
+			flag |= TRACK_MARK;
 			continue;
 		}
 		if (text.p[i] > '0' && text.p[i] <= '0' + CLASSIFY_EFFECT_UNSEEN && effect == 0 && flag == 0) {

@@ -111,6 +111,9 @@ bool track_reserve(struct track *t, uint32_t n) MUSTCHECK;
 /* Marks the entry that was added last, for marks_done and marks_dropped. */
 void track_mark(struct track *t);
 
+/* How many entries are marked. */
+uint32_t track_marks(const struct track *t);
+
 /* True when the oldest entry is marked. */
 bool track_head_is_marked(const struct track *t);
 

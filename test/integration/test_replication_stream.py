@@ -410,7 +410,7 @@ def test_online_restart_carries_the_stream(idle_stream):
     waits = wait_behind(p)
     echo(c)
     p.restart()
-    assert waits.expect_close().messages == []
+    assert waits.expect_error_close().text == "pooler exits"
     echo(c, b"in the new process")
     assert [(r["replication"], r["state"]) for r in p.show("servers")] == [("physical", "active")]
     assert [r["replication"] for r in p.show("clients") if r["user"] == "app"] == ["physical"]

@@ -415,3 +415,149 @@ def test_pgbouncer_takes_over_from_it(make_pooler):
     assert old.wait(20) == 0
     assert idle.value("select 2") == "2"
     assert p.login().value("select 3") == "3"
+
+
+# --- what is under way
+
+
+class Gate:
+    """A lock in the database: what runs Gate.sql stands still until it is opened."""
+
+    def __init__(self, cluster):
+        self.cluster, self.key = cluster, os.getpid()
+        self.conn = cluster.connect("app")
+        self.conn.execute("select pg_advisory_lock(%s)", (self.key,))
+        self.sql = f"pg_advisory_xact_lock_shared({self.key})"
+
+    def wait(self, count):
+        """Wait until so many statements stand there."""
+        sql = "select count(*) from pg_locks where locktype = 'advisory' and objid = %s and not granted"
+        wait_until(lambda: self.cluster.value(sql, (self.key,)) == count, f"{count} statements at the gate")
+
+    def open(self):
+        self.conn.close()
+
+
+@pytest.fixture
+def gate(cluster):
+    gate = Gate(cluster)
+    yield gate
+    gate.open()
+
+
+VIRTUAL = {**TRANSACTION, "max_prepared_statements": 3}
+
+
+def at_the_gate(gate, *more):
+    """A batch that stands at the gate, and what comes behind that in the same batch."""
+    return [wire.parse("", f"select {gate.sql}"), wire.bind(), wire.execute(), *more, wire.SYNC]
+
+
+def use(name):
+    return [wire.bind("", name), wire.execute()]
+
+
+def rows_of(conn):
+    return [r[0] for r in conn.read_ready().rows]
+
+
+@pytest.mark.newer
+def test_statements_that_are_being_prepared_go_on(make_pooler, gate):
+    """Whatever is believed of messages that the server has not answered yet comes true, or not, in the next process."""
+    p = make_pooler(settings=VIRTUAL, threads=2, profile="pgsluice", env={"PGSLUICE_SHADOW": "1"})
+    named, anew, describes, full = (p.login() for _ in range(4))
+    for c in (anew, describes):
+        prepare(c, "old", "select 'old'")
+    for i in range(5):
+        prepare(full, f"n{i}", f"select 'n{i}'")
+    named.send(wire.parse("s", f"select 'named', {gate.sql}"), *use("s"), wire.SYNC)
+    parse_close = [wire.parse("s", "select 'first'"), *use("s"), wire.close("S", "s"), wire.close("S", "old")]
+    anew.send(*at_the_gate(gate, *parse_close, wire.parse("s", "select 'second'"), *use("s")))
+    describes.send(*at_the_gate(gate, wire.describe("S", "old"), wire.parse("d", "select 1 as d"), wire.describe("S", "d")))
+    new = [m for i in range(5) for m in (wire.parse(f"m{i}", f"select 'm{i}'"), *use(f"m{i}"))]
+    full.send(*at_the_gate(gate, *new, *use("n0")))
+    gate.wait(4)
+    mark = p.restart()
+    p.wait_for_log(r"took over 4 clients and \d+ servers", since=mark)
+    gate.open()
+    assert rows_of(named) == ["named"]
+    assert rows_of(anew) == ["", "first", "second"]
+    described = describes.read_ready()
+    assert described.error is None and described.columns[-1][0] == "d"
+    assert rows_of(full) == ["", "m0", "m1", "m2", "m3", "m4", "n0"]
+    for c, name, value in [(named, "s", "named"), (anew, "s", "second"), (describes, "old", "old"), (describes, "d", "1")]:
+        assert run(c, name).rows[0][0] == value
+    for i in range(5):
+        assert run(full, f"m{i}").rows == [[f"m{i}"]]
+        assert run(full, f"n{i}").rows == [[f"n{i}"]]
+    assert run(anew, "old").error.code == "26000"
+
+
+@pytest.mark.newer
+def test_what_comes_to_nothing_is_undone_behind_a_restart(make_pooler, gate):
+    p = make_pooler(settings=VIRTUAL, profile="pgsluice", env={"PGSLUICE_SHADOW": "1"})
+    bad, unknown, closes = (p.login() for _ in range(3))
+    prepare(closes, "kept", "select 'kept'")
+    bad.send(*at_the_gate(gate, wire.parse("bad", "select nonsense"), wire.parse("behind", "select 1")))
+    unknown.send(*at_the_gate(gate, *use("unknown"), wire.parse("behind", "select 1")))
+    closes.send(*at_the_gate(gate, wire.parse("bad", "select nonsense"), wire.close("S", "kept")))
+    gate.wait(3)
+    mark = p.restart()
+    p.wait_for_log(r"took over 3 clients and \d+ servers", since=mark)
+    gate.open()
+    assert bad.read_ready().error.code == "42703"
+    error = unknown.read_ready().error
+    assert (error.code, error.text) == ("26000", 'prepared statement "unknown" does not exist')
+    assert closes.read_ready().error.code == "42703"
+    for c in (bad, unknown, closes):
+        assert run(c, "bad").error.code == run(c, "behind").error.code == "26000"
+        prepare(c, "bad", "select 'good'")
+        assert run(c, "bad").rows == [["good"]]
+    assert run(closes, "kept").rows == [["kept"]]
+
+
+@pytest.mark.newer
+def test_pipelines_that_wait_for_answers_go_on(make_pooler, gate):
+    """Later batches wait in the pooler for what the server makes of the ones before; nobody waits for them to end."""
+    p = make_pooler(settings={**VIRTUAL, "suspend_timeout": 60}, profile="pgsluice", env={"PGSLUICE_SHADOW": "1"})
+    c = p.login(timeout=30)
+    c.send(wire.parse("a", f"select 'a', {gate.sql}"), *use("a"), wire.SYNC)
+    for i in range(20):
+        c.send(wire.parse(f"b{i}", f"select 'b{i}'"), *use(f"b{i}"), *use("a"), wire.SYNC)
+    long = wire.parse("c", "select length('" + "x" * 30_000 + "')")
+    c.send(long, *use("c"), wire.SYNC)
+    gate.wait(1)
+    mark = p.restart()
+    p.wait_for_log(r"took over 1 clients and \d+ servers", since=mark)
+    c.send(wire.query("select 'behind'"))
+    gate.open()
+    assert rows_of(c) == ["a"]
+    assert [rows_of(c) for _ in range(20)] == [[f"b{i}", "a"] for i in range(20)]
+    assert rows_of(c) == ["30000"]
+    assert rows_of(c) == ["behind"]
+
+
+def psql_takes_over(p, *commands):
+    """Does what a successor does, but does not go on with the sockets."""
+    args = [a for c in commands for a in ("-c", c)]
+    psql = f"{bindir()}/psql"
+    return procs.run([psql, "-X", "-h", p.dir, "-p", str(p.port), "-U", "pgbouncer", *args, "pgbouncer"], check=False)
+
+
+@pytest.mark.ours
+def test_who_cannot_go_on_is_told(make_pooler, pki, gate):
+    """Keys of TLS are not carried over, nor are sessions that the successor does not understand."""
+    p = make_pooler(settings={**VIRTUAL, **pki.client_settings("allow")}, profile="pgsluice")
+    idle, busy, plain = p.login(tls=pki.client_context()), p.login(tls=pki.client_context()), p.login()
+    busy.send(wire.parse("s", f"select {gate.sql}"), *use("s"), wire.SYNC)
+    gate.wait(1)
+    p.restart()
+    for c in (idle, busy):
+        error = c.expect_error_close()
+        assert (error.severity, error.code, error.text) == ("FATAL", "57P01", "pooler exits")
+    assert plain.value("select 1") == "1"
+    prepare(plain, "s", "select 1")
+    p.exit_wanted = True
+    psql_takes_over(p, "SUSPEND", "SHOW FDS", "SHUTDOWN")
+    assert plain.expect_error_close().code == "57P01"
+    assert p.wait_exit() == 0

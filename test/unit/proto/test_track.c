@@ -826,8 +826,8 @@ static void query_in_place_of_sync(void **state)
 
 static void only_what_was_saved_is_loaded(void **state)
 {
-	static const char *const bad[] = { "",    "I",   ":",     "X:",   "Ix:", "I:x",
-					   "I:-", "I:*", "I:**Q", "I:Q*", "TT:", "I:Q:" };
+	static const char *const bad[] = { "",      "I",    ":",   "X:",   "Ix:", "I:x",   "I:-",   "I:*",
+					   "I:**Q", "I:Q*", "TT:", "I:Q:", "I:+", "I:++Q", "I:+*Q", "I:Q+" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -837,10 +837,12 @@ static void only_what_was_saved_is_loaded(void **state)
 	}
 	track_fini(&t);
 	track_init(&t);
-	assert_int_equal(track_load(&t, slice_of("Tu:P*BE")), 0);
+	assert_int_equal(track_load(&t, slice_of("Tu:+P*+BE")), 0);
 	assert_int_equal(t.status, 'T');
 	assert_true(t.unsynced);
 	assert_int_equal(t.count, 3);
+	assert_int_equal(track_marks(&t), 2);
+	assert_true(track_head_is_marked(&t));
 }
 
 /* What is owed now: a letter for each end, by its effect, behind a mark if its error has been told, and what is left
