@@ -30,9 +30,13 @@
 /* The engine hands sessions over without saying to whom: there is one console in a process. */
 static struct admin *admin_instance;
 
-bool admin_is_own_db(const char *name)
+bool admin_is_own_db(struct engine *engine, const char *name)
 {
-	return strcmp(name, ADMIN_DB_COMPAT) == 0 || strcmp(name, ADMIN_DB_OWN) == 0;
+	struct snapshot *snap = engine_snapshot(engine);
+	bool is_own = conf_is_console(snap->conf, name);
+
+	snapshot_release(&snap);
+	return is_own;
 }
 
 struct console *admin_find_console(struct admin *a, uint64_t id)
@@ -372,7 +376,7 @@ struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void
 	a->ops = ops;
 	a->ctx = ctx;
 	a->profile = snap->conf->profile;
-	a->db_name = a->profile == CONF_PROFILE_PGSLUICE ? ADMIN_DB_OWN : ADMIN_DB_COMPAT;
+	a->db_name = a->profile == CONF_PROFILE_PGSLUICE ? CONF_CONSOLE_DB : CONF_CONSOLE_DB_PGBOUNCER;
 	TAILQ_INIT(&a->consoles);
 	a->rollup = rollup_new(engine, a->db_name, &a->stats, clock_mono_us());
 	a->wait_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_wait_cb, a);

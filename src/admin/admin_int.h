@@ -17,10 +17,6 @@ TAILQ_HEAD(console_list, console);
 #define ADMIN_POOL_USER "pgbouncer"
 #define ADMIN_POOL_SIZE 2
 
-/* Names of the console's database. */
-#define ADMIN_DB_COMPAT "pgbouncer"
-#define ADMIN_DB_OWN    "pgsluice"
-
 struct admin {
 	struct engine *engine;
 	const struct admin_ops *ops;
@@ -54,7 +50,7 @@ void admin_session_gone(struct admin *admin, uint64_t id);
 bool admin_is_taken(const struct console *console);
 
 /* True for a name of the console's database. */
-bool admin_is_own_db(const char *name);
+bool admin_is_own_db(struct engine *engine, const char *name);
 
 /* Makes the command of this session wait; it is answered when that is over. */
 void admin_wait(struct console *console, enum console_wait wait, struct db *db);

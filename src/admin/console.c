@@ -454,7 +454,7 @@ static void console_echo_params(struct console *c)
 
 static void console_welcome(struct console *c)
 {
-	bool as_pgbouncer = strcmp(c->admin->db_name, ADMIN_DB_COMPAT) == 0;
+	bool as_pgbouncer = strcmp(c->admin->db_name, CONF_CONSOLE_DB_PGBOUNCER) == 0;
 	const char *const params[][2] = {
 		{ "server_version", as_pgbouncer ? VERSION_OF_CONSOLE_AS_PGBOUNCER : VERSION_OF_CONSOLE },
 		{ "client_encoding", "UTF8" },

@@ -128,7 +128,7 @@ static struct db *ctl_find_db(struct console *c, const char *name, const char *v
 	struct engine *engine = c->admin->engine;
 	struct db *db;
 
-	if (admin_is_own_db(name)) {
+	if (admin_is_own_db(engine, name)) {
 		console_finish_error(c, CONSOLE_E_ADMIN_DB, verb, name);
 		return NULL;
 	}
@@ -223,10 +223,11 @@ void ctl_suspend(struct console *c, const struct command *command UNUSED, const 
 static void ctl_resume_db(struct console *c, const struct command *command, const char *name)
 {
 	/* the console's own database is found like any other, and is never paused */
-	struct db *db = admin_is_own_db(name) ? NULL : ctl_find_db(c, name, "resume", false);
+	bool is_own = admin_is_own_db(c->admin->engine, name);
+	struct db *db = is_own ? NULL : ctl_find_db(c, name, "resume", false);
 	bool was_drained;
 
-	if (db == NULL && !admin_is_own_db(name))
+	if (db == NULL && !is_own)
 		return;
 	was_drained = db != NULL && drain_end(c->admin->engine, db);
 	if (db != NULL && (atomic_exchange(&db->paused, false) || was_drained)) {

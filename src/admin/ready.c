@@ -44,7 +44,7 @@ bool ready_find_db(struct engine *engine, const char *name, const char **reason)
 {
 	const struct db *db;
 
-	if (name[0] == '\0' || admin_is_own_db(name))
+	if (name[0] == '\0' || admin_is_own_db(engine, name))
 		return false;
 	db = registry_find_db(engine, name);
 	if (db == NULL && !ready_is_configured(engine, name))

@@ -266,6 +266,20 @@ void conf_release(struct conf **conf);
 
 /* ---- databases and users ---- */
 
+/* The console is a database of its own, under both names. */
+#define CONF_CONSOLE_DB           "pgsluice"
+#define CONF_CONSOLE_DB_PGBOUNCER "pgbouncer"
+
+/* True for one of these names. */
+bool conf_is_console_name(const char *name);
+
+/*
+ * True when a client that asks for the database `name` gets to the console.
+ * Under [pgbouncer] a line of [databases] takes precedence over the name that
+ * PgBouncer's console does not have; under [pgsluice] there is no such line.
+ */
+bool conf_is_console(const struct conf *conf, const char *name);
+
 /* NULL when the file has no such line. Valid as long as the snapshot is held. */
 const struct conf_db *conf_find_db(const struct conf *conf, const char *name);
 const struct conf_user *conf_find_user(const struct conf *conf, const char *name);

@@ -398,7 +398,7 @@ int conf_entry_parse_db(struct conf_db *db, const char *name, const char *text, 
 
 	if (rc < 0)
 		return rc;
-	if (strcmp(name, CONF_ADMIN_DB) == 0) {
+	if (strcmp(name, CONF_CONSOLE_DB_PGBOUNCER) == 0) {
 		conf_error_log(err, LOG_LVL_ERROR, "database name \"%s\" is reserved", name);
 		conf_error_set(err, "it is the name of the console", "database name \"%s\" is reserved", name);
 		return -E_RANGE;

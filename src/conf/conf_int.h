@@ -11,7 +11,6 @@
 #define CONF_MAGIC         0x436f4e66
 #define CONF_MAX_DB_NAME   63
 #define CONF_MAX_USERNAME  127
-#define CONF_ADMIN_DB      "pgbouncer"
 
 #define CONF_PROFILE_COUNT (CONF_PROFILE_PGSLUICE + 1)
 

@@ -36,7 +36,9 @@ struct conf_loader {
 	struct conf_error *err; /* of the line that is read, while one is; else of the whole load */
 	enum conf_section section;
 	unsigned fault_count;
-	int first_rc; /* of the first bad line */
+	int first_rc;   /* of the first bad line */
+	char *own_file; /* of a database that is called as our console, at own_line; NULL: none */
+	unsigned own_line;
 	conf_read_file read_file;
 	void *read_ctx;
 };
@@ -223,6 +225,16 @@ static char *conf_load_printable(const struct conf_loader *l, const struct conf_
 	return text;
 }
 
+/* Whether that name is free is known only with the main header, which may come later. */
+static void conf_load_note_own(struct conf_loader *l, const struct conf_ini_item *item)
+{
+	if (l->section != CONF_SECTION_DATABASES || strcmp(item->key, CONF_CONSOLE_DB) != 0)
+		return;
+	free(l->own_file);
+	l->own_file = xstrdup(item->file);
+	l->own_line = item->line;
+}
+
 /* One line of the file; what there is to say about it goes to l->err. */
 static int conf_load_item(struct conf_loader *l, const struct conf_ini_item *item)
 {
@@ -236,6 +248,7 @@ static int conf_load_item(struct conf_loader *l, const struct conf_ini_item *ite
 				       item->section, item->file, item->line);
 	} else {
 		rc = conf_load_entry(l, item->key, item->value);
+		conf_load_note_own(l, item);
 		if (rc < 0) {
 			text = conf_load_printable(l, item);
 			conf_error_log(l->err, LOG_LVL_ERROR,
@@ -326,6 +339,19 @@ static void conf_load_check_autodb(const struct conf *conf, struct conf_error *e
 	conf_error_fini(&trial_err);
 }
 
+/* Under [pgsluice] no database may hide behind the console, nor the console behind a database. */
+static int conf_load_refuse_own(struct conf_loader *l)
+{
+	conf_error_log(l->err, LOG_LVL_ERROR, "database name \"%s\" is reserved (%s:%u)", CONF_CONSOLE_DB, l->own_file,
+		       l->own_line);
+	conf_error_set(l->err,
+		       "it is the name of the console; give the database another one, and dbname=" CONF_CONSOLE_DB,
+		       "database name \"%s\" is reserved", CONF_CONSOLE_DB);
+	conf_error_place(l->err, l->own_file, l->own_line);
+	conf_error_log(l->err, LOG_LVL_ERROR, "hint: %s", l->err->hint);
+	return -E_RANGE;
+}
+
 /* What is left to do once every line is read. */
 static int conf_load_finish(struct conf_loader *l, const char *path)
 {
@@ -338,6 +364,8 @@ static int conf_load_finish(struct conf_loader *l, const char *path)
 		conf_error_log(l->err, LOG_LVL_ERROR, "hint: %s", l->err->hint);
 		return -E_SYNTAX;
 	}
+	if (l->own_file != NULL && conf->profile == CONF_PROFILE_PGSLUICE)
+		return conf_load_refuse_own(l);
 	conf_names_sort(l->names);
 	conf_attach_names(conf, l->names);
 	conf->file = xstrdup(path);
@@ -364,6 +392,7 @@ int conf_load_from(conf_read_file read_file, void *ctx, const char *path, struct
 	if (rc == 0)
 		rc = conf_load_finish(&l, path);
 	conf_names_release(&l.names);
+	free(l.own_file);
 	if (rc < 0) {
 		conf_release(&l.conf);
 		return rc;

@@ -177,6 +177,16 @@ static int conf_names_match_peer(const void *id, const void *peer)
 	return *(const int *)id - ((const struct conf_peer *)peer)->id;
 }
 
+bool conf_is_console_name(const char *name)
+{
+	return strcmp(name, CONF_CONSOLE_DB) == 0 || strcmp(name, CONF_CONSOLE_DB_PGBOUNCER) == 0;
+}
+
+bool conf_is_console(const struct conf *conf, const char *name)
+{
+	return conf_is_console_name(name) && conf_find_db(conf, name) == NULL;
+}
+
 const struct conf_db *conf_find_db(const struct conf *conf, const char *name)
 {
 	CHECK_OBJ(conf, CONF_MAGIC);
@@ -208,8 +218,7 @@ int conf_autodb(const struct conf *conf, const char *name, struct conf_db **out)
 	int rc;
 
 	CHECK_OBJ(conf, CONF_MAGIC);
-	if (conf->autodb == NULL || name[0] == '\0' || strlen(name) > CONF_MAX_DB_NAME ||
-	    strcmp(name, CONF_ADMIN_DB) == 0)
+	if (conf->autodb == NULL || name[0] == '\0' || strlen(name) > CONF_MAX_DB_NAME || conf_is_console(conf, name))
 		return -E_NOENT;
 	conf_error_init(&err);
 	db = xcalloc(1, sizeof(*db));

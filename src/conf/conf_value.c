@@ -238,7 +238,7 @@ int conf_split_address(const char *text, char *host, size_t host_size, uint16_t 
 }
 
 /* A rule that a single text setting has beyond its type. */
-static int conf_value_check_text(enum conf_id id, const char *text, struct conf_error *err)
+static int conf_value_check_text(const struct conf *conf, enum conf_id id, const char *text, struct conf_error *err)
 {
 	char host[256];
 	uint16_t port;
@@ -249,9 +249,10 @@ static int conf_value_check_text(enum conf_id id, const char *text, struct conf_
 			       "invalid value \"%s\" for parameter health_listen", text);
 		return -E_SYNTAX;
 	}
-	if (id == CONF_ID_auth_dbname && strcmp(text, CONF_ADMIN_DB) == 0) {
-		conf_error_log(err, LOG_LVL_ERROR, "cannot use the reserved \"%s\" database as an auth_dbname",
-			       CONF_ADMIN_DB);
+	if (id == CONF_ID_auth_dbname &&
+	    (conf->profile == CONF_PROFILE_PGSLUICE ? conf_is_console_name(text)
+						    : strcmp(text, CONF_CONSOLE_DB_PGBOUNCER) == 0)) {
+		conf_error_log(err, LOG_LVL_ERROR, "cannot use the reserved \"%s\" database as an auth_dbname", text);
 		conf_error_set(err, "auth_dbname is the name of a database of [databases]",
 			       "invalid value \"%s\" for parameter auth_dbname", text);
 		return -E_RANGE;
@@ -299,7 +300,7 @@ int conf_value_set(struct conf *conf, enum conf_id id, const char *text, struct 
 		*(int *)field = rc;
 		return 0;
 	case CONF_TYPE_STR:
-		rc = conf_value_check_text(id, text, err);
+		rc = conf_value_check_text(conf, id, text, err);
 		if (rc < 0)
 			return rc;
 		conf_value_free(conf, id);

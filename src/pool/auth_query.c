@@ -70,11 +70,6 @@ struct auth_place {
 
 /* ---- settings ---- */
 
-static bool auth_query_is_console(const char *database)
-{
-	return strcmp(database, "pgbouncer") == 0 || strcmp(database, "pgsluice") == 0;
-}
-
 static void auth_place_fini(struct auth_place *place)
 {
 	conf_db_free(&place->made);
@@ -85,7 +80,7 @@ static bool auth_place_find(struct auth_place *place, const struct auth_asker *a
 {
 	const struct conf *conf = asker->snap->conf;
 	const struct conf_db *db = conf_find_db(conf, asker->database);
-	bool is_console = auth_query_is_console(asker->database);
+	bool is_console = conf_is_console(conf, asker->database);
 	const char *auth_user;
 
 	*place = (struct auth_place){ .made = NULL };
@@ -413,7 +408,7 @@ static struct pool *auth_query_pool(struct loop_ctx *ctx, const struct auth_ques
 	char text[128];
 
 	text[0] = '\0';
-	if (name != NULL && auth_query_is_console(name)) {
+	if (name != NULL && conf_is_console(ctx->snap->conf, name)) {
 		log_error_about(about, "cannot use the reserved \"%s\" database as an auth_dbname", name);
 	} else {
 		db = name == NULL ? NULL : registry_get_db(engine, name, REGISTRY_ANY, about);
@@ -423,7 +418,7 @@ static struct pool *auth_query_pool(struct loop_ctx *ctx, const struct auth_ques
 			pool = registry_get_pool(engine, db, question->auth_user);
 		if (pool == NULL && text[0] == '\0')
 			log_error_about(about, "authentication database \"%s\" is not configured.",
-					name == NULL ? "pgbouncer" : name);
+					name == NULL ? CONF_CONSOLE_DB_PGBOUNCER : name);
 	}
 	db_release(&db);
 	if (pool == NULL)

@@ -29,16 +29,15 @@
 #include "proto/frame.h"
 #include "proto/msg.h"
 
-bool login_is_console_name(const char *database)
+bool login_is_for_console(const struct login *login)
 {
-	return strcmp(database, "pgbouncer") == 0 || strcmp(database, "pgsluice") == 0;
+	return conf_is_console(login->snap->conf, login->database);
 }
 
 /* True once it is clear which pool the client will have. */
 static bool login_has_pool(const struct login *login)
 {
-	return login->is_named &&
-	       (login_is_console_name(login->database) || (login->db != NULL && login->account != NULL));
+	return login->is_named && (login_is_for_console(login) || (login->db != NULL && login->account != NULL));
 }
 
 void login_describe(const struct login *login, struct log_about *about)
@@ -262,7 +261,7 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 		login_fail_startup(login, err, slice_make(NULL, 0));
 		return;
 	}
-	if (!login_is_console_name(login->database) && !login_turn_has_room(login)) {
+	if (!login_is_for_console(login) && !login_turn_has_room(login)) {
 		login_fail_limit(login, REASON_MAX_CLIENT_CONN, (unsigned)login->snap->conf->max_client_conn);
 		return;
 	}

@@ -303,7 +303,7 @@ static void login_begin_auth(struct login *login, const struct user *user)
 /* Finds the database, and counts; false when the login has ended. */
 static bool login_find_db(struct login *login)
 {
-	if (login_is_console_name(login->database))
+	if (login_is_for_console(login))
 		return true;
 	login->db = registry_get_db(login->ctx->engine, login->database, REGISTRY_CONFIGURED, NULL);
 	return login_counts_late(login) || login_count_all(login);
@@ -326,7 +326,7 @@ static bool login_is_owner(const struct login *login)
 {
 	uid_t uid;
 
-	return login->is_unix && login_is_console_name(login->user) &&
+	return login->is_unix && conf_is_console_name(login->user) &&
 	       sock_peer_cred(login->stream.fd, &uid, NULL) == 0 && uid == geteuid();
 }
 
@@ -388,7 +388,7 @@ static void login_auth_user(struct login *login, const struct user *user)
 		login_log_stranger(login);
 	login->is_named = true;
 	login_log_attempt(login);
-	if (login_is_console_name(login->database) && !login_check_console(login, user))
+	if (login_is_for_console(login) && !login_check_console(login, user))
 		return;
 	login_begin_auth(login, user);
 }
@@ -485,7 +485,7 @@ static bool login_must_ask(struct login *login)
 
 	if (login->snap->conf->auth_type == CONF_AUTH_ANY)
 		return false;
-	if (login_is_console_name(login->database) && login_is_owner(login))
+	if (login_is_for_console(login) && login_is_owner(login))
 		return false;
 	if (!login_rules_may_admit(login))
 		return false;
@@ -501,7 +501,7 @@ static bool login_check_query_method(struct login *login)
 	int type = login->snap->conf->auth_type;
 	struct log_about about;
 
-	if (!login_is_judged(login->snap->conf) || login_is_console_name(login->database) || !login_must_ask(login))
+	if (!login_is_judged(login->snap->conf) || login_is_for_console(login) || !login_must_ask(login))
 		return true;
 	login_describe(login, &about);
 	log_error_about(&about, "%s can't be used together with database authorization",

@@ -113,8 +113,8 @@ void login_begin(struct login *login);
 /* Who it is, for the log. */
 void login_describe(const struct login *login, struct log_about *about);
 
-/* The console has this name. */
-bool login_is_console_name(const char *database);
+/* The database that it asks for is the console. */
+bool login_is_for_console(const struct login *login);
 
 /* Ends the login; the descriptor is closed unless it was taken. Counts stay with whoever took them over. */
 void login_over(struct login *login);

@@ -438,3 +438,16 @@ def test_kill_client_under_load(loaded):
                 console.conn.query(f"KILL_CLIENT {ids[len(ids) // 2]}")
 
     assert set(under_load(p, during)) <= {"admin forced disconnect"}
+
+
+# --- a database called like the console
+
+
+def test_a_database_called_pgsluice(make_pooler, cluster):
+    """A file of PgBouncer may have one: it is found under its name, and the console under PgBouncer's."""
+    p = make_pooler({"pgsluice": cluster.dsn(dbname="app")})
+    assert p.login(database="pgsluice").value("select current_database()") == "app"
+    console = p.console()
+    console.conn.query("DISABLE pgsluice")
+    assert p.login_error(database="pgsluice").text == 'database "pgsluice" is disabled'
+    assert refused(console, "DISABLE pgbouncer") == "cannot disable admin db: pgbouncer"

@@ -98,6 +98,8 @@ static void test_messages(void **state)
 	load_bad("[pgbouncer]\nservice_name=x\n", -E_SYNTAX, "unknown parameter: pgbouncer/service_name");
 	load_bad("[pgbouncer]\nauth_dbname=pgbouncer\n", -E_RANGE,
 		 "cannot use the reserved \"pgbouncer\" database as an auth_dbname");
+	load_bad("[pgsluice]\nauth_dbname=pgsluice\n", -E_RANGE,
+		 "cannot use the reserved \"pgsluice\" database as an auth_dbname");
 }
 
 static void test_error_in_parts(void **state)

@@ -122,6 +122,8 @@ static void test_database_errors(void **state)
 	load_bad("[databases]\na=host=,\n", -E_SYNTAX,
 		 "invalid value \"host=,\" for parameter a in configuration (main:2)");
 	load_bad("[databases]\npgbouncer=\n", -E_RANGE, "database name \"pgbouncer\" is reserved");
+	load_bad("[databases]\npgsluice=\n[pgsluice]\n", -E_RANGE, "database name \"pgsluice\" is reserved (main:2)");
+	load_bad("[pgsluice]\n[databases]\npgsluice=\n", -E_RANGE, "database name \"pgsluice\" is reserved (main:3)");
 	load_bad(name64, -E_RANGE,
 		 "too long db name: a123456789b123456789c123456789d123456789e123456789f123456789g123");
 }
@@ -255,6 +257,25 @@ static void test_autodb(void **state)
 	assert_int_equal(conf_autodb(conf, "x", &db), -E_NOENT);
 	conf_release(&conf);
 	assert_null(db);
+}
+
+static void test_names_of_the_console(void **state)
+{
+	struct conf *conf = load_good("[pgbouncer]\n[databases]\n*=\n");
+	struct conf_db *db = NULL;
+
+	assert_true(conf_is_console(conf, "pgbouncer") && conf_is_console(conf, "pgsluice"));
+	assert_false(conf_is_console(conf, "postgres"));
+	assert_int_equal(conf_autodb(conf, "pgsluice", &db), -E_NOENT);
+	conf_release(&conf);
+	/* PgBouncer has no console of that name. */
+	conf = load_good("[databases]\npgsluice=port=7\n[pgbouncer]\n");
+	assert_true(conf_is_console(conf, "pgbouncer"));
+	assert_false(conf_is_console(conf, "pgsluice"));
+	conf_release(&conf);
+	conf = load_good("[pgsluice]\n");
+	assert_true(conf_is_console(conf, "pgbouncer") && conf_is_console(conf, "pgsluice"));
+	conf_release(&conf);
 }
 
 static void test_bad_autodb_is_a_warning(void **state)
@@ -436,6 +457,7 @@ int main(void)
 		cmocka_unit_test(test_users),
 		cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_autodb),
+		cmocka_unit_test(test_names_of_the_console),
 		cmocka_unit_test(test_bad_autodb_is_a_warning),
 		cmocka_unit_test(test_same_server),
 		cmocka_unit_test(test_precedence_of_databases),
