@@ -537,8 +537,8 @@ def breaker_open(bench, before=1.0, attempts=2000, clients=5):
         times.sort()
         fact = bench.result.fact
         fact("breaker open: refusal, median", statistics.median(times) * 1000, "ms", 1)
-        fact("breaker open: refusal, of 10 the slowest", times[len(times) * 9 // 10] * 1000, "ms", 1)
-        fact("breaker open: refusal, of 100 the slowest", times[len(times) * 99 // 100] * 1000, "ms")
+        fact("breaker open: refusal, 90th percentile", times[len(times) * 9 // 10] * 1000, "ms", 1)
+        fact("breaker open: refusal, 99th percentile", times[len(times) * 99 // 100] * 1000, "ms")
         rig.primary.start()
         bench.result.judge(work, rig.query)
 
