@@ -503,7 +503,7 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 		return;
 	}
 	if (table->descriptor != NULL && admin_is_taken(c)) {
-		console_finish_error(c, "55000", "another process is taking over");
+		console_finish_error(c, CONSOLE_E_TAKEN);
 		return;
 	}
 	show = xcalloc(1, sizeof(*show) + survey_loop_count(engine) * sizeof(show->parts[0]));
