@@ -1,11 +1,20 @@
 /*
- * A server for three questions, each answered in one packet and then hung up
- * on. It is written by hand, as libevent's evhttp has no bound on the number of
- * connections. What strangers may use up here is small: HTTP_CONNS_MAX
- * connections, of which the oldest goes when one more comes, since who asks in
- * earnest is answered at once; HTTP_HEAD_MAX bytes of each; HTTP_TIME_MAX_US.
- * Whoever goes beyond that is hung up on without an answer. The body of a
- * request is not read, there is nothing to be said in one.
+ * Three questions by HTTP, answered by libevent's evhttp on the control loop.
+ *
+ * evhttp bounds what one connection may send, and knows neither how many there
+ * are nor how old they get. So each connection's bufferevent is made here, and
+ * a reference to it kept, which keeps its descriptor open, too. It is given
+ * back when the connection is HTTP_TIME_MAX_US old, or sooner when it is the
+ * oldest of HTTP_CONNS_MAX and one more comes: whoever asks in earnest has been
+ * answered by then. evhttp may have finished with it long before, which nobody
+ * has to notice: the peer has seen the end of it as soon as it had its answer.
+ * If evhttp has not, it is told of an error and hangs up. So it is when more
+ * than HTTP_READ_MAX bytes wait for it, since it looks for the end of a line as
+ * long as it takes once the headers are over. (A high watermark of the
+ * bufferevent would have the loop spin: libevent calls again and again then.)
+ *
+ * A listener accepts once in a turn of the loop. Otherwise a burst could have as
+ * many descriptors open as it likes, as they are closed between turns only.
  *
  * A port that is taken, by the process that this one takes over from for
  * example, is tried again at each look, which is once a second: until then load
@@ -13,250 +22,208 @@
  */
 #include "admin/http.h"
 
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+
 #include "admin/ready.h"
 #include "core/alloc.h"
 #include "core/log.h"
 #include "core/str.h"
 
-#define HTTP_CONNS_MAX   64
-#define HTTP_HEAD_MAX    4096
-#define HTTP_ANSWER_MAX  512
-#define HTTP_NAME_SIZE   128 /* of a database, longer than any may be */
-#define HTTP_TIME_MAX_US (5 * USEC_PER_SEC)
+#define HTTP_CONNS_MAX      64
+#define HTTP_HEAD_MAX       4096
+#define HTTP_READ_MAX       32768
+#define HTTP_TIME_MAX_US    (5 * USEC_PER_SEC)
+#define HTTP_LOG_INTERVAL_S 60
 
 struct http_conn {
 	TAILQ_ENTRY(http_conn) entry; /* in http->conns */
 	struct http *http;
-	struct stream stream;
-	struct loop_task free_task;
+	struct bufferevent *bev; /* a reference besides that of evhttp */
+	struct loop_task hang_up_task;
 	uint64_t since_us;
 };
 
 struct http {
 	struct engine *engine;
-	struct listener_set *listeners; /* NULL: not listening */
+	struct evhttp *server;          /* NULL: not listening */
+	struct listener_set *listeners; /* of the server */
 	char *address;                  /* the setting that is in force, or cannot be for now */
 	bool has_failed;                /* to listen there, which has been logged */
-	TAILQ_HEAD(, http_conn) conns;  /* oldest first */
+	struct loop_task accept_task;
+	TAILQ_HEAD(, http_conn) conns; /* oldest first */
 	unsigned count;
 };
 
 /* ---- connections ---- */
 
-static void http_free_task(struct loop *loop UNUSED, struct loop_task *task)
+static void http_on_input(struct evbuffer *input, const struct evbuffer_cb_info *info UNUSED, void *arg)
 {
-	free(CONTAINER_OF(task, struct http_conn, free_task));
+	struct http_conn *conn = arg;
+
+	if (evbuffer_get_length(input) > HTTP_READ_MAX)
+		loop_defer(conn->http->engine->control, &conn->hang_up_task);
 }
 
-static void http_close(struct http_conn *conn)
+static void http_forget(struct http_conn *conn)
 {
 	TAILQ_REMOVE(&conn->http->conns, conn, entry);
 	conn->http->count--;
-	stream_close(&conn->stream);
-	conn->free_task.fn = http_free_task;
-	loop_defer(conn->http->engine->control, &conn->free_task);
+	loop_cancel(conn->http->engine->control, &conn->hang_up_task);
+	evbuffer_remove_cb(bufferevent_get_input(conn->bev), http_on_input, conn);
+	bufferevent_decref(conn->bev);
+	free(conn);
 }
 
-/* ---- answers ---- */
-
-struct http_answer {
-	unsigned status;
-	const char *body;
-};
-
-static const char *http_status_text(unsigned status)
+static void http_hang_up(struct http_conn *conn)
 {
-	static const struct {
-		unsigned status;
-		const char *text;
-	} texts[] = {
-		{ 200, "OK" },
-		{ 400, "Bad Request" },
-		{ 404, "Not Found" },
-		{ 405, "Method Not Allowed" },
-		{ 503, "Service Unavailable" },
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-		if (texts[i].status == status)
-			return texts[i].text;
-	UNREACHABLE();
+	bufferevent_trigger_event(conn->bev, BEV_EVENT_ERROR, 0); /* nobody hears it if evhttp has let go */
+	http_forget(conn);
 }
 
-/* Says it and hangs up. */
-static void http_answer(struct http_conn *conn, const struct http_answer *answer, bool with_body)
+static void http_hang_up_task(struct loop *loop UNUSED, struct loop_task *task)
 {
-	char text[HTTP_ANSWER_MAX];
-	size_t n;
-
-	n = str_format(text, sizeof(text),
-		       "HTTP/1.1 %u %s\r\n"
-		       "Content-Type: text/plain; charset=utf-8\r\n"
-		       "Content-Length: %zu\r\n"
-		       "Cache-Control: no-store\r\n"
-		       "%sConnection: close\r\n\r\n%s%s",
-		       answer->status, http_status_text(answer->status), strlen(answer->body) + 1,
-		       answer->status == 405 ? "Allow: GET, HEAD\r\n" : "", with_body ? answer->body : "",
-		       with_body ? "\n" : "");
-	stream_send_last(&conn->stream, text, n);
-	http_close(conn);
+	http_hang_up(CONTAINER_OF(task, struct http_conn, hang_up_task));
 }
 
-/* ---- questions ---- */
-
-static struct http_answer http_readiness(const char *reason)
+static void http_accept_cb(struct evhttp_bound_socket *bound, void *arg)
 {
-	return reason == NULL ? (struct http_answer){ 200, "ready" } : (struct http_answer){ 503, reason };
-}
+	const bool *on = arg;
 
-/* The value of a hexadecimal digit, or -1. */
-static int http_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Undoes percent-encoding; false when that is broken, or the name too long for a database. */
-static bool http_decode(struct slice from, char name[HTTP_NAME_SIZE])
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < from.n; i++) {
-		int c = (uint8_t)from.p[i];
-
-		if (c == '%') {
-			int high = i + 2 < from.n ? http_digit(from.p[i + 1]) : -1;
-			int low = i + 2 < from.n ? http_digit(from.p[i + 2]) : -1;
-
-			c = high < 0 || low < 0 ? 0 : high * 16 + low;
-			i += 2;
-		}
-		if (c == 0 || n + 1 == HTTP_NAME_SIZE)
-			return false;
-		name[n++] = (char)c;
-	}
-	name[n] = '\0';
-	return true;
-}
-
-static struct http_answer http_database(struct engine *engine, struct slice encoded)
-{
-	char name[HTTP_NAME_SIZE];
-	const char *reason;
-
-	if (!http_decode(encoded, name))
-		return (struct http_answer){ 400, "bad name of a database" };
-	if (!ready_find_db(engine, name, &reason))
-		return (struct http_answer){ 404, "no such database" };
-	return http_readiness(reason);
-}
-
-static struct http_answer http_route(struct engine *engine, struct slice path)
-{
-	static const char database[] = "/ready/";
-
-	if (slice_eq_str(path, "/live"))
-		return (struct http_answer){ 200, "live" };
-	if (slice_eq_str(path, "/ready"))
-		return http_readiness(ready_reason(engine));
-	if (path.n >= sizeof(database) - 1 && memcmp(path.p, database, sizeof(database) - 1) == 0)
-		return http_database(engine, slice_make(path.p + sizeof(database) - 1, path.n - sizeof(database) + 1));
-	return (struct http_answer){ 404, "not found" };
-}
-
-/* Takes a word off the front of a line, and one space behind it; empty when there is none. */
-static struct slice http_take_word(struct slice *line)
-{
-	const char *end = line->n == 0 ? NULL : memchr(line->p, ' ', line->n);
-	struct slice word = slice_make(line->p, end == NULL ? 0 : (size_t)(end - line->p));
-
-	if (end != NULL)
-		*line = slice_make(end + 1, line->n - word.n - 1);
-	return word;
-}
-
-/* Works on the first line of a request: method, path, version. */
-static void http_request(struct http_conn *conn, struct slice line)
-{
-	struct slice method = http_take_word(&line);
-	struct slice path = http_take_word(&line);
-	bool is_head = slice_eq_str(method, "HEAD");
-	const char *query = path.n == 0 ? NULL : memchr(path.p, '?', path.n);
-	struct http_answer answer;
-
-	if (query != NULL)
-		path.n = (size_t)(query - path.p);
-	if (method.n == 0 || path.n == 0 || line.n != 8 || memcmp(line.p, "HTTP/1.", 7) != 0)
-		answer = (struct http_answer){ 400, "bad request" };
-	else if (!is_head && !slice_eq_str(method, "GET"))
-		answer = (struct http_answer){ 405, "GET and HEAD only" };
+	if (*on)
+		evconnlistener_enable(evhttp_bound_socket_get_listener(bound));
 	else
-		answer = http_route(conn->http->engine, path);
-	http_answer(conn, &answer, !is_head);
+		evconnlistener_disable(evhttp_bound_socket_get_listener(bound));
 }
 
-static struct slice http_first_line(struct slice head)
+static void http_accept(struct http *http, bool on)
 {
-	const char *end = memmem(head.p, head.n, "\r\n", 2);
-
-	return slice_make(head.p, end == NULL ? head.n : (size_t)(end - head.p));
+	if (http->server != NULL)
+		evhttp_foreach_bound_socket(http->server, http_accept_cb, &on);
 }
 
-static void http_on_readable(void *owner)
+static void http_accept_task(struct loop *loop UNUSED, struct loop_task *task)
 {
-	struct http_conn *conn = owner;
-	int err = stream_gather(&conn->stream);
-	struct slice head;
-
-	if (err == -E_AGAIN)
-		return;
-	if (err != 0 && err != -E_NOSPACE) {
-		http_close(conn);
-		return;
-	}
-	head = buf_is_empty(&conn->stream.in) ? slice_of("")
-					      : slice_make(buf_ptr(&conn->stream.in), buf_len(&conn->stream.in));
-	if (memmem(head.p, head.n, "\r\n\r\n", 4) != NULL)
-		http_request(conn, http_first_line(head));
-	else if (err == -E_NOSPACE)
-		http_close(conn);
+	http_accept(CONTAINER_OF(task, struct http, accept_task), true);
 }
 
-static void http_on_end(void *owner)
+/* No descriptors or no memory: until the next look. */
+static void http_on_accept_error(struct evconnlistener *listener, void *arg UNUSED)
 {
-	http_close(owner);
+	log_error_rarely(HTTP_LOG_INTERVAL_S, "health_listen: accept() failed: %s", strerror(errno));
+	evconnlistener_disable(listener);
 }
 
-static void http_on_drained(void *owner, int err UNUSED)
-{
-	http_close(owner); /* nothing is ever queued */
-}
-
-static const struct stream_ops http_stream_ops = {
-	.on_readable = http_on_readable,
-	.on_drained = http_on_drained,
-	.on_event = http_on_end,
-};
-
-static void http_on_accept(struct loop *loop, int fd, const struct listener *from UNUSED,
-			   const struct sock_addr *peer UNUSED, void *arg)
+/* evhttp has accepted a connection and asks what it shall read it with. */
+static struct bufferevent *http_on_accept(struct event_base *base, void *arg)
 {
 	struct http *http = arg;
 	struct http_conn *conn = xcalloc(1, sizeof(*conn));
 
 	if (http->count == HTTP_CONNS_MAX)
-		http_close(TAILQ_FIRST(&http->conns));
+		http_hang_up(TAILQ_FIRST(&http->conns));
 	conn->http = http;
-	conn->since_us = loop_now_us(loop);
+	conn->hang_up_task.fn = http_hang_up_task;
+	conn->since_us = loop_now_us(http->engine->control);
+	conn->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	ASSERT(conn->bev != NULL);
+	bufferevent_incref(conn->bev);
+	if (evbuffer_add_cb(bufferevent_get_input(conn->bev), http_on_input, conn) == NULL)
+		UNREACHABLE();
 	TAILQ_INSERT_TAIL(&http->conns, conn, entry);
 	http->count++;
-	stream_init(&conn->stream, fd, &http_stream_ops, conn, HTTP_HEAD_MAX, HTTP_ANSWER_MAX);
-	stream_attach(&conn->stream, loop);
+	http_accept(http, false);
+	loop_defer(http->engine->control, &http->accept_task);
+	return conn->bev;
+}
+
+/* ---- questions and answers ---- */
+
+/* Says it and hangs up. */
+static void http_answer(struct evhttp_request *req, int status, const char *text)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+	char length[24];
+
+	str_format(length, sizeof(length), "%zu", strlen(text) + 1);
+	evhttp_add_header(headers, "Content-Type", "text/plain; charset=utf-8");
+	evhttp_add_header(headers, "Content-Length", length);
+	evhttp_add_header(headers, "Cache-Control", "no-store");
+	evhttp_add_header(headers, "Connection", "close");
+	evhttp_remove_header(evhttp_request_get_input_headers(req), "Connection"); /* whatever it wishes */
+	if (evhttp_request_get_command(req) != EVHTTP_REQ_HEAD)
+		evbuffer_add_printf(evhttp_request_get_output_buffer(req), "%s\n", text);
+	evhttp_send_reply(req, status, NULL, NULL);
+}
+
+static void http_answer_readiness(struct evhttp_request *req, const char *reason)
+{
+	if (reason == NULL)
+		http_answer(req, HTTP_OK, "ready");
+	else
+		http_answer(req, HTTP_SERVUNAVAIL, reason);
+}
+
+static void http_answer_database(struct evhttp_request *req, struct engine *engine, const char *encoded)
+{
+	size_t n;
+	char *name = evhttp_uridecode(encoded, 0, &n);
+	const char *reason;
+
+	ASSERT(name != NULL);
+	if (strlen(name) == n && ready_find_db(engine, name, &reason))
+		http_answer_readiness(req, reason);
+	else
+		http_answer(req, HTTP_NOTFOUND, "no such database");
+	free(name);
+}
+
+static void http_on_request(struct evhttp_request *req, void *arg)
+{
+	static const char database[] = "/ready/";
+	struct engine *engine = ((struct http *)arg)->engine;
+	enum evhttp_cmd_type method = evhttp_request_get_command(req);
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
+
+	if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
+		evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
+		http_answer(req, HTTP_BADMETHOD, "GET and HEAD only");
+	} else if (strcmp(path, "/live") == 0) {
+		http_answer(req, HTTP_OK, "live");
+	} else if (strcmp(path, "/ready") == 0) {
+		http_answer_readiness(req, ready_reason(engine));
+	} else if (strncmp(path, database, sizeof(database) - 1) == 0) {
+		http_answer_database(req, engine, path + sizeof(database) - 1);
+	} else {
+		http_answer(req, HTTP_NOTFOUND, "not found");
+	}
 }
 
 /* ---- listening ---- */
+
+static void http_serve(struct http *http)
+{
+	struct event_base *base = loop_base(http->engine->control);
+
+	http->server = evhttp_new(base);
+	ASSERT(http->server != NULL);
+	evhttp_set_max_headers_size(http->server, HTTP_HEAD_MAX);
+	evhttp_set_max_body_size(http->server, 0);
+	evhttp_set_allowed_methods(http->server, UINT16_MAX); /* http_on_request() has an answer that says which */
+	evhttp_set_bevcb(http->server, http_on_accept, http);
+	evhttp_set_gencb(http->server, http_on_request, http);
+	for (size_t i = 0; i < listener_set_count(http->listeners); i++) {
+		int fd = listener_set_get(http->listeners, i)->fd;
+		struct evconnlistener *listener = evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+
+		ASSERT(listener != NULL);
+		evconnlistener_set_error_cb(listener, http_on_accept_error);
+		if (evhttp_bind_listener(http->server, listener) == NULL)
+			UNREACHABLE();
+	}
+}
 
 static void http_listen(struct http *http)
 {
@@ -269,7 +236,7 @@ static void http_listen(struct http *http)
 	conf.addrs = addr;
 	http->listeners = listener_set_open(&conf, err, sizeof(err));
 	if (http->listeners != NULL) {
-		listener_set_attach(http->listeners, http->engine->control, http_on_accept, http);
+		http_serve(http);
 		http->has_failed = false;
 		return;
 	}
@@ -278,9 +245,23 @@ static void http_listen(struct http *http)
 	http->has_failed = true;
 }
 
+/* Ends all connections, too. */
+static void http_unlisten(struct http *http)
+{
+	struct http_conn *conn;
+
+	if (http->server == NULL)
+		return;
+	evhttp_free(http->server);
+	http->server = NULL;
+	listener_set_free(&http->listeners);
+	while ((conn = TAILQ_FIRST(&http->conns)) != NULL)
+		http_forget(conn);
+}
+
 static void http_set_address(struct http *http, const char *address)
 {
-	listener_set_free(&http->listeners);
+	http_unlisten(http);
 	free(http->address);
 	http->address = xstrdup(address);
 	http->has_failed = false;
@@ -294,10 +275,11 @@ void http_look(struct http *http, const char *address, uint64_t now_us)
 		address = "";
 	if (strcmp(http->address, address) != 0)
 		http_set_address(http, address);
-	if (http->listeners == NULL && http->address[0] != '\0')
+	if (http->server == NULL && http->address[0] != '\0')
 		http_listen(http);
 	while ((conn = TAILQ_FIRST(&http->conns)) != NULL && now_us - conn->since_us > HTTP_TIME_MAX_US)
-		http_close(conn);
+		http_hang_up(conn);
+	http_accept(http, true);
 }
 
 struct http *http_new(struct engine *engine)
@@ -306,6 +288,7 @@ struct http *http_new(struct engine *engine)
 
 	http->engine = engine;
 	http->address = xstrdup("");
+	http->accept_task.fn = http_accept_task;
 	TAILQ_INIT(&http->conns);
 	return http;
 }
@@ -313,14 +296,12 @@ struct http *http_new(struct engine *engine)
 void http_free(struct http **httpp)
 {
 	struct http *http = *httpp;
-	struct http_conn *conn;
 
 	*httpp = NULL;
 	if (http == NULL)
 		return;
-	listener_set_free(&http->listeners);
-	while ((conn = TAILQ_FIRST(&http->conns)) != NULL)
-		http_close(conn);
+	loop_cancel(http->engine->control, &http->accept_task);
+	http_unlisten(http);
 	free(http->address);
 	free(http);
 }

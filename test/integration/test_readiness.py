@@ -4,7 +4,7 @@ import socket
 
 import pytest
 from harness import wire
-from harness.procs import free_port, wait_until
+from harness.procs import free_port, open_fds, wait_until
 from harness.wire import PgError
 
 pytestmark = pytest.mark.ours
@@ -14,7 +14,7 @@ class Answer:
     def __init__(self, data):
         head, _, self.body = data.decode().partition("\r\n\r\n")
         lines = head.split("\r\n")
-        assert lines[0].startswith("HTTP/1.1 "), data
+        assert lines[0].startswith(("HTTP/1.1 ", "HTTP/1.0 ")), data
         self.status = int(lines[0].split()[1])
         self.headers = dict(line.split(": ", 1) for line in lines[1:])
 
@@ -34,6 +34,17 @@ def ask_raw(port, data, host="127.0.0.1"):
 
 def ask(port, path, method="GET", **kwargs):
     return ask_raw(port, f"{method} {path} HTTP/1.1\r\nHost: health\r\nUser-Agent: test\r\n\r\n".encode(), **kwargs)
+
+
+def has_ended(s, words=b""):
+    """Whether a connection is closed from the other side; something more is sent before asking."""
+    try:
+        s.sendall(words)
+        return s.recv(65536) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def told(port, path="/ready"):
@@ -56,6 +67,7 @@ def test_questions_and_answers(healthy, cluster):
     p, port = healthy(databases={"app": cluster.dsn(), "my-db": cluster.dsn(dbname="app")})
     ready = ask(port, "/ready")
     assert (ready.status, ready.body) == (200, "ready\n")
+    assert ready.headers.pop("Date").endswith(" GMT")
     assert ready.headers == {
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Length": "6",
@@ -67,19 +79,28 @@ def test_questions_and_answers(healthy, cluster):
     assert told(port, "/ready/app") == told(port, "/ready/my%2ddb") == (200, "ready\n")
     assert told(port, "/ready/nowhere") == told(port, "/ready/pgbouncer") == (404, "no such database\n")
     assert told(port, "/ready/") == (404, "no such database\n")
-    assert told(port, "/ready/%zz")[0] == told(port, "/ready/%4")[0] == told(port, "/ready/%00")[0] == 400
-    assert told(port, "/ready/" + "x" * 200)[0] == 400
+    assert told(port, "/ready/%zz")[0] == told(port, "/ready/%4")[0] == told(port, "/ready/app%00")[0] == 404
+    assert told(port, "/ready/" + "x" * 200)[0] == 404
+    assert ask_raw(port, b"GET http://health/ready HTTP/1.1\r\nHost: health\r\n\r\n").status == 200
     assert told(port, "/")[0] == told(port, "/readyx")[0] == 404
     head = ask(port, "/ready", "HEAD")
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, "", "6")
-    refused = ask(port, "/ready", "POST")
-    assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")
+    for method in "POST", "OPTIONS", "TRACE", "CONNECT", "BREW":
+        refused = ask(port, "/ready", method)
+        assert (refused.status, refused.headers["Allow"], refused.body) == (405, "GET, HEAD", "GET and HEAD only\n")
 
 
 @pytest.mark.parametrize(
     "request_bytes, status",
     [
         (b"GET /ready HTTP/1.0\r\n\r\n", 200),
+        (b"GET /ready HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200),
+        (b"GET /ready HTTP/1.1\r\nConnection: keep-alive\r\n\r\nGET /live HTTP/1.1\r\n\r\n", 200),
+        (b"POST /ready HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", 413),
+        (b"GET /ready HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 413),
+        (b"GET /ready HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /ready HTTP/1.1\r\nContent-Length: 5\r\nExpect: miracles\r\n\r\n", 417),
+        (b"GET /ready HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET /ready\r\n\r\n", 400),
         (b"GET  HTTP/1.1\r\n\r\n", 400),
         (b"GET /ready HTTP/2.0\r\n\r\n", 400),
@@ -87,9 +108,12 @@ def test_questions_and_answers(healthy, cluster):
         (b"\0\xff\r\n\r\n", 400),
     ],
 )
-def test_requests_that_are_none(healthy, request_bytes, status):
+def test_odd_requests(healthy, request_bytes, status):
+    """Each is answered once, and hung up on whatever it wishes."""
     _, port = healthy()
-    assert ask_raw(port, request_bytes).status == status
+    a = ask_raw(port, request_bytes)
+    assert (a.status, a.headers["Connection"]) == (status, "close")
+    assert "HTTP/1" not in a.body
 
 
 def test_random_requests(healthy):
@@ -113,14 +137,51 @@ def test_random_requests(healthy):
     assert told(port) == (200, "ready\n")
 
 
-def test_a_request_that_is_too_long(healthy):
+def test_a_question_behind_which_nothing_more_comes(healthy):
+    """Who closes its own direction at once, as nc does, is told all the same."""
     _, port = healthy()
     with connect(port) as s:
-        s.sendall(b"GET /ready HTTP/1.1\r\n" + b"x" * 100000)
+        s.sendall(b"GET /live HTTP/1.1\r\n\r\n")
+        s.shutdown(socket.SHUT_WR)
+        assert s.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"x" * 100000, b"x: y\r\n" * 2000, b":\r\n" * 5000, b" x\r\n" * 5000],
+    ids=["one line", "many lines", "empty headers", "one header"],
+)
+def test_a_request_that_is_too_long(healthy, piece):
+    """It is refused by an answer, which gets lost when the kernel has more to read than anybody wants."""
+    p, port = healthy()
+    with connect(port) as s:
         try:
-            assert s.recv(1) == b""
+            s.sendall(b"GET /ready HTTP/1.1\r\nx: y\r\n" + piece)
+            assert s.recv(65536).startswith(b"HTTP/1.1 400 ")
         except ConnectionError:
             pass
+    assert told(port) == (200, "ready\n")
+
+
+@pytest.mark.parametrize(
+    "start, trickle",
+    [
+        (b"", b""),
+        (b"GET /ready HTTP/1.1\r\n", b"x: y\r\n"),
+        (b"GET /ready HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"\r\n"),
+        (b"GET /ready HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"x" * 1000),
+    ],
+    ids=["silence", "headers", "no chunks", "no end of a line"],
+)
+def test_who_takes_long_is_hung_up_on(healthy, start, trickle):
+    """A connection lasts five seconds, whatever comes meanwhile."""
+    p, port = healthy()
+    fds = open_fds(p.proc.pid)
+    with connect(port) as s:
+        s.settimeout(0.2)
+        s.sendall(start)
+        wait_until(lambda: has_ended(s, trickle), "the end of it", timeout=30)
+    wait_until(lambda: open_fds(p.proc.pid) == fds, "its descriptor to be free")
 
 
 def test_a_request_in_pieces(healthy):
@@ -132,21 +193,48 @@ def test_a_request_in_pieces(healthy):
         assert s.recv(1) == b""
 
 
-def test_who_says_nothing_is_hung_up_on(healthy):
-    _, port = healthy()
-    with connect(port) as s:
-        s.settimeout(20)
-        assert s.recv(1) == b""
-
-
-def test_a_crowd_does_not_keep_honest_ones_out(healthy):
-    """There are never more than 64; the oldest goes, not the new one."""
-    _, port = healthy()
-    crowd = [connect(port) for _ in range(200)]
+@pytest.mark.parametrize("words", [b"", b"GET /live HTTP/1.1\r\nHost: x", b"GET /live HTTP/1.1\r\n\r\n"])
+def test_a_crowd_does_not_keep_honest_ones_out(healthy, words):
+    """There are never more than 64, however they come; the oldest goes, not the new one."""
+    p, port = healthy()
+    fds = open_fds(p.proc.pid)
+    crowd = []
+    for _ in range(800):
+        crowd.append(connect(port))
+        crowd[-1].sendall(words)
+        if len(crowd) % 100 == 0:
+            assert told(port) == (200, "ready\n")
+            assert open_fds(p.proc.pid) <= fds + 70
+    for s in crowd[:700]:
+        s.settimeout(10)
+        try:
+            while s.recv(65536):
+                pass
+        except ConnectionError:
+            pass
     assert told(port) == (200, "ready\n")
-    crowd[0].settimeout(10)
-    assert crowd[0].recv(1) == b""
     for s in crowd:
+        s.close()
+    wait_until(lambda: open_fds(p.proc.pid) == fds, "the descriptors to be free", timeout=30)
+
+
+@pytest.mark.parametrize("how", ["reload", "shutdown", "restart"])
+def test_connections_do_not_outlive_the_address(healthy, how):
+    p, port = healthy()
+    crowd = [connect(port) for _ in range(10)]
+    for s in crowd[5:]:
+        s.sendall(b"GET /live HTTP/1.1\r\n")
+    assert told(port) == (200, "ready\n")
+    if how == "reload":
+        p.admin("SET health_listen = ''")
+    elif how == "shutdown":
+        p.stop()
+    else:
+        p.restart()
+        wait_until(lambda: not refuses(port), "the new one", timeout=30)
+        assert told(port) == (200, "ready\n")
+    for s in crowd:
+        assert has_ended(s)
         s.close()
 
 
