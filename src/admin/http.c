@@ -33,6 +33,7 @@
 #include "core/str.h"
 
 #define HTTP_CONNS_MAX      64
+#define HTTP_BACKLOG        1024 /* a crowd is accepted in some 100 ms, a SYN that is dropped comes again after 1 s */
 #define HTTP_HEAD_MAX       4096
 #define HTTP_READ_MAX       32768
 #define HTTP_TIME_MAX_US    (5 * USEC_PER_SEC)
@@ -227,7 +228,7 @@ static void http_serve(struct http *http)
 
 static void http_listen(struct http *http)
 {
-	struct listen_conf conf = { .tcp = { .backlog = HTTP_CONNS_MAX }, .is_retry = http->has_failed };
+	struct listen_conf conf = { .tcp = { .backlog = HTTP_BACKLOG }, .is_retry = http->has_failed };
 	char addr[256];
 	char err[256];
 
