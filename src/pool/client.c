@@ -735,23 +735,44 @@ static struct slice client_body(const struct buf *in, const struct frame *f)
 	return slice_make(buf_ptr(in) + FRAME_HEADER, n - FRAME_HEADER);
 }
 
+/* A message of a request that ends is thrown away; true for the last one. */
+static bool client_drop_message(struct client *client, uint8_t type, struct slice body)
+{
+	survive_note_refused(client, type, body);
+	return type == FE_QUERY || type == FE_FUNCTION_CALL || type == FE_SYNC;
+}
+
+/* The message that comes before the kept bytes, if there is one: it was waited for as a whole, see link_client.c. */
+static void client_drop_gathered(struct client *client)
+{
+	struct buf *b = &client->gather;
+
+	if (b->max == 0 || buf_room(b) > 0)
+		return;
+	(void)client_drop_message(client, FE_PARSE, slice_make(buf_ptr(b) + FRAME_HEADER, buf_len(b) - FRAME_HEADER));
+	buf_fini(b);
+	b->max = 0;
+}
+
 /*
- * Drops the request at the head of the kept bytes: one Query or FunctionCall,
- * or a batch up to its Sync, which may not have come yet.
+ * Drops the request at the head of what is kept: one Query or FunctionCall, or a
+ * batch up to its Sync; false when that has not come yet.
  */
-static void client_drop_request(struct client *client)
+static bool client_drop_kept(struct client *client)
 {
 	struct buf *in = &client->stream.in;
 
+	client_drop_gathered(client);
 	while (!buf_is_empty(in)) {
 		struct frame f;
 		int err = frame_read(buf_ptr(in), buf_len(in), UINT64_MAX, &f);
+		bool is_last;
 
 		if (err != 0)
 			break; /* a head that is not whole, or bad: found again when it is read */
 		if (f.type == FE_TERMINATE)
-			return;
-		survive_note_refused(client, f.type, client_body(in, &f));
+			return true;
+		is_last = client_drop_message(client, f.type, client_body(in, &f));
 		if (f.size > buf_len(in)) {
 			client->body_left = f.size - buf_len(in);
 			client->discard_body = true;
@@ -759,10 +780,10 @@ static void client_drop_request(struct client *client)
 		} else {
 			buf_consume(in, (uint32_t)f.size);
 		}
-		if (f.type == FE_QUERY || f.type == FE_FUNCTION_CALL || f.type == FE_SYNC)
-			return;
+		if (is_last)
+			return true;
 	}
-	client->skip_to_sync = true;
+	return false;
 }
 
 bool client_send_error(struct client *client, const struct report *report)
@@ -782,26 +803,22 @@ bool client_send_error(struct client *client, const struct report *report)
 	return err >= 0;
 }
 
-/* A request that is kept, and not under way, ends by this error. */
-static void client_end_request(struct client *client, const struct report *report)
+void client_end_request(struct client *client, const struct report *report, const struct client_message *message)
 {
+	ASSERT(client->state == CL_WAITING || client->state == CL_REPEAT);
+	if (client->state == CL_WAITING && message == NULL)
+		client_count_wait(client);
+	client->notified = false;
 	repeat_free(client);
 	if (!client_send_error(client, report))
 		return;
 	client_set_state(client, CL_IDLE);
-	client_drop_request(client);
+	client->skip_to_sync = message == NULL ? !client_drop_kept(client)
+					       : !client_drop_message(client, message->type, message->body);
 	if (!client->skip_to_sync)
 		client_send_ready(client);
-	if (client->state != CL_CLOSED)
+	if (message == NULL)
 		client_resume(client);
-}
-
-void client_end_wait(struct client *client, const struct report *report)
-{
-	ASSERT(client->state == CL_WAITING);
-	client_count_wait(client);
-	client->notified = false;
-	client_end_request(client, report);
 }
 
 bool client_cancel_wait(struct client *client)
@@ -809,12 +826,8 @@ bool client_cancel_wait(struct client *client)
 	struct report report;
 
 	report_server(&report, "canceling statement due to user request", "57014");
-	if (client->state == CL_REPEAT) {
-		client_end_request(client, &report);
-		return true;
-	}
-	if (client->state != CL_WAITING || !pool_dequeue(client->part, client))
+	if (client->state != CL_REPEAT && (client->state != CL_WAITING || !pool_dequeue(client->part, client)))
 		return false;
-	client_end_wait(client, &report);
+	client_end_request(client, &report, NULL);
 	return true;
 }

@@ -220,12 +220,22 @@ uint64_t client_wait_limit_us(const struct client *client);
  */
 bool client_send_error(struct client *client, const struct report *report) MUSTCHECK;
 
+/* A message of a client: its body as far as it has come. */
+struct client_message {
+	uint8_t type;
+	struct slice body;
+};
+
 /*
- * A client that has waited for a server, and was taken out of the queue, gets
- * none: it is told the error, its request is thrown away, and it goes on. Own
- * thread.
+ * A request that has not gone to a server ends by this error, and the client,
+ * which stands in no queue, goes on without it: a Query or FunctionCall, or a
+ * batch up to its Sync. `message` is the first of it, which is being read, and
+ * which the caller discards; NULL: what has come of the request is kept. Errors,
+ * ReadyForQuery and the state are those of a transaction that has failed if the
+ * request might have begun one, see survive_fails_refused(). The client may be
+ * closed afterwards. Own thread.
  */
-void client_end_wait(struct client *client, const struct report *report);
+void client_end_request(struct client *client, const struct report *report, const struct client_message *message);
 
 /* The same within a transaction, or a batch, that has failed with its server: client->survive. */
 void client_failed(struct client *client);

@@ -74,12 +74,10 @@ static bool janitor_query_is_over(const struct client *client, uint64_t now_us)
 static bool janitor_sheds(struct client *client, uint64_t now_us, unsigned *budget)
 {
 	struct pool_refusal refusal;
-	struct report report;
 
 	if (LIKELY(!client->part->conf->queue_shed) || *budget == 0 || !queue_gives_up(client, now_us, &refusal))
 		return false;
-	report_refusal(&report, client, &refusal);
-	client_end_wait(client, &report);
+	refuse_client(client, &refusal, NULL);
 	(*budget)--;
 	return true;
 }

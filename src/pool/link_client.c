@@ -13,6 +13,7 @@
 #include "pool/link.h"
 #include "pool/link_int.h"
 #include "pool/query_hint.h"
+#include "pool/refuse.h"
 #include "pool/repeat.h"
 #include "pool/report.h"
 #include "pool/survive.h"
@@ -58,29 +59,13 @@ static struct slice link_body(const struct link_walk *w)
 	return slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
 }
 
-/*
- * The client is not to wait: it is told so, its request is thrown away, up to
- * the Sync if it is a batch, and it goes on.
- */
+/* The client is not to wait: the message, and what else there is of its request, is thrown away. */
 static enum admit link_refuse_wait(struct link_walk *w, const struct pool_refusal *refusal)
 {
-	struct client *client = w->client;
-	uint8_t type = w->f.type;
-	struct report report;
+	const struct client_message message = { .type = w->f.type, .body = link_body(w) };
 
-	report_refusal(&report, client, refusal);
-	if (client->is_inner) {
-		client_close_report(client, &report);
-		return ADMIT_CLOSED;
-	}
-	if (!client_send_error(client, &report))
-		return ADMIT_CLOSED;
-	client_set_state(client, CL_IDLE);
-	survive_note_refused(client, type, link_body(w));
-	client->skip_to_sync = type != FE_QUERY && type != FE_FUNCTION_CALL && type != FE_SYNC;
-	if (!client->skip_to_sync)
-		client_send_ready(client);
-	return client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
+	refuse_client(w->client, refusal, &message);
+	return w->client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
 }
 
 /* Why the client must not begin anything more; REASON_NONE: it may. */

@@ -228,7 +228,7 @@ struct pool_refusal {
 	unsigned limit;     /* REASON_QUEUE_FULL: how many may wait */
 	unsigned endpoint;  /* REASON_BREAKER_OPEN: of the list, whose breaker admits somebody first ... */
 	uint64_t wait_us;   /* ... in this time, or BREAKER_FOREVER; REASON_QUEUE_SLOW: the estimate ... */
-	uint64_t left_us;   /* ... and for how long it may wait yet */
+	uint64_t left_us; /* ... and for how long it may wait yet; REASON_QUERY_TIMEOUT_QUEUE: what was, and might be */
 };
 
 /*

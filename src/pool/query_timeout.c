@@ -33,6 +33,7 @@
 #include "pool/client.h"
 #include "pool/janitor.h"
 #include "pool/query_hint.h"
+#include "pool/refuse.h"
 #include "pool/report.h"
 #include "pool/server.h"
 #include "proto/parse.h"
@@ -158,21 +159,17 @@ enum reason query_timeout_check(struct server *server, uint64_t now_us)
 
 bool query_timeout_expire(struct client *client)
 {
-	bool stays = client->state == CL_WAITING && !client->is_inner &&
-		     client->part->conf->query_timeout_action == CONF_TIMEOUT_CANCEL;
 	struct worker *worker = query_timeout_worker(client);
-	struct report report;
+	struct pool_refusal refusal = {
+		.reason = REASON_QUERY_TIMEOUT_QUEUE,
+		.wait_us = loop_now_us(worker->ctx.loop) - client->wait_us,
+		.left_us = query_timeout_limit_us(client),
+	};
 
-	client_report(client, REASON_QUERY_TIMEOUT_QUEUE, &report);
 	if (!pool_dequeue(client->part, client))
 		return false;
 	worker->timeouts.expired++;
-	if (stays) {
-		report.is_server = true; /* an error of the query, with its state in every style */
-		client_end_wait(client, &report);
-	} else {
-		client_close_report(client, &report);
-	}
+	refuse_client(client, &refusal, NULL);
 	return true;
 }
 

@@ -61,12 +61,26 @@ static bool refuse_may_be_due(const struct pool_part *part, uint64_t now_us)
 
 /* ---- telling them ---- */
 
-static void refuse_close(struct client *client, const struct pool_refusal *refusal)
+/* True when only its request ends. Who logs in has none, and nobody would ask again for the pooler itself. */
+static bool refuse_spares(const struct client *client, enum reason reason)
 {
+	if (client->state != CL_WAITING || client->is_inner)
+		return false;
+	return reason != REASON_QUERY_TIMEOUT_QUEUE || client->part->conf->query_timeout_action == CONF_TIMEOUT_CANCEL;
+}
+
+void refuse_client(struct client *client, const struct pool_refusal *refusal, const struct client_message *message)
+{
+	bool is_spared = refuse_spares(client, refusal->reason);
 	struct report report;
 
 	report_refusal(&report, client, refusal);
-	client_close_report(client, &report);
+	/* Clients act by the state, in whatever style. A timeout that ends the session is told as PgBouncer does. */
+	report.is_server = is_spared || refusal->reason != REASON_QUERY_TIMEOUT_QUEUE;
+	if (is_spared)
+		client_end_request(client, &report, message);
+	else
+		client_close_report(client, &report);
 }
 
 bool refuse_newcomer(struct client *client)
@@ -80,7 +94,7 @@ bool refuse_newcomer(struct client *client)
 		 refuse_is_due_locked(pool, loop_now_us(client->part->worker->ctx.loop), &refusal);
 	lock_release(&pool->lock);
 	if (is_due)
-		refuse_close(client, &refusal);
+		refuse_client(client, &refusal, NULL);
 	return is_due;
 }
 
@@ -92,7 +106,6 @@ static bool refuse_waiter(struct client *client, uint64_t now_us)
 {
 	struct pool *pool = client->pool;
 	struct pool_refusal refusal;
-	struct report report;
 	bool is_due;
 
 	if (!refuse_may_be_due(client->part, now_us))
@@ -102,14 +115,9 @@ static bool refuse_waiter(struct client *client, uint64_t now_us)
 	if (is_due)
 		queue_leave_locked(client, now_us);
 	lock_release(&pool->lock);
-	if (!is_due)
-		return false;
-	report_refusal(&report, client, &refusal);
-	if (client->state == CL_WAITING && !client->is_inner)
-		client_end_wait(client, &report);
-	else
-		client_close_report(client, &report);
-	return true;
+	if (is_due)
+		refuse_client(client, &refusal, NULL);
+	return is_due;
 }
 
 /* ---- telling all of a worker ---- */

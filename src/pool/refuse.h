@@ -1,9 +1,10 @@
 /*
- * What open breakers mean for clients. They gate the opening of servers: a pool
- * that has servers goes on with these. Where it has none, and every endpoint of
- * the database is refused by its breakers, clients that need a server are told
- * so at once (breaker_open_action = fail), or wait until their own deadline
- * (hold).
+ * Clients that get no server: what becomes of them and of their requests,
+ * whatever the reason is; and what open breakers mean for them. These gate the
+ * opening of servers: a pool that has servers goes on with these. Where it has
+ * none, and every endpoint of the database is refused by its breakers, clients
+ * that need a server are told so at once (breaker_open_action = fail), or wait
+ * until their own deadline (hold).
  */
 #ifndef PGSLUICE_POOL_REFUSE_H
 #define PGSLUICE_POOL_REFUSE_H
@@ -19,6 +20,14 @@ void refuse_fini(struct engine *engine);
 
 /* True when clients of the pool are to be refused, and *refusal says why. Under the pool's lock. */
 bool refuse_is_due_locked(const struct pool *pool, uint64_t now_us, struct pool_refusal *refusal);
+
+/*
+ * A client that needs a server gets none, for this reason, and stands in no
+ * queue, or no longer: it is told so. Its request ends, see client_end_request()
+ * for `message`; or its session, when it has not been greeted, asks for the pooler
+ * itself, or was over its time and query_timeout_action says so. Own thread.
+ */
+void refuse_client(struct client *client, const struct pool_refusal *refusal, const struct client_message *message);
 
 /* A client that would wait for its greeting: true when it was refused, and closed. Its own thread. */
 bool refuse_newcomer(struct client *client);

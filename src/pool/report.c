@@ -82,9 +82,6 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 	case REASON_QUERY_WAIT_TIMEOUT:
 		report_fact_times(facts, client->query_wait_timeout_us, client->wait_us, now);
 		break;
-	case REASON_QUERY_TIMEOUT_QUEUE:
-		report_fact_times(facts, query_timeout_limit_us(client), client->wait_us, now);
-		break;
 	case REASON_CACHED_ERROR:
 		report_fact_timeout(facts, pc->server_login_retry_us);
 		break;
@@ -150,7 +147,6 @@ void report_refusal(struct report *r, const struct client *client, const struct 
 	if (refusal->reason == REASON_BREAKER_OPEN)
 		report_fact_breaker(&facts, &client->part->conf->endpoints, refusal->endpoint);
 	report_reason(r, client->part->worker->ctx.snap->conf, refusal->reason, &facts.known);
-	r->is_server = true; /* its state is told in every style: clients act by it */
 	r->hint_room[0] = '\0';
 	if (refusal->reason == REASON_QUEUE_SLOW)
 		str_format(r->hint_room, sizeof(r->hint_room), "The estimated wait is %" PRIu64 " ms. Try again later.",

@@ -126,6 +126,28 @@ def test_cancel_of_a_queued_client(make_pooler, cluster):
     assert waiter.value("select 5") == "5"
 
 
+@pytest.mark.parametrize("size", [10000, 60000, 200000])
+@pytest.mark.parametrize("late", [False, True])
+def test_cancel_of_a_queued_batch_with_a_long_text(make_pooler, cluster, size, late):
+    """Nothing of it is run, however long its Parse, and whether the rest has come when it is cancelled or not."""
+    p = make_pooler(profile="pgsluice", settings={"pool_mode": "transaction", "default_pool_size": 1})
+    holder, waiter = p.login(), p.login()
+    holder.query("begin")
+    batch = [wire.extended("select 'never run' -- " + "x" * size, statement="s"), wire.SYNC]
+    waiter.send(batch[0], *([] if late else batch[1:]))
+    p.wait_pool(cl_waiting=1)
+    p.cancel(waiter.key)
+    error = waiter.recv()
+    assert (error.type, wire.fields_of(error.body)["C"]) == ("E", "57014")
+    if late:
+        waiter.send(wire.SYNC)
+    assert waiter.read_ready().types == "Z"
+    holder.query("commit")
+    waiter.send(wire.extended("select 5"), wire.SYNC)
+    result = waiter.read_ready()
+    assert (result.types, result.rows) == ("12TDCZ", [["5"]])
+
+
 def test_queued_client_cannot_be_cancelled_by_default(make_pooler):
     p = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
     holder, waiter = p.login(), p.login()
