@@ -210,10 +210,13 @@ struct fds_scope {
 	bool with_statements; /* those are told otherwise */
 };
 
-/* True for what only pgsluice goes on with: a client that waits with what was read of it, and who replicates. */
+/*
+ * True for what only pgsluice goes on with: a client that waits with what was
+ * read of it, who replicates, and who is in a transaction that has lost its server.
+ */
 static bool fds_is_for_pgsluice(const struct client *client)
 {
-	return client->replication != NULL || !buf_is_empty(&client->stream.in);
+	return client->replication != NULL || client->state == CL_FAILED || !buf_is_empty(&client->stream.in);
 }
 
 static bool fds_may_give_client(const struct fds_scope *scope, const struct client *client)

@@ -20,6 +20,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <sys/socket.h>
 
 #include "conf/connstr.h"
 #include "core/alloc.h"
@@ -30,11 +31,15 @@
 #include "pool/link.h"
 #include "pool/registry.h"
 #include "pool/replication.h"
+#include "pool/report.h"
 #include "pool/route.h"
+#include "pool/survive.h"
 #include "proto/startup.h"
 
 /* Longest text of a state, but for the queue of a server. */
 #define HANDOVER_STATE_MAX       1024
+
+#define HANDOVER_ERROR_MAX       4096
 
 /*
  * PgBouncer numbers its names on servers as we do, and does not tell which are in
@@ -59,7 +64,7 @@ enum handover_unnamed {
 bool handover_can_give_client(const struct client *client)
 {
 	return client->parked && stream_tls(&client->stream) == NULL && client->state != CL_WELCOME &&
-	       client->state != CL_FAILED && buf_is_empty(&client->stream.out) && client->gather.max == 0 &&
+	       buf_is_empty(&client->stream.out) && client->gather.max == 0 &&
 	       (client->state == CL_WAITING || client->stalled || client->blocked || buf_is_empty(&client->stream.in));
 }
 
@@ -70,21 +75,43 @@ bool handover_can_give_server(const struct server *server)
 	       !server->rerun.is_under_way;
 }
 
-/* What was read of a client, and waits. */
-static int handover_save_pending(const struct buf *in, struct buf *b)
+/* Bytes in hexadecimal as the value of one item; `name` has a space before and an equals sign behind it. */
+static int handover_save_bytes(const char *name, struct slice bytes, struct buf *b)
 {
 	static const char digits[] = "0123456789abcdef";
-	uint8_t *to = buf_reserve(b, 2 * buf_len(in) + 9);
+	uint32_t len = (uint32_t)(strlen(name) + 2 * bytes.n);
+	uint8_t *to = buf_reserve(b, len);
 
 	if (to == NULL)
 		return -E_NOMEM;
-	memcpy(to, " pending=", 9);
-	for (uint32_t i = 0; i < buf_len(in); i++) {
-		to[9 + 2 * i] = (uint8_t)digits[buf_ptr(in)[i] >> 4];
-		to[10 + 2 * i] = (uint8_t)digits[buf_ptr(in)[i] & 15];
+	to = (uint8_t *)mempcpy(to, name, strlen(name));
+	for (size_t i = 0; i < bytes.n; i++) {
+		to[2 * i] = (uint8_t)digits[(uint8_t)bytes.p[i] >> 4];
+		to[2 * i + 1] = (uint8_t)digits[(uint8_t)bytes.p[i] & 15];
 	}
-	buf_commit(b, 2 * buf_len(in) + 9);
+	buf_commit(b, len);
 	return 0;
+}
+
+/* What was read of a client, and waits. */
+static int handover_save_pending(const struct buf *in, struct buf *b)
+{
+	return handover_save_bytes(" pending=", slice_make(buf_ptr(in), buf_len(in)), b);
+}
+
+/* The failed transaction that the client is in. */
+static int handover_save_failed(const struct client *client, struct buf *b)
+{
+	struct survive_saved saved;
+	char text[128];
+	size_t n;
+	int err;
+
+	survive_save(client, &saved);
+	n = str_format(text, sizeof(text), " failed=%" PRIu64 " failed_unnamed=%" PRIu64 " failed_portal=%" PRIu64,
+		       saved.flags, saved.unnamed, saved.portal);
+	err = buf_append(b, text, n);
+	return err == 0 ? handover_save_bytes(" failed_errors=", saved.errors, b) : err;
 }
 
 /* Bytes in hexadecimal, as a string. */
@@ -164,6 +191,8 @@ int handover_save_client(const struct client *client, struct buf *b)
 		err = handover_save_set("startup", client->startup, b);
 	if (err == 0 && !buf_is_empty(&client->stream.in))
 		err = handover_save_pending(&client->stream.in, b);
+	if (err == 0 && client->survive != NULL)
+		err = handover_save_failed(client, b);
 	return err;
 }
 
@@ -306,31 +335,40 @@ struct handover_state {
 	bool has_track;
 	uint8_t *pending; /* owned */
 	size_t pending_len;
+	uint64_t failed; /* of struct survive_saved, as are the next ones */
+	uint64_t failed_unnamed;
+	uint64_t failed_portal;
+	uint8_t *failed_errors; /* owned; NULL: it is in no failed transaction */
+	size_t failed_errors_len;
+	struct survive *survive; /* made of these, for the client */
 };
 
 /* name, base */
-#define HANDOVER_NUMBERS(X)  \
-	X(id, 10)            \
-	X(connect, 10)       \
-	X(request, 10)       \
-	X(query, 10)         \
-	X(xact, 10)          \
-	X(hint, 10)          \
-	X(skip, 10)          \
-	X(refused, 10)       \
-	X(active, 10)        \
-	X(conf, 16)          \
-	X(dirty, 10)         \
-	X(replication, 10)   \
-	X(statements, 10)    \
-	X(pinned, 10)        \
-	X(seen, 10)          \
-	X(unnamed, 10)       \
-	X(unnamed_count, 10) \
-	X(unsure, 10)        \
-	X(raw, 10)           \
-	X(reset, 10)         \
-	X(pid, 10)
+#define HANDOVER_NUMBERS(X)   \
+	X(id, 10)             \
+	X(connect, 10)        \
+	X(request, 10)        \
+	X(query, 10)          \
+	X(xact, 10)           \
+	X(hint, 10)           \
+	X(skip, 10)           \
+	X(refused, 10)        \
+	X(active, 10)         \
+	X(conf, 16)           \
+	X(dirty, 10)          \
+	X(replication, 10)    \
+	X(statements, 10)     \
+	X(pinned, 10)         \
+	X(seen, 10)           \
+	X(unnamed, 10)        \
+	X(unnamed_count, 10)  \
+	X(unsure, 10)         \
+	X(raw, 10)            \
+	X(reset, 10)          \
+	X(pid, 10)            \
+	X(failed, 10)         \
+	X(failed_unnamed, 10) \
+	X(failed_portal, 10)
 
 /* Bytes of an even number of hexadecimal digits, up to `max` of them; how many. */
 static size_t handover_read_hex(uint8_t *dst, size_t max, const char *hex)
@@ -345,16 +383,17 @@ static size_t handover_read_hex(uint8_t *dst, size_t max, const char *hex)
 	return n;
 }
 
-static int handover_read_pending(struct handover_state *s, const char *hex)
+/* Bytes of any length, for the caller to free. */
+static int handover_read_bytes(uint8_t **bytes, size_t *len, const char *hex)
 {
 	size_t size = strlen(hex) / 2;
 
 	if (size > CLIENT_IN_MAX)
 		return -E_TOOBIG;
-	free(s->pending);
-	s->pending = xmalloc(size + 1);
-	s->pending_len = handover_read_hex(s->pending, size, hex);
-	return s->pending_len == size ? 0 : -E_SYNTAX;
+	free(*bytes);
+	*bytes = xmalloc(size + 1);
+	*len = handover_read_hex(*bytes, size, hex);
+	return *len == size ? 0 : -E_SYNTAX;
 }
 
 static int handover_read_item(struct handover_state *s, struct slice key, const char *value)
@@ -367,7 +406,9 @@ static int handover_read_item(struct handover_state *s, struct slice key, const 
 	if (slice_eq_str(key, "key"))
 		s->key_len = (uint16_t)handover_read_hex(s->key, sizeof(s->key), value);
 	if (slice_eq_str(key, "pending"))
-		return handover_read_pending(s, value);
+		return handover_read_bytes(&s->pending, &s->pending_len, value);
+	if (slice_eq_str(key, "failed_errors"))
+		return handover_read_bytes(&s->failed_errors, &s->failed_errors_len, value);
 	if (slice_eq_str(key, "startup") || slice_eq_str(key, "defaults")) {
 		vars_release(&s->vars);
 		s->vars = handover_load_vars(value[0] == '=' ? value + 1 : "");
@@ -405,6 +446,7 @@ static void handover_state_fini(struct handover_state *s)
 	track_fini(&s->track);
 	vars_release(&s->vars);
 	free(s->pending);
+	free(s->failed_errors);
 }
 
 void handover_session_fini(struct handover_session *session)
@@ -462,6 +504,8 @@ static void handover_on_arrival(struct loop *loop UNUSED, struct loop_msg *base)
 		link_settle(server);
 	} else if (client != NULL) {
 		client_set_state(client, CL_IDLE);
+		if (client->survive != NULL)
+			survive_carried(client);
 		client_resume(client); /* works on what the other process has read of it */
 	} else {
 		server_free(server);
@@ -613,6 +657,7 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->skip_to_sync = state->skip != 0;
 	if (state->refused <= CLASSIFY_EFFECT_UNSEEN)
 		client->refused_effect = (enum classify_effect)state->refused;
+	client->survive = state->survive;
 	client->prep = *prep;
 	*prep = (struct prep_client){ .size = 0 };
 	handover_fill_unnamed(client, state);
@@ -665,6 +710,22 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		h->last_id = server->id;
 }
 
+/* Makes the failed transaction that a client is in; false when it cannot be read. */
+static bool handover_load_failed(struct handover_state *state)
+{
+	struct survive_saved saved = {
+		.flags = state->failed,
+		.unnamed = state->failed_unnamed,
+		.portal = state->failed_portal,
+		.errors = slice_make(state->failed_errors, state->failed_errors_len),
+	};
+
+	if (state->failed_errors == NULL)
+		return true;
+	state->survive = survive_load(&saved);
+	return state->survive != NULL;
+}
+
 /* NULL when what is said of it cannot be understood: then it cannot be used. `prep`: of its client. */
 static struct server *handover_make_server(struct handover *h, struct handover_session *session, struct pool_part *part,
 					   const struct prep_client *prep)
@@ -696,6 +757,21 @@ static struct pool_part *handover_next_home(struct handover *h, struct pool *poo
 	return pool->parts[(pool->first_home + h->turn++ % homes) % h->engine->worker_count];
 }
 
+/* Tells a client that it cannot go on, if its socket takes that at once: nobody waits here. It is closed later. */
+static void handover_turn_away(const struct handover *h, const struct handover_session *session, enum reason reason)
+{
+	const struct reason_facts facts = { .database = session->database, .user = session->user };
+	struct report report;
+	ssize_t sent UNUSED;
+	struct buf b;
+
+	report_reason(&report, h->engine->snap->conf, reason, &facts);
+	buf_init(&b, HANDOVER_ERROR_MAX);
+	if (report_build(&b, h->engine->snap->conf, "FATAL", &report) == 0)
+		sent = send(session->fd, buf_ptr(&b), buf_len(&b), MSG_DONTWAIT | MSG_NOSIGNAL);
+	buf_fini(&b);
+}
+
 /* Takes a client, or a server, or both. */
 static void handover_take_pair(struct handover *h, struct handover_session *client, struct handover_session *server)
 {
@@ -709,12 +785,16 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	if (pool == NULL) {
 		log_info("not taking over a %s of %s/%s: the configuration has no place for it",
 			 client != NULL ? "client" : "server", one->database, one->user);
+		if (client != NULL)
+			handover_turn_away(h, client, REASON_DB_REMOVED);
 		return;
 	}
 	if (client != NULL && (handover_read_state(&state, client->state) != 0 ||
-			       !handover_stmt_give_client(h->stmts, client->old_fd, &prep, state.statements))) {
+			       !handover_stmt_give_client(h->stmts, client->old_fd, &prep, state.statements) ||
+			       !handover_load_failed(&state))) {
 		log_warning("not taking over a client of %s/%s: its state cannot be read", client->database,
 			    client->user);
+		handover_turn_away(h, client, REASON_FAST_EXIT);
 		prep_client_clear(&prep);
 		handover_state_fini(&state);
 		pool_release(&pool);
@@ -728,6 +808,8 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 		msg->server = handover_make_server(h, server, part, &prep);
 	if (client != NULL && (server == NULL || msg->server != NULL))
 		msg->client = handover_make_client(h, client, part, &state, &prep);
+	else if (client != NULL)
+		handover_turn_away(h, client, REASON_FAST_EXIT);
 	prep_client_clear(&prep);
 	handover_state_fini(&state);
 	if (msg->client == NULL && msg->server == NULL) {
@@ -766,13 +848,16 @@ void handover_take(struct engine *engine, struct handover_session *sessions, siz
 
 		if (session->fd < 0)
 			continue; /* was taken with its partner */
-		if (session->link > 0 && partner == NULL)
+		if (session->link > 0 && partner == NULL) {
 			log_warning("a linked session of %s/%s came without its partner", session->database,
 				    session->user);
-		else if (session->is_server)
+			if (!session->is_server)
+				handover_turn_away(&h, session, REASON_FAST_EXIT);
+		} else if (session->is_server) {
 			handover_take_pair(&h, partner, session);
-		else
+		} else {
 			handover_take_pair(&h, session, partner);
+		}
 	}
 	for (size_t i = 0; i < count; i++)
 		handover_session_fini(&sessions[i]);

@@ -145,6 +145,69 @@ static struct survive *survive_new(const struct server *server, enum reason reas
 	return s;
 }
 
+/* ---- from one process to another ---- */
+
+/* bit, flag of struct aborted */
+#define SURVIVE_FLAGS(X)  \
+	X(1, is_block)    \
+	X(2, is_told)     \
+	X(4, is_skipping) \
+	X(8, is_over)
+
+void survive_save(const struct client *client, struct survive_saved *saved)
+{
+	const struct survive *s = client->survive;
+
+	*saved = (struct survive_saved){
+		.unnamed = s->aborted.unnamed,
+		.portal = s->aborted.portal,
+		.errors = slice_make(buf_ptr(&s->errors), buf_len(&s->errors)),
+	};
+#define X(bit, flag) saved->flags |= s->aborted.flag ? (bit) : 0;
+	SURVIVE_FLAGS(X)
+#undef X
+}
+
+/* Finds out where each error ends; false when there are not as many, or something else. */
+static bool survive_split(struct survive *s)
+{
+	uint32_t at = 0;
+
+	for (int i = 0; i < SURVIVE_ERRORS; i++) {
+		struct frame f;
+
+		if (at == buf_len(&s->errors) ||
+		    frame_read(buf_ptr(&s->errors) + at, buf_len(&s->errors) - at, SURVIVE_ERRORS_MAX, &f) != 0 ||
+		    f.type != BE_ERROR || f.size > buf_len(&s->errors) - at)
+			return false;
+		at += (uint32_t)f.size;
+		s->ends[i] = at;
+	}
+	return at == buf_len(&s->errors);
+}
+
+struct survive *survive_load(const struct survive_saved *saved)
+{
+	struct survive *s = xcalloc(1, sizeof(*s));
+
+#define X(bit, flag) s->aborted.flag = (saved->flags & (bit)) != 0;
+	SURVIVE_FLAGS(X)
+#undef X
+	s->aborted.unnamed = (enum aborted_text)saved->unnamed;
+	s->aborted.portal = (enum aborted_text)saved->portal;
+	buf_init(&s->errors, SURVIVE_ERRORS_MAX);
+	if (saved->unnamed > ABORTED_ROLLBACK || saved->portal > ABORTED_ROLLBACK ||
+	    buf_append(&s->errors, saved->errors.p, saved->errors.n) != 0 || !survive_split(s))
+		survive_drop(&s);
+	return s;
+}
+
+void survive_carried(struct client *client)
+{
+	client->part->failed++;
+	client_set_state(client, CL_FAILED);
+}
+
 /* ---- last words ---- */
 
 static bool survive_is_loss(enum reason reason)

@@ -40,6 +40,23 @@ size_t survive_from_client(struct client *client, const uint8_t *data, size_t le
 /* The client is not in CL_FAILED any more. NULL inside is fine. */
 void survive_free(struct client *client);
 
+/* The state of a client in CL_FAILED, for another process. */
+struct survive_saved {
+	uint64_t flags;
+	uint64_t unnamed; /* enum aborted_text, as is the next */
+	uint64_t portal;
+	struct slice errors;
+};
+
+/* What client->survive is; `errors` are those of the client. */
+void survive_save(const struct client *client, struct survive_saved *saved);
+
+/* The same again; NULL when it cannot have been saved by survive_save(). Any thread. */
+struct survive *survive_load(const struct survive_saved *saved) MUSTCHECK;
+
+/* The client, which is CL_IDLE, has arrived from another process with a state: it is CL_FAILED. */
+void survive_carried(struct client *client);
+
 /* Notes what a Query or Parse does to the transaction block. */
 void survive_note_text(struct link_walk *w);
 

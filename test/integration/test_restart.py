@@ -340,7 +340,7 @@ def test_a_database_that_is_gone_ends_its_sessions(make_pooler, cluster):
     del p.databases["other"]
     p.write_files()
     p.restart()
-    goes.expect_close()
+    assert goes.expect_error_close().text == "database removed"
     assert stays.value("select 2") == "2"
 
 
@@ -560,4 +560,88 @@ def test_who_cannot_go_on_is_told(make_pooler, pki, gate):
     p.exit_wanted = True
     psql_takes_over(p, "SUSPEND", "SHOW FDS", "SHUTDOWN")
     assert plain.expect_error_close().code == "57P01"
+    assert p.wait_exit() == 0
+
+
+# --- clients without their server
+
+
+@pytest.fixture
+def failing(make_pooler, cluster, database):
+    """failing(n): a pooler, and n clients in transactions that have lost their server; they were not told."""
+
+    def make(count):
+        db = database()
+        p = make_pooler({"app": cluster.dsn(dbname=db)}, settings=TRANSACTION, threads=2, profile="pgsluice")
+        clients = [p.login() for _ in range(count)]
+        for c in clients:
+            prepare(c, "rb", "rollback")
+            assert c.query("begin").status == "T"
+        cluster.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (db,))
+        wait_until(lambda: not p.show("servers"), "the pooler noticed")
+        return p, clients
+
+    return make
+
+
+@pytest.mark.ours
+def test_failed_transactions_go_on(failing):
+    p, (untold, told, commits, batch, over) = failing(5)
+    assert told.query("select 1").errors[0].code == "57P01"
+    batch.send(wire.parse("", "select 1"), wire.FLUSH)
+    assert batch.recv().type == "E"
+    over.send(wire.parse("", "rollback"), wire.bind(), wire.execute(), wire.FLUSH)
+    assert [over.recv().type for _ in range(3)] == ["1", "2", "C"]
+    for _ in range(2):
+        mark = p.restart()
+        p.wait_for_log("took over 5 clients and 0 servers", since=mark)
+        assert [r["state"] for r in p.show("clients") if r["database"] == "app"] == ["failed"] * 5
+    assert untold.is_silent() and commits.is_silent()
+    assert untold.query("select 1").errors[0].code == "57P01"
+    assert commits.query("commit").errors[0].code == "57P01"
+    for c in (untold, told):
+        r = c.query("insert into nowhere values (1)")
+        assert (r.errors[0].code, r.status) == ("25P02", "E")
+    batch.send(wire.bind(), wire.execute(), wire.SYNC)
+    r = batch.read_ready()
+    assert (r.messages[0].type, r.status) == ("Z", "E")
+    over.send(wire.SYNC)
+    assert over.read_ready().status == "I"
+    for c in (untold, told, batch):
+        r = run(c, "rb")
+        assert (r.tags, r.status) == (["ROLLBACK"], "I")
+    for c in (untold, told, commits, batch, over):
+        assert c.value("select 'alive'") == "alive"
+
+
+@pytest.mark.ours
+def test_refused_transactions_go_on(make_pooler):
+    """What comes behind a BEGIN that was refused was meant to be a part of its block."""
+    p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1}, profile="pgsluice")
+    blocker, block, batch = p.login(), p.login(), p.login()
+    blocker.query("begin")
+    block.send(wire.query("begin"))
+    batch.send(wire.parse("", "begin"), wire.bind(), wire.execute())
+    p.wait_pool(cl_waiting=2)
+    for c in (block, batch):
+        p.cancel(c.key)
+    assert block.read_ready().status == "E"
+    assert batch.recv().type == "E"
+    mark = p.restart()
+    p.wait_for_log("took over 3 clients and 1 servers", since=mark)
+    batch.send(wire.SYNC)
+    assert batch.read_ready().status == "E"
+    for c in (block, batch):
+        assert c.query("create table never_there ()").errors[0].code == "25P02"
+        assert c.query("rollback").status == "I"
+    blocker.query("commit")
+    assert block.value("select to_regclass('never_there') is null") == "t"
+
+
+@pytest.mark.ours
+def test_failed_transactions_are_not_for_pgbouncer(failing):
+    p, (c,) = failing(1)
+    p.exit_wanted = True
+    psql_takes_over(p, "SUSPEND", "SHOW FDS", "SHUTDOWN")
+    assert c.expect_error_close().code == "57P01"
     assert p.wait_exit() == 0
