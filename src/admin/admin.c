@@ -71,7 +71,7 @@ static void admin_count_dirty(struct worker *worker, void *arg)
 
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		TAILQ_FOREACH (server, &part->servers, entry) {
-			if (!server->dirty && !server_is_stale(server))
+			if (!server_is_unwanted(server) && !server_is_stale(server))
 				continue;
 			for (size_t i = 0; i < q->n; i++)
 				if (q->sessions[i].db == NULL || q->sessions[i].db == part->pool->db)

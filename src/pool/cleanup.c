@@ -36,8 +36,8 @@ bool cleanup_is_possible(const struct server *server)
 	const struct pool_conf *conf = server->part->conf;
 	const struct track *t = &server->track;
 
-	if (!conf->cancels_gone || conf->cancel_grace_us == 0 || server->dirty || server->part->worker->suspended ||
-	    server->parked || server->replication != REPLICATION_NONE)
+	if (!conf->cancels_gone || conf->cancel_grace_us == 0 || server_is_unwanted(server) ||
+	    server->part->worker->suspended || server->parked || server->replication != REPLICATION_NONE)
 		return false;
 	if (client->body_left > 0 && !client->discard_body)
 		return false;

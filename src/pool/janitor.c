@@ -140,11 +140,12 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
  */
 static enum reason janitor_left_behind(const struct server *server, uint64_t now_us)
 {
-	struct endpoint_facts facts = endpoint_facts(server->endpoint);
 	uint64_t timeout_us = server->part->worker->ctx.snap->conf->health_timeout_us;
+	struct endpoint_facts facts;
 
 	if (!server_is_misplaced(server))
 		return REASON_NONE;
+	facts = endpoint_facts(server->endpoint);
 	if (facts.is_fenced)
 		return REASON_FENCED;
 	return facts.is_silent && janitor_is_over(now_us, server->active_us, timeout_us) ? REASON_CUT_OFF : REASON_NONE;
@@ -160,10 +161,10 @@ static enum reason janitor_active(struct server *server, uint64_t now_us)
 
 	if (server->replication != REPLICATION_NONE)
 		return server->dirty ? REASON_CONFIG_CHANGED : REASON_NONE; /* a stream may last for years */
-	reason = server->dirty && server->endpoint != NULL ? janitor_left_behind(server, now_us) : REASON_NONE;
+	reason = janitor_left_behind(server, now_us);
 	if (reason != REASON_NONE)
 		return reason;
-	if (server->dirty && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
+	if (server_is_unwanted(server) && server->part->worker->ctx.snap->conf->server_fast_close != 0 &&
 	    track_is_idle(&server->track))
 		return REASON_CONFIG_CHANGED;
 	reason = query_timeout_check(server, now_us);
@@ -183,7 +184,7 @@ static enum reason janitor_idle(struct server *server, uint64_t now_us)
 	struct pool_part *part = server->part;
 	const struct pool_conf *conf = part->conf;
 
-	if (server->dirty || (conf->attrs != CONF_ATTRS_ANY && server_is_misplaced(server)))
+	if (server_is_unwanted(server))
 		return REASON_CONFIG_CHANGED;
 	if (pool_is_paused(part->pool))
 		return REASON_PAUSE;
@@ -283,7 +284,7 @@ void janitor_apply_roles(struct worker *worker, void *arg UNUSED)
 		if (part->conf->endpoints.count == 1 && part->conf->attrs == CONF_ATTRS_ANY)
 			continue;
 		TAILQ_FOREACH (server, &part->servers, entry)
-			server->dirty |= server_is_misplaced(server);
+			server_note_place(server);
 		janitor_servers(part, now_us);
 		pool_retry_now(part->pool);
 		pool_run(part);

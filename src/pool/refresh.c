@@ -64,7 +64,8 @@ static unsigned refresh_take_conf(struct pool_part *part)
 	pool_conf_release(&part->conf);
 	part->conf = fresh;
 	TAILQ_FOREACH (server, &part->servers, entry) {
-		server->dirty |= server_is_outdated(server) || server_is_misplaced(server);
+		server->dirty |= server_is_outdated(server);
+		server_note_place(server);
 		n++;
 	}
 	return n;

@@ -368,9 +368,7 @@ static bool server_is_over(struct server *server)
 
 void server_free(struct server *server)
 {
-	if (UNLIKELY(server->part->conf->attrs != CONF_ATTRS_ANY))
-		server->dirty |= server_is_misplaced(server);
-	if (server->dirty) {
+	if (UNLIKELY(server_is_unwanted(server))) {
 		server_close(server, REASON_CLOSE_NEEDED);
 	} else if (UNLIKELY(!stream_is_clean(&server->stream))) {
 		server_close(server, REASON_IDLE_DIRTY); /* something nobody has asked for, a part of a record of TLS */
@@ -533,7 +531,15 @@ bool server_is_misplaced(const struct server *server)
 {
 	const struct pool_conf *conf = server->part->conf;
 
+	if (LIKELY(conf->endpoints.count <= 1 && conf->attrs == CONF_ATTRS_ANY))
+		return false;
 	return server->endpoint != NULL && endpoint_is_to_leave(server->endpoint, &conf->endpoints, conf->attrs);
+}
+
+void server_note_place(struct server *server)
+{
+	if (server->client == NULL || server->replication != REPLICATION_NONE)
+		server->dirty |= server_is_misplaced(server);
 }
 
 void server_note_role(struct server *server, struct slice name, struct slice value)

@@ -96,7 +96,7 @@ struct server {
 	struct query_timeout timeout;
 	struct cleanup cleanup;
 	struct report *last_words; /* its FATAL error, for a client that outlives it; NULL: none */
-	bool dirty;                /* to be closed when free */
+	bool dirty;                /* to be closed when free, whatever comes; see server_is_unwanted() */
 	unsigned gone_epoch;       /* addresses that had vanished when it was last asked for its own */
 	bool cut;                  /* got a part of a message whose rest will never come */
 	bool resetting;            /* our own query is the reset query */
@@ -207,8 +207,24 @@ void server_cancel_ended(struct server *server);
 /* True when it was opened under settings that are no good for new connections any more. Own thread. */
 bool server_is_outdated(const struct server *server);
 
-/* True when the role of its endpoint is none that its database asks for. Own thread. */
+/*
+ * True when it should be elsewhere: by what is known of the hosts at this moment,
+ * which may be otherwise in the next, so nobody takes note of it. Own thread.
+ */
 bool server_is_misplaced(const struct server *server);
+
+/*
+ * Roles, or what is asked for, have changed: a server that is misplaced now is to
+ * be closed, but for one that works for a client, where that is decided when it
+ * is free; one that replicates never is. Own thread.
+ */
+void server_note_place(struct server *server);
+
+/* True when it is to be closed as soon as it is free. Own thread. */
+static inline bool server_is_unwanted(const struct server *server)
+{
+	return server->dirty || server_is_misplaced(server);
+}
 
 /*
  * The server has told the value of a parameter, maybe one that tells its role:
