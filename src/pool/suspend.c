@@ -242,7 +242,7 @@ static unsigned suspend_park_servers(struct pool_part *part, bool force)
 
 	for (server = TAILQ_FIRST(&part->servers); server != NULL; server = next) {
 		next = TAILQ_NEXT(server, entry);
-		if (server->state == SV_LOGIN || server->state == SV_TESTED) {
+		if (server->state == SV_LOGIN || server->state == SV_TESTED || cleanup_is_running(server)) {
 			server_close(server, REASON_SUSPEND_UNSAFE);
 			continue;
 		}

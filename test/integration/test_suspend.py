@@ -115,6 +115,21 @@ def test_suspend_timeout_closes_what_does_not_come_to_rest(make_pooler):
     assert quiet.value("select 1") == "1"
 
 
+def test_suspend_does_not_wait_for_what_a_client_has_left(make_pooler, cluster):
+    """Its server, which is being brought to rest, is closed; the query may go on, as after any Terminate."""
+    p = make_pooler({"app": cluster.dsn()}, profile="pgsluice", settings={"cancel_grace": 1000, "suspend_timeout": 1000})
+    c = p.login()
+    c.send(wire.query("select pg_sleep(1234)"))
+    wait_until(lambda: [r["state"] for r in p.show("servers")] == ["active"], "the query runs")
+    c.send(wire.TERMINATE)
+    c.close()
+    wait_until(lambda: [r["state"] for r in p.show("servers")] == ["being_canceled"], "it is brought to rest")
+    p.admin("SUSPEND")
+    assert p.show("servers") == []
+    p.admin("RESUME")
+    cluster.sql("select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(1234)'")
+
+
 def test_suspend_accepts_nobody_until_resume(make_pooler):
     p = make_pooler()
     console = suspended_console(p)
