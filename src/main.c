@@ -213,8 +213,9 @@ static struct takeover *main_take_over(const struct conf *conf)
 {
 	struct takeover *takeover;
 
-	log_warning("online restart (-R) is deprecated: start a second instance beside this one with so_reuseport "
-		    "and peers, then stop the first");
+	if (conf->profile == CONF_PROFILE_PGBOUNCER)
+		log_warning("online restart (-R) is deprecated: start a second instance beside this one with "
+			    "so_reuseport and peers, then stop the first");
 	takeover = takeover_begin(conf);
 	if (takeover == NULL)
 		log_info("no running instance found, starting as usual");

@@ -144,6 +144,10 @@ static void command_log(const struct command *command, const struct sql_cmd *cmd
 		log_info("%s DRY RUN command issued", command->name);
 	else if (cmd->form == SQL_PLACE)
 		log_info("%s %s '%s' command issued", command->name, cmd->arg, cmd->value);
+	else if (cmd->form == SQL_WITHIN && cmd->arg[0] == '\0')
+		log_info("%s WITHIN %s command issued", command->name, cmd->value);
+	else if (cmd->form == SQL_WITHIN)
+		log_info("%s '%s' WITHIN %s command issued", command->name, cmd->arg, cmd->value);
 	else if (cmd->arg[0] == '\0')
 		log_info("%s command issued", command->name);
 	else

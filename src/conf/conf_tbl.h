@@ -241,9 +241,9 @@
 	X(AUTH, STR, auth_dbname, NULL, NULL, 0, 0, "", NONE, CONF_R, \
 	  "Database in which auth_query runs; unset means the one that the client asks for.") \
 	X(AUTH, TIME, auth_query_cache_ttl, "0", "5", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
-	  "How long an answer of auth_query is used again; 0 asks at every login. Whom the server would refuse by now " \
-	  "may get in for that long. When a login fails with an answer that is older than a second, the next one asks: " \
-	  "a changed password, and a new user, work then at the latest.") \
+	  "How long an answer of auth_query is used again; 0 asks at every login. A user that the server would refuse " \
+	  "by now can still log in for that long. When a login fails with an answer that is older than a second, the " \
+	  "next one asks: a changed password, and a new user, work then at the latest.") \
 	X(AUTH, TIME, auth_query_stale, "0", "0", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long beyond that an answer may still be used while the server cannot be asked.") \
 	X(AUTH, STR, auth_ldap_options, NULL, NULL, 0, 0, "", NONE, CONF_R | CONF_F_SECRET, \

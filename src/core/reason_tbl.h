@@ -3,10 +3,11 @@
  * close passes a row; the log line, the text for the client and the SQLSTATE
  * come from it.
  *
- * X(id, text, sqlstate, detail, hint): the text is PgBouncer's, to the letter.
- * The others are for error_style = postgres: the state that PostgreSQL would
- * use (under PgBouncer's style it is always 08P01), the facts, and what can be
- * done about it; NULL where there is nothing to add.
+ * X(id, text, sqlstate, detail, hint): where PgBouncer has the error, the text
+ * is PgBouncer's, to the letter. The others are for error_style = postgres: the
+ * state that PostgreSQL would use (under PgBouncer's style it is 08P01, unless
+ * clients act by it), the facts, and what can be done about it; NULL where
+ * there is nothing to add.
  *
  * Text and detail are templates. {name} is one of the facts in REASON_FACTS; a
  * part in [brackets], which may be nested, is left out when a fact in it is
@@ -201,10 +202,10 @@
 	X(REASON_CUT_OFF, "server host is out of reach", "08006", \
 	  "The server[ at {server}] does not answer, and another one does; what was under way may or may not have taken " \
 	  "effect.", \
-	  NULL) \
+	  "Look for its effects before you repeat it.") \
 	X(REASON_FENCED, "server is not the primary any more", "57P01", \
 	  "The server[ at {server}] has been replaced by another one; what was under way may or may not have taken effect.", \
-	  NULL) \
+	  "Look for its effects before you repeat it.") \
 	X(REASON_CONNECT_STRING, "connect string changed", "57P01", NULL, NULL) \
 	X(REASON_CONNECT_FAILED, "connect failed", "08001", \
 	  "No connection to the server[ at {server}] could be made.", \
@@ -221,8 +222,8 @@
 	X(REASON_LOGIN_FAILED, "login failed", "08001", \
 	  "The server[ at {server}] has refused the login of the pooler[: {error}].", \
 	  NULL) \
-	X(REASON_WRONG_ROLE, "server has not the role that is asked for", "08001", \
-	  "The server[ at {server}] is none that target_session_attrs allows.", \
+	X(REASON_WRONG_ROLE, "server does not have the requested role", "08001", \
+	  "The server[ at {server}] does not match target_session_attrs.", \
 	  NULL) \
 	X(REASON_SSL_REFUSED, "server refused SSL", "08001", \
 	  "The server[ at {server}] does not offer TLS, which server_tls_sslmode demands.", \
@@ -241,7 +242,7 @@
 	  NULL) \
 	X(REASON_QUERY_TIMEOUT, "query timeout", "57014", \
 	  "The query ran for {time}; query_timeout is {timeout}.", \
-	  NULL) \
+	  "Make the query faster, or raise query_timeout.") \
 	X(REASON_QUERY_STOPPED, "canceling statement due to query_timeout", "57014", \
 	  "The query ran for {time}; its limit is {timeout}.", \
 	  "Make the query faster, or raise query_timeout, or the limit that its comment asks for.") \
@@ -268,7 +269,7 @@
 	X(REASON_CLIENT_GONE_UNSENT, "client disconnect before everything was sent to the server", "08006", NULL, NULL) \
 	X(REASON_DOUBT, "session state is in doubt", "08006", \
 	  "What the server[ at {server}] has answered leaves open what its session is in.", \
-	  NULL) \
+	  "Look for the effects of what was under way before you repeat it.") \
 	X(REASON_REPLICATION_LEFT, "replication client disconnected", "08006", NULL, NULL) \
 	X(REASON_REPLICATION_OVER, "replication client was closed", "08006", NULL, NULL) \
 	X(REASON_LIFETIME, "server lifetime over", "57P01", NULL, NULL) \

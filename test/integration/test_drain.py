@@ -120,6 +120,7 @@ def test_the_deadline(make_pooler, cluster):
     p.wait_pool(sv_active=2)
     started = time.monotonic()
     drain = begin(p, "DRAIN app WITHIN 1")
+    p.wait_for_log("DRAIN 'app' WITHIN 1 command issued")
     told(busy, TOO_LATE)
     told(asleep, TOO_LATE)
     assert time.monotonic() - started > 0.9

@@ -96,5 +96,5 @@ def test_server_that_does_not_report_its_role_is_asked(make_pooler, fake_server,
         assert c.value("x") == "ok"
         assert len(asked) == 1
     else:
-        wait_until(lambda: "server has not the role that is asked for" in p.log_text(), "the server was closed")
+        wait_until(lambda: "server does not have the requested role" in p.log_text(), "the server was closed")
         assert asked

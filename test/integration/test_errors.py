@@ -149,19 +149,20 @@ def test_wait_for_a_server(make, strict):
 
 
 @pytest.mark.parametrize(
-    "setting, sql, code, text, detail",
+    "setting, sql, code, text, detail, hint",
     [
-        ("query_timeout", "select pg_sleep(60)", "57014", "query timeout", "The query ran for"),
-        ("idle_transaction_timeout", "begin", "25P03", "idle transaction timeout", "The transaction was idle for"),
-        ("transaction_timeout", "begin", "25P04", "transaction timeout", "The transaction was open for"),
+        ("query_timeout", "select pg_sleep(60)", "57014", "query timeout", "The query ran for",
+         "Make the query faster, or raise query_timeout."),
+        ("idle_transaction_timeout", "begin", "25P03", "idle transaction timeout", "The transaction was idle for", None),
+        ("transaction_timeout", "begin", "25P04", "transaction timeout", "The transaction was open for", None),
     ],
-)
-def test_timeouts(make, strict, setting, sql, code, text, detail):
+)  # fmt: skip
+def test_timeouts(make, strict, setting, sql, code, text, detail, hint):
     p = make(settings={setting: 1})
     c = p.login()
     c.send(wire.query(sql))
     error = next(e for e in c.expect_close().errors)
-    check(error, strict, "FATAL", code, text, rf"{detail} \d+(\.\d)? s; {setting} is 1 s\.")
+    check(error, strict, "FATAL", code, text, rf"{detail} \d+(\.\d)? s; {setting} is 1 s\.", hint)
 
 
 def test_client_idle_timeout(make, strict):
