@@ -54,7 +54,6 @@ const struct show_waiter show_no_waiter = {
 bool show_describe_waiter(const struct client *client, struct show_waiter *waiter)
 {
 	uint64_t now_us = loop_now_us(client->part->worker->ctx.loop);
-	uint64_t limit_us = client_wait_limit_us(client);
 	struct queue_place place;
 	uint64_t age_us;
 
@@ -66,8 +65,7 @@ bool show_describe_waiter(const struct client *client, struct show_waiter *waite
 	waiter->ticket = place.ticket;
 	waiter->client_id = client->id;
 	waiter->age_ms = show_wait_ms(age_us);
-	waiter->deadline_ms =
-		limit_us == UINT64_MAX ? SHOW_NULL : show_wait_ms(limit_us > age_us ? limit_us - age_us : 0);
+	waiter->deadline_ms = show_wait_ms(client_wait_left_us(client, now_us, age_us));
 	waiter->estimate_ms = show_wait_ms(place.wait_us);
 	return true;
 }

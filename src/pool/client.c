@@ -356,7 +356,7 @@ void client_send_ready(struct client *client)
 	if (err == 0)
 		err = stream_send_buf(&client->stream, &b);
 	buf_fini(&b);
-	client->query_us = client->xact_us = client->hint_us = 0;
+	client->query_us = client->xact_us = client->hint_us = client->waited_us = 0;
 	if (err < 0)
 		client_drop(client, REASON_CLIENT_IO);
 }
@@ -663,13 +663,10 @@ void client_resume(struct client *client)
 	loop_defer(client_loop(client), &client->task);
 }
 
-/* The link has ended; what next? */
-static inline void client_unlinked_to(struct client *client, enum client_state state)
+/* It has no server any more, and goes on in this state. */
+static inline void client_go_on(struct client *client, enum client_state state)
 {
-	if (client->state == CL_CLOSED)
-		return;
 	client_set_state(client, state);
-	client->query_us = client->xact_us = client->hint_us = 0;
 	client->discard_body = client->body_left > 0;
 	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) ||
 	    !client->stream.want_read) {
@@ -678,12 +675,37 @@ static inline void client_unlinked_to(struct client *client, enum client_state s
 	}
 }
 
-uint64_t client_wait_limit_us(const struct client *client)
+/* The link has ended, and nothing is open; what next? */
+static inline void client_unlinked_to(struct client *client, enum client_state state)
 {
-	uint64_t wait_us = client->query_wait_timeout_us > 0 ? client->query_wait_timeout_us : UINT64_MAX;
-	uint64_t query_us = client->part->conf->timeout_includes_wait ? query_timeout_limit_us(client) : 0;
+	if (client->state == CL_CLOSED)
+		return;
+	client->query_us = client->xact_us = client->hint_us = client->waited_us = 0;
+	client_go_on(client, state);
+}
 
-	return query_us > 0 && query_us < wait_us ? query_us : wait_us;
+static uint64_t client_left_us(uint64_t limit_us, uint64_t spent_us)
+{
+	if (limit_us == 0)
+		return UINT64_MAX;
+	return spent_us < limit_us ? limit_us - spent_us : 0;
+}
+
+uint64_t client_wait_left_us(const struct client *client, uint64_t now_us, uint64_t age_us)
+{
+	uint64_t wait_us = client_left_us(client->query_wait_timeout_us, client->waited_us + age_us);
+	uint64_t open_us = client->query_us != 0 && client->query_us < now_us ? now_us - client->query_us : age_us;
+	uint64_t query_us = UINT64_MAX;
+
+	if (client->part->conf->timeout_includes_wait)
+		query_us = client_left_us(query_timeout_limit_us(client), open_us);
+	return query_us < wait_us ? query_us : wait_us;
+}
+
+void client_unsent(struct client *client)
+{
+	if (client->state != CL_CLOSED)
+		client_go_on(client, CL_IDLE);
 }
 
 void client_unlinked(struct client *client)
@@ -718,7 +740,7 @@ bool client_granted(struct client *client, struct server *server)
 		return false;
 	}
 	ASSERT(client->state == CL_WAITING);
-	client->granted_us = loop_now_us(client_loop(client));
+	client->waited_us += loop_now_us(client_loop(client)) - client->wait_us;
 	link_attach(client, server);
 	if (client->state == CL_ACTIVE)
 		client_resume(client);

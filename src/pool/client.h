@@ -76,7 +76,7 @@ struct client {
 	uint64_t query_us;           /* since when a query is open; 0: none */
 	uint64_t xact_us;            /* since when a transaction is open; 0: none */
 	uint64_t hint_us;            /* the shortest limit that what is open has set for itself; 0: none */
-	uint64_t granted_us;         /* when it last had waited for a server, and got one */
+	uint64_t waited_us;          /* in the queue, for what is open, before it was granted a server */
 	uint64_t body_left;          /* of a message whose head was seen */
 	bool discard_body;           /* ... and which goes nowhere */
 	bool cut;                    /* got a part of a message whose rest will never come */
@@ -211,8 +211,29 @@ void client_resume(struct client *client);
 /* The link has ended and the client may go on without a server. */
 void client_unlinked(struct client *client);
 
-/* How long it may wait for a server, in microseconds; UINT64_MAX: for ever. Own thread. */
-uint64_t client_wait_limit_us(const struct client *client);
+/*
+ * The link has ended before anything of what is open was sent: that is read
+ * again, and its time goes on.
+ */
+void client_unsent(struct client *client);
+
+/*
+ * How long it may still wait for a server, in microseconds, having waited for
+ * age_us this time; UINT64_MAX: for ever. A statement that is run again, or has
+ * to look for another server, has one time for all of it. Own thread.
+ */
+uint64_t client_wait_left_us(const struct client *client, uint64_t now_us, uint64_t age_us);
+
+/* Since when the time of a client in the queue runs: for query_timeout, and for query_wait_timeout. Own thread. */
+static inline uint64_t client_open_since_us(const struct client *client)
+{
+	return client->query_us != 0 ? client->query_us : client->wait_us;
+}
+
+static inline uint64_t client_waits_since_us(const struct client *client)
+{
+	return client->wait_us - client->waited_us;
+}
 
 /*
  * Tells the client an error that does not end its session; false when it could

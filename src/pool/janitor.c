@@ -64,9 +64,9 @@ static bool janitor_query_is_over(const struct client *client, uint64_t now_us)
 
 	if (limit_us == 0 || client->replication != NULL || !client->part->conf->timeout_includes_wait)
 		return false;
-	if (janitor_is_over(now_us, client->wait_us, limit_us))
+	if (janitor_is_over(now_us, client_open_since_us(client), limit_us))
 		return true;
-	janitor_expect(client->part->worker, client->wait_us + limit_us + 1 - now_us);
+	janitor_expect(client->part->worker, client_open_since_us(client) + limit_us + 1 - now_us);
 	return false;
 }
 
@@ -95,7 +95,7 @@ static void janitor_waiting(struct client *client, uint64_t now_us, unsigned *bu
 		reason = REASON_LOGIN_TIMEOUT_DOWN;
 	else if (janitor_query_is_over(client, now_us))
 		reason = REASON_QUERY_TIMEOUT_QUEUE;
-	else if (janitor_is_over(now_us, client->wait_us, client->query_wait_timeout_us))
+	else if (janitor_is_over(now_us, client_waits_since_us(client), client->query_wait_timeout_us))
 		reason = REASON_QUERY_WAIT_TIMEOUT;
 	if (reason == REASON_NONE && janitor_sheds(client, now_us, budget))
 		return;

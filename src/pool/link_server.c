@@ -41,7 +41,7 @@ static void link_query_done(struct server *server)
 	now = loop_now_us(link_loop(client));
 	is_timed = server->replication == REPLICATION_NONE; /* a stream of days would be the average */
 	stats_add(&client->part->stats, STAT_query_time, is_timed ? now - client->query_us : 0);
-	client->query_us = client->hint_us = 0;
+	client->query_us = client->hint_us = client->waited_us = 0;
 	if (server->track.status == 'I' && client->xact_us != 0) {
 		stats_add(&client->part->stats, STAT_xact_time, is_timed ? now - client->xact_us : 0);
 		client->xact_us = 0;

@@ -68,11 +68,9 @@ uint64_t query_timeout_since_us(const struct client *client)
 
 	if (since_us == 0)
 		return 0;
-	if (server != NULL && server->timeout.restart_us > since_us)
-		since_us = server->timeout.restart_us;
-	if (!client->part->conf->timeout_includes_wait && client->granted_us > since_us)
-		since_us = client->granted_us;
-	return since_us;
+	if (!client->part->conf->timeout_includes_wait)
+		since_us += client->waited_us;
+	return server != NULL && server->timeout.restart_us > since_us ? server->timeout.restart_us : since_us;
 }
 
 void query_timeout_hint(struct client *client, struct slice text)
@@ -162,7 +160,7 @@ bool query_timeout_expire(struct client *client)
 	struct worker *worker = query_timeout_worker(client);
 	struct pool_refusal refusal = {
 		.reason = REASON_QUERY_TIMEOUT_QUEUE,
-		.wait_us = loop_now_us(worker->ctx.loop) - client->wait_us,
+		.wait_us = loop_now_us(worker->ctx.loop) - client_open_since_us(client),
 		.left_us = query_timeout_limit_us(client),
 	};
 

@@ -76,6 +76,7 @@ void query_timeout_request_over(struct server *server);
 static inline void query_timeout_forget(struct query_timeout *t)
 {
 	t->is_over = t->holds = false;
+	t->restart_us = 0;
 }
 
 /*

@@ -130,15 +130,15 @@ static void queue_shed_locked(struct pool *pool, uint64_t wait_us, uint64_t left
 static bool queue_is_slow_locked(struct client *client, uint64_t now_us, struct pool_refusal *refusal)
 {
 	struct pool *pool = client->pool;
-	uint64_t limit_us;
+	uint64_t left_us;
 	uint64_t wait_us;
 
 	if (LIKELY(!pool->conf->queue_shed) || !queue_is_steady_locked(pool))
 		return false;
-	limit_us = client_wait_limit_us(client);
-	if (!queue_estimate_refuses(&pool->estimate, pool->waiter_count + 1, limit_us, now_us, &wait_us))
+	left_us = client_wait_left_us(client, now_us, 0);
+	if (!queue_estimate_refuses(&pool->estimate, pool->waiter_count + 1, left_us, now_us, &wait_us))
 		return false;
-	queue_shed_locked(pool, wait_us, limit_us, refusal);
+	queue_shed_locked(pool, wait_us, left_us, refusal);
 	return true;
 }
 
@@ -161,20 +161,20 @@ static uint64_t queue_position_locked(const struct client *client)
 bool queue_gives_up(struct client *client, uint64_t now_us, struct pool_refusal *refusal)
 {
 	struct pool *pool = client->pool;
-	uint64_t limit_us = client_wait_limit_us(client);
 	uint64_t age_us = now_us > client->wait_us ? now_us - client->wait_us : 0;
+	uint64_t left_us = client_wait_left_us(client, now_us, age_us);
 	uint64_t wait_us;
 	bool gives_up;
 
-	if (limit_us == QUEUE_UNKNOWN || age_us >= limit_us || client->replication != NULL)
+	if (left_us == QUEUE_UNKNOWN || left_us == 0 || client->replication != NULL)
 		return false;
 	lock_acquire(&pool->lock);
-	gives_up = client->queued && client->has_query && !client->is_inner && queue_is_steady_locked(pool) &&
-		   queue_estimate_is_hopeless(&pool->estimate, queue_position_locked(client), limit_us - age_us, now_us,
-					      &wait_us);
+	gives_up =
+		client->queued && client->has_query && !client->is_inner && queue_is_steady_locked(pool) &&
+		queue_estimate_is_hopeless(&pool->estimate, queue_position_locked(client), left_us, now_us, &wait_us);
 	if (gives_up) {
 		queue_leave_locked(client, now_us);
-		queue_shed_locked(pool, wait_us, limit_us - age_us, refusal);
+		queue_shed_locked(pool, wait_us, left_us, refusal);
 	}
 	lock_release(&pool->lock);
 	return gives_up;

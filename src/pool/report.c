@@ -80,7 +80,7 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 		report_fact_timeout(facts, conf->client_login_timeout_us);
 		break;
 	case REASON_QUERY_WAIT_TIMEOUT:
-		report_fact_times(facts, client->query_wait_timeout_us, client->wait_us, now);
+		report_fact_times(facts, client->query_wait_timeout_us, client_waits_since_us(client), now);
 		break;
 	case REASON_CACHED_ERROR:
 		report_fact_timeout(facts, pc->server_login_retry_us);

@@ -539,6 +539,11 @@ void survive_end(struct client *client, struct survive_loss *loss)
 		client_drop(client, REASON_CLIENT_IO);
 		return;
 	}
+	if (loss->is_unsent) {
+		client_unsent(client);
+		return;
+	}
+	repeat_free(client); /* it was run again, and has ended here */
 	if (loss->state == NULL) {
 		client_unlinked(client);
 		return;

@@ -1,5 +1,6 @@
 """query_timeout_action = cancel: the query is stopped, client and server go on; and what clients that vanish leave."""
 import random
+import re
 import threading
 import time
 
@@ -363,6 +364,23 @@ def test_wait_counts_and_the_client_stays(make_pooler):
     holder.query("commit")
     assert waiter.value("select 5") == "5"
     assert timeouts(p)["expired"] == 2
+
+
+def test_wait_counts_behind_a_query_that_was_stopped(make_pooler):
+    """The server comes from a client whose query has used up its own time, which is nothing to the next one."""
+    p = make_pooler(
+        settings={**CANCEL, "query_timeout": "2.5", "query_timeout_hints": 1, "error_style": "postgres"}
+    )
+    holder, waiter = p.login(), p.login()
+    holder.send(wire.query("/* pgsluice: timeout=2s */ " + SLEEP))
+    p.wait_pool(sv_active=1)
+    started = time.monotonic()
+    waiter.send(wire.query(SLEEP))
+    stopped(holder.read_ready())
+    error = waiter.read_ready().error
+    took = time.monotonic() - started
+    ran = float(re.search(r"ran for ([\d.]+) s", error.fields["D"]).group(1))
+    assert error.code == "57014" and took - ran < 1.5, "it would be 2"
 
 
 def test_wait_does_not_count_unless_it_shall(make_pooler):

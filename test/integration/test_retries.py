@@ -1,6 +1,5 @@
 """Statements that are run again, `retry = safe`: which, how often, and that nothing is done twice."""
 import signal
-import socket
 import threading
 
 import pytest
@@ -501,36 +500,177 @@ def test_serialization_failures_of_postgresql(make_pooler, cluster, database):
     adds_up(p)
 
 
-def test_a_server_that_cannot_be_sent_to(make_pooler, fake_server, tmp_path):
-    """A Unix socket tells at once that nobody reads: another server takes the statement over, without an error."""
-    conns, asked = [], []
+def waiter(p):
+    """The row of the only client in the queue."""
+    rows = []
+
+    def has_come():
+        rows[:] = p.show("queue")
+        return rows
+
+    wait_until(has_come, "a client in the queue")
+    assert len(rows) == 1
+    return rows[0]
+
+
+class Dying:
+    """
+    A server whose first connection dies with its answer to a COMMIT. It is on a Unix socket, which tells at once that
+    nobody reads: whoever gets that connection next cannot send anything. `then(conn)` is what later ones do.
+    """
+
+    def __init__(self, fake_server, tmp_path, then):
+        self.then, self.commits, self.answer, self.closed = then, [], threading.Event(), threading.Event()
+        path = tmp_path / ".s.PGSQL.5432"
+        self.server = fake_server(self.handler, host=str(path))
+        path.chmod(0o777)
+        for d in (tmp_path, *list(tmp_path.parents)[:-2]):
+            d.chmod(0o755)
+        self.dsn = f"host={tmp_path} port=5432 dbname=x user=x pool_size=1"
+
+    def handler(self, conn, params):
+        if self.commits:
+            self.then(conn)
+            return
+        conn.greet()
+        conn.recv()
+        conn.send(wire.pack("C", b"BEGIN\0") + wire.pack("Z", b"T"))
+        self.commits.append(conn.recv().body)
+        assert self.answer.wait(20)
+        conn.send(wire.pack("C", b"COMMIT\0") + READY)
+        conn.close()
+        self.closed.set()
+
+    def die(self, p, client):
+        """The client, who is in a transaction, ends it, and the server dies."""
+        client.send(wire.query("commit"))
+        wait_until(lambda: self.commits, "the server to be asked")
+        p.stop_threads()
+        self.answer.set()
+        assert self.closed.wait(20)
+        p.signal(signal.SIGCONT)
+        assert client.read_ready().error is None
+        wait_until(lambda: p.show("retries"), "that nothing was sent")
+        assert {r["sqlstate"]: r["retried"] for r in p.show("retries")} == {"08006": 1}
+
+
+@pytest.mark.parametrize("style", ["simple", "extended"])
+def test_a_server_that_cannot_be_sent_to(make_pooler, fake_server, tmp_path, style):
+    """Another server takes the statement over, without an error."""
+    asked = []
+
+    def then(conn):
+        conn.greet()
+        while True:
+            m = conn.recv()
+            asked.append(m.type)
+            if m.type in "QS":
+                conn.send((wire.pack("1") + wire.pack("2") if m.type == "S" else b"") + DONE)
+
+    site = Dying(fake_server, tmp_path, then)
+    p = make_pooler({"app": site.dsn}, settings={"pool_mode": "transaction", "retry": "safe"}, threads=1)
+    first, second = p.login(), p.login()
+    first.query("begin")
+    second.send(wire.query("select 1") if style == "simple" else wire.extended("select 1") + wire.SYNC)
+    waiter(p)
+    site.die(p, first)
+    assert second.read_ready().rows == [["x"]]
+    assert "".join(asked) == ("Q" if style == "simple" else "PBDES")
+    adds_up(p)
+
+
+# --- one deadline for all runs
+
+
+def wait_for_age(p, ms):
+    wait_until(lambda: waiter(p)["age_ms"] >= ms, f"a client that has waited for {ms} ms")
+
+
+@pytest.mark.parametrize("setting", ["query_timeout", "query_wait_timeout"])
+def test_the_deadline_goes_on_when_nothing_was_sent(make_pooler, fake_server, tmp_path, setting):
+    """The server dies under a client that has waited for it; the time of that counts in the queue where it waits next."""
+    site = Dying(fake_server, tmp_path, lambda conn: conn.recv())  # the next server never gets ready
+    p = make_pooler(
+        {"app": site.dsn},
+        settings={
+            "pool_mode": "transaction", "retry": "safe", "query_timeout_action": "cancel", "query_wait_timeout": 0,
+            setting: 1000
+        },
+        threads=1,
+    )
+    first, second = p.login(), p.login()
+    first.query("begin")
+    second.send(wire.query("select 1"))
+    wait_for_age(p, 1000)
+    site.die(p, first)
+    assert waiter(p)["deadline_ms"] <= 999 * 1000
+    if setting == "query_timeout":
+        p.admin("SET query_timeout = '0.5'")  # which is over by then
+        assert second.read_ready().errors[0].code == "57014"
+        second.close()
+
+
+@pytest.mark.parametrize("setting,counts", [("query_timeout", True), ("query_wait_timeout", False)])
+def test_the_deadline_goes_on_over_runs(make_pooler, fake_server, setting, counts):
+    """A run that has failed counts for query_timeout when its client waits for the next; not for the limit of waits."""
+    fail, asked = threading.Event(), []
 
     def handler(conn, params):
         conn.greet()
-        conns.append(conn)
-        while True:
-            asked.append(conn.recv().body)
-            conn.send(wire.answer("x"))
+        while (m := conn.recv()).type != "X":
+            asked.append(m.body)
+            if m.body == b"begin\0":
+                conn.send(wire.pack("C", b"BEGIN\0") + wire.pack("Z", b"T"))
+            elif m.body == b"commit\0":
+                conn.send(wire.pack("C", b"COMMIT\0") + READY)
+            elif fail.is_set():
+                conn.send(DONE)
+            else:
+                assert fail.wait(20)
+                conn.send(CONFLICT)
 
-    path = tmp_path / ".s.PGSQL.5432"
-    fake_server(handler, host=str(path))
-    path.chmod(0o777)
-    for d in (tmp_path, *list(tmp_path.parents)[:-2]):
-        d.chmod(0o755)
     p = make_pooler(
-        {"app": f"host={tmp_path} port=5432 dbname=x user=x"},
-        settings={"pool_mode": "transaction", "retry": "safe"},
+        {"app": fake_server(handler).dsn(pool_size=1)},
+        settings={
+            "pool_mode": "transaction", "retry": "safe", "query_timeout_action": "cancel", "query_wait_timeout": 0,
+            setting: 1000
+        },
+        threads=1,
+    )
+    first, second = p.login(), p.login()
+    first.send(wire.query("select 1"))
+    wait_until(lambda: asked, "the first run")
+    second.send(wire.query("begin"))
+    wait_for_age(p, 1000)  # so long the first run takes
+    fail.set()
+    second.read_ready()  # it was before
+    assert (waiter(p)["deadline_ms"] <= 999 * 1000) == counts
+    second.query("commit")
+    assert first.read_ready().rows == [["x"]]
+    assert asked.count(b"select 1\0") == 2
+    adds_up(p)
+
+
+def test_attempts_begin_anew_after_an_error_of_ours(make_pooler, fake_server):
+    """The second run of a statement ends with its server: nothing of that is held against the next statement."""
+    answers = [CONFLICT, None, CONFLICT, DONE]
+
+    def handler(conn, params):
+        conn.greet()
+        while conn.recv().type != "X":
+            answer = answers.pop(0)
+            if answer is None:
+                return
+            conn.send(answer)
+
+    p = make_pooler(
+        {"app": fake_server(handler).dsn()},
+        settings={
+            "pool_mode": "transaction", "retry": "safe", "retry_max_attempts": 2, "server_loss_action": "error"
+        },
         threads=1,
     )
     c = p.login()
-    assert c.query("select 1").rows == [["x"]]
-    p.stop_threads()
-    c.send(wire.query("select 2"))  # is noticed first
-    conns[0].sock.shutdown(socket.SHUT_RDWR)
-    conns[0].close()
-    p.signal(signal.SIGCONT)
-    assert c.read_ready().rows == [["x"]]
-    assert asked == [b"select 1\0", b"select 2\0"]
-    counts = {r["sqlstate"]: r["retried"] for r in p.show("retries")}
-    assert counts == {"08006": 1}
+    assert c.query("select 1").errors[0].code == "08006"
+    assert c.query("select 2").rows == [["x"]]
     adds_up(p)
