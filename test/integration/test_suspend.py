@@ -124,9 +124,9 @@ def test_suspend_does_not_wait_for_what_a_client_has_left(make_pooler, cluster):
     c.send(wire.TERMINATE)
     c.close()
     wait_until(lambda: [r["state"] for r in p.show("servers")] == ["being_canceled"], "it is brought to rest")
-    p.admin("SUSPEND")
+    console = suspended_console(p)
+    assert console.run("RESUME") == "RESUME"
     assert p.show("servers") == []
-    p.admin("RESUME")
     cluster.sql("select pg_terminate_backend(pid) from pg_stat_activity where query = 'select pg_sleep(1234)'")
 
 
