@@ -17,7 +17,8 @@
  * is admitted beside those that have not ended. Where somebody can probe
  * the endpoint without a client, a probe must have succeeded before the first
  * trial. Only trials, and what goes on working after one has succeeded, decide
- * what becomes of a half open breaker.
+ * what becomes of a half open breaker: without any it stays so, since an answer
+ * to a probe says little about load.
  *
  * Every attempt carries a ticket from its begin to its end. A result of an
  * attempt that began before the breaker last opened is noted and decides

@@ -489,6 +489,23 @@ static void test_probe_comes_before_the_first_trial(void **state UNUSED)
 	assert_int_equal(w.b.state, BREAKER_CLOSED);
 }
 
+static void test_probes_alone_do_not_close(void **state UNUSED)
+{
+	struct world w = world_new();
+
+	w.can_probe = true;
+	fail_times(&w, 5);
+	later(&w, 30000);
+	assert_int_equal(admit(&w), BREAKER_WANTS_PROBE);
+	for (int i = 0; i < 100; i++) {
+		later(&w, 1000);
+		probe(&w, true);
+		assert_no_change(&w, BREAKER_HALF_OPEN);
+	}
+	begin(&w);
+	assert_int_equal(admit(&w), BREAKER_WAITS);
+}
+
 static void test_failed_probe_opens_again(void **state UNUSED)
 {
 	struct world w = world_open();
@@ -913,6 +930,7 @@ int main(void)
 		cmocka_unit_test(test_jitter_shortens_never_below_recovery),
 		cmocka_unit_test(test_quiet_time_forgets_the_doubling),
 		cmocka_unit_test(test_probe_comes_before_the_first_trial),
+		cmocka_unit_test(test_probes_alone_do_not_close),
 		cmocka_unit_test(test_failed_probe_opens_again),
 		cmocka_unit_test(test_probe_ends_open_time_early),
 		cmocka_unit_test(test_probe_that_misled_ends_nothing_early),
