@@ -32,6 +32,7 @@
 #include "net/sock.h"
 #include "pool/handover.h"
 #include "pool/handover_stmt.h"
+#include "pool/health.h"
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -85,6 +86,8 @@ struct takeover {
 	size_t listener_count;
 	int *stmt_files;
 	size_t stmt_file_count;
+	char **health; /* what is known of endpoints */
+	size_t health_count;
 	bool has_salt_key;
 	uint8_t salt_key[SCRAM_KEY_LEN];
 	bool timed_out;  /* receiving has taken too long */
@@ -344,6 +347,10 @@ static void takeover_on_row(struct takeover *t, struct slice body)
 	} else if (strcmp(values[COLUMN_task], HANDOVER_STMT_TASK) == 0) {
 		t->stmt_files = takeover_grow(t->stmt_files, t->stmt_file_count, sizeof(int));
 		t->stmt_files[t->stmt_file_count++] = fd;
+	} else if (strcmp(values[COLUMN_task], HANDOVER_HEALTH_TASK) == 0 && values[COLUMN_state] != NULL) {
+		t->health = takeover_grow(t->health, t->health_count, sizeof(char *));
+		t->health[t->health_count++] = xstrdup(values[COLUMN_state]);
+		close(fd);
 	} else if (strcmp(values[COLUMN_task], HANDOVER_SALTS_TASK) == 0) {
 		t->has_salt_key = takeover_read_key(t->salt_key, values[COLUMN_scram_server_key]);
 		close(fd);
@@ -532,6 +539,11 @@ void takeover_finish(struct takeover **takeover, struct engine *engine)
 	struct takeover *t = *takeover;
 
 	*takeover = NULL;
+	for (size_t i = 0; i < t->health_count; i++) {
+		health_load(engine->health, t->health[i]);
+		free(t->health[i]);
+	}
+	free(t->health);
 	handover_take(engine, t->sessions, t->session_count, t->stmt_files, t->stmt_file_count);
 	if (t->has_salt_key)
 		memcpy(engine->salt_key, t->salt_key, sizeof(engine->salt_key));

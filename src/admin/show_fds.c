@@ -13,6 +13,7 @@
 #include "net/sock.h"
 #include "pool/handover.h"
 #include "pool/handover_stmt.h"
+#include "pool/health.h"
 #include "pool/registry_walk.h"
 #include "pool/route.h"
 #include "pool/suspend.h"
@@ -50,7 +51,7 @@ struct fds_row {
 	COL("fd", OID_INT4, SHOW_INT, fd, "number of the descriptor in this process"),                                 \
 		COL("task", OID_TEXT, SHOW_TEXT, task,                                                                 \
 		    "pooler for a listening socket, client or server; statements for a file of these, salts for "      \
-		    "their key"),                                                                                      \
+		    "their key, health for an endpoint"),                                                              \
 		COL("user", OID_TEXT, SHOW_TEXT, user, "user of the session"),                                         \
 		COL("database", OID_TEXT, SHOW_TEXT, database, "database of the session"),                             \
 		COL("addr", OID_TEXT, SHOW_CHARS, addr, "address of the other end"),                                   \
@@ -328,27 +329,43 @@ static void fds_fill(struct show *show)
 }
 
 /*
- * The key of the salts, for whoever takes over. With each row goes a
- * descriptor, so one goes with this one as well.
+ * True when rows that have no descriptor of their own can be told to whoever
+ * takes over: with each of them goes one of a listening socket.
  */
+static bool handover_is_for_taker(const struct engine *engine)
+{
+	return atomic_load(&engine->handed_over) && engine->listeners != NULL &&
+	       listener_set_count(engine->listeners) > 0;
+}
+
+/* The key of the salts. */
 static void handover_add_salt_key(struct show *show)
 {
 	const struct engine *engine = show->engine;
-	struct fds_row *row;
+	struct fds_row *row = show_add_row(&show->rows);
 
-	if (!atomic_load(&engine->handed_over) || engine->listeners == NULL ||
-	    listener_set_count(engine->listeners) == 0)
-		return;
-	row = show_add_row(&show->rows);
 	row->fd = listener_set_get(engine->listeners, 0)->fd;
 	row->task = HANDOVER_SALTS_TASK;
 	row->scram_server_key = fds_keep_bytes(&show->rows, engine->salt_key, sizeof(engine->salt_key));
 }
 
+static void handover_add_endpoint(const char *text, void *arg)
+{
+	struct show *show = arg;
+	struct fds_row *row = show_add_row(&show->rows);
+
+	row->fd = listener_set_get(show->engine->listeners, 0)->fd;
+	row->task = HANDOVER_HEALTH_TASK;
+	row->state = show_keep_text(&show->rows, text);
+}
+
 static void handover_fill(struct show *show)
 {
 	fds_fill(show);
+	if (!handover_is_for_taker(show->engine))
+		return;
 	handover_add_salt_key(show);
+	health_save(show->engine->health, handover_add_endpoint, show);
 }
 
 /*

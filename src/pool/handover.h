@@ -12,8 +12,13 @@
 #include "pool/server.h"
 #include "pool/vars.h"
 
-/* The value of the column `task` in the row of SHOW HANDOVER that has the key of the salts (pool/verifiers.h). */
-#define HANDOVER_SALTS_TASK "salts"
+/*
+ * Values of the column `task` in rows of SHOW HANDOVER that are about no session:
+ * one has the key of the salts (pool/verifiers.h), one for each endpoint what is
+ * known of it (pool/health.h).
+ */
+#define HANDOVER_SALTS_TASK  "salts"
+#define HANDOVER_HEALTH_TASK "health"
 
 /* ---- in the process that gives ---- */
 

@@ -27,6 +27,9 @@
  * another.
  *
  * The other threads reach this by messages (health_post).
+ *
+ * In an online restart the next process is told what was found out last: else it
+ * would trust an old primary that answers first, or alone.
  */
 #include "pool/health.h"
 
@@ -34,6 +37,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "pool/health_probe.h"
+#include "pool/health_saved.h"
 #include "pool/janitor.h"
 #include "pool/pool.h"
 #include "pool/registry_walk.h"
@@ -72,6 +76,7 @@ struct health_target {
 	struct pool_conf *asker;     /* held during a scan: of the pool that says how to ask */
 	bool is_set;                 /* it is known how to ask */
 	uint64_t requested_until_us; /* somebody has asked for it */
+	bool is_carried;             /* another process has known it, and no pool here has needed it yet */
 	bool is_tripped;             /* a breaker waits for a probe that succeeds */
 	char database[64];           /* one of those that name it */
 	uint64_t due_us;             /* the next probe */
@@ -374,6 +379,7 @@ static void health_scan_pool(struct health *health, struct pool *pool)
 			continue;
 		if (is_watched)
 			target->scan = health->scan;
+		target->is_carried = false;
 		health_offer_asker(target, health->engine->snap->conf, conf);
 		if (first == NULL)
 			first = target;
@@ -410,7 +416,7 @@ static void health_scan(struct health *health, uint64_t now_us)
 		health_scan_pool(health, pools[i]);
 	free(pools);
 	HASH_ITER (hh, health->targets, target, next)
-		if (target->scan != health->scan && target->requested_until_us < now_us)
+		if (target->scan != health->scan && target->requested_until_us < now_us && !target->is_carried)
 			health_drop(health, target);
 	HASH_ITER (hh, health->targets, target, next) {
 		if (target->asker != NULL)
@@ -773,6 +779,93 @@ static void health_on_msg(struct loop *loop, struct loop_msg *base)
 		health_alarm(target, msg->why, msg->now_us);
 	endpoint_release(&msg->endpoint);
 	free(msg);
+}
+
+/* ---- from one process to another ---- */
+
+/* Bits of what everybody was told, besides the role. */
+#define HEALTH_READ_ONLY   1
+#define HEALTH_FENCED      2
+#define HEALTH_UNREACHABLE 4
+#define HEALTH_SILENT      8
+
+static uint64_t health_pack_told(const struct endpoint_facts *facts)
+{
+	return (facts->is_read_only ? HEALTH_READ_ONLY : 0) | (facts->is_fenced ? HEALTH_FENCED : 0) |
+	       (facts->is_unreachable ? HEALTH_UNREACHABLE : 0) | (facts->is_silent ? HEALTH_SILENT : 0);
+}
+
+static int health_write(const struct health_target *target, struct buf *b)
+{
+	const struct endpoint_facts facts = endpoint_facts(target->endpoint);
+	const struct health_saved saved = {
+		.host = target->endpoint->host,
+		.port = target->endpoint->port,
+		.system = target->system_id,
+		.timeline = target->timeline,
+		.newest = target->newest,
+		.primary = target->was_primary,
+		.since = target->primary_since_us,
+		.watched = strcmp(target->group->watch.primary, target->endpoint->name) == 0,
+		.role = facts.role,
+		.told = health_pack_told(&facts),
+		.until = atomic_load(&target->endpoint->facts_until_us),
+	};
+	return health_saved_write(&saved, b);
+}
+
+void health_save(struct health *health, void (*fn)(const char *text, void *arg), void *arg)
+{
+	struct health_target *target;
+	struct health_target *next;
+
+	HASH_ITER (hh, health->targets, target, next) {
+		struct buf b;
+
+		if (target->probed_us == 0 && !target->is_carried)
+			continue;
+		buf_init(&b, HEALTH_SAVED_MAX);
+		if (health_write(target, &b) == 0)
+			fn((const char *)buf_ptr(&b), arg);
+		buf_fini(&b);
+	}
+}
+
+void health_load(struct health *health, const char *text)
+{
+	struct health_target *target;
+	struct endpoint *endpoint;
+	struct endpoint_facts facts;
+	struct health_saved saved;
+
+	if (health->engine->snap->conf->health_interval_us == 0)
+		return; /* nobody would ever find out that it is otherwise by now */
+	if (health_saved_read(&saved, text) != 0) {
+		log_warning("what the other process knows of an endpoint cannot be read");
+		health_saved_fini(&saved);
+		return;
+	}
+	facts = (struct endpoint_facts){
+		.role = saved.role < ENDPOINT_ROLES ? (enum endpoint_role)saved.role : ENDPOINT_ROLE_UNKNOWN,
+		.is_read_only = (saved.told & HEALTH_READ_ONLY) != 0,
+		.is_fenced = (saved.told & HEALTH_FENCED) != 0,
+		.is_unreachable = (saved.told & HEALTH_UNREACHABLE) != 0,
+		.is_silent = (saved.told & HEALTH_SILENT) != 0,
+	};
+	endpoint = endpoint_get(health->engine->endpoints, saved.host, (uint16_t)saved.port);
+	endpoint_set_facts(endpoint, &facts, saved.until);
+	target = health_get(health, endpoint);
+	target->is_carried = true;
+	target->until_us = saved.until;
+	target->system_id = saved.system;
+	target->timeline = (uint32_t)saved.timeline;
+	target->newest = (uint32_t)saved.newest;
+	target->was_primary = saved.primary != 0;
+	target->primary_since_us = saved.since;
+	if (saved.watched != 0)
+		str_copy(target->group->watch.primary, sizeof(target->group->watch.primary), endpoint->name);
+	endpoint_release(&endpoint);
+	health_saved_fini(&saved);
 }
 
 /* ---- start, end, tables ---- */

@@ -31,6 +31,18 @@ void health_reload(struct health *health);
  */
 void health_request_probe(struct engine *engine, struct endpoint *endpoint);
 
+/*
+ * Calls fn with what is known of each endpoint, as a text for another process,
+ * where timelines and roles must not be forgotten. Control thread.
+ */
+void health_save(struct health *health, void (*fn)(const char *text, void *arg), void *arg);
+
+/*
+ * Goes on with what such a text says; one that cannot be read is left out. While
+ * nothing is probed nothing is believed. Before the threads run.
+ */
+void health_load(struct health *health, const char *text);
+
 /* A row of SHOW ENDPOINTS. */
 struct health_row {
 	const struct endpoint *endpoint;

@@ -21,6 +21,7 @@ libpgsluice_a_SOURCES += \
 	src/pool/hba_conf.c src/pool/hba_conf.h \
 	src/pool/health.c src/pool/health.h \
 	src/pool/health_judge.c src/pool/health_judge.h \
+	src/pool/health_saved.c src/pool/health_saved.h \
 	src/pool/health_facts.c src/pool/health_facts.h \
 	src/pool/health_probe.c src/pool/health_probe.h \
 	src/pool/janitor.c src/pool/janitor.h \

@@ -231,6 +231,30 @@ def test_old_primary_that_returns_gets_no_writes(make, pair):
     assert endpoints(p)[name(pair.primary)]["fenced"] == "no"
 
 
+def test_old_primary_gets_no_writes_from_the_next_process(make, pair):
+    """An online restart, and another one before anybody was asked, while the old primary is the only one that answers."""
+    p = make()
+    c = p.login()
+    c.value("select 1")
+    wait_role(p, pair.standby, "standby")
+    pair.primary.kill()
+    pair.standby.promote()
+    wait_role(p, pair.standby, "primary")
+    pair.primary.start()
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["fenced"] == "yes", "the old primary is fenced")
+    pair.standby.stop()
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["reachable"] == "no", "the new primary is gone")
+    for _ in range(2):
+        p.restart()
+    c.send(wire.query("select host(inet_server_addr())"))
+    p.wait_pool(cl_waiting=1)
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["reachable"] == "yes", "the old primary was asked")
+    assert endpoints(p)[name(pair.primary)]["fenced"] == "yes"
+    assert c.is_silent()
+    pair.standby.start()
+    assert c.read_ready().rows == [["127.0.0.2"]]
+
+
 def test_waiting_ends_with_the_deadline(make, pair):
     """While there is no primary clients wait, but no longer than query_wait_timeout."""
     p = make(query_wait_timeout=1)
