@@ -298,8 +298,6 @@ static void manpage_add_domain(char *dst, size_t size, const struct conf_row *ro
 /* How a change of the value comes into force. */
 static const char *manpage_effect(unsigned flags)
 {
-	if ((flags & CONF_F_LATER) != 0)
-		return "not yet effective";
 	if ((flags & CONF_F_NOOP) != 0)
 		return "no effect";
 	return (flags & CONF_F_RESTART) != 0 ? "restart" : "reload";
@@ -342,9 +340,7 @@ static void manpage_put_keys(FILE *out, enum conf_entry_kind kind)
 	for (const struct conf_entry_key *key = conf_entry_classes[kind].keys; key->name != NULL; key++) {
 		fprintf(out, ".It Cm %s\n", key->name);
 		manpage_put_text(out, key->help);
-		if ((key->flags & CONF_F_LATER) != 0)
-			fputs("Not yet effective.\n", out);
-		else if ((key->flags & CONF_F_RECYCLE) != 0)
+		if ((key->flags & CONF_F_RECYCLE) != 0)
 			fputs("A change replaces the server connections.\n", out);
 	}
 	fputs(".El\n", out);

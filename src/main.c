@@ -393,7 +393,6 @@ int main(int argc, char **argv)
 		snapshot_release(&snap);
 		return status;
 	}
-	conf_warn_later(snap->conf);
 	if (reload_set_up_tls(snap, tls_error, sizeof(tls_error)) != 0)
 		log_fatal("%s", tls_error);
 	user = o.user != NULL ? o.user : snap->conf->user;

@@ -21,8 +21,7 @@
 	X("user", 'u', required, "NAME", "become this system user", \
 	  "Become this system user, instead of the one in the setting user.") \
 	X("check", 'c', no, NULL, "print what the configuration means, without starting", \
-	  "Read the configuration, print what it means, and exit. Settings that are accepted but not effective yet come " \
-	  "last.") \
+	  "Read the configuration, print what it means, and exit. Settings that are accepted without effect come last.") \
 	X("diff", 'D', optional, "OLD", \
 	  "with --check: print what a reload would change, or what OLD says otherwise", \
 	  "With --check: print what a reload of the running instance would change, or what differs from the file OLD.") \

@@ -376,9 +376,6 @@ const char *conf_sslmode_name(enum conf_sslmode mode);
 const char *conf_auth_type_name(enum conf_auth_type type);
 const char *conf_load_balance_name(enum conf_load_balance balance);
 
-/* Logs a warning for each setting of the file that is accepted but not effective in this version. */
-void conf_warn_later(const struct conf *conf);
-
 /*
  * Report for `pgsluice --check`: lines of fields separated by tabs, the kind of
  * line first; lines that begin with # are headings. See doc/config.md.

@@ -1,14 +1,13 @@
 /*
  * The report of `pgsluice --check`: what the file makes of the settings, and,
- * at the end, what of it this version reads but does not act on. Programs read
- * it too, so the layout is fixed: fields separated by one tab, the kind of line
+ * at the end, what of it has no effect by design. Programs read it
+ * too, so the layout is fixed: fields separated by one tab, the kind of line
  * first, headings after a #. Control characters in a field are written as \xHH,
  * a backslash as \\. Secrets never appear.
  */
 #include "conf/conf_int.h"
 
 #include "core/alloc.h"
-#include "core/log.h"
 
 static void conf_check_put_text(FILE *out, const char *text)
 {
@@ -55,8 +54,7 @@ static void conf_check_print_settings(const struct conf *conf, FILE *out)
 
 		if (id == CONF_ID_conffile && !conf->set_in_file[id])
 			continue;
-		if ((conf_rows[id].flags & CONF_F_NOOP) == 0 && !conf_value_is_later(id) &&
-		    !conf_value_is_equal(conf, defaults, id))
+		if ((conf_rows[id].flags & CONF_F_NOOP) == 0 && !conf_value_is_equal(conf, defaults, id))
 			conf_check_put_setting(out, "setting", conf, id);
 	}
 	conf_release(&defaults);
@@ -125,52 +123,6 @@ static void conf_check_print_noop(const struct conf *conf, FILE *out)
 	}
 }
 
-static void conf_check_put_later_keys(FILE *out, const struct conf_db *db, const char *name)
-{
-	for (const struct conf_entry_key *key = conf_entry_classes[CONF_ENTRY_DB].keys; key->name != NULL; key++) {
-		char *value = (key->flags & CONF_F_LATER) != 0 ? conf_entry_text(db, key) : NULL;
-
-		if (value == NULL)
-			continue;
-		fputs("later-database", out);
-		conf_check_put_field(out, name);
-		conf_check_put_field(out, key->name);
-		conf_check_put_field(out, value);
-		fputc('\n', out);
-		free(value);
-	}
-}
-
-static void conf_check_print_later(const struct conf *conf, FILE *out)
-{
-	struct conf_db *any;
-
-	fputs("# accepted, not yet effective\n", out);
-	for (size_t i = 0; i < CONF_ID_COUNT; i++) {
-		enum conf_id id = conf_show_id(i);
-
-		if (conf->set_in_file[id] && conf_value_is_later(id))
-			conf_check_put_setting(out, "later-setting", conf, id);
-	}
-	for (size_t i = 0; i < conf->db_count; i++)
-		conf_check_put_later_keys(out, &conf->dbs[i], conf->dbs[i].name);
-	if (conf_autodb(conf, "*", &any) == 0) {
-		conf_check_put_later_keys(out, any, "*");
-		conf_db_free(&any);
-	}
-}
-
-void conf_warn_later(const struct conf *conf)
-{
-	CHECK_OBJ(conf, CONF_MAGIC);
-	for (size_t i = 0; i < CONF_ID_COUNT; i++) {
-		enum conf_id id = conf_show_id(i);
-
-		if (conf->set_in_file[id] && conf_value_is_later(id))
-			log_warning("setting %s is not effective in this version", conf_rows[id].name);
-	}
-}
-
 void conf_print_check(const struct conf *conf, FILE *out)
 {
 	CHECK_OBJ(conf, CONF_MAGIC);
@@ -182,5 +134,4 @@ void conf_print_check(const struct conf *conf, FILE *out)
 	conf_check_print_users(conf, out);
 	conf_check_print_peers(conf, out);
 	conf_check_print_noop(conf, out);
-	conf_check_print_later(conf, out);
 }

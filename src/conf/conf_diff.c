@@ -156,7 +156,7 @@ static void conf_diff_put_values(char *dst, size_t size, const char *old, const 
 
 static enum conf_change_effect conf_diff_setting_effect(const struct conf *fresh, enum conf_id id)
 {
-	if ((conf_rows[id].flags & CONF_F_NOOP) != 0 || conf_value_is_later(id))
+	if ((conf_rows[id].flags & CONF_F_NOOP) != 0)
 		return CONF_EFFECT_NONE;
 	if ((conf_rows[id].flags & CONF_F_RECYCLE) != 0)
 		return CONF_EFFECT_RECYCLE;
@@ -205,9 +205,9 @@ static void conf_diff_put_keys(char *dst, size_t size, enum conf_entry_kind kind
 	}
 }
 
-/* The keys that differ; false when there are none. *acts: one of them does something in this version. */
+/* The keys that differ; false when there are none. */
 static bool conf_diff_put_changed_keys(char *dst, size_t size, enum conf_entry_kind kind, const void *old,
-				       const void *fresh, bool *acts)
+				       const void *fresh)
 {
 	const char *separator = "";
 
@@ -219,7 +219,6 @@ static bool conf_diff_put_changed_keys(char *dst, size_t size, enum conf_entry_k
 			continue;
 		str_append(dst, size, "%s%s ", separator, key->name);
 		separator = ", ";
-		*acts = *acts || (key->flags & CONF_F_LATER) == 0;
 		if ((key->flags & CONF_F_SECRET) != 0) {
 			str_append(dst, size, "not shown");
 			continue;
@@ -238,11 +237,9 @@ static void conf_diff_entry_changed(struct conf_diff *diff, enum conf_change_obj
 				    const char *name, const void *old, const void *fresh)
 {
 	char detail[CONF_DETAIL_SIZE] = "";
-	bool acts = false;
 
-	if (conf_diff_put_changed_keys(detail, sizeof(detail), kind, old, fresh, &acts))
-		conf_diff_add(diff, object, CONF_CHANGE_CHANGE, acts ? CONF_EFFECT_NOW : CONF_EFFECT_NONE, name,
-			      detail);
+	if (conf_diff_put_changed_keys(detail, sizeof(detail), kind, old, fresh))
+		conf_diff_add(diff, object, CONF_CHANGE_CHANGE, CONF_EFFECT_NOW, name, detail);
 }
 
 static void conf_diff_entry_added(struct conf_diff *diff, enum conf_change_object object, enum conf_entry_kind kind,

@@ -80,8 +80,6 @@ static void conf_doc_put_domain(FILE *out, const struct conf_row *row)
 
 static const char *conf_doc_state(unsigned flags)
 {
-	if ((flags & CONF_F_LATER) != 0)
-		return "not yet effective";
 	if ((flags & CONF_F_NOOP) != 0)
 		return "no effect";
 	if ((flags & CONF_F_RECYCLE) != 0)
@@ -146,9 +144,8 @@ static const char conf_doc_intro[] =
 	"\n"
 	"`pgsluice --check FILE` reads the file and reports what it means, in lines of fields separated by tabs. The first field\n"
 	"is the kind: `file`, `profile`, `setting` (name, value, default), `database`, `user` and `peer` (name, then the keys\n"
-	"that are set), `noop` (as `setting`), and at the end what is accepted but not yet effective: `later-setting` (as\n"
-	"`setting`) and `later-database` (name, key, value). Lines with a `#` in front are headings. Control characters are\n"
-	"written as `\\xHH`, a backslash as `\\\\`; secrets as `****`.\n"
+	"that are set), and at the end `noop` (as `setting`), what is accepted without effect by design. Lines with a `#` in\n"
+	"front are headings. Control characters are written as `\\xHH`, a backslash as `\\\\`; secrets as `****`.\n"
 	"\n"
 	"## Reload\n"
 	"\n"
@@ -269,8 +266,6 @@ static void conf_doc_print_sample_setting(FILE *out, enum conf_id id)
 	} else if (row->unit[0] != '\0') {
 		fprintf(out, ";; Unit: %s\n", row->unit);
 	}
-	if ((row->flags & CONF_F_LATER) != 0)
-		fputs(";; Accepted, not yet effective.\n", out);
 	if (preset == NULL && row->type == CONF_TYPE_INT)
 		preset = "0";
 	if (value != NULL)

@@ -79,8 +79,6 @@ void conf_value_free(struct conf *conf, enum conf_id id);
 bool conf_value_is_equal(const struct conf *a, const struct conf *b, enum conf_id id);
 /* The value as in the file, secrets as well; NULL when never set. */
 char *conf_value_text(const struct conf *conf, enum conf_id id) MUSTCHECK;
-/* True when the value asks for something that this version does not do yet. */
-bool conf_value_is_later(enum conf_id id);
 
 /* Index of a name, any case, in a list that ends with NULL; -1 when it is not there. */
 int conf_value_find_name(const char *const *names, const char *text);

@@ -30,7 +30,6 @@
  *   RELOAD   takes effect at a reload or by SET
  *   RESTART  takes effect at a start only
  *   SECRET   the value is never shown
- *   LATER    read and checked, but nothing acts on it in this version
  *   NOOP     has no effect by design
  *   CLAMP    under [pgbouncer] a number out of range is moved to the nearest in range, with a warning: PgBouncer
  *            takes it, so there are files that have it
@@ -39,10 +38,9 @@
 #define CONF_F_RELOAD  (1u << 0)
 #define CONF_F_RESTART (1u << 1)
 #define CONF_F_SECRET  (1u << 2)
-#define CONF_F_LATER   (1u << 3)
-#define CONF_F_NOOP    (1u << 4)
-#define CONF_F_RECYCLE (1u << 5)
-#define CONF_F_CLAMP   (1u << 6)
+#define CONF_F_NOOP    (1u << 3)
+#define CONF_F_RECYCLE (1u << 4)
+#define CONF_F_CLAMP   (1u << 5)
 
 /* short forms for the rows below */
 #define CONF_R  CONF_F_RELOAD
@@ -50,8 +48,6 @@
 #define CONF_S  CONF_F_RESTART
 #define CONF_RC (CONF_F_RELOAD | CONF_F_CLAMP)
 #define CONF_SC (CONF_F_RESTART | CONF_F_CLAMP)
-#define CONF_RL (CONF_F_RELOAD | CONF_F_LATER)
-#define CONF_SL (CONF_F_RESTART | CONF_F_LATER)
 #define CONF_RN (CONF_F_RELOAD | CONF_F_NOOP)
 #define CONF_SN (CONF_F_RESTART | CONF_F_NOOP)
 

@@ -448,8 +448,3 @@ bool conf_value_is_equal(const struct conf *a, const struct conf *b, enum conf_i
 	free_secret(right);
 	return equal;
 }
-
-bool conf_value_is_later(enum conf_id id)
-{
-	return (conf_rows[id].flags & CONF_F_LATER) != 0;
-}

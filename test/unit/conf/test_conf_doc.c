@@ -146,8 +146,7 @@ static void test_check_of_nothing(void **state)
 				  "# databases\n"
 				  "# users\n"
 				  "# peers\n"
-				  "# accepted, without effect by design\n"
-				  "# accepted, not yet effective\n");
+				  "# accepted, without effect by design\n");
 	free(text);
 	conf_release(&conf);
 }
@@ -183,8 +182,7 @@ static void test_check_of_everything(void **state)
 				  "# peers\n"
 				  "peer\t3\thost=p\tport=6432\n"
 				  "# accepted, without effect by design\n"
-				  "noop\tpkt_buf\t9\t4096\n"
-				  "# accepted, not yet effective\n");
+				  "noop\tpkt_buf\t9\t4096\n");
 	free(text);
 	conf_release(&conf);
 }

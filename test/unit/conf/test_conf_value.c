@@ -271,29 +271,6 @@ static void test_rows_are_complete(void **state)
 	}
 }
 
-/* Whatever is accepted and not yet effective belongs to one of these parts; the console's and the process' are whole.
- */
-static void test_what_is_still_to_come(void **state)
-{
-	static const enum conf_group groups[] = { CONF_GROUP_AUTH,      CONF_GROUP_QUEUE, CONF_GROUP_BREAKER,
-						  CONF_GROUP_HEALTH,    CONF_GROUP_RETRY, CONF_GROUP_TLS_CLIENT,
-						  CONF_GROUP_TLS_SERVER };
-	static const char names[] = " max_prepared_statements reuse_unnamed_statements login_notify_message"
-				    " query_timeout_action cancel_grace timeout_includes_wait ";
-
-	for (unsigned id = 0; id < CONF_ID_COUNT; id++) {
-		const struct conf_row *row = &conf_rows[id];
-		bool expected = false;
-		char name[64];
-
-		str_format(name, sizeof(name), " %s ", row->name);
-		for (size_t i = 0; i < ARRAY_LEN(groups); i++)
-			expected = expected || row->group == groups[i];
-		if ((row->flags & CONF_F_LATER) != 0 && !expected && strstr(names, name) == NULL)
-			fail_msg("%s is not effective", row->name);
-	}
-}
-
 /* What SHOW CONFIG prints can be written into a file again. */
 static void test_shown_values_can_be_read(void **state)
 {
@@ -370,7 +347,6 @@ int main(void)
 		cmocka_unit_test(test_show_order),
 		cmocka_unit_test(test_every_pgbouncer_setting_is_known),
 		cmocka_unit_test(test_rows_are_complete),
-		cmocka_unit_test(test_what_is_still_to_come),
 		cmocka_unit_test(test_shown_values_can_be_read),
 		cmocka_unit_test(test_addresses),
 	};
