@@ -28,6 +28,12 @@ def wait_role(p, node, role):
     wait_until(lambda: endpoints(p).get(name(node), {}).get("role") == role, f"{name(node)} is a {role}", 20)
 
 
+def wait_probed(p, pair):
+    """Until probes have seen both hosts; until then roles are known from logins only, and timelines are not."""
+    for node in (pair.primary, pair.standby):
+        wait_until(lambda: endpoints(p).get(name(node), {}).get("reachable") == "yes", f"{name(node)} was probed", 20)
+
+
 def where(c):
     """The server that the client has now."""
     return c.value("select host(inet_server_addr())")
@@ -111,7 +117,7 @@ def test_promotion_moves_writes(make, pair):
     p = make()
     c = p.login()
     c.query("create table t(i int)")
-    wait_role(p, pair.standby, "standby")
+    wait_probed(p, pair)
     pair.standby.wait_caught_up(pair.primary)
     pair.primary.stop()
     wait_until(lambda: endpoints(p)[name(pair.primary)]["reachable"] == "no", "the loss was noticed")
@@ -135,7 +141,7 @@ def test_demoted_host_loses_its_servers(make, pair):
     busy, idle = p.login(), p.login()
     busy.query("begin")
     idle.value("select 1")
-    wait_role(p, pair.standby, "standby")
+    wait_probed(p, pair)
     assert {r["addr"] for r in p.show("servers")} == {"127.0.0.1"} and len(p.show("servers")) == 2
     pair.standby.promote()
     wait_until(lambda: endpoints(p)[name(pair.primary)]["fenced"] == "yes", "the old primary is fenced")
@@ -157,7 +163,7 @@ def test_statement_of_a_demoted_host_is_stopped(make, pair):
     p = make()
     c = p.login()
     c.send(wire.query("select pg_sleep(100)"))
-    wait_role(p, pair.standby, "standby")
+    wait_probed(p, pair)
     wait_until(lambda: sleepers(pair.primary) == 1, "the statement runs")
     pair.standby.promote()
     assert c.read_ready().error.code == "57P01"
@@ -188,7 +194,7 @@ def test_primary_that_stands_still(make, pair):
     p = make(health_timeout=1)
     c = p.login()
     c.query("create table t(i int)")
-    wait_role(p, pair.standby, "standby")
+    wait_probed(p, pair)
     pair.standby.wait_caught_up(pair.primary)
     with stopped(pair.primary):
         c.send(wire.query("insert into t values (1)"))
@@ -204,7 +210,7 @@ def test_old_primary_that_returns_gets_no_writes(make, pair):
     p = make()
     c = p.login()
     c.value("select 1")
-    wait_role(p, pair.standby, "standby")
+    wait_probed(p, pair)
     pair.primary.kill()
     pair.standby.promote()
     wait_role(p, pair.standby, "primary")
@@ -392,8 +398,7 @@ def rare_probes(make_pooler, pair, **databases):
     clients = [p.login(database=database) for database in databases]
     for c in clients:
         c.value("select 1")
-    for node in (pair.primary, pair.standby):
-        wait_until(lambda: endpoints(p).get(name(node), {}).get("reachable") == "yes", f"{name(node)} was probed", 20)
+    wait_probed(p, pair)
     return (p, *clients)
 
 
@@ -542,8 +547,7 @@ def test_host_that_comes_back_keeps_its_busy_servers(make, pair):
     clients = [p.login() for _ in range(2)]
     for c in clients:
         c.query("begin")
-    for node in (pair.primary, pair.standby):
-        wait_until(lambda: endpoints(p)[name(node)]["reachable"] == "yes", f"{name(node)} is well", 20)
+    wait_probed(p, pair)
     _, c = sorted(clients, key=where)
     pids = {r["remote_pid"] for r in p.show("servers")}
     pair.primary.sql("insert into sick values ('127.0.0.2')", dbname="app")
