@@ -477,7 +477,7 @@ bool show_await_loops(struct show_visit *visit UNUSED)
 	return false;
 }
 
-static bool show_visit(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint32_t *at, void *arg)
+static bool show_visit(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint64_t *at, void *arg)
 {
 	struct show *show = arg;
 	struct show_visit visit = {

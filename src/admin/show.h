@@ -84,7 +84,7 @@ struct show_visit {
 	struct loop_ctx *ctx;
 	struct worker *worker;  /* NULL on a login loop */
 	bool with_own;          /* as show_has_own() */
-	uint32_t *at;           /* 0 on the first call, then the visitor's own */
+	uint64_t *at;           /* 0 on the first call, then the visitor's own */
 	struct show_rows *rows; /* what the loop has said so far */
 };
 

@@ -1,6 +1,9 @@
 /*
  * SHOW POOLS: each worker counts its own clients and servers by state, the
  * control loop adds the counts up and asks the pools for their queues.
+ *
+ * With thousands of pools that takes a worker several slices. A part of a pool
+ * may go or come meanwhile; their numbers tell where the last slice has ended.
  */
 #include "admin/show.h"
 #include "core/clock.h"
@@ -10,6 +13,9 @@
 #include "pool/registry_walk.h"
 #include "pool/server.h"
 #include "proto/build.h"
+
+/* Parts and servers that a worker looks at in one turn, about. */
+#define POOLS_SLICE 256
 
 /* What is counted: name of the column, text for the manual. */
 #define POOL_COUNT_TABLE(X)                                                                      \
@@ -88,12 +94,14 @@ static enum pool_count_id pool_server_column(const struct server *server, uint64
 	return COUNT_COUNT;
 }
 
-static void pool_count_part(struct worker *worker, const struct pool_part *part, struct pool_part_row *row)
+/* Returns how many were looked at. */
+static unsigned pool_count_part(struct worker *worker, const struct pool_part *part, struct pool_part_row *row)
 {
 	uint64_t now_us = loop_now_us(worker->ctx.loop);
 	const struct server *server;
 	enum pool_count_id id;
 	struct cancel_counts cancels = cancel_count(worker, part->pool);
+	unsigned looked = 1;
 
 	row->count[COUNT_cl_waiting] = part->waiting;
 	row->count[COUNT_cl_active] = part->present - part->waiting;
@@ -101,41 +109,60 @@ static void pool_count_part(struct worker *worker, const struct pool_part *part,
 		id = pool_server_column(server, now_us);
 		if (id != COUNT_COUNT)
 			row->count[id]++;
+		looked++;
 	}
 	row->count[COUNT_cl_waiting_cancel_req] = cancels.waiting;
 	row->count[COUNT_cl_active_cancel_req] = cancels.active;
 	row->count[COUNT_sv_active_cancel] = cancels.sent;
 	row->count[COUNT_sv_login] += cancels.opening;
+	return looked;
 }
 
 static bool show_visit_pools(struct show_visit *visit)
 {
 	const struct pool_part *part;
+	unsigned looked = 0;
 
 	if (visit->worker == NULL)
 		return false;
 	TAILQ_FOREACH (part, &visit->worker->parts, entry) {
-		struct pool_part_row *row = show_add_row(visit->rows);
+		struct pool_part_row *row;
 
+		if (part->number <= *visit->at)
+			continue;
+		if (looked >= POOLS_SLICE)
+			return true;
+		row = show_add_row(visit->rows);
 		row->pool = part->pool;
-		pool_count_part(visit->worker, part, row);
+		looked += pool_count_part(visit->worker, part, row);
+		*visit->at = part->number;
 	}
 	return false;
 }
 
 /* ---- on the control loop ---- */
 
+static int show_compare_parts(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t)((const struct pool_part_row *)a)->pool;
+	uintptr_t y = (uintptr_t)((const struct pool_part_row *)b)->pool;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Adds what the workers have said of the pool, each in a list that is sorted. */
 static void show_add_counts(const struct show *show, const struct pool *pool, struct pool_row *row)
 {
-	for (unsigned i = 0; i < show->part_count; i++) {
-		for (size_t j = 0; j < show->parts[i].count; j++) {
-			const struct pool_part_row *part = show_row(&show->parts[i], j);
+	const struct pool_part_row key = { .pool = pool };
 
-			if (part->pool != pool)
-				continue;
-			for (size_t k = 0; k < COUNT_COUNT; k++)
-				row->count[k] += part->count[k];
-		}
+	for (unsigned i = 0; i < show->part_count; i++) {
+		const struct show_rows *rows = &show->parts[i];
+		const struct pool_part_row *part = NULL;
+
+		if (rows->count > 0)
+			part = bsearch(&key, rows->data, rows->count, rows->row_size, show_compare_parts);
+		for (size_t k = 0; part != NULL && k < COUNT_COUNT; k++)
+			row->count[k] += part->count[k];
 	}
 }
 
@@ -200,6 +227,8 @@ static void show_fill_pools(struct show *show)
 	size_t n = registry_pools(show->engine, &pools);
 
 	show->now_us = clock_mono_us();
+	for (unsigned i = 0; i < show->part_count; i++)
+		show_sort(&show->parts[i], show_compare_parts);
 	for (size_t i = 0; i < n; i++)
 		show_add_pool(show, pools[i]);
 	free(pools);

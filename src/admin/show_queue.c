@@ -118,7 +118,7 @@ static bool show_visit_queue(struct show_visit *visit)
 {
 	const struct worker *worker = visit->worker;
 	size_t rows_max = visit->rows->count + WAITER_SLICE_ROWS;
-	uint32_t end = *visit->at + WAITER_SLICE_SLOTS;
+	uint64_t end = *visit->at + WAITER_SLICE_SLOTS;
 
 	if (worker == NULL)
 		return false;

@@ -369,7 +369,7 @@ static bool socket_visit_clients(struct show_visit *visit)
 {
 	const struct worker *worker = visit->worker;
 	size_t rows_max = visit->rows->count + SOCKET_SLICE_ROWS;
-	uint32_t end = *visit->at + SOCKET_SLICE_SLOTS;
+	uint64_t end = *visit->at + SOCKET_SLICE_SLOTS;
 
 	while (*visit->at < worker->slot_count && *visit->at < end && visit->rows->count < rows_max) {
 		const struct client *client = worker->slots[(*visit->at)++].client;

@@ -108,7 +108,8 @@ struct refuse_walk {
 struct worker {
 	struct loop_ctx ctx; /* logins of its own, and at login_threads = 0 everybody's */
 	unsigned index;
-	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here */
+	TAILQ_HEAD(, pool_part) parts; /* pools with clients or servers here, in the order in which they came */
+	uint64_t part_numbers;         /* the last one given to a part */
 	struct refresh refresh;        /* a reload that is being worked off */
 	struct janitor janitor;
 	struct refuse_walk refuse;

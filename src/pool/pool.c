@@ -870,6 +870,7 @@ struct pool_part *pool_part_get(struct pool *pool, struct worker *worker)
 		struct pool *held UNUSED = pool_hold(pool); /* given back by pool_part_leave() */
 
 		part->in_use = true;
+		part->number = ++worker->part_numbers;
 		TAILQ_INSERT_TAIL(&worker->parts, part, entry);
 		lock_acquire(&pool->lock);
 		part->conf = pool_conf_hold(pool->conf);

@@ -103,6 +103,7 @@ struct pool_part {
 
 	/* the worker's thread only */
 	TAILQ_ENTRY(pool_part) entry CACHE_ALIGNED; /* in worker->parts while in_use */
+	uint64_t number;                            /* ... where each is greater than the one before; not 0 */
 	bool in_use;                                /* counts as a reference to the pool */
 	struct pool_conf *conf;
 	struct client_list clients;

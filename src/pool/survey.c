@@ -19,7 +19,7 @@ struct survey_part {
 	struct loop_ctx *ctx;
 	struct worker *worker;
 	unsigned index;
-	uint32_t at;
+	uint64_t at;
 	bool is_over;
 };
 

@@ -20,7 +20,7 @@ unsigned survey_loop_count(const struct engine *engine);
  * `index` is the loop's, below survey_loop_count(); `worker` is NULL on login
  * loops. Runs on several loops at once.
  */
-typedef bool (*survey_fn)(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint32_t *at, void *arg);
+typedef bool (*survey_fn)(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint64_t *at, void *arg);
 
 /*
  * Ends the surveys that rest between two rounds; `done` is called. At the end

@@ -414,7 +414,7 @@ static void suspend_round_done(void *arg)
 
 /* The order to accept nobody came before. */
 static bool suspend_on_door(struct loop_ctx *ctx UNUSED, struct worker *worker UNUSED, unsigned index UNUSED,
-			    uint32_t *at UNUSED, void *arg UNUSED)
+			    uint64_t *at UNUSED, void *arg UNUSED)
 {
 	return false;
 }

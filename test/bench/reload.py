@@ -27,6 +27,7 @@ import time
 QUIET_SETTINGS = {
     "auth_type": "any",
     "pool_mode": "transaction",
+    "server_tls_sslmode": "disable",
     "admin_users": "admin",
     "log_connections": 0,
     "log_disconnections": 0,

@@ -122,6 +122,23 @@ def test_columns_of_our_own(make_pooler):
         assert {len(row) for row in result.rows} == {len(result.columns)}, what
 
 
+@pytest.mark.ours
+def test_more_pools_than_a_thread_looks_at_in_one_turn(make_pooler, fake_server):
+    """Each has its own figures, once."""
+    server = fake_server(lambda c, params: wire.serve_queries(c, lambda sql: wire.answer("ok")))
+    names = [f"db{i:03}" for i in range(200)]
+    settings = {"pool_mode": "transaction", "max_client_conn": 300, "server_check_query": ""}
+    p = make_pooler({name: server.dsn() for name in names}, settings=settings, threads=1)
+    clients = [p.login(database=name) for name in names]
+    clients += [p.login(database=name) for name in names[::3]]
+    console = p.console()
+    wait_until(lambda: sum(r["sv_idle"] for r in p.show("pools")) == len(names), "all servers to be idle")
+    rows = {r["database"]: r for r in console.show("pools") if r["database"] != "pgbouncer"}
+    assert sorted(rows) == names
+    for i, name in enumerate(names):
+        assert (rows[name]["cl_active"], rows[name]["sv_idle"]) == (1 + (i % 3 == 0), 1), name
+
+
 def test_every_show_answers(pooler):
     """In any case, with blanks and a semicolon around it; SELECT is another word for SHOW."""
     console = pooler.console()

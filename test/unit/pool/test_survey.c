@@ -57,7 +57,7 @@ static int teardown(void **state UNUSED)
 	return 0;
 }
 
-static bool probe_slice(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint32_t *at, void *arg)
+static bool probe_slice(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint64_t *at, void *arg)
 {
 	struct probe *p = arg;
 
