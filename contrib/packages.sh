@@ -31,7 +31,7 @@ group_packages()
 	build) echo gcc libc6-dev make autoconf automake pkg-config libevent-dev libssl-dev libpq-dev libinih-dev \
 		libidn-dev uthash-dev libldap-dev libpam0g-dev ;;
 	test) echo libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-psycopg python3-psycopg2 \
-		python3-cryptography openssl procps postgresql slapd ldap-utils ;;
+		python3-asyncpg python3-cryptography openssl procps postgresql slapd ldap-utils ;;
 	run) echo postgresql procps ;;
 	bench) echo postgresql python3 gcc libc6-dev openssl pgbouncer ;;
 	lint) echo clang-tidy clang-format cppcheck shellcheck python3 ;;

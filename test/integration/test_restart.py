@@ -1,4 +1,5 @@
 """Online restart (-R): a new process takes the sockets of the running one, and the sessions go on."""
+import asyncio
 import os
 import shutil
 import signal
@@ -6,6 +7,7 @@ import struct
 import subprocess
 import threading
 
+import psycopg
 import pytest
 from harness import procs, wire
 from harness.cluster import bindir
@@ -645,3 +647,88 @@ def test_failed_transactions_are_not_for_pgbouncer(failing):
     psql_takes_over(p, "SUSPEND", "SHOW FDS", "SHUTDOWN")
     assert c.expect_error_close().code == "57P01"
     assert p.wait_exit() == 0
+
+
+# --- drivers
+
+
+def conninfo(p):
+    return f"host=127.0.0.1 port={p.port} user=app dbname=app"
+
+
+def psycopg_statements(p, stop):
+    """Statements that the driver prepares and gives names to, also several in a transaction."""
+    with psycopg.connect(conninfo(p), autocommit=True, prepare_threshold=0, connect_timeout=60) as c:
+        n = 0
+        while not stop.is_set():
+            for i in range(5):
+                assert c.execute(f"select %s::int + {i}", (n,)).fetchone() == (n + i,)
+            with c.transaction():
+                for i in range(3):
+                    assert c.execute(f"select %s::text || '{i}'", (str(n),)).fetchone() == (f"{n}{i}",)
+            n += 1
+            yield
+
+
+def psycopg_pipelines(p, stop):
+    with psycopg.connect(conninfo(p), autocommit=True, prepare_threshold=1, connect_timeout=60) as c:
+        n = 0
+        while not stop.is_set():
+            with c.pipeline() as pipeline:
+                cursors = []
+                for i in range(20):
+                    cursors.append(c.execute(f"select %s::int + {(n + i) % 30}", (n,)))
+                    if i % 7 == 0:
+                        pipeline.sync()
+                assert [x.fetchone()[0] for x in cursors] == [n + (n + i) % 30 for i in range(20)]
+            n += 1
+            yield
+
+
+def asyncpg_statements(p, stop):
+    """Each round has texts of its own, so that there is always one that is being prepared."""
+    asyncpg = pytest.importorskip("asyncpg")
+    loop = asyncio.new_event_loop()
+    c = loop.run_until_complete(
+        asyncpg.connect(host="127.0.0.1", port=p.port, user="app", database="app", ssl=False)
+    )
+    n = 0
+    while not stop.is_set():
+        for i in range(5):
+            assert loop.run_until_complete(c.fetchval(f"select $1::int + {i} /* {n % 10} */", n)) == n + i
+        n += 1
+        yield
+    loop.run_until_complete(c.close())
+    loop.close()
+
+
+@pytest.mark.newer
+@pytest.mark.parametrize("work", [psycopg_statements, psycopg_pipelines, asyncpg_statements])
+def test_drivers_go_on(make_pooler, work):
+    """Under load, with statements that are prepared all the time."""
+    settings = {**TRANSACTION, "default_pool_size": 3, "max_prepared_statements": 10}
+    p = make_pooler(settings=settings, threads=2, profile="pgsluice")
+    stop, errors, counts = threading.Event(), [], [0] * 6
+
+    def run_work(n):
+        try:
+            for _ in work(p, stop):
+                counts[n] += 1
+        except Exception as e:
+            errors.append(repr(e))
+
+    def await_progress():
+        before = list(counts)
+        wait_until(lambda: errors or all(a > b for a, b in zip(counts, before)), "progress of all", timeout=60)
+
+    threads = [threading.Thread(target=run_work, args=(n,)) for n in range(len(counts))]
+    for t in threads:
+        t.start()
+    for _ in range(4):
+        await_progress()
+        p.restart()
+    await_progress()
+    stop.set()
+    for t in threads:
+        t.join(60)
+    assert not errors
