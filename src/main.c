@@ -302,6 +302,7 @@ static int main_run(struct snapshot *snap, struct takeover *takeover)
 	struct control *control = control_new(engine);
 	struct admin *admin = admin_new(engine, &main_admin_ops, control);
 	struct watchdog *watchdog = watchdog_new(engine);
+	bool is_successor = takeover != NULL;
 	bool all_ended;
 	int status;
 
@@ -314,7 +315,10 @@ static int main_run(struct snapshot *snap, struct takeover *takeover)
 	main_start_threads(engine);
 	log_info("process up: %s, libevent %s (%s), adns: evdns, tls: %s", PACKAGE_STRING, event_get_version(),
 		 event_base_get_method(loop_base(engine->control)), OpenSSL_version(OPENSSL_VERSION));
-	systemd_notify("READY=1");
+	if (is_successor)
+		systemd_notify("READY=1\nMAINPID=%ld\nWATCHDOG_USEC=%" PRIu64, (long)getpid(), systemd_watchdog_us());
+	else
+		systemd_notify("READY=1");
 	log_set_action(NULL);
 	loop_run(engine->control);
 	log_set_action("stop");

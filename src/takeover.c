@@ -7,6 +7,7 @@
  *      |  SHOW HANDOVER; --------------------------> |
  *      |  <------------------- rows, each with a fd  |
  *      |  (engine, listening sockets)                |
+ *      |  (MAINPID= to the service manager)          |
  *      |  SHUTDOWN;  ------------------------------> | ends, says goodbye to nobody
  *      |  (waits for the end and the pidfile)
  *      |  (sessions go to the workers; threads start)
@@ -17,6 +18,11 @@
  *
  * If this process fails before SHUTDOWN, its console session ends with it, and
  * the old one resumes.
+ *
+ * A service ends with its main process, and systemd kills what is left of it. So
+ * this one becomes the main process before the old one ends. It may not have
+ * the environment of a service's first process, such as the one for the watchdog:
+ * what it does about that is told with READY=1 (main.c).
  */
 #include "takeover.h"
 
@@ -502,6 +508,15 @@ static void takeover_wait_pidfile(const struct conf *conf)
 	log_warning("the pidfile '%s' of the former instance is still there", conf->pidfile);
 }
 
+/* Whom the service manager is to watch: this process, or else the other one again. */
+static void takeover_notify_main(const struct takeover *t, bool is_ours)
+{
+	pid_t pid = getpid();
+
+	if (is_ours || (sock_peer_cred(t->fd, NULL, &pid) == 0 && pid > 0))
+		systemd_notify("MAINPID=%ld", (long)pid);
+}
+
 /* It has been told to end, so nobody goes on with the sessions but us; it must not come back to life with them. */
 static void takeover_kill_other(const struct takeover *t)
 {
@@ -518,10 +533,12 @@ void takeover_end_other(struct takeover *t, const struct conf *conf)
 	uint8_t type;
 
 	takeover_set_patience(t->fd, TAKEOVER_ANSWER_S);
+	takeover_notify_main(t, true);
 	takeover_query(t, "SHUTDOWN;");
 	while (takeover_next(t, &type, &body)) {
 		if (type == BE_ERROR) {
 			takeover_keep_error(t, body);
+			takeover_notify_main(t, false);
 			log_fatal("the running instance does not end: %s", t->error);
 		}
 		takeover_consume(t, body);

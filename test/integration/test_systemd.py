@@ -107,6 +107,52 @@ def test_ready_again_after_a_reload_that_failed(managed):
     p.wait_for_log("config file loading failed")
 
 
+def test_a_successor_becomes_the_main_process(managed):
+    """Before the old one ends, with which the service would. Without the variables of the watchdog that is off."""
+    p, m = managed(env={"WATCHDOG_USEC": "400000"})
+    m.wait("WATCHDOG=1$")
+    del p.env["WATCHDOG_USEC"]
+    old, at = p.proc.pid, m.mark()
+    p.restart()
+    m.wait("READY=1", at)
+    states = [s for s in m.seen()[at:] if s != "WATCHDOG=1" and "STATUS" not in s]
+    new = p.proc.pid
+    assert states == [f"MAINPID={new}", f"READY=1\nMAINPID={new}\nWATCHDOG_USEC=0"] and new != old
+    at = m.mark()
+    p.env["WATCHDOG_USEC"] = "400000"
+    p.restart()
+    m.wait(f"READY=1\nMAINPID={p.proc.pid}\nWATCHDOG_USEC=400000$", at)
+    m.wait("WATCHDOG=1$", at)
+
+
+def test_a_successor_in_the_background_becomes_the_main_process(managed):
+    """It has another process id than the one that was started."""
+    p, m = managed(settings={"stats_period": 60})
+    p.settings["logfile"] = f"{p.dir}/own.log"
+    p.write_files()
+    old, at = p.proc, m.mark()
+    procs.run(p.command("-d", "-R"), env=dict(os.environ, **p.env))
+    pid = int(m.wait(r"READY=1\nMAINPID=(\d+)\n", at)[1])
+    try:
+        assert old.wait(20) == 0
+        p.proc = None
+        assert int(m.wait(r"MAINPID=(\d+)$", at)[1]) == pid == int(open(p.pidfile).read())
+        assert p.login().value("select 1") == "1"
+    finally:
+        os.kill(pid, signal.SIGQUIT)
+    wait_until(lambda: not os.path.exists(p.pidfile), "its end")
+
+
+def test_a_successor_that_fails_does_not_become_the_main_process(managed):
+    p, m = managed()
+    m.wait("READY=1$")
+    at, console = m.mark(), p.console()
+    assert console.run("PAUSE") == "PAUSE"
+    assert procs.run(p.command("-R"), check=False, env=dict(os.environ, **p.env)).returncode == 1
+    assert console.run("RESUME") == "RESUME"
+    assert not [s for s in m.seen()[at:] if "MAINPID" in s or "READY" in s]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_at_the_first_signal_only(managed, number):
     p, m = managed()
