@@ -163,7 +163,7 @@ static void main_parse_options(int argc, char **argv, struct main_options *o)
 	o->file = argv[optind];
 }
 
-/* Is this configuration served by a process already? */
+/* Ends the process when another one serves this configuration. */
 static void main_refuse_second(const struct conf *conf)
 {
 	struct sock_addr addr;

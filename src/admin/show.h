@@ -146,9 +146,6 @@ void show_send_columns(struct console *console, const struct show_table *table, 
 /* Adds rows to the reply, in the formats that the command that runs was asked for. */
 void show_send_rows(struct console *console, const struct show_table *table, const struct show_rows *rows);
 
-/* Gives back what the rows hold. */
-void show_free_rows(struct show_rows *rows);
-
 /* A new row, all zero; valid until the next one is added. */
 void *show_add_row(struct show_rows *rows);
 /* The i-th row. */

@@ -118,15 +118,6 @@ void conf_diff_touch_all(struct conf_diff *diff, unsigned servers)
 	}
 }
 
-size_t conf_diff_count(const struct conf_diff *diff, enum conf_change_effect effect)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < diff->count; i++)
-		n += diff->changes[i].effect == effect;
-	return n;
-}
-
 /* ---- values ---- */
 
 /* A value so that its end can be seen: in quotes unless it is a plain word. */

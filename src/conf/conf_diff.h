@@ -86,9 +86,6 @@ void conf_diff_touch(struct conf_diff *diff, const char *database, unsigned serv
 /* Books connections to the first change outside of [databases] that makes all of them useless, if there is one. */
 void conf_diff_touch_all(struct conf_diff *diff, unsigned servers);
 
-/* Changes with that effect. */
-size_t conf_diff_count(const struct conf_diff *diff, enum conf_change_effect effect);
-
 /* In one line: "settings: 2 changed; databases: 1 added; 3 server connections to replace" or "nothing has changed". */
 void conf_diff_summarize(const struct conf_diff *diff, char *dst, size_t size);
 

@@ -112,7 +112,7 @@ static struct auth_policy auth_query_policy(struct loop_ctx *ctx)
 	};
 }
 
-bool auth_query_is_due(struct loop_ctx *ctx UNUSED, const struct auth_asker *asker)
+bool auth_query_is_due(const struct auth_asker *asker)
 {
 	struct auth_place place;
 	bool is_due = auth_place_find(&place, asker, AUTH_KIND_USER);
@@ -360,7 +360,7 @@ static bool auth_run_connect(struct auth_run *run, struct pool *pool, const stru
 	birth.pool = pool_hold(pool);
 	birth.account = registry_get_account(run->ctx->engine, run->auth_user);
 	birth.vars = vars_make_empty();
-	client_hand_over(run->ctx->engine, &birth);
+	client_hand_over(&birth);
 	stream_init(&run->stream, fds[0], &auth_run_stream_ops, run, AUTH_REPLY_MESSAGE_MAX, AUTH_QUERY_BATCH_MAX);
 	stream_set_secret(&run->stream, true);
 	stream_attach(&run->stream, run->ctx->loop);

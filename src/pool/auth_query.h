@@ -27,7 +27,7 @@ struct auth_asker {
  * True when a database can be asked about users of this one: there is an
  * auth_user, and the database exists.
  */
-bool auth_query_is_due(struct loop_ctx *ctx, const struct auth_asker *asker);
+bool auth_query_is_due(const struct auth_asker *asker);
 
 /*
  * Asks for the user. Returns the answer, held for the caller, when it is there

@@ -53,7 +53,7 @@ static const char *const state_actions[CLIENT_STATES] = {
 #undef X
 };
 
-/* The edges of the picture above; every state may close. */
+/* All edges, of which the picture above shows the usual ones; every state may close. */
 static const bool state_edges[CLIENT_STATES][CLIENT_STATES] = {
 	[CL_NEW] = { [CL_WELCOME] = true, [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
 	[CL_WELCOME] = { [CL_IDLE] = true, [CL_ACTIVE] = true, [CL_CLOSED] = true },
@@ -218,7 +218,7 @@ static struct client *client_new(const struct client_birth *birth)
 	return client;
 }
 
-void client_hand_over(struct engine *engine UNUSED, struct client_birth *birth)
+void client_hand_over(struct client_birth *birth)
 {
 	struct client *client = client_new(birth);
 	struct pool_part *part = client_home(birth->pool);

@@ -148,7 +148,7 @@ struct client_birth {
 void client_set_state(struct client *client, enum client_state state);
 
 /* A client on its way to a worker, which is chosen here and told. Login thread. */
-void client_hand_over(struct engine *engine, struct client_birth *birth);
+void client_hand_over(struct client_birth *birth);
 
 /* The home worker of the pool with the fewest clients. Any thread. */
 struct pool_part *client_home(struct pool *pool);

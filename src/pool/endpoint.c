@@ -110,7 +110,6 @@ static struct endpoint **endpoints_list(struct endpoints *table, size_t *count)
 	HASH_ITER (hh, table->by_name, ep, next) {
 		ASSERT(all != NULL);
 		ep->refs++;
-		ASSERT(all != NULL);
 		all[(*count)++] = ep;
 	}
 	lock_release(&table->lock);

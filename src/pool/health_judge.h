@@ -55,7 +55,7 @@ struct failover_watch {
 
 /* What a look at the group has shown. */
 enum failover_step {
-	FAILOVER_NOTHING, /* new */
+	FAILOVER_NOTHING, /* that is new */
 	FAILOVER_FIRST,   /* a primary, for the first time */
 	FAILOVER_LOST,    /* there is no primary any more */
 	FAILOVER_BACK,    /* the old one is back */

@@ -89,7 +89,7 @@ void link_carried(struct client *client, struct server *server)
 	link_vars_carried(client, server);
 }
 
-/* The same, but for what the server still has to say about statements. */
+/* Unlinks the two, and leaves the server's records of statements alone. */
 static void link_cut(struct client *client, struct server *server)
 {
 	ASSERT(client->server == server && server->client == client);

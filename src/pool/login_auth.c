@@ -489,7 +489,7 @@ static bool login_must_ask(struct login *login)
 		return false;
 	if (!login_rules_may_admit(login))
 		return false;
-	return auth_query_is_due(login->ctx, &asker);
+	return auth_query_is_due(&asker);
 }
 
 /*

@@ -1,7 +1,9 @@
 /*
  * What the parts of a client's login share: login_turn.c (when it begins),
  * login.c (the connection, from its first byte to its end), login_auth.c (who
- * it is) and login_place.c (where it goes then). All of it runs on the login's own loop.
+ * it is), login_rules.c (what it has to show for that), login_job.c and
+ * login_names.c (what others are asked) and login_place.c (where it goes then).
+ * All of it runs on the login's own loop.
  */
 #ifndef PGSLUICE_POOL_LOGIN_INT_H
 #define PGSLUICE_POOL_LOGIN_INT_H

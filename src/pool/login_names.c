@@ -80,7 +80,7 @@ static void login_names_ask_roles(struct login *login)
 	struct auth_answer *answer;
 	struct log_about about;
 
-	if (!auth_query_is_due(login->ctx, &asker)) {
+	if (!auth_query_is_due(&asker)) {
 		login_describe(login, &about);
 		log_error_about(&about, "a rule names a group, and there is no auth_user to ask for its members");
 		login->rules->roles_state = RULE_FAILED;

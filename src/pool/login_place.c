@@ -113,7 +113,7 @@ static void login_to_worker(struct login *login)
 	login->vars = NULL;
 	login->replication = NULL;
 	login->account = NULL;
-	client_hand_over(engine, &birth);
+	client_hand_over(&birth);
 	login_over(login);
 }
 

@@ -31,7 +31,7 @@
  * section, so no two servers travel for one client.
  *
  * Permits. The counts that limit servers (pool, database, user) are changed in
- * permit_take_locked() and pool_permit_give() and nowhere else.
+ * pool_permit_take_locked() and pool_permit_give() and nowhere else.
  */
 #include "pool/pool.h"
 

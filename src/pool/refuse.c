@@ -209,11 +209,10 @@ static void refuse_probe(struct endpoint *endpoint, void *arg)
 }
 
 /* The control loop; the flag goes first, so that no change is left behind. */
-static void refuse_on_news(struct loop *loop, struct loop_msg *msg)
+static void refuse_on_news(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct engine *engine = CONTAINER_OF(msg, struct engine, breaker_msg);
 
-	(void)loop;
 	atomic_store(&engine->breaker_posted, false);
 	endpoints_log_news(engine->endpoints, refuse_probe, engine);
 	if (atomic_load(&engine->shutdown) != SHUTDOWN_NOW)

@@ -63,14 +63,6 @@ struct db *db_hold(struct db *db)
 	return db;
 }
 
-struct account *account_hold(struct account *account)
-{
-	unsigned old = atomic_fetch_add_explicit(&account->refs, 1, memory_order_relaxed);
-
-	ASSERT(old > 0);
-	return account;
-}
-
 struct pool *pool_hold(struct pool *pool)
 {
 	unsigned old = atomic_fetch_add_explicit(&pool->refs, 1, memory_order_relaxed);

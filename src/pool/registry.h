@@ -37,7 +37,6 @@ struct pool *registry_get_pool(struct engine *engine, struct db *db, const char 
 
 /* One reference more, for somebody who has one. */
 struct db *db_hold(struct db *db) MUSTCHECK;
-struct account *account_hold(struct account *account) MUSTCHECK;
 struct pool *pool_hold(struct pool *pool) MUSTCHECK;
 
 /* Give a reference back and null the pointer; NULL inside is fine. */

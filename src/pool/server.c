@@ -49,7 +49,7 @@ static const char *const state_actions[SERVER_STATES] = {
 #undef X
 };
 
-/* The edges of the picture above; every state may close. */
+/* All edges, of which the picture above shows the usual ones; every state may close. */
 static const bool state_edges[SERVER_STATES][SERVER_STATES] = {
 	[SV_LOGIN] = { [SV_IDLE] = true, [SV_TESTED] = true, [SV_CLOSED] = true },
 	[SV_IDLE] = { [SV_ACTIVE] = true, [SV_TESTED] = true, [SV_TRAVEL] = true, [SV_CLOSED] = true },

@@ -3,7 +3,8 @@
  * statements follow it to whatever server it is linked to. For what clients see
  * of it see doc/differences.md, "Prepared statements".
  *
- * Called by link.c for the messages that it passes on; own thread of the link.
+ * Called by link_client.c and link_server.c for the messages that they pass on;
+ * own thread of the link.
  */
 #ifndef PGSLUICE_POOL_VIRTUAL_H
 #define PGSLUICE_POOL_VIRTUAL_H

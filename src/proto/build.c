@@ -329,11 +329,6 @@ int build_sync(struct buf *b)
 	return build_plain(b, FE_SYNC);
 }
 
-int build_flush(struct buf *b)
-{
-	return build_plain(b, FE_FLUSH);
-}
-
 int build_copy_fail(struct buf *b, struct slice why)
 {
 	return build_string(b, FE_COPY_FAIL, why);

@@ -93,7 +93,6 @@ int build_sasl_initial(struct buf *b, const char *mechanism, struct slice data) 
 int build_sasl_response(struct buf *b, struct slice data) MUSTCHECK;
 int build_query(struct buf *b, struct slice sql) MUSTCHECK;
 int build_sync(struct buf *b) MUSTCHECK;
-int build_flush(struct buf *b) MUSTCHECK;
 int build_copy_fail(struct buf *b, struct slice why) MUSTCHECK;
 int build_terminate(struct buf *b) MUSTCHECK;
 

@@ -198,11 +198,6 @@ int parse_command_complete(struct slice body, struct slice *tag)
 	return parse_string(body, tag);
 }
 
-int parse_password(struct slice body, struct slice *password)
-{
-	return parse_string(body, password);
-}
-
 bool parse_bind_names_columns(struct slice body)
 {
 	struct reader r;
@@ -225,27 +220,4 @@ bool parse_bind_names_columns(struct slice body)
 int parse_query(struct slice body, struct slice *sql)
 {
 	return parse_string(body, sql);
-}
-
-int parse_sasl_initial(struct slice body, struct parse_sasl_initial *s)
-{
-	struct reader r;
-	int32_t len;
-
-	rd_init_slice(&r, body);
-	s->mechanism = rd_cstr(&r);
-	len = rd_i32(&r);
-	s->has_data = len >= 0;
-	if (len < -1)
-		rd_fail(&r);
-	s->data = rd_bytes(&r, len > 0 ? (size_t)len : 0);
-	return parse_end(&r);
-}
-
-struct slice parse_sasl_response(struct slice body)
-{
-	struct reader r;
-
-	rd_init_slice(&r, body);
-	return rd_rest(&r);
 }

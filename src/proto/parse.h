@@ -80,20 +80,7 @@ bool parse_negotiate_next(struct slice *names, struct slice *name);
 
 int parse_command_complete(struct slice body, struct slice *tag) MUSTCHECK;
 
-/* --- from clients; all three come as FE_PASSWORD --- */
-
-int parse_password(struct slice body, struct slice *password) MUSTCHECK;
-
-struct parse_sasl_initial {
-	struct slice mechanism;
-	bool has_data; /* false: no initial response, which is not the same as an empty one */
-	struct slice data;
-};
-
-int parse_sasl_initial(struct slice body, struct parse_sasl_initial *s) MUSTCHECK;
-
-/* The body is the response; here for symmetry. Never fails. */
-struct slice parse_sasl_response(struct slice body);
+/* --- from clients; auth/ reads their passwords and answers --- */
 
 /* Bind: true when it names formats for several columns, so that the result must have as many; also when malformed. */
 bool parse_bind_names_columns(struct slice body);

@@ -211,7 +211,6 @@ static void single_strings_end_exactly(void **state)
 {
 	static int (*const parsers[])(struct slice, struct slice *) = {
 		parse_command_complete,
-		parse_password,
 		parse_query,
 	};
 	struct slice s;
@@ -229,53 +228,9 @@ static void single_strings_end_exactly(void **state)
 	}
 }
 
-static void sasl_initial_may_lack_data(void **state)
-{
-	struct parse_sasl_initial s;
-
-	(void)state;
-	assert_int_equal(parse_sasl_initial(LIT("SCRAM-SHA-256\0\0\0\0\3n,,"), &s), 0);
-	assert_slice(s.mechanism, "SCRAM-SHA-256");
-	assert_true(s.has_data);
-	assert_slice(s.data, "n,,");
-	assert_int_equal(parse_sasl_initial(LIT("X\0\xff\xff\xff\xff"), &s), 0);
-	assert_false(s.has_data);
-	assert_slice(s.data, "");
-	assert_int_equal(parse_sasl_initial(LIT("X\0\0\0\0\0"), &s), 0);
-	assert_true(s.has_data);
-	assert_slice(s.data, "");
-	assert_slice(parse_sasl_response(LIT("c=biws")), "c=biws");
-	assert_slice(parse_sasl_response(slice_make(NULL, 0)), "");
-}
-
-static void sasl_initial_checks_its_length(void **state)
-{
-	static const struct slice bad[] = {
-		{ "X\0\0\0\0\2a", 7 },
-		{ "X\0\0\0\0\0a", 7 },
-		{ "X\0\xff\xff\xff\xff"
-		  "a",
-		  7 },
-		{ "X\0\xff\xff\xff\xfe", 6 },
-		{ "X\0\x80\0\0\0", 6 },
-		{ "X\0\x7f\xff\xff\xff"
-		  "abc",
-		  9 },
-		{ "X\0\0\0\0", 5 },
-		{ "X", 1 },
-		{ "", 0 },
-	};
-	struct parse_sasl_initial s;
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		assert_int_equal(parse_sasl_initial(bad[i], &s), -E_PROTO);
-}
-
 /* Runs one of the parsers over a body; the error code is all that counts. */
 static int parse_nth(unsigned which, struct slice body)
 {
-	struct parse_sasl_initial si;
 	struct parse_negotiate n;
 	struct parse_report r;
 	struct parse_auth a;
@@ -291,10 +246,8 @@ static int parse_nth(unsigned which, struct slice body)
 		return parse_backend_key(body, &pid, &x);
 	case 3:
 		return parse_auth(body, &a);
-	case 4:
-		return parse_negotiate(body, &n);
 	default:
-		return parse_sasl_initial(body, &si);
+		return parse_negotiate(body, &n);
 	}
 }
 
@@ -342,8 +295,6 @@ int main(void)
 		cmocka_unit_test(mechanisms_are_walked),
 		cmocka_unit_test(negotiation_counts_its_names),
 		cmocka_unit_test(single_strings_end_exactly),
-		cmocka_unit_test(sasl_initial_may_lack_data),
-		cmocka_unit_test(sasl_initial_checks_its_length),
 		cmocka_unit_test(a_bind_names_columns_with_several_formats),
 		cmocka_unit_test(every_truncation_is_noticed),
 	};
