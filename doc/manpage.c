@@ -152,7 +152,8 @@ static void manpage_print_commands(FILE *out)
 
 /* ---- SHOW ---- */
 
-/* How many columns the one table shares with the begin of the other, whole but for what only [pgsluice] shows of it. */
+/* How many columns the one table shares with the beginning of the other, whole but for what only [pgsluice] shows of
+ * it. */
 static size_t manpage_same_columns(const struct show_table *table, const struct show_table *other)
 {
 	size_t n = show_column_count(other, CONF_PROFILE_PGBOUNCER);

@@ -13,6 +13,7 @@ struct control;
 struct control *control_new(struct engine *engine);
 void control_free(struct control **control);
 
+/* The one that it was made for. */
 struct engine *control_engine(const struct control *control);
 
 /* The exit status of the process: 0, or 1 when a signal ended it in the middle of a suspension. */

@@ -12,8 +12,9 @@
  * the same without the second.
  *
  * The list of users is a file of its own, and read again only when it was
- * written since, or when verifiers are to be derived with another count. One that is not there any more leaves the
- * users as they are. The rules of login are further files, which are read again each time.
+ * written since, or when verifiers are to be derived with another count. One
+ * that is not there any more leaves the users as they are. The rules of login
+ * are further files, which are read again each time.
  *
  * Keys and certificates are read again each time. Those that are no good are a
  * bad file like any other under [pgsluice]. PgBouncer takes up everything else
@@ -355,7 +356,7 @@ static void reload_log_diff(const struct conf_diff *diff)
 	log_info("reload: %s", line);
 }
 
-/* A snapshot of what is planned, which the plan then has no more. */
+/* Moves what is planned into a snapshot. */
 static struct snapshot *reload_take_snapshot(struct reload_plan *plan)
 {
 	struct snapshot *snap = snapshot_new(plan->conf, plan->users);

@@ -5,9 +5,9 @@
 #include "core/log.h"
 
 /*
- * Every command: name, right, argument, handler, lines for SHOW HELP, text for the manual. A row
- * without a right does not compile, as the name of the right is part of an
- * identifier.
+ * Every command: name, right, argument, handler, lines for SHOW HELP, text for
+ * the manual. A row without a right does not compile, as the name of the right
+ * is part of an identifier.
  */
 #define COMMAND_TABLE(X)                                                                                              \
 	X(SHOW, STATS, SHOW, show_run, NULL, "Answers with one of the tables below. SELECT is the same word.")        \

@@ -10,6 +10,7 @@
 
 struct http;
 
+/* Nothing listens before http_look(). The control thread. */
 struct http *http_new(struct engine *engine) MUSTCHECK;
 
 /* Closes everything. The control loop has stopped. Nulls the pointer; NULL inside is fine. */

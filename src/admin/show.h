@@ -8,10 +8,10 @@
  * thousands of clients describes them in slices (pool/survey.h), and the rows
  * are sent in slices, with a rest between them, when the socket has taken the
  * last one: the control loop takes a small part of a core from the workers for
- * some time, and not all of it at once. So the answer to SHOW
- * CLIENTS is not a picture of one moment: each row is true for the moment at
- * which it was made, all of them within the time that the command takes; who
- * was there during all of that time is in it exactly once.
+ * some time, and not all of it at once. So the answer to SHOW CLIENTS is not a
+ * picture of one moment: each row is true for the moment at which it was made,
+ * all of them within the time that the command takes; whoever was there during
+ * all of that time is in it exactly once.
  */
 #ifndef PGSLUICE_ADMIN_SHOW_H
 #define PGSLUICE_ADMIN_SHOW_H

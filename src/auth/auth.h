@@ -77,6 +77,7 @@ enum auth_reason {
 		AUTH_REASON_COUNT
 };
 
+/* What the client is told, and with which SQLSTATE; constant. */
 const char *auth_reason_text(enum auth_reason reason);
 const char *auth_reason_sqlstate(enum auth_reason reason);
 

@@ -14,7 +14,7 @@
  *
  * Under [pgbouncer] a line that cannot be read is skipped, as PgBouncer does
  * it, except one with the word reject: of that the part in front of the fault
- * counts, and everything behind it is "all". Who was to be kept out stays out.
+ * counts, and everything behind it is "all". Whoever was to be kept out stays out.
  */
 #include "auth/hba.h"
 

@@ -10,8 +10,8 @@
  * timeouts. Certificates of servers are checked as ldap.conf(5) says, by
  * default against its TLS_CACERT.
  *
- * Who guesses names shall not see which of them are there: when the search finds
- * none that will do, the server is asked about the password all the same, for an
+ * Those who guess names shall not see which of them are there: when the search
+ * finds none that will do, the server is asked about the password all the same, for an
  * entry that there is not. What it takes to look something up is the server's.
  *
  * What libldap itself keeps of a password until it has sent it cannot be wiped

@@ -165,6 +165,7 @@ struct conf_names {
 	char *autodb;
 };
 
+/* Empty, with one reference; the others are given back, by any thread, as usual. */
 struct conf_names *conf_names_new(void) MUSTCHECK;
 struct conf_names *conf_names_hold(struct conf_names *names);
 void conf_names_release(struct conf_names **names);

@@ -2,8 +2,9 @@
  * From a file to a snapshot. The whole file with all it includes is read into a
  * snapshot that nobody else knows; only when every line is good is it handed
  * out. A bad line does not end the reading, so that one attempt shows all that
- * is wrong; bad syntax does, as what follows could mean anything. Each main header, [pgbouncer] or [pgsluice], puts all
- * settings back to that profile's defaults: that is what PgBouncer does, and files with includes depend on it.
+ * is wrong; bad syntax does, as what follows could mean anything. Each main
+ * header, [pgbouncer] or [pgsluice], puts all settings back to that profile's
+ * defaults: that is what PgBouncer does, and files with includes depend on it.
  *
  * Messages keep PgBouncer's words where PgBouncer has a line for the case. What
  * would be right comes last, in one line that begins with "hint: ". Values that

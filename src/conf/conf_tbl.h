@@ -525,10 +525,10 @@
 
 /*
  * Keys of a line in [databases]: X(type, name, flags, help). Types: STR; HOSTS;
- * PORT; PORTS, one or one for each host; SIZE, a count where a negative one inherits; LIMIT, a count where 0 and
- * less inherits; SECS0, whole seconds where 0 and less inherits; SECS, whole
- * seconds where less than 0 inherits; TIME, seconds with fractions, likewise;
- * MODE; BALANCE; ATTRS; ACTION, of query_timeout; OPEN, of breakers; RETRY.
+ * PORT; PORTS, one or one for each host; SIZE, a count where a negative one
+ * inherits; LIMIT, a count where 0 and less inherits; SECS0, whole seconds where
+ * 0 and less inherits; SECS, whole seconds where less than 0 inherits; TIME,
+ * seconds with fractions, likewise; MODE; BALANCE; ATTRS; ACTION, of query_timeout; OPEN, of breakers; RETRY.
  */
 #define CONF_DB_TABLE(X) \
 	X(STR, dbname, CONF_F_RECYCLE, "Database on the server; unset means the name of the entry.") \

@@ -184,7 +184,7 @@ static enum conf_ini_token conf_ini_lex_section(struct conf_ini_parser *p, struc
 	return CONF_INI_SECTION;
 }
 
-/* Reads the key at the begin of `rest`; false with the error reported. */
+/* Reads the key at the start of `rest`; false with the error reported. */
 static bool conf_ini_lex_key(struct conf_ini_parser *p, struct slice *rest)
 {
 	size_t n = 0;

@@ -37,6 +37,7 @@ struct dns_zone_row {
 };
 typedef void (*dns_zone_row_fn)(const struct dns_zone_row *row, void *arg);
 
+/* Calls fn for each zone. */
 void dns_zones_show(const struct dns_zones *zones, dns_zone_row_fn fn, void *arg);
 unsigned dns_zones_count(const struct dns_zones *zones);
 

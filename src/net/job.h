@@ -14,7 +14,7 @@
 struct job;
 struct job_queue;
 
-/* More threads than this has no queue. */
+/* No queue has more threads. */
 #define JOB_THREADS_MAX 64
 
 struct job_ops {
@@ -41,7 +41,7 @@ struct job {
 	const struct job_ops *ops;
 	struct loop *loop; /* of the asker; done() is called there */
 
-	/* Who causes the job, so that not all are one's; has_source false: it is nobody's in particular. */
+	/* Who caused the job: no source may take all places; without has_source it is not counted. */
 	bool has_source;
 	uint64_t source;
 

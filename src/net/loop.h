@@ -113,6 +113,7 @@ struct loop_load {
 /* Any thread. */
 void loop_load(struct loop *loop, struct loop_load *load);
 
+/* What it was made of; constant. */
 struct event_base *loop_base(struct loop *loop);
 void *loop_owner(const struct loop *loop);
 const char *loop_name(const struct loop *loop);

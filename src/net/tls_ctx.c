@@ -382,7 +382,7 @@ static int tls_build_verify(struct tls_build *b)
 
 /* ---- what does not depend on settings; resumption ---- */
 
-/* Who offers names of protocols must offer ours: else it wants to talk to somebody else. */
+/* A client that offers names of protocols must offer ours: else it wants to talk to somebody else. */
 static int tls_ctx_choose_protocol_cb(SSL *ssl UNUSED, const unsigned char **chosen, unsigned char *chosen_len,
 				      const unsigned char *offered, unsigned offered_len, void *arg UNUSED)
 {

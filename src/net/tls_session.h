@@ -27,6 +27,7 @@ struct tls_ticket_key {
 
 struct tls_tickets;
 
+/* Without keys, which are made when they are needed. For the contexts of all loops. */
 struct tls_tickets *tls_tickets_new(void) MUSTCHECK;
 /* Wipes the keys; nulls the pointer. NULL inside is fine. */
 void tls_tickets_free(struct tls_tickets **tickets);

@@ -91,7 +91,7 @@ void auth_cache_free(struct auth_cache **cache);
 
 enum auth_cache_verdict {
 	AUTH_CACHE_HIT,  /* *answer is held for the caller */
-	AUTH_CACHE_WAIT, /* somebody is asking already: `ask` waits with him */
+	AUTH_CACHE_WAIT, /* somebody is asking already: `ask` waits for the same answer */
 	AUTH_CACHE_RUN,  /* the caller asks, and ends that with auth_cache_settle() or auth_cache_give_up(); `ask` waits
 			  */
 };
@@ -164,6 +164,7 @@ struct auth_cache_counts {
 #undef X
 };
 
+/* Copies the counts. Any thread. */
 void auth_cache_count(struct auth_cache *cache, struct auth_cache_counts *counts);
 
 #endif

@@ -20,7 +20,7 @@
  * what becomes of a half open breaker: without any it stays so, since an answer
  * to a probe says little about load.
  *
- * Every attempt carries a ticket from its begin to its end. A result of an
+ * Every attempt carries a ticket from its beginning to its end. A result of an
  * attempt that began before the breaker last opened is noted and decides
  * nothing: an answer from before the outage does not end it, nor does a timeout
  * that has been running since prolong it.
@@ -181,6 +181,7 @@ struct breaker_ticket breaker_witness(const struct breaker *b, uint64_t began_us
 /* The attempt has ended without telling anything. */
 void breaker_abandon(struct breaker *b, struct breaker_ticket ticket);
 
+/* The attempt has succeeded; *change is what follows from it, here and below. */
 void breaker_success(struct breaker *b, const struct breaker_conf *conf, struct breaker_ticket ticket, uint64_t now_us,
 		     struct breaker_change *change);
 
@@ -196,7 +197,7 @@ void breaker_probe(struct breaker *b, const struct breaker_conf *conf, bool is_o
 uint64_t breaker_open_left_us(const struct breaker *b, uint64_t now_us);
 
 /*
- * True while failures are recent enough that successes are worth to be told:
+ * True while failures are recent enough that successes are worth reporting:
  * there are some in a row or within the window, or it is not closed.
  */
 bool breaker_is_shaky(const struct breaker *b, uint64_t now_us);

@@ -19,7 +19,7 @@
 
 #define SET_TRIAL         (UINT64_C(1) << 63)
 
-/* What those are told at most who come during the first trial. */
+/* The longest wait that clients are told while the first trial runs. */
 #define SET_TRIAL_LEFT_US USEC_PER_SEC
 
 const char *failure_class_name(enum failure_class class)

@@ -95,6 +95,10 @@ enum breaker_hand {
 
 const char *failure_class_name(enum failure_class class);
 
+/*
+ * Closed ones, for connections of the database `name`, or "*" (copied); changes
+ * are told to `news`. endpoint.c owns it, and frees it when nobody has a pointer.
+ */
 struct breaker_set *breaker_set_new(struct breaker_news *news, const char *name, const struct breaker_conf *conf,
 				    uint64_t now_us) MUSTCHECK;
 void breaker_set_free(struct breaker_set *set);
@@ -169,6 +173,7 @@ void breaker_set_log_news(struct breaker_set *set, const char *endpoint);
 /* True when a successful probe would help: a breaker is open, not by hand, or half open without one. Any thread. */
 bool breaker_set_wants_probe(struct breaker_set *set);
 
+/* What SHOW tells of the breaker of a class. Any thread. */
 void breaker_set_view(struct breaker_set *set, enum failure_class class, uint64_t now_us, struct breaker_view *view);
 
 /* Tells that there is news, if there is. No lock held. */

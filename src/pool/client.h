@@ -98,7 +98,7 @@ struct client {
 	enum classify_effect refused_effect; /* of what was refused while it waited, up to here */
 	bool is_resetting;   /* what follows waits until its parameters are what they shall be; see link_vars.c */
 	bool hides_reset;    /* whether it resets all must be known from its texts */
-	bool startup_is_raw; /* ... is spelled as the client has, not yet as its server does */
+	bool startup_is_raw; /* `startup` is spelled as the client has, not yet as its server does */
 	bool is_unix;
 	bool is_inner;         /* asks for the pooler itself, see auth_query.c: it is counted nowhere */
 	struct sock_peer peer; /* of TCP */

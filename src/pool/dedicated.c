@@ -1,6 +1,6 @@
 /*
- * Servers for one client. Who wants to replicate needs a server that was opened
- * for that; no other client can use it, nor can this one use another. All of
+ * Servers for one client. One that wants to replicate needs a server that was
+ * opened for that; no other client can use it, nor can this one use another. All of
  * them count in the size of the pool, so this is a matter of the scheduler's.
  *
  * Such clients have a queue of their own, and their turn in that of the pool:

@@ -35,10 +35,10 @@
 #include "pool/verifiers.h"
 
 #define SLOT_NONE             UINT32_MAX
+#define SLOTS_MIN             64
+
 /* Sockets that systemd may pass. */
 #define ENGINE_LISTEN_FDS_MAX 64
-
-#define SLOTS_MIN             64
 
 /* How long a call into a library of a helper thread may hold up the end of the process, for each kind. */
 #define ENGINE_JOB_PATIENCE   USEC_PER_SEC
@@ -213,27 +213,6 @@ static struct loop_ctx *login_ctx_new(struct engine *engine, unsigned index, con
 	return ctx;
 }
 
-/* ---- start ---- */
-
-static void engine_address_gone(const char *name, const struct sock_addr *addr, void *arg);
-
-static unsigned engine_thread_count(const struct conf *conf)
-{
-	long online = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned n = conf->threads > 0 ? conf->threads : (unsigned)(online > 0 ? online : 1);
-
-	return n < CANCEL_WORKER_CONSOLE ? n : CANCEL_WORKER_CONSOLE - 1;
-}
-
-static struct dns_conf engine_dns_conf(const struct conf *conf)
-{
-	return (struct dns_conf){
-		.max_ttl_us = conf->dns_max_ttl_us,
-		.nxdomain_ttl_us = conf->dns_nxdomain_ttl_us,
-		.zone_check_us = conf->dns_zone_check_period_us,
-	};
-}
-
 /* ---- helper threads ---- */
 
 static void engine_new_jobs(struct engine *engine)
@@ -262,6 +241,27 @@ static bool engine_free_jobs(struct engine *engine)
 	for (unsigned i = 0; i < ENGINE_JOB_COUNT; i++)
 		all = job_queue_free(&engine->jobs[i], ENGINE_JOB_PATIENCE) && all;
 	return all;
+}
+
+/* ---- start ---- */
+
+static void engine_address_gone(const char *name, const struct sock_addr *addr, void *arg);
+
+static unsigned engine_thread_count(const struct conf *conf)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned n = conf->threads > 0 ? conf->threads : (unsigned)(online > 0 ? online : 1);
+
+	return n < CANCEL_WORKER_CONSOLE ? n : CANCEL_WORKER_CONSOLE - 1;
+}
+
+static struct dns_conf engine_dns_conf(const struct conf *conf)
+{
+	return (struct dns_conf){
+		.max_ttl_us = conf->dns_max_ttl_us,
+		.nxdomain_ttl_us = conf->dns_nxdomain_ttl_us,
+		.zone_check_us = conf->dns_zone_check_period_us,
+	};
 }
 
 struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)

@@ -68,7 +68,7 @@ struct loop_ctx {
 	bool accepting;                   /* listening sockets are attached here */
 };
 
-/* A finished client: what the slot of a cancel key points to. */
+/* A logged-in client, as a cancel key finds it. */
 struct client_slot {
 	struct client *client; /* NULL: free */
 	uint32_t next_free;

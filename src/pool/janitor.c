@@ -134,9 +134,10 @@ static unsigned janitor_clients(struct pool_part *part, uint64_t now_us)
 }
 
 /*
- * A linked server on a host that has been left for another one. What a host writes that was replaced as primary is
- * lost, even if it is told of as committed. One that answers no new connection either is waited for in vain, and may
- * turn out to have been replaced; a server there that still says something proves the contrary.
+ * A linked server on a host that has been left for another one. Whatever a host
+ * writes after it was replaced as primary is lost, even what it reports as
+ * committed. A host that does not answer new connections may have been replaced
+ * as well; but a server there that still talks is proof that it has not.
  */
 static enum reason janitor_left_behind(const struct server *server, uint64_t now_us)
 {

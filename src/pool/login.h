@@ -37,6 +37,7 @@ void login_each(const struct loop_ctx *ctx, login_view_fn fn, void *arg);
 struct login_turns;
 struct prelogin_counts;
 
+/* The turns of the logins of one loop, for that loop only. */
 struct login_turns *login_turns_new(struct loop_ctx *ctx) MUSTCHECK;
 /* After all logins are over. */
 void login_turns_free(struct login_turns **t);

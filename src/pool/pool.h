@@ -75,6 +75,7 @@ struct welcome {
 	uint8_t bytes[]; /* ParameterStatus messages of all other parameters */
 };
 
+/* Another reference; any thread. */
 struct welcome *welcome_hold(struct welcome *w) MUSTCHECK;
 void welcome_release(struct welcome **w);
 
@@ -186,13 +187,13 @@ struct pool {
 	struct client_list dedicated;   /* those who wait for a server of their own, oldest first; see dedicated.c */
 	unsigned dedicated_count;
 	unsigned servers;           /* permits out */
-	unsigned logging_in;        /* of them, not logged in yet */
-	unsigned dedicated_logins;  /* of these, for clients that are in no queue any more */
-	unsigned closing;           /* of them, being closed because there are too many */
-	unsigned cancels;           /* connections, besides them, that carry cancel requests */
-	unsigned idle;              /* of them, in an idle list */
-	unsigned travelling;        /* of them, on the way between workers */
-	unsigned borrowed;          /* of these, for whoever waits longest on arrival; the others are promised */
+	unsigned logging_in;        /* servers that are not logged in yet */
+	unsigned dedicated_logins;  /* ... for clients that are in no queue any more */
+	unsigned closing;           /* servers being closed because there are too many */
+	unsigned idle;              /* servers in an idle list */
+	unsigned travelling;        /* servers on the way between workers */
+	unsigned borrowed;          /* ... for whoever waits longest on arrival; the others are promised */
+	unsigned cancels;           /* connections that carry cancel requests; not among the servers */
 	bool overdraft;             /* one server may be above size and reserve, see pool_claim_surplus_locked() */
 	bool login_failed;          /* the last login attempt failed */
 	bool is_for_breaker;        /* ... which a breaker counts: clients wait until that opens */
@@ -214,7 +215,7 @@ struct pool_part *pool_part_get(struct pool *pool, struct worker *worker);
 /* True when nothing is left in a part and nothing is to be done in it. Own thread. */
 bool pool_part_is_empty(const struct pool_part *part);
 
-/* Puts a part without clients and servers out of use. The pool is not to be touched after. Own thread. */
+/* Puts a part without clients and servers out of use. The caller must not touch the pool afterwards. Own thread. */
 void pool_part_leave(struct pool_part *part);
 
 /* Chooses how many workers serve the pool, after its settings have been set. */
@@ -256,7 +257,7 @@ bool pool_dequeue(struct pool_part *part, struct client *client);
 
 /*
  * A clean server is free: it goes to the client that has waited longest, maybe
- * on another worker, or becomes idle. The server is not to be touched after.
+ * on another worker, or becomes idle. The caller must not touch the server afterwards.
  */
 void pool_checkin(struct pool_part *part, struct server *server);
 

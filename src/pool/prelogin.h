@@ -56,6 +56,7 @@ struct prelogin_counts {
 	uint64_t evicted;    /* were closed to make room, since the start */
 };
 
+/* Without limits; shared by all loops. */
 struct prelogin *prelogin_new(void) MUSTCHECK;
 
 /* Nothing may be added any more. Nulls; NULL inside is fine. */

@@ -7,7 +7,7 @@
 
 #include "core/clock.h"
 
-/* A number is no longer; beyond that a limit is none. */
+/* Digits of a number at most; more is no hint. */
 #define QUERY_HINT_DIGITS 9
 
 /* A cursor: what is left of the comment. */
@@ -46,7 +46,7 @@ static bool query_hint_number(struct slice *s, uint64_t *number)
 	return n > 0;
 }
 
-/* The value of timeout, behind the sign; 0: it is none. */
+/* The value behind `timeout=`; 0 when it is not valid. */
 static uint64_t query_hint_value(struct slice value)
 {
 	uint64_t number;

@@ -7,7 +7,7 @@
 #include "core/base.h"
 #include "core/str.h"
 
-/* The comment ends within so many bytes, or it is none for us. */
+/* A longer comment is not a hint. */
 #define QUERY_HINT_MAX 128
 
 /*

@@ -5,7 +5,7 @@
  * needed. Their tables are protected by engine->lock, which comes before the
  * lock of a pool in rank. What workers need on the path of a query is not here.
  *
- * Who keeps a pointer counts as a reference:
+ * Whoever keeps a pointer counts as a reference:
  *
  *     login   -> database, account        client, cancel   -> pool, account
  *     console -> database it waits for    server           -> pool

@@ -52,6 +52,7 @@ struct stmt *stmt_intern(const uint8_t *body, size_t len) MUSTCHECK;
  */
 struct stmt *stmt_intern_again(const uint8_t *body, size_t len) MUSTCHECK;
 
+/* Another reference; takes the lock of the table. Any thread. */
 struct stmt *stmt_hold(struct stmt *stmt) MUSTCHECK;
 /* Gives a reference back and nulls the pointer; NULL inside is fine. */
 void stmt_release(struct stmt **stmt);

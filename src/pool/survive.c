@@ -9,7 +9,7 @@
  *       CL_FAILED    else: proto/aborted.c speaks to it until that has ended
  *
  * A request is answered by an error and, at the end of each batch, by
- * ReadyForQuery. Who has begun a transaction, or may have, is in a failed one:
+ * ReadyForQuery. One that has begun a transaction, or may have, is in a failed one:
  * what it sends next was meant to be a part of that, and must not run on its
  * own. Whether a request under way begins or ends one only its text tells, which
  * is noted when it is sent (survive_note(), track_note()). Where that was not

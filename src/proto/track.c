@@ -38,8 +38,8 @@
  * the order: an entry stands for it, and an error before it drops it as the
  * server would have dropped the message.
  *
- * Marks. Who has sent a message on a belief (that this Parse will succeed) marks
- * its entry and is told whether it was answered or dropped.
+ * Marks. A message sent on a belief (that this Parse will succeed) is marked by
+ * its sender, who is told whether it was answered or dropped.
  *
  * Flush. Answers may have come for everything that was sent while the backend
  * is still inside the implicit transaction of a batch without Sync; `unsynced`
