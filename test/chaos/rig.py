@@ -147,6 +147,12 @@ class Rig:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def wait_probed(self):
+        """Until a probe has seen each endpoint: without its timeline an old primary cannot be told from a new one."""
+        procs.wait_until(
+            lambda: {row["reachable"] for row in self.pooler.show("endpoints")} == {"yes"}, "all hosts were probed", 20
+        )
+
     def servers_at(self, name):
         """How many sessions the pooler has at this endpoint."""
         return sum(row["addr"] == self.hosts[name] for row in self.pooler.show("servers"))

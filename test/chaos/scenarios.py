@@ -435,6 +435,7 @@ def promote_with_split(bench, before=3.0, noticed=2.0, together=5.0, after=3.0, 
         accepts = []
 
         def fault():
+            rig.wait_probed()
             rig.relay.fault("a", "blackhole")
             time.sleep(noticed)
             accepts.append(rig.promote(rig.standby))
