@@ -322,9 +322,15 @@ bool tls_has_pending(const struct tls *tls)
 
 void tls_info(const struct tls *tls, char *dst, size_t size)
 {
-	int group = SSL_get_negotiated_group(tls->ssl);
-	const char *curve = group == NID_undef ? NULL : SSL_group_to_name(tls->ssl, group);
+	const char *curve = NULL;
+	int group;
 
+	dst[0] = '\0';
+	if (!SSL_is_init_finished(tls->ssl))
+		return; /* OpenSSL 3.0 would look for the group in a session that is not there yet */
+	group = SSL_get_negotiated_group(tls->ssl);
+	if (group != NID_undef)
+		curve = SSL_group_to_name(tls->ssl, group);
 	str_format(dst, size, "%s/%s%s%s", SSL_get_version(tls->ssl), SSL_get_cipher_name(tls->ssl),
 		   curve == NULL ? "" : "/ECDH=", curve == NULL ? "" : curve);
 }

@@ -61,7 +61,7 @@ int tls_write(struct tls *tls, const void *p, size_t n, size_t *sent) MUSTCHECK;
 /* Bytes were read off the socket that tls_read() has not given out; perhaps not a whole record yet. */
 bool tls_has_pending(const struct tls *tls);
 
-/* Version, cipher and curve: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=X25519". After the handshake. */
+/* Version, cipher and curve: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=X25519". Empty before the end of the handshake. */
 void tls_info(const struct tls *tls, char *dst, size_t size);
 
 /* The session continues an earlier one, without a key exchange of certificates. */

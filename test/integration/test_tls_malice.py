@@ -355,6 +355,28 @@ def test_one_byte_now_and_then(make_pooler, pki):
     rest_of(c)
 
 
+@pytest.mark.ours
+def test_stalled_handshakes_are_shown(victim, pki):
+    """Before the first byte, amid the first message, and behind it."""
+    stalled = []
+    for sent in 0, 1, 100, None:
+        c = granted(victim)
+        c.sock.sendall(hello(pki)[:sent])
+        if sent is None:
+            assert c.sock.recv(1) != b""
+        stalled.append(c)
+
+    def shown():
+        return [r["tls"] for r in victim.show("sockets") if r["state"] == "cl_login"]
+
+    wait_until(lambda: len(shown()) == len(stalled), "all of them to be shown")
+    assert shown() == [""] * len(stalled)
+    victim.show("clients")
+    assert victim.login(tls=pki.client_context()).value("select 1") == "1"
+    for c in stalled:
+        c.reset()
+
+
 def test_hundreds_of_stalled_handshakes(victim, pki):
     """They hold sockets, but nobody else up."""
     stalled = []

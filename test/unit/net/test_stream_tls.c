@@ -202,6 +202,12 @@ static void make_pair_of(struct pair *p, const struct tls_target *target, int si
 	}
 	stream_start_tls(&p->ends[0].stream, tls_accept(server_ctx, fds[0]));
 	stream_start_tls(&p->ends[1].stream, tls_connect(client_ctx, fds[1], target));
+	for (int i = 0; i < 2; i++) {
+		char text[TLS_INFO_MAX] = "?";
+
+		tls_info(stream_tls(&p->ends[i].stream), text, sizeof(text));
+		assert_string_equal(text, "");
+	}
 	for (int i = 0; i < 1000 && (!p->ends[0].secured || !p->ends[1].secured); i++)
 		step(p);
 	assert_true(p->ends[0].secured);
