@@ -757,44 +757,59 @@ static struct slice client_body(const struct buf *in, const struct frame *f)
 	return slice_make(buf_ptr(in) + FRAME_HEADER, n - FRAME_HEADER);
 }
 
-/* A message of a request that ends is thrown away; true for the last one. */
-static bool client_drop_message(struct client *client, uint8_t type, struct slice body)
+/* What becomes of a request whose messages are thrown away. */
+enum client_drop {
+	CLIENT_DROP_ON,   /* there are more of it to come */
+	CLIENT_DROP_REST, /* this was the last, of which the rest is to come */
+	CLIENT_DROP_DONE,
+};
+
+/* A message of a request that ends is thrown away. */
+static enum client_drop client_drop_message(struct client *client, const struct client_message *m)
 {
-	survive_note_refused(client, type, body);
-	return type == FE_QUERY || type == FE_FUNCTION_CALL || type == FE_SYNC;
+	bool is_last = m->type == FE_QUERY || m->type == FE_FUNCTION_CALL || m->type == FE_SYNC;
+	bool is_seen = survive_note_refused(client, m->type, m->body, m->is_whole);
+
+	if (!is_last)
+		return CLIENT_DROP_ON;
+	return is_seen ? CLIENT_DROP_DONE : CLIENT_DROP_REST;
 }
 
 /* The message that comes before the kept bytes, if there is one: it was waited for as a whole, see link_client.c. */
 static void client_drop_gathered(struct client *client)
 {
+	struct client_message m = { .type = FE_PARSE, .is_whole = true };
 	struct buf *b = &client->gather;
 
 	if (b->max == 0 || buf_room(b) > 0)
 		return;
-	(void)client_drop_message(client, FE_PARSE, slice_make(buf_ptr(b) + FRAME_HEADER, buf_len(b) - FRAME_HEADER));
+	m.body = slice_make(buf_ptr(b) + FRAME_HEADER, buf_len(b) - FRAME_HEADER);
+	(void)client_drop_message(client, &m);
 	buf_fini(b);
 	b->max = 0;
 }
 
 /*
  * Drops the request at the head of what is kept: one Query or FunctionCall, or a
- * batch up to its Sync; false when that has not come yet.
+ * batch up to its Sync.
  */
-static bool client_drop_kept(struct client *client)
+static enum client_drop client_drop_kept(struct client *client)
 {
 	struct buf *in = &client->stream.in;
 
 	client_drop_gathered(client);
 	while (!buf_is_empty(in)) {
+		struct client_message m;
+		enum client_drop drop;
 		struct frame f;
 		int err = frame_read(buf_ptr(in), buf_len(in), UINT64_MAX, &f);
-		bool is_last;
 
 		if (err != 0)
 			break; /* a head that is not whole, or bad: found again when it is read */
 		if (f.type == FE_TERMINATE)
-			return true;
-		is_last = client_drop_message(client, f.type, client_body(in, &f));
+			return CLIENT_DROP_DONE;
+		m = (struct client_message){ f.type, client_body(in, &f), f.size <= buf_len(in) };
+		drop = client_drop_message(client, &m);
 		if (f.size > buf_len(in)) {
 			client->body_left = f.size - buf_len(in);
 			client->discard_body = true;
@@ -802,10 +817,10 @@ static bool client_drop_kept(struct client *client)
 		} else {
 			buf_consume(in, (uint32_t)f.size);
 		}
-		if (is_last)
-			return true;
+		if (drop != CLIENT_DROP_ON)
+			return drop;
 	}
-	return false;
+	return CLIENT_DROP_ON;
 }
 
 bool client_send_error(struct client *client, const struct report *report)
@@ -827,6 +842,8 @@ bool client_send_error(struct client *client, const struct report *report)
 
 void client_end_request(struct client *client, const struct report *report, const struct client_message *message)
 {
+	enum client_drop drop;
+
 	ASSERT(client->state == CL_WAITING || client->state == CL_REPEAT);
 	if (client->state == CL_WAITING && message == NULL)
 		client_count_wait(client);
@@ -835,9 +852,9 @@ void client_end_request(struct client *client, const struct report *report, cons
 	if (!client_send_error(client, report))
 		return;
 	client_set_state(client, CL_IDLE);
-	client->skip_to_sync = message == NULL ? !client_drop_kept(client)
-					       : !client_drop_message(client, message->type, message->body);
-	if (!client->skip_to_sync)
+	drop = message == NULL ? client_drop_kept(client) : client_drop_message(client, message);
+	client->skip_to_sync = drop == CLIENT_DROP_ON;
+	if (drop == CLIENT_DROP_DONE)
 		client_send_ready(client);
 	if (message == NULL)
 		client_resume(client);

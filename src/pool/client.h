@@ -96,6 +96,9 @@ struct client {
 	bool has_said_goodbye;               /* it goes by its own will */
 	bool skip_to_sync;                   /* a canceled batch is discarded up to its Sync */
 	enum classify_effect refused_effect; /* of what was refused while it waited, up to here */
+	bool refused_unnamed;                /* ... which has parsed without a name */
+	bool refused_named;                  /* ... or with one */
+	struct survive_text *refused_text;   /* ... of which body_left bytes are a part yet to come; NULL: none */
 	bool is_resetting;   /* what follows waits until its parameters are what they shall be; see link_vars.c */
 	bool hides_reset;    /* whether it resets all must be known from its texts */
 	bool startup_is_raw; /* `startup` is spelled as the client has, not yet as its server does */
@@ -245,6 +248,7 @@ bool client_send_error(struct client *client, const struct report *report) MUSTC
 struct client_message {
 	uint8_t type;
 	struct slice body;
+	bool is_whole;
 };
 
 /*

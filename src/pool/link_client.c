@@ -62,7 +62,7 @@ static struct slice link_body(const struct link_walk *w)
 /* The client is not to wait: the message, and what else there is of its request, is thrown away. */
 static enum admit link_refuse_wait(struct link_walk *w, const struct pool_refusal *refusal)
 {
-	const struct client_message message = { .type = w->f.type, .body = link_body(w) };
+	const struct client_message message = { w->f.type, link_body(w), link_walk_avail(w) == w->f.size };
 
 	refuse_client(w->client, refusal, &message);
 	return w->client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
@@ -113,7 +113,8 @@ static enum admit link_skip(struct link_walk *w)
 	struct client *client = w->client;
 	uint8_t type = w->f.type;
 
-	survive_note_refused(client, type, link_body(w));
+	if (!survive_note_refused(client, type, link_body(w), link_walk_avail(w) == w->f.size))
+		return ADMIT_DISCARD;
 	if (type != FE_SYNC)
 		return type == FE_TERMINATE ? ADMIT_SEND : ADMIT_DISCARD;
 	client->skip_to_sync = false;
@@ -378,17 +379,22 @@ static void link_begin_gather(struct link_walk *w)
 	w->at = w->start = w->len;
 }
 
-/* The rest of a message whose head was seen. */
-static void link_walk_body(struct link_walk *w)
+/* The rest of a message whose head was seen; false when the client has become another one by it. */
+static inline bool link_walk_body(struct link_walk *w)
 {
 	struct client *client = w->client;
 
-	if (client->body_left == 0)
-		return;
+	if (LIKELY(client->body_left == 0))
+		return true;
 	w->at = client->body_left < w->len ? (size_t)client->body_left : w->len;
 	client->body_left -= w->at;
-	if (client->discard_body)
-		w->start = w->at;
+	if (!client->discard_body)
+		return true;
+	w->start = w->at;
+	if (UNLIKELY(client->refused_text != NULL) && survive_note_rest(client, slice_make(w->data, w->at)) &&
+	    !client->skip_to_sync)
+		client_send_ready(client); /* the request has ended */
+	return client->state != CL_FAILED && client->state != CL_CLOSED;
 }
 
 /* Goes on to the next message. */
@@ -486,7 +492,8 @@ static size_t link_walk(struct client *client, const uint8_t *data, size_t len)
 	w.sent = false;
 	link_out_init(&w.out);
 	link_walk_prelude(&w);
-	link_walk_body(&w);
+	if (UNLIKELY(!link_walk_body(&w)))
+		return client->state == CL_CLOSED ? len : w.at;
 	while (w.at < len) {
 		enum admit admit;
 		bool is_virtual;

@@ -84,6 +84,8 @@ static void survive_drop(struct survive **sp)
 
 void survive_free(struct client *client)
 {
+	free(client->refused_text);
+	client->refused_text = NULL;
 	if (client->survive == NULL)
 		return;
 	client->part->failed--;
@@ -314,26 +316,79 @@ void survive_note_bind(struct link_walk *w)
 
 /* ---- requests that are refused while they wait ---- */
 
-void survive_note_refused(struct client *client, uint8_t type, struct slice body)
-{
-	enum classify_effect effect = CLASSIFY_EFFECT_NONE;
-	const struct prep_name *known;
-	struct slice name;
+/* What `pieces` is of is thrown away as it comes, but looked at, since it may begin a transaction. */
+struct survive_text {
+	struct classify_pieces pieces;
+};
 
-	if (type == FE_QUERY) {
-		effect = classify_effect(body); /* or of its beginning */
-	} else if (type == FE_PARSE) {
-		effect = survive_parse_effect(body);
-	} else if (type == FE_BIND) {
-		name = survive_second(body);
-		name.n = strnlen(name.p, name.n);
-		known = prep_client_find(&client->prep, name);
-		effect = known == NULL ? CLASSIFY_EFFECT_NONE : known->stmt->effect;
-		if (name.n == 0 && client->prep.unnamed != NULL)
-			effect = client->prep.unnamed->effect;
-	}
+static void survive_note_effect(struct client *client, enum classify_effect effect)
+{
 	if (effect > client->refused_effect)
 		client->refused_effect = effect;
+}
+
+/* Of a Bind, as far as it has come. */
+static enum classify_effect survive_bind_effect(const struct client *client, struct slice body)
+{
+	struct slice name = survive_second(body);
+	size_t n = strnlen(name.p, name.n);
+	const struct prep_name *known;
+
+	if (n == name.n)
+		return CLASSIFY_EFFECT_UNSEEN;
+	if (n == 0 ? client->refused_unnamed : client->refused_named)
+		return CLASSIFY_EFFECT_NONE; /* that of its Parse was noted */
+	if (n == 0)
+		return client->prep.unnamed != NULL ? client->prep.unnamed->effect : client->unnamed_effect;
+	known = prep_client_find(&client->prep, slice_make(name.p, n));
+	return known == NULL ? CLASSIFY_EFFECT_UNSEEN : known->stmt->effect;
+}
+
+/* Of a Query or Parse: false when it has yet to be seen to its end. */
+static bool survive_note_refused_text(struct client *client, struct slice text, bool is_whole)
+{
+	if (is_whole) {
+		survive_note_effect(client, classify_effect(text));
+		return true;
+	}
+	ASSERT(client->refused_text == NULL);
+	client->refused_text = xcalloc(1, sizeof(*client->refused_text));
+	classify_pieces_init(&client->refused_text->pieces);
+	classify_pieces_feed(&client->refused_text->pieces, text);
+	return false;
+}
+
+bool survive_note_refused(struct client *client, uint8_t type, struct slice body, bool is_whole)
+{
+	struct slice text;
+
+	switch (type) {
+	case FE_QUERY:
+		return survive_note_refused_text(client, body, is_whole);
+	case FE_PARSE:
+		*(body.n > 0 && body.p[0] == '\0' ? &client->refused_unnamed : &client->refused_named) = true;
+		text = survive_second(body);
+		if (text.n > 0)
+			return survive_note_refused_text(client, text, is_whole);
+		survive_note_effect(client, CLASSIFY_EFFECT_UNSEEN);
+		return true;
+	case FE_BIND:
+		survive_note_effect(client, survive_bind_effect(client, body));
+		return true;
+	default:
+		return true;
+	}
+}
+
+bool survive_note_rest(struct client *client, struct slice piece)
+{
+	classify_pieces_feed(&client->refused_text->pieces, piece);
+	if (client->body_left > 0)
+		return false;
+	survive_note_effect(client, classify_pieces_end(&client->refused_text->pieces));
+	free(client->refused_text);
+	client->refused_text = NULL;
+	return true;
 }
 
 /* Its errors: what was refused has been told. */
@@ -356,6 +411,7 @@ bool survive_fails_refused(struct client *client)
 	bool may_begin = client->refused_effect >= CLASSIFY_EFFECT_BLOCK;
 
 	client->refused_effect = CLASSIFY_EFFECT_NONE;
+	client->refused_unnamed = client->refused_named = false;
 	if (!may_begin)
 		return false;
 	client->survive = survive_new_refused(client);

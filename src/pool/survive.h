@@ -37,7 +37,7 @@ void survive_end(struct client *client, struct survive_loss *loss);
 /* Works on bytes of a client in CL_FAILED; returns how many. It may be idle, or closed, afterwards. */
 size_t survive_from_client(struct client *client, const uint8_t *data, size_t len);
 
-/* The client is not in CL_FAILED any more. NULL inside is fine. */
+/* The client is not in CL_FAILED any more, or is closed. NULL inside is fine. */
 void survive_free(struct client *client);
 
 /* The state of a client in CL_FAILED, for another process. */
@@ -63,11 +63,18 @@ void survive_note_text(struct link_walk *w);
 /* Notes what a Bind that passes as it is runs. */
 void survive_note_bind(struct link_walk *w);
 
+/* The text of a refused message of which a part has yet to come. */
+struct survive_text;
+
 /*
  * A message, as far as it has come, of a request that is refused while its
- * client has no server.
+ * client has no server. False when it is a text that must be seen to its end,
+ * which survive_note_rest() is told of: only then the request may be over.
  */
-void survive_note_refused(struct client *client, uint8_t type, struct slice body);
+bool survive_note_refused(struct client *client, uint8_t type, struct slice body, bool is_whole) MUSTCHECK;
+
+/* More of that text, which is thrown away: true for the last piece. */
+bool survive_note_rest(struct client *client, struct slice piece);
 
 /*
  * The request, as noted, is over: when it might have begun a transaction block

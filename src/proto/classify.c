@@ -570,24 +570,31 @@ int classify_end(struct classify *c)
 	return open ? -E_SYNTAX : 0;
 }
 
-/* The effect of a text for a session with these CLASSIFY_F_*. */
-static enum classify_effect classify_effect_by(struct slice sql, unsigned flags)
+/* The effect of a text that has come to its end. */
+static enum classify_effect classify_end_effect(struct classify *c)
 {
 	const uint32_t commits = CLASSIFY_BIT(CLASSIFY_COMMIT) | CLASSIFY_BIT(CLASSIFY_PREPARE_TRANSACTION);
 	const uint32_t rolls_back = CLASSIFY_BIT(CLASSIFY_ROLLBACK);
-	bool is_end;
+	bool is_one;
+
+	if (classify_end(c) == -E_TOOBIG)
+		return CLASSIFY_EFFECT_UNSEEN;
+	if ((c->kinds & (CLASSIFY_BIT(CLASSIFY_TRANSACTION) | commits)) == 0)
+		return CLASSIFY_EFFECT_NONE;
+	is_one = c->statements == 1 && (c->kinds & CLASSIFY_BIT(CLASSIFY_CHAIN)) == 0;
+	if ((c->kinds & commits) != 0)
+		return is_one ? CLASSIFY_EFFECT_COMMIT : CLASSIFY_EFFECT_COMMITS;
+	return is_one && (c->kinds & rolls_back) != 0 ? CLASSIFY_EFFECT_ROLLBACK : CLASSIFY_EFFECT_BLOCK;
+}
+
+/* The effect of a text for a session with these CLASSIFY_F_*. */
+static enum classify_effect classify_effect_by(struct slice sql, unsigned flags)
+{
 	struct classify c;
 
 	classify_init(&c, flags);
 	classify_feed(&c, sql.p, sql.n);
-	if (classify_end(&c) == -E_TOOBIG)
-		return CLASSIFY_EFFECT_UNSEEN;
-	if ((c.kinds & (CLASSIFY_BIT(CLASSIFY_TRANSACTION) | commits)) == 0)
-		return CLASSIFY_EFFECT_NONE;
-	is_end = c.statements == 1 && (c.kinds & CLASSIFY_BIT(CLASSIFY_CHAIN)) == 0;
-	if ((c.kinds & commits) != 0)
-		return is_end ? CLASSIFY_EFFECT_COMMIT : CLASSIFY_EFFECT_COMMITS;
-	return is_end && (c.kinds & rolls_back) != 0 ? CLASSIFY_EFFECT_ROLLBACK : CLASSIFY_EFFECT_BLOCK;
+	return classify_end_effect(&c);
 }
 
 /* True when the text may mean something else without standard_conforming_strings. */
@@ -602,6 +609,26 @@ enum classify_effect classify_effect(struct slice sql)
 	enum classify_effect other = classify_is_ambiguous(sql) ? classify_effect_by(sql, 0) : effect;
 
 	return other > effect ? other : effect;
+}
+
+void classify_pieces_init(struct classify_pieces *p)
+{
+	classify_init(&p->with, CLASSIFY_F_SCS);
+	classify_init(&p->without, 0);
+}
+
+void classify_pieces_feed(struct classify_pieces *p, struct slice sql)
+{
+	classify_feed(&p->with, sql.p, sql.n);
+	classify_feed(&p->without, sql.p, sql.n);
+}
+
+enum classify_effect classify_pieces_end(struct classify_pieces *p)
+{
+	enum classify_effect with = classify_end_effect(&p->with);
+	enum classify_effect without = classify_end_effect(&p->without);
+
+	return with > without ? with : without;
 }
 
 /* The text from its first word on; empty when there is none. */

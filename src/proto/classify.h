@@ -146,6 +146,16 @@ static inline enum classify_effect classify_effect_join(enum classify_effect a, 
 /* The effect of a text; the greater one where that depends on standard_conforming_strings. */
 enum classify_effect classify_effect(struct slice sql);
 
+/* The same of a text that comes in pieces. */
+struct classify_pieces {
+	struct classify with;    /* standard_conforming_strings ... */
+	struct classify without; /* ... or not */
+};
+
+void classify_pieces_init(struct classify_pieces *p);
+void classify_pieces_feed(struct classify_pieces *p, struct slice sql);
+enum classify_effect classify_pieces_end(struct classify_pieces *p) MUSTCHECK;
+
 /* True for one statement that reads or changes rows, and does nothing else, whatever standard_conforming_strings is. */
 bool classify_is_plain(struct slice sql);
 

@@ -94,7 +94,7 @@ def test_extended(make_pooler, mode, name):
 
 def test_rest_of_a_pipeline_is_run(make_pooler):
     """A batch behind the one that was stopped has a limit of its own."""
-    p = make_pooler(settings=CANCEL)
+    p = make_pooler(settings={**CANCEL, "query_timeout": "1"})
     c = p.login()
     for sql in ("select 'a'", SLEEP, "select 'b', pg_sleep(0.2)"):
         c.send(wire.extended(sql), wire.pack("S"))

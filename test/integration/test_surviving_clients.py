@@ -720,6 +720,37 @@ def test_begin_that_is_refused_in_the_queue(crowded, way, sent):
     assert rows(p) == [2]
 
 
+LONG = "x" * 200000
+PIECES = {
+    "begin": (wire.query("begin"), 7, "E"),
+    "end": (wire.query("begin"), -1, "E"),
+    "second": (wire.query("select 1; begin"), 12, "E"),
+    "behind much": (wire.query(f"select '{LONG}'; begin"), 60, "E"),
+    "parse": (wire.extended("begin") + wire.SYNC, 9, "E"),
+    "bind": (wire.extended("begin") + wire.SYNC, -20, "E"),
+    "select": (wire.query("select 1"), 9, "I"),
+    "much": (wire.query(f"select '{LONG}; begin'"), 60, "I"),
+}
+
+
+@pytest.mark.parametrize("what", PIECES)
+def test_request_in_pieces_that_is_refused(crowded, what):
+    """All of its text decides whether it might have begun a transaction."""
+    p, holder, late = crowded(max_prepared_statements=0)
+    request, cut, status = PIECES[what]
+    late.send(request[:cut])
+    p.wait_pool("app", cl_waiting=1)
+    p.cancel(late.key)
+    error = late.recv()
+    assert error.type == "E"
+    late.send(request[cut:], wire.query("insert into t values (1)"), wire.query("rollback"))
+    assert late.read_ready().status == status
+    holder.query("commit")
+    assert late.read_ready().status == status
+    assert late.read_ready().status == "I"
+    assert rows(p) == ([1] if status == "I" else [])
+
+
 def test_begin_that_finds_the_queue_full(crowded):
     p, holder, late = crowded(max_waiting_clients=1)
     waiter = p.login()
