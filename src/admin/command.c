@@ -150,6 +150,8 @@ static void command_log(const struct command *command, const struct sql_cmd *cmd
 		log_info("%s '%s' WITHIN %s command issued", command->name, cmd->arg, cmd->value);
 	else if (cmd->arg[0] == '\0')
 		log_info("%s command issued", command->name);
+	else if (command->arg == COMMAND_ARG_SHUTDOWN)
+		log_info("%s %s command issued", command->name, cmd->arg);
 	else
 		log_info("%s '%s' command issued", command->name, cmd->arg);
 }

@@ -32,6 +32,7 @@
 #include "proto/build.h"
 #include "proto/frame.h"
 #include "proto/parse.h"
+#include "proto/track.h"
 
 /* Longest message from a client; commands are far shorter. */
 #define CONSOLE_MESSAGE_MAX  (16 * 1024)
@@ -330,6 +331,18 @@ static void console_refuse(struct console *c, const char *text)
 	console_fail(c, "bad packet");
 }
 
+/* One that no client may send, to whomever it is connected. */
+static void console_refuse_unknown(struct console *c, uint8_t type)
+{
+	struct snapshot *snap = engine_snapshot(c->admin->engine);
+	struct log_about about;
+
+	console_describe(c, snap->conf, &about);
+	log_error_about(&about, "unknown pkt from client: %d/0x%x", type, type);
+	snapshot_release(&snap);
+	console_fail(c, reason_text(REASON_UNKNOWN_PKT));
+}
+
 static void console_message(struct console *c, uint8_t type, struct slice body)
 {
 	char text[80];
@@ -349,6 +362,10 @@ static void console_message(struct console *c, uint8_t type, struct slice body)
 		console_refuse(c, "extended query protocol not supported by admin console");
 		break;
 	default:
+		if (!track_knows_client(type)) {
+			console_refuse_unknown(c, type);
+			break;
+		}
 		str_format(text, sizeof(text), "unsupported packet type for admin console: %d", type);
 		console_refuse(c, text);
 		break;

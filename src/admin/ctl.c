@@ -405,9 +405,8 @@ void ctl_kill_client(struct console *c, const struct command *command UNUSED, co
 	unsigned long long id;
 	char *end;
 
-	errno = 0;
-	id = strtoull(cmd->arg, &end, 10);
-	if (!isdigit((unsigned char)cmd->arg[0]) || *end != '\0' || errno != 0) {
+	id = strtoull(cmd->arg, &end, 10); /* one that is too large is that of nobody */
+	if (!isdigit((unsigned char)cmd->arg[0]) || *end != '\0') {
 		console_finish_error(c, CONSOLE_E_BAD_CLIENT);
 		return;
 	}

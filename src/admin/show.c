@@ -91,7 +91,8 @@ void show_free_rows(struct show_rows *rows)
 	X(default_transaction_isolation, "read committed") \
 	X(standard_conforming_strings, "on")               \
 	X(datestyle, "ISO")                                \
-	X(timezone, "GMT")
+	X(timezone, "GMT")                                 \
+	X(extra_float_digits, "2")
 
 struct show_fake_row {
 	const char *value;

@@ -1,6 +1,6 @@
 /*
- * The table of settings as others see it: SHOW CONFIG above all, whose order is
- * that of PgBouncer, by name in ASCII but for one pair.
+ * The table of settings as others see it: SHOW CONFIG above all, which is
+ * ordered by name in ASCII.
  */
 #include "conf/conf_int.h"
 
@@ -16,15 +16,9 @@ const char *const conf_profile_names[CONF_PROFILE_COUNT] = {
 static enum conf_id conf_show_order[CONF_ID_COUNT];
 static pthread_once_t conf_show_once = PTHREAD_ONCE_INIT;
 
-/* PgBouncer lists pool_mode before pool_idle_timeout; this puts it there. */
-static const char *conf_show_sort_name(enum conf_id id)
-{
-	return id == CONF_ID_pool_mode ? "pool_i" : conf_rows[id].name;
-}
-
 static int conf_show_cmp(const void *a, const void *b)
 {
-	return strcmp(conf_show_sort_name(*(const enum conf_id *)a), conf_show_sort_name(*(const enum conf_id *)b));
+	return strcmp(conf_rows[*(const enum conf_id *)a].name, conf_rows[*(const enum conf_id *)b].name);
 }
 
 static void conf_show_sort(void)

@@ -197,6 +197,16 @@ def test_extended_protocol_is_refused(pooler):
 
 
 @pytest.mark.newer
+@pytest.mark.parametrize("mtype", "py")
+def test_messages_that_no_client_sends(pooler, mtype):
+    c = pooler.login("admin", "pgbouncer")
+    c.send(wire.pack(mtype, b"Sx\0"))
+    e = c.expect_error_close()
+    assert (e.severity, e.code, e.text) == ("FATAL", "08P01", "unknown pkt")
+    pooler.wait_for_log(f"ERROR C-.*: pgbouncer/admin@.* unknown pkt from client: {ord(mtype)}/{ord(mtype):#x}")
+
+
+@pytest.mark.newer
 @pytest.mark.parametrize("mtype", "SDCH")
 def test_other_messages_are_refused(pooler, mtype):
     c = pooler.login("admin", "pgbouncer")

@@ -813,6 +813,7 @@ def test_fake_variables(pooler):
         ("standard_conforming_strings", "on"),
         ("datestyle", "ISO"),
         ("timezone", "GMT"),
+        ("extra_float_digits", "2"),
     ):
         result = console.conn.query(f"SHOW {name}")
         assert (result.columns[0][0], result.rows) == (name, [[value]])
