@@ -177,14 +177,16 @@ static void auth_run_settle(struct auth_run *run, struct auth_answer *answer)
 }
 
 /* What went wrong, in PgBouncer's words; it is nobody's in particular. */
-static void auth_run_log(const struct auth_run *run, const char *text)
+static void auth_run_log(const struct auth_run *run)
 {
+	const struct auth_reply *reply = &run->reply;
 	struct log_about about;
 
 	report_about(&about, run, run->id, run->database, run->auth_user);
 	about.action = "auth_query";
 	about.is_bare = true;
-	log_error_about(&about, "S: error in auth_query: %s", text);
+	log_error_about(&about, "S: error in auth_query: %s%s%s", reply->severity,
+			reply->severity[0] == '\0' ? "" : ": ", reply->text);
 }
 
 static struct auth_question auth_run_question(const struct auth_run *run)
@@ -207,7 +209,7 @@ static void auth_run_finish(struct auth_run *run)
 	if (run->own_path)
 		auth_cache_note_path(run->ctx->engine->auth_cache, &question, is_good);
 	if ((reply->outcome == AUTH_OUTCOME_FAILED || reply->outcome == AUTH_OUTCOME_DOWN) && !reply->waited)
-		auth_run_log(run, reply->text);
+		auth_run_log(run);
 	auth_run_settle(run, auth_answer_new(&run->reply));
 }
 
@@ -408,17 +410,17 @@ static struct pool *auth_query_pool(struct loop_ctx *ctx, const struct auth_ques
 	char text[128];
 
 	text[0] = '\0';
-	if (name != NULL && conf_is_console(ctx->snap->conf, name)) {
-		log_error_about(about, "cannot use the reserved \"%s\" database as an auth_dbname", name);
+	if (name == NULL || conf_is_console(ctx->snap->conf, name)) {
+		log_error_about(about, "cannot use the reserved \"%s\" database as an auth_dbname",
+				name == NULL ? CONF_CONSOLE_DB_PGBOUNCER : name);
 	} else {
-		db = name == NULL ? NULL : registry_get_db(engine, name, REGISTRY_ANY, about);
+		db = registry_get_db(engine, name, REGISTRY_ANY, about);
 		if (db != NULL && atomic_load(&db->disabled))
 			str_format(text, sizeof(text), "authentication database \"%s\" is disabled", name);
 		else if (db != NULL)
 			pool = registry_get_pool(engine, db, question->auth_user);
 		if (pool == NULL && text[0] == '\0')
-			log_error_about(about, "authentication database \"%s\" is not configured.",
-					name == NULL ? CONF_CONSOLE_DB_PGBOUNCER : name);
+			log_error_about(about, "authentication database \"%s\" is not configured.", name);
 	}
 	db_release(&db);
 	if (pool == NULL)

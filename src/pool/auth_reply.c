@@ -77,6 +77,7 @@ typedef enum auth_reply_verdict auth_reply_fn(struct auth_reply *reply, struct s
 
 void auth_reply_cut(struct auth_reply *reply, const char *text)
 {
+	reply->severity[0] = '\0';
 	str_copy(reply->text, sizeof(reply->text), text);
 	str_copy(reply->sqlstate, sizeof(reply->sqlstate), "08006");
 	reply->outcome = AUTH_OUTCOME_DOWN;
@@ -85,6 +86,7 @@ void auth_reply_cut(struct auth_reply *reply, const char *text)
 
 static enum auth_reply_verdict auth_reply_break(struct auth_reply *reply, const char *text)
 {
+	reply->severity[0] = '\0';
 	str_copy(reply->text, sizeof(reply->text), text);
 	str_copy(reply->sqlstate, sizeof(reply->sqlstate), "08P01");
 	reply->outcome = AUTH_OUTCOME_FAILED;
@@ -157,10 +159,8 @@ static enum auth_reply_verdict auth_reply_on_user(struct auth_reply *reply, stru
 	has_secret = auth_reply_value(&r, &secret);
 	if (!rd_done(&r) || auth_reply_has_nul(name) || auth_reply_has_nul(secret))
 		return auth_reply_break(reply, "unexpected response from auth_query");
-	if (!has_name && !has_secret)
-		return AUTH_REPLY_MORE; /* a function that returns one record says "nobody" like that */
 	if (!has_name)
-		return auth_reply_break(reply, "auth_query response contained null user name");
+		return AUTH_REPLY_MORE; /* a function that returns one record says "nobody" like that */
 	if (name.n == 0 || name.n > USERS_NAME_MAX)
 		return auth_reply_break(reply, "auth_query response contained a user name that is empty or too long");
 	if (secret.n > SECRET_MAX)
@@ -235,6 +235,8 @@ static enum auth_reply_verdict auth_reply_on_error(struct auth_reply *reply, str
 		return auth_reply_break(reply, "unexpected response from auth_query");
 	reply->waited = slice_eq_str(parsed.severity, AUTH_REPLY_WAITED);
 	is_last = reply->waited || !slice_eq_str(parsed.severity, "ERROR") || reply->step == STEP_GREETING;
+	str_copy_slice(reply->severity, sizeof(reply->severity),
+		       slice_cut(parsed.severity, sizeof(reply->severity) - 1));
 	str_copy_slice(reply->text, sizeof(reply->text), slice_cut(parsed.message, sizeof(reply->text) - 1));
 	str_copy_slice(reply->sqlstate, sizeof(reply->sqlstate), parsed.sqlstate);
 	reply->outcome = is_last || auth_reply_is_down(reply->sqlstate) ? AUTH_OUTCOME_DOWN : AUTH_OUTCOME_FAILED;

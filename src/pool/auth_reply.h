@@ -52,6 +52,7 @@ struct auth_reply {
 	unsigned step; /* private */
 	enum auth_reply_outcome outcome;
 	bool waited;                    /* of a failure: there was no server yet; the text is the pooler's */
+	char severity[16];              /* of an error of the server; empty for other failures */
 	char text[AUTH_REPLY_TEXT_MAX]; /* of a failure */
 	char sqlstate[6];               /* likewise */
 	char *name;                     /* of the user; NULL: no row yet */

@@ -45,7 +45,7 @@ void login_describe(const struct login *login, struct log_about *about)
 	report_about(about, login, login->id, login->database, login->user);
 	report_about_peer(about, &login->peer, login->ctx->snap->conf->listen_port);
 	about->action = "login";
-	about->no_user = !login->is_named;
+	about->no_user = !login->is_named && !login->is_over_limit;
 	about->no_database = !login_has_pool(login);
 }
 
@@ -188,9 +188,10 @@ static bool login_take_params(struct login *login, const struct startup *startup
 	struct log_about about;
 	enum startup_err err = login_params_read(&params, startup, conf);
 
-	if (err == STARTUP_E_PARAM) {
+	if (err == STARTUP_E_PARAM || err == STARTUP_E_OPTION) {
 		login_describe(login, &about);
-		log_warning_about(&about, "unsupported startup parameter: %.*s=%.*s", (int)params.bad_name.n,
+		log_warning_about(&about, "unsupported startup parameter%s: %.*s=%.*s",
+				  err == STARTUP_E_OPTION ? " in options" : "", (int)params.bad_name.n,
 				  params.bad_name.p, (int)params.bad_value.n, params.bad_value.p);
 	}
 	if (err != STARTUP_OK) {
@@ -237,6 +238,18 @@ static bool login_must_secure(const struct login *login)
 	return tls != NULL && tls->client_mode >= CONF_SSL_REQUIRE && !login->is_unix && login->stream.tls == NULL;
 }
 
+/* The name is too long to be kept, but the log has it. */
+static void login_log_long_user(const struct login *login, const struct startup *startup)
+{
+	struct log_about about;
+
+	if (login->snap->conf->log_connections == 0)
+		return;
+	login_describe(login, &about);
+	log_info_about(&about, "login failed: db=%.*s user=%.*s", (int)startup->database.n, startup->database.p,
+		       (int)startup->user.n, startup->user.p);
+}
+
 /* A whole startup packet. */
 static void login_on_startup(struct login *login, const uint8_t *packet, const struct startup_head *head)
 {
@@ -257,6 +270,8 @@ static void login_on_startup(struct login *login, const uint8_t *packet, const s
 		return;
 	if (err == STARTUP_OK)
 		err = startup_check_user(&startup);
+	if (err == STARTUP_E_USER_LONG)
+		login_log_long_user(login, &startup);
 	if (err != STARTUP_OK) {
 		login_fail_startup(login, err, slice_make(NULL, 0));
 		return;

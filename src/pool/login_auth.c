@@ -24,14 +24,20 @@ static bool login_count(atomic_uint *count, unsigned max)
 	return max == 0 || n <= max;
 }
 
+/* Who may log in to the console above all limits, to look into what is wrong. */
+static bool login_is_admin(const struct login *login)
+{
+	return login_is_console_name(login->database) && conf_list_has(&login->snap->conf->admin_users, login->user);
+}
+
 static bool login_count_db(struct login *login)
 {
-	bool is_admin = conf_list_has(&login->snap->conf->admin_users, login->user);
-	unsigned max = is_admin ? 0 : route_max_db_clients(login->ctx->engine, login->db);
+	unsigned max = login_is_admin(login) ? 0 : route_max_db_clients(login->ctx->engine, login->db);
 
 	login->is_counted_db = true;
 	if (login_count(&login->db->clients, max))
 		return true;
+	login->is_over_limit = true;
 	login_fail_limit(login, REASON_MAX_DB_CLIENTS, max);
 	return false;
 }
@@ -39,13 +45,13 @@ static bool login_count_db(struct login *login)
 static bool login_count_user(struct login *login)
 {
 	const struct conf *conf = login->snap->conf;
-	bool is_admin = conf_list_has(&conf->admin_users, login->user);
 	int limit = conf_max_user_client_connections(conf, conf_find_user(conf, login->user));
-	unsigned max = is_admin ? 0 : (unsigned)limit;
+	unsigned max = login_is_admin(login) ? 0 : (unsigned)limit;
 
 	login->is_counted_user = true;
 	if (login_count(&login->account->clients, max))
 		return true;
+	login->is_over_limit = true;
 	login_fail_limit(login, REASON_MAX_USER_CLIENTS, max);
 	return false;
 }

@@ -73,6 +73,7 @@ struct login {
 	bool is_counted_db;   /* in db->clients */
 	bool is_counted_user; /* in account->clients */
 	bool is_named;        /* the log shows who it is: the limits on the way there are behind it */
+	bool is_over_limit;   /* it is refused for one of those */
 	struct sock_peer peer;
 	uint64_t id;
 	uint64_t connect_us;

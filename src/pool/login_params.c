@@ -46,6 +46,7 @@ static enum startup_err login_params_read_options(struct login_params *p, struct
 		memcpy(kept, value.p, value.n);
 		if (!login_params_take(p, conf, name, slice_make(kept, value.n)) && !ignores_all) {
 			p->bad_name = name;
+			p->bad_value = value;
 			return STARTUP_E_OPTION;
 		}
 		kept += value.n;

@@ -341,7 +341,7 @@ bool startup_options_next(struct startup_options *it, struct slice *name, struct
 	}
 	if (word.n > 0)
 		eq = memchr(word.p, '=', word.n);
-	if (eq == NULL || eq == word.p) {
+	if (eq == NULL) {
 		it->err = STARTUP_E_OPTION_SYNTAX;
 		return false;
 	}

@@ -366,6 +366,18 @@ def test_console_refuses_whom_it_knows(make_pooler):
 
 
 @pytest.mark.newer
+@pytest.mark.parametrize("limit", ["max_db_client_connections", "max_user_client_connections"])
+def test_limits_hold_for_admins_but_on_the_console(make_pooler, cluster, limit):
+    p = make_pooler(settings={limit: 1, "admin_users": "app,admin"})
+    first = p.login("app")
+    assert p.login_error("app").text == f"client connections exceeded ({limit})"
+    p.wait_for_log(rf"LOG C-.*: \(nodb\)/app@.* closing because: client connections exceeded \({limit}\)")
+    for _ in range(2):
+        assert p.login("app", "pgbouncer").query("SHOW VERSION").error is None
+    assert first.value("select 1") == "1"
+
+
+@pytest.mark.newer
 def test_failed_logins_give_their_counts_back(make_pooler):
     p = make_pooler(
         settings={
