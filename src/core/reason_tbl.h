@@ -281,7 +281,9 @@
 	X(REASON_IDLE_DIRTY, "SV_IDLE server got dirty", "08006", NULL, NULL) \
 	X(REASON_OBSOLETE, "obsolete connection", "57P01", NULL, NULL) \
 	X(REASON_TOO_MANY, "too many servers in the pool", "57P01", NULL, NULL) \
-	X(REASON_EVICTED, "evicted", "57P01", NULL, NULL) \
+	X(REASON_EVICTED_POOL, "evicted for pool_size", "57P01", NULL, NULL) \
+	X(REASON_EVICTED_DB, "evicted for max_db_connections", "57P01", NULL, NULL) \
+	X(REASON_EVICTED_USER, "evicted for max_user_connections", "57P01", NULL, NULL) \
 	X(REASON_PAUSE, "pause mode", "57P01", NULL, NULL) \
 	X(REASON_SUSPEND_UNSAFE, "close unsafe file descriptors on suspend", "57P01", NULL, NULL) \
 	X(REASON_RESET_FAILED, "reset query failed", "08006", NULL, NULL) \

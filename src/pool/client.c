@@ -103,6 +103,14 @@ void client_describe(const struct client *client, struct log_about *about)
 		about->action = client->xact_us == 0 ? "idle" : "idle in transaction";
 }
 
+void client_log_unknown(const struct client *client, uint8_t type)
+{
+	struct log_about about;
+
+	client_describe(client, &about);
+	log_error_about(&about, "unknown pkt from client: %d/0x%x", type, type);
+}
+
 /* ---- the way to the worker ---- */
 
 enum startup_replication client_replication(const struct client *client)

@@ -270,6 +270,9 @@ bool client_cancel_wait(struct client *client);
 
 extern const struct stream_ops client_stream_ops;
 
+/* Logs a message that clients may not send; its sender is about to be closed. */
+void client_log_unknown(const struct client *client, uint8_t type);
+
 /* Whom a log line is about. */
 void client_describe(const struct client *client, struct log_about *about);
 

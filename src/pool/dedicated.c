@@ -86,7 +86,7 @@ static struct server *dedicated_evict_locked(struct pool *pool)
 
 	if (server == NULL || !pool_claim_close_locked(pool, &server->permit, pool->conf->size - 1))
 		return NULL;
-	route_reserve_idle_locked(server, SERVER_TRAVEL_EVICT);
+	route_reserve_idle_locked(server, SERVER_EVICT_POOL);
 	return server;
 }
 

@@ -355,6 +355,8 @@ static void link_walk_refuse(struct link_walk *w)
 		link_walk_add_span(w);
 		link_walk_send(w);
 	}
+	if (w->why == REASON_UNKNOWN_PKT)
+		client_log_unknown(w->client, w->f.type);
 	link_refuse(w->client, w->why);
 }
 

@@ -202,6 +202,19 @@ static enum judged link_violation(struct link_back *k, enum reason why)
 	return JUDGED_CLOSE;
 }
 
+/*
+ * A server in the pool says something that nobody has asked for. Mostly these
+ * are its last words: an administrator, or its own end, has ended the session.
+ */
+static enum judged link_judge_unasked(struct link_back *k)
+{
+	struct parse_report said;
+	bool is_last = k->f.type == BE_ERROR && parse_report(link_back_body(k), &said) == 0 &&
+		       !slice_eq_str(said.severity, "ERROR");
+
+	return link_violation(k, is_last ? REASON_SERVER_CRASH : REASON_IDLE_DIRTY);
+}
+
 static enum judged link_judge_async(struct link_back *k, bool is_ours)
 {
 	struct server *server = k->server;
@@ -253,7 +266,7 @@ static enum judged link_judge_answer(struct link_back *k)
 		if (cleanup_is_running(server))
 			return JUDGED_SWALLOW;
 		link_log_unlinked(server, k->f.type);
-		return link_violation(k, REASON_IDLE_DIRTY);
+		return link_judge_unasked(k);
 	}
 	if (UNLIKELY(server->rerun.is_under_way))
 		return JUDGED_SWALLOW;

@@ -27,7 +27,7 @@ static bool login_count(atomic_uint *count, unsigned max)
 /* Who may log in to the console above all limits, to look into what is wrong. */
 static bool login_is_admin(const struct login *login)
 {
-	return login_is_console_name(login->database) && conf_list_has(&login->snap->conf->admin_users, login->user);
+	return login_is_for_console(login) && conf_list_has(&login->snap->conf->admin_users, login->user);
 }
 
 static bool login_count_db(struct login *login)

@@ -728,7 +728,7 @@ static enum checkin pool_place_locked(struct pool_part *part, struct server *ser
 		return CHECKIN_CLOSE;
 	}
 	if (UNLIKELY(pool->dedicated_count > 0) && dedicated_takes_room_locked(pool, server)) {
-		*reason = REASON_EVICTED;
+		*reason = REASON_EVICTED_POOL;
 		return CHECKIN_CLOSE;
 	}
 	*client = pool_next_waiter_locked(part, now);

@@ -367,15 +367,18 @@ void route_reserve_idle_locked(struct server *server, uint32_t slot)
 	pool->travelling++;
 }
 
-/* Takes the oldest idle server off its list, to be closed by its worker; false when there is none any more. */
-static bool route_evict_from(struct pool *pool)
+/*
+ * Takes the oldest idle server off its list, to be closed by its worker for
+ * what `slot` says; false when there is none any more.
+ */
+static bool route_evict_from(struct pool *pool, uint32_t slot)
 {
 	struct server *server;
 
 	lock_acquire(&pool->lock);
 	server = route_oldest_idle_locked(pool);
 	if (server != NULL)
-		route_reserve_idle_locked(server, SERVER_TRAVEL_EVICT);
+		route_reserve_idle_locked(server, slot);
 	lock_release(&pool->lock);
 	if (server == NULL)
 		return false;
@@ -418,7 +421,7 @@ void route_evict(struct engine *engine, struct pool *asking, struct db *db, stru
 		TAILQ_FOREACH (pool, &account->pools, user_entry)
 			if (pool != asking)
 				route_consider(pool, &victim);
-	if (victim.pool == NULL || !route_evict_from(victim.pool))
+	if (victim.pool == NULL || !route_evict_from(victim.pool, db != NULL ? SERVER_EVICT_DB : SERVER_EVICT_USER))
 		atomic_store(evicting, false);
 	lock_release(&engine->lock);
 }

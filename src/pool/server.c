@@ -114,7 +114,8 @@ static bool server_is_given_away(const struct server *server)
 	return server->is_given && atomic_load(&server->pool->engine->handed_over);
 }
 
-static void server_log_close(const struct server *server, enum reason reason)
+/* `text`: what the server has said, if it has refused the login; a replicating client's own is its own affair. */
+static void server_log_close(const struct server *server, enum reason reason, const char *text)
 {
 	const struct conf *conf = server->part->worker->ctx.snap->conf;
 	struct log_about about;
@@ -122,7 +123,9 @@ static void server_log_close(const struct server *server, enum reason reason)
 	if (conf->log_disconnections == 0 || server_is_given_away(server))
 		return;
 	server_describe(server, &about);
-	report_close(conf, &about, reason_text(reason), loop_now_us(server_loop(server)) - server->connect_us);
+	if (reason != REASON_LOGIN_FAILED || server->replication != REPLICATION_NONE)
+		text = reason_text(reason);
+	report_close(conf, &about, text, loop_now_us(server_loop(server)) - server->connect_us);
 }
 
 /* A polite end, where PostgreSQL would otherwise log an unexpected one. */
@@ -250,7 +253,7 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 		stream_want_read(&server->stream, false);
 		return;
 	}
-	server_log_close(server, reason);
+	server_log_close(server, reason, text);
 	if (server_leaves_work(server, reason))
 		cancel_parting(server);
 	if (client != NULL) {
@@ -625,17 +628,22 @@ void server_travel(struct server *server)
 void server_lend(struct loop *loop UNUSED, struct loop_msg *msg)
 {
 	struct server *server = CONTAINER_OF(msg, struct server, msg);
-	bool is_evicted;
+	enum reason reason = REASON_OBSOLETE;
 
 	CHECK_OBJ(server, SERVER_MAGIC);
-	is_evicted = server->travel_slot == SERVER_TRAVEL_EVICT;
+	if (server->travel_slot == SERVER_EVICT_POOL)
+		reason = REASON_EVICTED_POOL;
+	else if (server->travel_slot == SERVER_EVICT_DB)
+		reason = REASON_EVICTED_DB;
+	else if (server->travel_slot == SERVER_EVICT_USER)
+		reason = REASON_EVICTED_USER;
 	server->is_listed = false;
-	if (!is_evicted && !server->dirty && stream_is_clean(&server->stream)) {
+	if (reason == REASON_OBSOLETE && !server->dirty && stream_is_clean(&server->stream)) {
 		server_travel(server);
 		return;
 	}
 	pool_travel_ended(server->part, server);
-	server_close(server, is_evicted ? REASON_EVICTED : REASON_OBSOLETE);
+	server_close(server, reason);
 }
 
 /* ---- the beginning ---- */

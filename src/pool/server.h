@@ -43,9 +43,11 @@ const char *server_state_name(enum server_state state);
 #define SERVER_IN_MAX        (LOOP_SCRATCH_SIZE - 1)
 #define SERVER_OUT_MAX       (256 * 1024)
 
-/* In travel_slot: for no client in particular; to be closed on arrival. */
+/* In travel_slot: for no client in particular; to be closed on arrival, for one of three limits. */
 #define SERVER_TRAVEL_NOBODY UINT32_MAX
-#define SERVER_TRAVEL_EVICT  (UINT32_MAX - 1)
+#define SERVER_EVICT_POOL    (UINT32_MAX - 1)
+#define SERVER_EVICT_DB      (UINT32_MAX - 2)
+#define SERVER_EVICT_USER    (UINT32_MAX - 3)
 
 /* What a command under way has done to the parameters of the session. */
 enum server_reset {

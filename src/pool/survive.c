@@ -745,8 +745,10 @@ size_t survive_from_client(struct client *client, const uint8_t *data, size_t le
 		}
 		if (f.type == FE_TERMINATE)
 			return survive_refuse(client, &out, REASON_CLIENT_CLOSE, len);
-		if (!track_knows_client(f.type))
+		if (!track_knows_client(f.type)) {
+			client_log_unknown(client, f.type);
 			return survive_refuse(client, &out, REASON_UNKNOWN_PKT, len);
+		}
 		if (avail < f.size && f.size <= SURVIVE_HOLD_MAX)
 			break;
 		verdict = survive_take(client, data + at, avail, &f, &out);

@@ -85,6 +85,17 @@ def test_idle_server_that_talks(make_pooler, talker, message):
     assert c.value("two") == "two"
 
 
+def test_idle_server_whose_session_is_ended(make_pooler, talker):
+    """Its last words are not taken for something that it says out of turn."""
+    p = talker.pooler(make_pooler)
+    c = p.login()
+    assert c.value("one") == "one"
+    p.wait_pool(sv_idle=1)
+    talker.say(wire.pack("E", wire.error_body("FATAL", "57P01", "terminating connection")))
+    p.wait_for_log(r"S-.* closing because: server conn crashed\? \(age=\ds\)")
+    assert c.value("two") == "two"
+
+
 @pytest.mark.parametrize(
     "message, text",
     [

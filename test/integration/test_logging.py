@@ -172,7 +172,7 @@ def test_server_that_refuses(make_pooler, fake_server):
     has(
         p,
         line("WARNING", "server login failed: FATAL not here"),
-        server("LOG", r"closing because: login failed \(age=\d+s\)"),
+        server("LOG", r"closing because: not here \(age=\d+s\)"),
         client("WARNING", "pooler error: not here"),
     )
 

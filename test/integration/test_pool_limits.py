@@ -152,7 +152,7 @@ def test_max_db_connections_evicts_the_idle(make_pooler, cluster, database):
     assert a.value("select current_user") == "app"
     assert len(p.show("servers")) == 1
     wait_until(lambda: cluster.backends(db) == 1, "PostgreSQL knows that the others are closed")
-    p.wait_for_log(r"closing because: evicted")
+    p.wait_for_log(r"closing because: evicted for max_db_connections \(age")
     a.query("begin")
     b.send(wire.query("select 2"))
     p.wait_pool("app", "app2", cl_waiting=1)

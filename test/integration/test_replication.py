@@ -248,7 +248,7 @@ def test_idle_servers_make_room(make_before_primary):
     p.wait_pool("app", "repl", sv_idle=2)
     c = p.login("repl", "app", params=LOGICAL)
     identify(c)
-    assert p.log_count(r"closing because: evicted") == 1
+    assert p.log_count(r"closing because: evicted for pool_size \(age") == 1
     assert [c.value("select 1") for c in clients] == ["1", "1"]
     p.wait_pool("app", "repl", sv_idle=1, sv_active=1)
 
@@ -264,7 +264,7 @@ def test_released_server_makes_room(make_before_primary):
     busy.query("commit")
     waits.finish_login("repl", None)
     identify(waits)
-    assert p.log_count(r"closing because: evicted") == 1
+    assert p.log_count(r"closing because: evicted for pool_size \(age") == 1
 
 
 def test_turn_in_the_queue(make_before_primary):

@@ -35,16 +35,16 @@ def binary():
     return shutil.which(path) or path
 
 
-def version():
+def version(program=None):
     """(name, (major, minor)) by --version."""
-    text = subprocess.run([binary(), "--version"], text=True, capture_output=True, timeout=20).stdout
+    text = subprocess.run([program or binary(), "--version"], text=True, capture_output=True, timeout=20).stdout
     found = re.search(r"(\S+) (\d+)\.(\d+)", text)
     return (found[1].lower(), (int(found[2]), int(found[3]))) if found else ("", (0, 0))
 
 
-def is_pgbouncer():
-    """True when the suite is tried against PgBouncer instead of pgsluice: its own settings are then left out."""
-    return os.path.basename(binary()).startswith("pgbouncer")
+def is_pgbouncer(program=None):
+    """True for PgBouncer, be it what the whole suite is tried against: the settings of pgsluice alone are left out."""
+    return os.path.basename(program or binary()).startswith("pgbouncer")
 
 
 @functools.lru_cache
@@ -76,7 +76,7 @@ class Pooler:
 
     `settings` go below the profile header over the defaults that a test needs (None drops one), `databases` and
     `users` and `peers` are the lines of those sections, `secrets` the auth_file. `threads` None leaves that setting
-    out.
+    out. `program` is another program than the one under test.
     """
 
     def __init__(
@@ -93,7 +93,9 @@ class Pooler:
         env=None,
         peers=None,
         port=None,
+        program=None,
     ):
+        self.program = program or binary()
         self.dir = procs.make_dir("sluice-")
         self.port = port or procs.free_port()
         self.ini, self.log = f"{self.dir}/pooler.ini", f"{self.dir}/stderr.log"
@@ -115,7 +117,7 @@ class Pooler:
         }
         if threads is None and os.environ.get("PGSLUICE_TEST_THREADS"):
             threads = os.environ["PGSLUICE_TEST_THREADS"]
-        if threads is not None and not is_pgbouncer():
+        if threads is not None and not is_pgbouncer(self.program):
             self.settings["threads"] = threads
         for key, value in (settings or {}).items():
             if value is None:
@@ -156,7 +158,7 @@ class Pooler:
     # --- process
 
     def command(self, *args):
-        return [binary(), *args, self.ini]
+        return [self.program, *args, self.ini]
 
     def start(self, wait=True):
         self.write_files()
@@ -266,7 +268,7 @@ class Pooler:
             rc, self.proc = self.proc.returncode, None
             raise AssertionError(f"the pooler died during the test with status {rc}\n{self.log_tail(120)}")
         rc, self.proc = self.proc.returncode, None
-        if rc != self.expected_rc and not is_pgbouncer():
+        if rc != self.expected_rc and not is_pgbouncer(self.program):
             raise AssertionError(f"the pooler ended with {rc}, not {self.expected_rc}\n{self.log_tail(120)}")
 
     def finish(self):
