@@ -175,14 +175,15 @@ static int handover_save_set(const char *name, const struct varset *vars, struct
 int handover_save_client(const struct client *client, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
-	size_t n = str_format(text, sizeof(text),
-			      "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
-			      " hint=%" PRIu64 " skip=%d refused=%d replication=%d statements=%" PRIu32
-			      " unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d",
-			      client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
-			      client->hint_us, client->skip_to_sync, client->refused_effect, client_replication(client),
-			      client->prep.count, handover_unnamed(client), client->prep.unnamed_count,
-			      client->prep.is_unsure, client->startup_is_raw);
+	size_t n =
+		str_format(text, sizeof(text),
+			   "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
+			   " hint=%" PRIu64 " skip=%d refused=%d replication=%d statements=%" PRIu32
+			   " unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d resetting=%d forgetting=%d",
+			   client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
+			   client->hint_us, client->skip_to_sync, client->refused_effect, client_replication(client),
+			   client->prep.count, handover_unnamed(client), client->prep.unnamed_count,
+			   client->prep.is_unsure, client->startup_is_raw, client->is_resetting, client->is_forgetting);
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
@@ -326,6 +327,8 @@ struct handover_state {
 	uint64_t unnamed_count;
 	uint64_t unsure;
 	uint64_t raw;
+	uint64_t resetting;
+	uint64_t forgetting;
 	uint64_t reset;      /* enum server_reset */
 	struct varset *vars; /* what the client began with, or the server; NULL: not known */
 	uint64_t pid;
@@ -364,6 +367,8 @@ struct handover_state {
 	X(unnamed_count, 10)  \
 	X(unsure, 10)         \
 	X(raw, 10)            \
+	X(resetting, 10)      \
+	X(forgetting, 10)     \
 	X(reset, 10)          \
 	X(pid, 10)            \
 	X(failed, 10)         \
@@ -654,6 +659,8 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->hint_us = state->hint;
 	state->vars = NULL; /* taken over */
 	client->startup_is_raw = state->raw != 0;
+	client->is_resetting = state->resetting != 0;
+	client->is_forgetting = state->forgetting != 0;
 	client->skip_to_sync = state->skip != 0;
 	if (state->refused <= CLASSIFY_EFFECT_UNSEEN)
 		client->refused_effect = (enum classify_effect)state->refused;

@@ -156,7 +156,7 @@ void link_vars_carried(struct client *client, struct server *server)
 	link_vars_changed(client, server);
 	client->startup_is_raw = was_raw;
 	server->vars_due = client->vars != server->vars && server->replication == REPLICATION_NONE;
-	client->is_resetting = server->vars_due;
+	client->is_resetting |= server->vars_due;
 }
 
 bool link_vars_will_reset(struct slice text)

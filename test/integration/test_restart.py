@@ -539,6 +539,23 @@ def test_pipelines_that_wait_for_answers_go_on(make_pooler, gate):
     assert rows_of(c) == ["behind"]
 
 
+@pytest.mark.newer
+def test_what_a_pipeline_forgets_is_forgotten_behind_a_restart(make_pooler, gate):
+    """What comes behind RESET ALL and DEALLOCATE ALL has waited for their answers, and does in the next process."""
+    p = make_pooler(settings=VIRTUAL, profile="pgsluice", env={"PGSLUICE_SHADOW": "1"})
+    resets, forgets = p.login(params=[("application_name", "mine")]), p.login()
+    resets.query("set application_name to changed")
+    resets.send(*[wire.query(q) for q in (f"select {gate.sql}", "reset all", "show application_name")])
+    prepare(forgets, "s", "select 's'")
+    forgets.send(*[wire.query(q) for q in (f"select {gate.sql}", "deallocate all")], *use("s"), wire.SYNC)
+    gate.wait(2)
+    p.restart()
+    gate.open()
+    assert [resets.read_ready().rows for _ in range(3)] == [[[""]], [], [["mine"]]]
+    assert [m.read_ready().tags for m in [forgets] * 2] == [["SELECT 1"], ["DEALLOCATE ALL"]]
+    assert forgets.read_ready().error.code == "26000"
+
+
 def psql_takes_over(p, *commands):
     """Does what a successor does, but does not go on with the sockets."""
     args = [a for c in commands for a in ("-c", c)]

@@ -2,6 +2,7 @@
 import threading
 import time
 
+import pytest
 from harness import wire
 from harness.procs import wait_until
 from harness.wire import answer, serve_queries
@@ -47,6 +48,26 @@ def test_suspend_keeps_a_transaction_and_a_running_query(make_pooler, cluster):
     assert running.read_ready().error is None
     assert inside.query("commit").tag == "COMMIT"
     assert session.value("select 3") == "3"
+
+
+@pytest.mark.newer
+def test_suspend_does_not_wait_for_pipelines(make_pooler, cluster):
+    """What has to wait for answers waits on: no more is read, and nothing is lost."""
+    p = make_pooler(settings={"pool_mode": "transaction", "suspend_timeout": 60}, profile="pgsluice")
+    c = p.login()
+    with cluster.connect("app") as direct:
+        direct.execute("select pg_advisory_lock(7103)")
+        sql = "select pg_advisory_xact_lock(7103)"
+        c.send(wire.parse("a", sql), wire.bind("", "a"), wire.execute(), wire.SYNC)
+        for i in range(5):
+            c.send(wire.parse(f"b{i}", f"select {i}"), wire.bind("", f"b{i}"), wire.execute(), wire.SYNC)
+        wait_until(lambda: p.pool()["sv_active"] == 1, "a linked server")
+        for _ in range(2):
+            console = suspended_console(p)
+            assert c.is_silent()
+            assert console.run("RESUME") == "RESUME"
+    assert c.read_ready().error is None
+    assert [c.read_ready().value() for _ in range(5)] == [str(i) for i in range(5)]
 
 
 def test_suspend_keeps_the_queue(make_pooler):
