@@ -11,7 +11,7 @@
 #define SHOW_BREAKERS_MAX 256
 
 struct breakers_row {
-	char endpoint[160];
+	char endpoint[300];
 	char database[64];
 	const char *class;
 	const char *state;

@@ -128,6 +128,15 @@ void endpoints_each(struct endpoints *table, void (*fn)(struct endpoint *endpoin
 	free(all);
 }
 
+static char *endpoint_make_name(const char *host, uint16_t port)
+{
+	size_t size = strlen(host) + sizeof("[]:65535");
+	char *name = xmalloc(size);
+
+	str_format(name, size, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, port);
+	return name;
+}
+
 static struct endpoint *endpoint_new(struct endpoints *table, const char *host, uint16_t port)
 {
 	struct endpoint *ep = xcalloc(1, sizeof(*ep));
@@ -136,7 +145,7 @@ static struct endpoint *endpoint_new(struct endpoints *table, const char *host, 
 	ep->table = table;
 	ep->host = xstrdup(host);
 	ep->port = port;
-	str_format(ep->name, sizeof(ep->name), strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", host, port);
+	ep->name = endpoint_make_name(host, port);
 	return ep;
 }
 
@@ -152,6 +161,7 @@ static void endpoint_destroy(struct endpoint *ep)
 		breaker_set_free(set);
 	}
 	free(ep->host);
+	free(ep->name);
 	free(ep);
 }
 
@@ -167,7 +177,7 @@ struct endpoint *endpoint_get(struct endpoints *table, const char *host, uint16_
 	} else {
 		ep = fresh;
 		fresh = NULL;
-		HASH_ADD_STR(table->by_name, name, ep);
+		HASH_ADD_KEYPTR(hh, table->by_name, ep->name, strlen(ep->name), ep);
 	}
 	lock_release(&table->lock);
 	endpoint_destroy(fresh);

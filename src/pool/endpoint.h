@@ -50,7 +50,7 @@ struct endpoint {
 	struct endpoints *table;
 	char *host; /* name, address, or directory of a Unix socket */
 	uint16_t port;
-	char name[160]; /* host:port, for people */
+	char *name; /* host:port, whole: what it is found by */
 
 	/* protected by the table's lock */
 	struct breaker_set *sets; /* live as long as this does */

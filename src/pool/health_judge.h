@@ -31,7 +31,7 @@ int health_judge(struct health_view *views, size_t count);
 /* True when the servers of a group that are known have the same data. */
 bool health_is_one_system(const struct health_view *views, size_t count);
 
-#define FAILOVER_NAME_MAX 160
+#define FAILOVER_NAME_MAX 300 /* names that a name server knows are shorter, with their port */
 #define FAILOVER_WHY_MAX  96
 
 /* How one failover went; times are monotonic, 0: not yet. */

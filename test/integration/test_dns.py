@@ -147,6 +147,18 @@ def named_pooler(make_pooler, name_server):
 
 
 @pytest.mark.ours
+def test_long_names_are_told_apart(named_pooler, named_servers, name_server):
+    """By all of their characters and by the port: a server is never that of another database."""
+    base = ".".join(letter * 60 for letter in "abc") + ".example."
+    ports = [named_servers("one", "two"), named_servers("three")]
+    name_server.answer = {base + "one": ["127.0.0.1"], base + "two": ["127.0.0.2"]}
+    hosts = [(base + "one", ports[0]), (base + "two", ports[0]), (base + "one", ports[1])]
+    p = named_pooler({f"db{n}": f"host={host} port={port}" for n, (host, port) in enumerate(hosts)})
+    assert [p.login(database=f"db{n}").value("select 1") for n in range(3)] == ["one", "two", "three"]
+    assert {r["endpoint"] for r in p.show("breakers")} == {f"{host}:{port}" for host, port in hosts}
+
+
+@pytest.mark.ours
 def test_changed_address_moves_the_servers(named_pooler, named_servers, name_server):
     """A name that now leads elsewhere: servers at the old address are not used any more."""
     p = named_pooler({"app": f"host=db.example.test port={named_servers('old', 'new')}"}, dns_max_ttl="0.2")
