@@ -152,7 +152,7 @@ run_torture()
 	say "torture for $torture s, the second half of it through TLS"
 	mkdir -p torture
 	torture_once torture $(((torture + 1) / 2)) --console
-	torture_once torture-tls $(((torture + 1) / 2)) --tls
+	torture_once torture-tls $(((torture + 1) / 2)) --tls --console
 }
 
 run_chaos()

@@ -418,21 +418,33 @@ static void session_undo(struct console *c, struct session *s, const struct cons
 	session_send(c, s);
 }
 
+/* The port of a client: that of its connection, or the one that a tunnel has put into its address (tunnel.c). */
+static unsigned session_client_port(const char *addr, const char *port)
+{
+	unsigned a;
+	unsigned b;
+
+	if (sscanf(addr, "127.1.%u.%u", &a, &b) == 2)
+		return 256 * a + b;
+	return (unsigned)atoi(port);
+}
+
 /* Of the clients in a result of SHOW CLIENTS one is to be killed; false when there is none. */
 static bool session_pick_victim(struct console *c, struct session *s, const PGresult *res)
 {
 	int id = PQfnumber(res, "id");
+	int addr = PQfnumber(res, "addr");
 	int port = PQfnumber(res, "port");
 	int db = PQfnumber(res, "database");
 	int row;
 
-	if (id < 0 || port < 0 || db < 0 || !PQntuples(res))
+	if (id < 0 || addr < 0 || port < 0 || db < 0 || !PQntuples(res))
 		return false;
 	row = (int)rng_below(&c->rng, (uint64_t)PQntuples(res));
 	if (strcmp(PQgetvalue(res, row, db), c->dbs[0]) != 0 && strcmp(PQgetvalue(res, row, db), c->dbs[1]) != 0)
 		return false;
 	if (c->sabotage != CSAB_KILL)
-		excuse_kill_port((unsigned)atoi(PQgetvalue(res, row, port)));
+		excuse_kill_port(session_client_port(PQgetvalue(res, row, addr), PQgetvalue(res, row, port)));
 	snprintf(s->sql, sizeof(s->sql), "KILL_CLIENT %s", PQgetvalue(res, row, id));
 	return true;
 }

@@ -21,7 +21,7 @@ usage: run.sh --pooler PATH [options]        (or --pooler none: the generator on
   --console         an administrator is at work: PAUSE, KILL, RELOAD and the like at random
   --restarts        ... and starts the pooler anew with -R every few seconds
   --level N         multiplies all rates of the relay (1)
-  --tls             TLS on both sides of the pooler (not with --console, which knows clients by their ports)
+  --tls             TLS on both sides of the pooler
   --basic           nothing that PgBouncer before 1.21 cannot do: prepared statements, tracked parameters
   --strict          the pooler answers unknown names of statements as PostgreSQL does (with --profile pgsluice, or none)
   --prepared N      the pooler's "max_prepared_statements" (5)

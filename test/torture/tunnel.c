@@ -8,9 +8,13 @@
  * SSLRequest, the others begin with the handshake. From the pooler both are taken, and a connection that asks for
  * neither is closed: then the pooler has sent in plain text what it was told to encrypt.
  *
+ * To the pooler it connects from 127.1.A.B for a client whose port is 256 * A + B: so whoever reads SHOW CLIENTS knows
+ * it.
+ *
  * What one side has sent before it ended is given to the other before that is ended, too.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
@@ -75,6 +79,10 @@ static void pipe_on_read(struct bufferevent *side, void *arg)
 	struct pipe *p = arg;
 	struct evbuffer *out = bufferevent_get_output(pipe_other(p, side));
 
+	if (p->is_ending) { /* there is nobody to have it; but the handshake needs a side that reads */
+		evbuffer_drain(bufferevent_get_input(side), evbuffer_get_length(bufferevent_get_input(side)));
+		return;
+	}
 	evbuffer_add_buffer(out, bufferevent_get_input(side));
 	if (evbuffer_get_length(out) > QUEUE_MAX)
 		bufferevent_disable(side, EV_READ);
@@ -105,7 +113,6 @@ static void pipe_on_event(struct bufferevent *side, short what, void *arg)
 	}
 	p->is_ending = true;
 	bufferevent_disable(side, EV_READ | EV_WRITE);
-	bufferevent_disable(other, EV_READ);
 }
 
 static void pipe_run(struct pipe *p, struct bufferevent *side)
@@ -153,21 +160,40 @@ static void to_on_answer(struct bufferevent *side, void *arg)
 	pipe_run(p, p->from);
 }
 
-static void to_begin(struct pipe *p, int fd)
+/* Begins to connect, on behalf of the client with this port. */
+static int to_dial(unsigned port)
 {
-	p->from = bufferevent_socket_new(tunnel.base, fd, BEV_OPT_CLOSE_ON_FREE);
+	struct sockaddr_in self = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f010000u | port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&self, sizeof(self)) != 0)
+		fail("no socket");
+	if (connect(fd, (struct sockaddr *)&tunnel.target, sizeof(tunnel.target)) == 0 || errno == EINPROGRESS)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void to_begin(struct pipe *p, int from_fd, unsigned port)
+{
+	int fd = to_dial(port);
+
+	p->from = bufferevent_socket_new(tunnel.base, from_fd, BEV_OPT_CLOSE_ON_FREE);
+	if (fd < 0) {
+		pipe_free(p);
+		return;
+	}
 	if (tunnel.turn++ % 2 == 0) {
-		p->to = bufferevent_socket_new(tunnel.base, -1, BEV_OPT_CLOSE_ON_FREE);
+		p->to = bufferevent_socket_new(tunnel.base, fd, BEV_OPT_CLOSE_ON_FREE);
 		bufferevent_setcb(p->to, to_on_answer, NULL, to_on_event, p);
 		bufferevent_enable(p->to, EV_READ | EV_WRITE);
+		bufferevent_socket_connect(p->to, NULL, 0); /* has begun */
 	} else {
-		p->to = bufferevent_openssl_socket_new(tunnel.base, -1, new_session(), BUFFEREVENT_SSL_CONNECTING,
+		p->to = bufferevent_openssl_socket_new(tunnel.base, fd, new_session(), BUFFEREVENT_SSL_CONNECTING,
 						       BEV_OPT_CLOSE_ON_FREE);
 		pipe_run(p, p->to);
 		pipe_run(p, p->from);
 	}
-	if (bufferevent_socket_connect(p->to, (struct sockaddr *)&tunnel.target, sizeof(tunnel.target)) != 0)
-		pipe_free(p);
 }
 
 /* ---- --from-tls ---- */
@@ -210,7 +236,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	if (p == NULL)
 		fail("out of memory");
 	if (tunnel.to_tls) {
-		to_begin(p, fd);
+		to_begin(p, fd, ntohs(((struct sockaddr_in *)addr)->sin_port));
 		return;
 	}
 	p->first = event_new(tunnel.base, fd, EV_READ | EV_PERSIST, from_on_first, p);
