@@ -12,7 +12,8 @@
  * A question that is lost with a kept connection is no evidence: the server may
  * have been restarted since. Nor is one that finds no answer there: what that
  * hangs on may be this connection alone. It is asked once more on a fresh one,
- * within the same deadline, half of which is for either.
+ * within the same deadline, half of which is for either. Once the connection has
+ * answered, health_query has all of the rest.
  *
  * libpq would look for passwords, certificates, services and more in the home
  * directory and in the environment. Each such place is named here, so that it
@@ -459,12 +460,23 @@ static void probe_ask(struct health_probe *probe)
 	probe_send(probe, PROBE_ASK, health_question_text(probe->question));
 }
 
+/* A kept connection had half of the time to show that it is alive, and is. */
+static void probe_extend(struct health_probe *probe)
+{
+	uint64_t end_us = probe->asked_us + probe->setup.timeout_us;
+	uint64_t now_us = clock_mono_us();
+
+	if (probe->is_kept && probe->setup.timeout_us > 0)
+		probe_set_timer(probe, end_us > now_us ? end_us - now_us : 1);
+}
+
 static void probe_run_query(struct health_probe *probe)
 {
 	size_t size = strlen(probe->setup.query) + PROBE_QUERY_EXTRA;
 	char *text = xmalloc(size);
 
 	/* What is too late for us shall not go on in the server, for that very transaction. */
+	probe_extend(probe);
 	str_format(text, size, "SET LOCAL statement_timeout = %" PRIu64 "; %s", probe->setup.timeout_us / 1000,
 		   probe->setup.query);
 	probe_send(probe, PROBE_QUERY, text);

@@ -2,7 +2,9 @@
 import contextlib
 import datetime
 import os
+import queue
 import signal
+import time
 
 import pytest
 from harness import wire
@@ -340,6 +342,33 @@ def test_health_query_that_hangs_does_not_pile_up(make, pair):
     p.admin("set health_interval = 0")
     running = "select count(*) from pg_stat_activity where application_name = 'pgsluice health' and state = 'active'"
     wait_until(lambda: pair.primary.value(running) == 0, "no query is left")
+
+
+def test_health_query_has_the_whole_time(make_pooler, fake_server):
+    """On a connection that is kept as on a fresh one; there only the built-in question must be answered in half of it."""
+    took = queue.Queue()
+
+    def handler(conn, params):
+        conn.greet()
+        asked = 0
+        while asked < 2:  # the second time is that of a connection that was kept
+            body = conn.recv().body
+            began = time.monotonic()
+            asked += b"health_query" in body
+            if asked < 2:
+                conn.send(wire.answer("x"))
+        with contextlib.suppress(wire.Closed):
+            conn.recv()
+        took.put(time.monotonic() - began)
+
+    ports = [fake_server(handler).port for _ in range(2)]
+    p = make_pooler(
+        {"app": f"host=127.0.0.1,127.0.0.1 port={ports[0]},{ports[1]}"},
+        settings={**HEALTH, "health_query": "select health_query", "health_timeout": 4, "server_connect_timeout": 60},
+        profile="pgsluice",
+    )
+    p.login()
+    assert took.get(timeout=60) > 3
 
 
 def test_probe_needs_a_password(make_pooler, pair):
