@@ -350,6 +350,15 @@ void endpoint_set_facts(struct endpoint *endpoint, const struct endpoint_facts *
 	atomic_store_explicit(&endpoint->facts, facts_pack(facts), memory_order_release);
 }
 
+bool endpoint_forget_probes(struct endpoint *endpoint, uint64_t now_us)
+{
+	const unsigned probed = EP_FENCED | EP_UNREACHABLE | EP_SILENT;
+	unsigned was = atomic_fetch_and_explicit(&endpoint->facts, ~probed, memory_order_release);
+
+	atomic_store_explicit(&endpoint->facts_until_us, now_us, memory_order_relaxed);
+	return (was & probed) != 0;
+}
+
 void endpoint_note_role(struct endpoint *endpoint, enum endpoint_role role, bool is_read_only, uint64_t now_us)
 {
 	uint64_t until_us = atomic_load_explicit(&endpoint->facts_until_us, memory_order_relaxed);

@@ -135,6 +135,12 @@ struct endpoint_facts endpoint_facts(const struct endpoint *endpoint);
 void endpoint_set_facts(struct endpoint *endpoint, const struct endpoint_facts *facts, uint64_t until_us);
 
 /*
+ * Nobody probes it any more: what only probes find out is taken back, and the
+ * role is believed no longer. True when that is news to somebody. Control thread.
+ */
+bool endpoint_forget_probes(struct endpoint *endpoint, uint64_t now_us);
+
+/*
  * What a server there has said of itself at a login, or later. It is believed
  * for a second, or as long as a probe that says the same; another role than the
  * one that was known counts as a symptom. Any thread, no lock held.

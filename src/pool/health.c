@@ -161,6 +161,7 @@ void health_request_probe(struct engine *engine, struct endpoint *endpoint)
 
 static void health_on_answer(void *arg, const struct health_facts *facts);
 static void health_on_lost(void *arg);
+static void health_visit(struct health *health);
 
 static const struct health_probe_ops health_probe_ops = { .done = health_on_answer, .lost = health_on_lost };
 
@@ -191,6 +192,7 @@ static struct health_target *health_get(struct health *health, struct endpoint *
 	return target;
 }
 
+/* Stops asking there. What was found out so far is left to the caller. */
 static void health_drop(struct health *health, struct health_target *target)
 {
 	struct health_group *group = target->group;
@@ -396,6 +398,17 @@ static void health_switch(struct health *health, bool is_on)
 	endpoints_set_probing(health->engine->endpoints, is_on);
 }
 
+/* Nobody needs it any more: what was found out there would never be corrected. */
+static void health_forget(struct health *health, struct health_target *target, uint64_t now_us)
+{
+	if (endpoint_forget_probes(target->endpoint, now_us)) {
+		log_info("endpoint %s is not probed any more: reachable, and fenced no more, as far as we know",
+			 target->endpoint->name);
+		health_visit(health);
+	}
+	health_drop(health, target);
+}
+
 static void health_scan(struct health *health, uint64_t now_us)
 {
 	struct health_target *target;
@@ -417,7 +430,7 @@ static void health_scan(struct health *health, uint64_t now_us)
 	free(pools);
 	HASH_ITER (hh, health->targets, target, next)
 		if (target->scan != health->scan && target->requested_until_us < now_us && !target->is_carried)
-			health_drop(health, target);
+			health_forget(health, target, now_us);
 	HASH_ITER (hh, health->targets, target, next) {
 		if (target->asker != NULL)
 			health_set_target(target, health->engine->snap);

@@ -263,6 +263,25 @@ def test_old_primary_gets_no_writes_from_the_next_process(make, pair):
     assert c.read_ready().rows == [["127.0.0.2"]]
 
 
+def test_fence_ends_with_the_probes(make, pair):
+    """Who switches them off decides on his own; nobody would ever find out that a host may have writes again."""
+    p = make()
+    c = p.login()
+    wait_probed(p, pair)
+    pair.standby.promote()
+    wait_until(lambda: endpoints(p)[name(pair.primary)]["fenced"] == "yes", "the old primary is fenced")
+    pair.standby.kill()
+    wait_until(lambda: endpoints(p)[name(pair.standby)]["reachable"] == "no", "the new primary is gone")
+    c.send(wire.query("select host(inet_server_addr())"))
+    p.wait_pool(cl_waiting=1)
+    p.settings["health_interval"] = 0
+    p.write_files()
+    p.admin("reload")
+    assert c.read_ready().rows == [["127.0.0.1"]]
+    row = endpoints(p)[name(pair.primary)]
+    assert (row["fenced"], row["reachable"]) == ("no", "unknown")
+
+
 def test_waiting_ends_with_the_deadline(make, pair):
     """While there is no primary clients wait, but no longer than query_wait_timeout."""
     p = make(query_wait_timeout=1)
