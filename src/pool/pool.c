@@ -818,6 +818,14 @@ void pool_offer_welcome(struct pool *pool, struct welcome *welcome, unsigned epo
 		welcome_release(&welcome);
 }
 
+void pool_note_old_protocol(struct pool *pool, unsigned epoch)
+{
+	lock_acquire(&pool->lock);
+	if (epoch == atomic_load(&pool->epoch))
+		atomic_store(&pool->old_protocol, true);
+	lock_release(&pool->lock);
+}
+
 void pool_begin_epoch(struct pool *pool)
 {
 	struct welcome *old;

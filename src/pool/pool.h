@@ -335,6 +335,10 @@ void pool_cancel_give(struct pool *pool);
  */
 void pool_offer_welcome(struct pool *pool, struct welcome *welcome, unsigned epoch);
 
+/* A server of this epoch refuses a newer protocol than 3.0: for as long as it is not over, none is asked for. Any
+ * thread. */
+void pool_note_old_protocol(struct pool *pool, unsigned epoch);
+
 /*
  * A new epoch: no server that there is now will be handed out once every worker
  * has marked its own (janitor_apply_epoch), not even one that is on its way between

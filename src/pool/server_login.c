@@ -585,7 +585,7 @@ static bool login_finish(struct server *server)
 	if (server->defaults == NULL)
 		server->defaults = vars_hold(server->vars);
 	if (login->has_fallen_back)
-		atomic_store_explicit(&server->pool->old_protocol, true, memory_order_relaxed);
+		pool_note_old_protocol(server->pool, server->epoch);
 	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */
 	pool_login_done(server->part, &server->permit);
 	welcome = login_make_welcome(server);

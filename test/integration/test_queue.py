@@ -316,7 +316,7 @@ def test_those_who_wait_already_are_told_as_well(make_pooler, cluster):
     assert {(e.code, e.text) for _, e in shed} == {("53300", SLOW)}
     assert len(shed) > len(errors) / 2, "80 queries of 0.3 s on two servers take 12 s, and may take 5"
     assert all(re.search(r"estimated wait is \d+ ms", e.fields["H"]) for _, e in shed)
-    assert not answers[0].error
+    assert len(errors) < len(clients), "those who came first are served"
     assert queues(p)["shed"] == len(shed)
     for c, _ in shed:
         assert c.read_ready().types == "Z", "who is told stays"
