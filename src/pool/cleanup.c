@@ -28,6 +28,7 @@
 #include "pool/server.h"
 #include "pool/virtual.h"
 #include "proto/build.h"
+#include "proto/frame.h"
 #include "proto/msg.h"
 
 bool cleanup_is_possible(const struct server *server)
@@ -48,7 +49,7 @@ bool cleanup_is_possible(const struct server *server)
 /* Sends a message of our own that has no body. */
 static void cleanup_send(struct server *server, uint8_t type)
 {
-	const uint8_t message[] = { type, 0, 0, 0, 4 };
+	const uint8_t message[] = FRAME_EMPTY(type);
 
 	if (!track_ours(&server->track, type) || stream_send(&server->stream, message, sizeof(message)) < 0)
 		server_close(server, REASON_SERVER_SEND);
@@ -81,7 +82,7 @@ void cleanup_settle(struct server *server)
 		return;
 	if (t->skip) {
 		cleanup_send(server, FE_SYNC);
-	} else if (!server->cleanup.is_undone && (t->status != 'I' || t->unsynced)) {
+	} else if (!server->cleanup.is_undone && (t->status != TX_IDLE || t->unsynced)) {
 		server->cleanup.is_undone = true;
 		server_send_own(server, "", "ROLLBACK");
 	} else {

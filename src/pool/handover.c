@@ -705,7 +705,7 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 	server->track = state->track;
 	track_init(&state->track); /* taken over */
 	if (!state->has_track && session->link > 0) {
-		server->track.status = 'T';
+		server->track.status = TX_BLOCK;
 		server->track.doubt = true;
 	}
 	if (state->replication != REPLICATION_NONE)

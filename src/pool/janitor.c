@@ -171,7 +171,7 @@ static enum reason janitor_active(struct server *server, uint64_t now_us)
 	reason = query_timeout_check(server, now_us);
 	if (reason != REASON_NONE)
 		return reason;
-	if (is_quiet && server->track.status != 'I' &&
+	if (is_quiet && server->track.status != TX_IDLE &&
 	    janitor_is_over(now_us, server->active_us, conf->idle_transaction_timeout_us))
 		return REASON_IDLE_TX_TIMEOUT;
 	if (!track_is_idle(&server->track) && janitor_is_over(now_us, client->xact_us, conf->transaction_timeout_us))

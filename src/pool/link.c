@@ -128,7 +128,7 @@ static bool link_is_settled(const struct server *server, const struct client *cl
  */
 static bool link_is_answered(const struct server *server)
 {
-	return track_is_quiet(&server->track) && server->track.status == 'I' && !server->track.skip &&
+	return track_is_quiet(&server->track) && server->track.status == TX_IDLE && !server->track.skip &&
 	       !server->track.unsynced && server_pool_mode(server) != CONF_POOL_SESSION && server->sql_statements == 0;
 }
 

@@ -82,6 +82,12 @@ bool link_vars_will_reset(struct slice text);
 /* True when the message that comes next must wait for the answers to those before; client->is_resetting. */
 bool link_vars_must_wait(struct client *client);
 
+/* True when tags that begin so are to be told to link_vars_tag(). DISCARD ALL is one of virtual_minds_tag(), too. */
+static inline bool link_vars_minds_tag(uint8_t first)
+{
+	return first == 'D' || first == 'R';
+}
+
 /* A command of the client is complete. */
 void link_vars_tag(struct server *server, struct slice tag);
 

@@ -35,14 +35,15 @@ static void link_query_done(struct server *server)
 	uint64_t now;
 
 	if (UNLIKELY(breaker_pass_is_awaited(&server->permit.pass)))
-		breaker_pass_served(&server->permit.pass, server->track.status == 'I', loop_now_us(link_loop(client)));
+		breaker_pass_served(&server->permit.pass, server->track.status == TX_IDLE,
+				    loop_now_us(link_loop(client)));
 	if (server->track.count > 0 || client->query_us == 0)
 		return;
 	now = loop_now_us(link_loop(client));
 	is_timed = server->replication == REPLICATION_NONE; /* a stream of days would be the average */
 	stats_add(&client->part->stats, STAT_query_time, is_timed ? now - client->query_us : 0);
 	client->query_us = client->hint_us = client->waited_us = 0;
-	if (server->track.status == 'I' && client->xact_us != 0) {
+	if (server->track.status == TX_IDLE && client->xact_us != 0) {
 		stats_add(&client->part->stats, STAT_xact_time, is_timed ? now - client->xact_us : 0);
 		client->xact_us = 0;
 	}
@@ -52,13 +53,13 @@ static void link_query_done(struct server *server)
  * A parameter has changed; false for a message that is none. *is_kept: the
  * client will be told when it is known what holds.
  */
-static bool link_parameter_status(struct server *server, const uint8_t *body, size_t len, bool is_ours, bool *is_kept)
+static bool link_parameter_status(struct server *server, struct slice body, bool is_ours, bool *is_kept)
 {
 	struct slice name;
 	struct slice value;
 	int i;
 
-	if (parse_parameter_status(slice_make(body, len), &name, &value) != 0)
+	if (parse_parameter_status(body, &name, &value) != 0)
 		return false;
 	server_note_role(server, name, value);
 	i = vars_index(name);
@@ -76,13 +77,13 @@ static bool link_parameter_status(struct server *server, const uint8_t *body, si
 }
 
 /* An error in answer to a query of our own. */
-static void link_own_error(struct server *server, const uint8_t *body, size_t len)
+static void link_own_error(struct server *server, struct slice body)
 {
 	struct parse_report report;
 	struct log_about about;
 
 	server->ours_failed = true;
-	if (parse_report(slice_make(body, len), &report) != 0)
+	if (parse_report(body, &report) != 0)
 		return;
 	server_describe(server, &about);
 	str_copy_slice(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
@@ -107,12 +108,12 @@ static bool link_is_symptom(const char *sqlstate)
  * An ErrorResponse has begun to come. What it says about the server stands near
  * its beginning; one that is cut before that says nothing.
  */
-static void link_notice_error(struct server *server, const uint8_t *body, size_t len)
+static void link_notice_error(struct server *server, struct slice body)
 {
 	struct parse_report report;
 	char sqlstate[6];
 
-	if (parse_report(slice_make(body, len), &report) != 0 && report.sqlstate.n == 0)
+	if (parse_report(body, &report) != 0 && report.sqlstate.n == 0)
 		return;
 	str_copy_slice(sqlstate, sizeof(sqlstate), report.sqlstate);
 	if (slice_eq_str(report.severity, "FATAL") || slice_eq_str(report.severity, "PANIC"))
@@ -221,8 +222,7 @@ static enum judged link_judge_async(struct link_back *k, bool is_ours)
 	struct slice body = link_back_body(k);
 	bool is_kept = false;
 
-	if (k->f.type == BE_PARAMETER_STATUS &&
-	    !link_parameter_status(server, (const uint8_t *)body.p, body.n, is_ours, &is_kept))
+	if (k->f.type == BE_PARAMETER_STATUS && !link_parameter_status(server, body, is_ours, &is_kept))
 		return link_violation(k, REASON_BROKEN_PARAMETER);
 	if (server->client == NULL && !is_ours && !cleanup_is_running(server))
 		link_log_unlinked(server, k->f.type);
@@ -238,7 +238,7 @@ static enum judged link_judge_own(struct link_back *k)
 	struct slice body = link_back_body(k);
 
 	if (k->f.type == BE_ERROR)
-		link_own_error(server, (const uint8_t *)body.p, body.n);
+		link_own_error(server, body);
 	if (k->f.type == BE_DATA_ROW && shadow_is_reading(server))
 		shadow_row(server, body);
 	if (k->f.type == BE_READY && server->setting_vars && !link_vars_done(server))
@@ -275,13 +275,13 @@ static enum judged link_judge_answer(struct link_back *k)
 		repeat_answered(server, k->f.type);
 	}
 	if (k->f.type == BE_READY) {
-		if (UNLIKELY(server->track.status != 'I') && server_pool_mode(server) == CONF_POOL_STATEMENT)
+		if (UNLIKELY(server->track.status != TX_IDLE) && server_pool_mode(server) == CONF_POOL_STATEMENT)
 			return link_violation(k, REASON_STATEMENT_MODE);
 		link_query_done(server);
 		server->rerun.begun = 0;
 		if (UNLIKELY(server->timeout.is_over))
 			query_timeout_answered(server);
-		if (server->track.status == 'I')
+		if (server->track.status == TX_IDLE)
 			virtual_transaction_done(server);
 		if (server->track.count == 0)
 			virtual_all_answered(server->client);
@@ -355,15 +355,16 @@ static enum judged link_judge(struct link_back *k)
 
 	if (UNLIKELY(type == BE_ERROR)) {
 		size_t n = (k->f.size < k->len - k->at ? (size_t)k->f.size : k->len - k->at) - FRAME_HEADER;
+		struct slice come = slice_make(body, n);
 
-		link_notice_error(server, body, n);
-		if (survive_listens(server) && survive_hears(server, slice_make(body, n)))
+		link_notice_error(server, come);
+		if (survive_listens(server) && survive_hears(server, come))
 			return link_violation(k, REASON_SERVER_CRASH);
 		instead = link_judge_error(k);
 	} else if (UNLIKELY(type == BE_ROW_DESCRIPTION || type == BE_NO_DATA) && virtual_is_describing(server)) {
 		virtual_described(server, type, k->f.size <= LINK_GATHER_MAX ? link_back_body(k) : slice_of(""));
 	} else if (type == BE_COMMAND_COMPLETE && k->f.size > FRAME_HEADER && k->f.size <= LINK_TAG_MAX &&
-		   (virtual_minds_tag(body[0]) || body[0] == 'R')) {
+		   (virtual_minds_tag(body[0]) || link_vars_minds_tag(body[0]))) {
 		link_command_done(server, slice_make(body, (size_t)k->f.size - FRAME_HEADER - 1));
 	}
 	verdict = track_server(&server->track, type, type == BE_READY && k->f.size == FRAME_HEADER + 1 ? body[0] : 0);
@@ -432,7 +433,7 @@ static void link_give_owed(struct link_back *k)
 	if (UNLIKELY(k->server->rerun.is_statement) && repeat_holds(k->server))
 		return;
 	while ((type = track_take_owed(&k->server->track)) != 0) {
-		const uint8_t message[FRAME_HEADER] = { type, 0, 0, 0, 4 };
+		const uint8_t message[FRAME_HEADER] = FRAME_EMPTY(type);
 
 		if (UNLIKELY(k->server->track.marks_done > 0))
 			virtual_settle_marks(k->server);

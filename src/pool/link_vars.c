@@ -123,7 +123,8 @@ bool link_vars_done(struct server *server)
 	struct client *client = server->client;
 
 	server->setting_vars = false;
-	if (server->ours_failed || server->track.status == 'E' || (server->track.status != 'I' && !server->vars_due))
+	if (server->ours_failed || server->track.status == TX_FAILED ||
+	    (server->track.status != TX_IDLE && !server->vars_due))
 		return false;
 	server->vars_due = false;
 	link_vars_adopt(client, server);
@@ -220,7 +221,7 @@ int link_vars_reset(struct server *server, struct buf *b)
 	bool stays;
 	int err;
 
-	if (server->track.status == 'E') {
+	if (server->track.status == TX_FAILED) {
 		server->reset = RESET_IN_DOUBT;
 		server->vars_due = false;
 		return 0;
@@ -244,7 +245,7 @@ void link_vars_restore(struct client *client, uint8_t type)
 	struct server *server = client->server;
 
 	if (client->body_left > 0 || type == FE_TERMINATE || server->setting_vars || !track_is_quiet(&server->track) ||
-	    !track_is_batch_start(&server->track) || server->track.status == 'E' || track_is_lost(&server->track))
+	    !track_is_batch_start(&server->track) || server->track.status == TX_FAILED || track_is_lost(&server->track))
 		return;
 	if (!link_vars_set(client, server)) {
 		link_vars_adopt(client, server);

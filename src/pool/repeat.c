@@ -114,7 +114,7 @@ static bool repeat_decide(struct server *server, enum retry_cause cause, bool is
 	struct retry_case c = {
 		.cause = cause,
 		.is_repeatable = is_repeatable,
-		.in_block = server->track.status != 'I',
+		.in_block = server->track.status != TX_IDLE,
 		.has_begun = has_begun,
 		.runs = client->repeat == NULL ? 1 : client->repeat->runs + 1,
 		.max_runs = conf->retry_max_attempts,

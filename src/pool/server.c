@@ -31,6 +31,7 @@
 #include "pool/shadow.h"
 #include "pool/survive.h"
 #include "proto/build.h"
+#include "proto/frame.h"
 #include "proto/msg.h"
 
 #define SERVER_QUERY_MAX  (64 * 1024)
@@ -131,7 +132,7 @@ static void server_log_close(const struct server *server, enum reason reason, co
 /* A polite end, where PostgreSQL would otherwise log an unexpected one. */
 static void server_send_terminate(struct server *server)
 {
-	static const uint8_t terminate[] = { FE_TERMINATE, 0, 0, 0, 4 };
+	static const uint8_t terminate[] = FRAME_EMPTY(FE_TERMINATE);
 
 	/* Behind a part of a message it would be taken for the rest. */
 	if (server->stream.fd >= 0 && server->state != SV_LOGIN && !server->cut && !stream_is_choked(&server->stream) &&

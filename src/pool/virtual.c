@@ -39,6 +39,7 @@
 #include "pool/rerun.h"
 #include "pool/virtual_int.h"
 #include "proto/build.h"
+#include "proto/frame.h"
 #include "proto/msg.h"
 #include "proto/parse.h"
 
@@ -97,7 +98,7 @@ static size_t virtual_head_size(const struct link_walk *w, struct slice name)
 static bool virtual_is_of_portal(const struct link_walk *w)
 {
 	return (w->f.type == FE_DESCRIBE || w->f.type == FE_CLOSE) && w->f.size > FRAME_HEADER &&
-	       link_walk_avail(w) > FRAME_HEADER && w->data[w->at + FRAME_HEADER] != 'S';
+	       link_walk_avail(w) > FRAME_HEADER && w->data[w->at + FRAME_HEADER] != TARGET_STATEMENT;
 }
 
 enum admit virtual_refuse(struct link_walk *w, enum reason why)
@@ -780,7 +781,7 @@ static enum admit virtual_close(struct link_walk *w, struct slice name)
 
 bool virtual_answer_unlinked(struct link_walk *w, enum admit *admit)
 {
-	static const uint8_t complete[] = { BE_CLOSE_COMPLETE, 0, 0, 0, 4 };
+	static const uint8_t complete[] = FRAME_EMPTY(BE_CLOSE_COMPLETE);
 	struct client *client = w->client;
 	struct prep_name *known;
 	struct slice name;

@@ -133,7 +133,7 @@ static inline bool virtual_is_certain(const struct server *server)
 /* True when a batch that is sent now is a transaction of its own, and nothing stands before it. */
 static inline bool virtual_is_fresh(const struct server *server)
 {
-	return server->track.status == 'I' && virtual_is_certain(server);
+	return server->track.status == TX_IDLE && virtual_is_certain(server);
 }
 
 /* The server is outside of a transaction. */

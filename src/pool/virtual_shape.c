@@ -17,6 +17,7 @@
 #include "pool/rerun.h"
 #include "pool/virtual.h"
 #include "pool/virtual_int.h"
+#include "proto/frame.h"
 #include "proto/parse.h"
 
 /* True when the client asks, behind this Bind, for a description of what it has bound. */
@@ -50,7 +51,7 @@ bool virtual_relies_on_shape(const struct link_walk *w)
 /* Asks the server what a statement returns; the client waits for that. */
 static enum admit virtual_ask_shape(struct link_walk *w, struct prep_entry *entry)
 {
-	static const uint8_t flush[] = { FE_FLUSH, 0, 0, 0, 4 };
+	static const uint8_t flush[] = FRAME_EMPTY(FE_FLUSH);
 	struct server *server = w->client->server;
 
 	if (prep_server_is_held_up(&server->prep))

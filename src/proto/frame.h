@@ -10,6 +10,12 @@
 
 #define FRAME_HEADER 5
 
+/* The bytes of a message without a body. */
+#define FRAME_EMPTY(type)          \
+	{                          \
+		(type), 0, 0, 0, 4 \
+	}
+
 struct frame {
 	uint8_t type;
 	uint64_t size; /* of the whole message: header and body */

@@ -57,8 +57,6 @@
  */
 #include "proto/track.h"
 
-#include "proto/msg.h"
-
 #define TRACK_OURS         0x80
 #define TRACK_MARK         0x40
 #define TRACK_KIND_MASK    0x0f
@@ -157,7 +155,7 @@ void track_init(struct track *t)
 {
 	memset(t, 0, sizeof(*t));
 	t->size = TRACK_INLINE;
-	t->status = 'I';
+	t->status = TX_IDLE;
 }
 
 void track_fini(struct track *t)
@@ -561,10 +559,15 @@ static void track_error(struct track *t, enum track_kind head)
 	t->erred = !t->skip;
 }
 
+static bool track_is_status(uint8_t status)
+{
+	return status == TX_IDLE || status == TX_BLOCK || status == TX_FAILED;
+}
+
 /* Of a ReadyForQuery; false when the server owes none. */
 static bool track_ready(struct track *t, enum track_kind head, uint8_t status)
 {
-	if (status != 'I' && status != 'T' && status != 'E')
+	if (!track_is_status(status))
 		return false;
 	if (t->copy_in)
 		return false;
@@ -572,7 +575,7 @@ static bool track_ready(struct track *t, enum track_kind head, uint8_t status)
 		return false;
 	track_pop(t);
 	t->erred = false;
-	t->tainted |= t->mixed && status == 'T' && t->status == 'I' && head != TRACK_SYNC;
+	t->tainted |= t->mixed && status == TX_BLOCK && t->status == TX_IDLE && head != TRACK_SYNC;
 	t->status = status;
 	return true;
 }
@@ -640,7 +643,7 @@ static bool track_knows_server(uint8_t type)
 static enum track_verdict track_answer_in_doubt(struct track *t, uint8_t type, uint8_t status)
 {
 	enum track_kind head = track_head_kind(t);
-	bool is_ready = type == BE_READY && (status == 'I' || status == 'T' || status == 'E');
+	bool is_ready = type == BE_READY && track_is_status(status);
 
 	if (is_ready && (head == TRACK_SYNC || (head != TRACK_NONE && t->begun))) {
 		t->begun = false;
@@ -752,7 +755,7 @@ int track_load(struct track *t, struct slice text)
 {
 	size_t at = 1;
 
-	if (text.n < 2 || (text.p[0] != 'I' && text.p[0] != 'T' && text.p[0] != 'E'))
+	if (text.n < 2 || !track_is_status((uint8_t)text.p[0]))
 		return -E_SYNTAX;
 	t->status = (uint8_t)text.p[0];
 	for (; at < text.n && text.p[at] != ':'; at++) {

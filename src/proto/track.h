@@ -12,6 +12,7 @@
 #include "core/err.h"
 #include "core/str.h"
 #include "proto/classify.h"
+#include "proto/msg.h"
 
 /* What a message to the server makes it owe. */
 enum track_kind {
@@ -179,7 +180,7 @@ enum track_verdict track_server(struct track *t, uint8_t type, uint8_t status);
  */
 static inline bool track_is_idle(const struct track *t)
 {
-	return t->count == 0 && t->status == 'I' && !(t->copy_in | t->skip | t->unsynced | t->doubt | t->broken);
+	return t->count == 0 && t->status == TX_IDLE && !(t->copy_in | t->skip | t->unsynced | t->doubt | t->broken);
 }
 
 /*
