@@ -96,7 +96,6 @@ static void watchdog_add(struct watchdog *dog, struct loop *loop)
 
 struct watchdog *watchdog_new(struct engine *engine)
 {
-	size_t count = engine->worker_count + engine->login_count;
 	uint64_t period_us = systemd_watchdog_us() / 2;
 	const struct timeval period = {
 		.tv_sec = (time_t)(period_us / USEC_PER_SEC),
@@ -106,13 +105,11 @@ struct watchdog *watchdog_new(struct engine *engine)
 
 	if (period_us == 0)
 		return NULL;
-	dog = xcalloc(1, sizeof(*dog) + count * sizeof(dog->probes[0]));
+	dog = xcalloc(1, sizeof(*dog) + engine_loop_count(engine) * sizeof(dog->probes[0]));
 	dog->control = engine->control;
 	dog->told.fn = watchdog_on_told;
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		watchdog_add(dog, engine->workers[i]->ctx.loop);
-	for (unsigned i = 0; i < engine->login_count; i++)
-		watchdog_add(dog, engine->logins[i]->loop);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		watchdog_add(dog, engine_loop_at(engine, i)->loop);
 	dog->beat = event_new(loop_base(engine->control), -1, EV_PERSIST, watchdog_on_beat, dog);
 	if (dog->beat == NULL || event_add(dog->beat, &period) != 0)
 		log_fatal("could not set up the watchdog's timer");

@@ -5,50 +5,52 @@
 #include "core/log.h"
 
 /*
- * Every command: name, right, argument, handler, lines for SHOW HELP, text for
- * the manual. A row without a right does not compile, as the name of the right
- * is part of an identifier.
+ * Every command: name, right, whether it runs during a takeover, argument,
+ * handler, lines for SHOW HELP, text for the manual. A row without a right does
+ * not compile, as the name of the right is part of an identifier.
  */
 #define COMMAND_TABLE(X)                                                                                              \
-	X(SHOW, STATS, SHOW, show_run, NULL, "Answers with one of the tables below. SELECT is the same word.")        \
-	X(SET, ADMIN, SET, ctl_set, "SET key = arg",                                                                  \
+	X(SHOW, STATS, WHILE_TAKEN, SHOW, show_run, NULL,                                                             \
+	  "Answers with one of the tables below. SELECT is the same word.")                                           \
+	X(SET, ADMIN, NOT_TAKEN, SET, ctl_set, "SET key = arg",                                                       \
 	  "Changes a setting until the next reload. One that takes effect at a start only stays as it is.")           \
-	X(RELOAD, ADMIN, DRY_RUN, ctl_reload, "RELOAD",                                                               \
+	X(RELOAD, ADMIN, NOT_TAKEN, DRY_RUN, ctl_reload, "RELOAD",                                                    \
 	  "Reads the configuration again. With DRY RUN it changes nothing and shows what would change.")              \
-	X(PAUSE, ADMIN, DB, ctl_pause, "PAUSE [<db>]",                                                                \
+	X(PAUSE, ADMIN, NOT_TAKEN, DB, ctl_pause, "PAUSE [<db>]",                                                     \
 	  "Lets every server finish what it does, closes it, and opens none; clients that need one wait. Answers "    \
 	  "when no server is left. With a database, only there.")                                                     \
-	X(RESUME, ADMIN, DB, ctl_resume, "RESUME [<db>]",                                                             \
+	X(RESUME, ADMIN, WHILE_TAKEN, DB, ctl_resume, "RESUME [<db>]",                                                \
 	  "Ends PAUSE, SUSPEND and DRAIN, or the PAUSE, KILL or DRAIN of one database.")                              \
-	X(DISABLE, ADMIN, NEED_DB, ctl_disable, "DISABLE <db>", "Refuses new clients of a database.")                 \
-	X(ENABLE, ADMIN, NEED_DB, ctl_enable, "ENABLE <db>", "Ends DISABLE and DRAIN.")                               \
-	X(RECONNECT, ADMIN, DB, ctl_reconnect, "RECONNECT [<db>]",                                                    \
+	X(DISABLE, ADMIN, NOT_TAKEN, NEED_DB, ctl_disable, "DISABLE <db>", "Refuses new clients of a database.")      \
+	X(ENABLE, ADMIN, NOT_TAKEN, NEED_DB, ctl_enable, "ENABLE <db>", "Ends DISABLE and DRAIN.")                    \
+	X(RECONNECT, ADMIN, NOT_TAKEN, DB, ctl_reconnect, "RECONNECT [<db>]",                                         \
 	  "Closes each server when it is free, so that new ones take their place; after a fail-over, for example.")   \
-	X(KILL, ADMIN, DB, ctl_kill, "KILL [<db>]",                                                                   \
+	X(KILL, ADMIN, NOT_TAKEN, DB, ctl_kill, "KILL [<db>]",                                                        \
 	  "Disconnects the clients of a database, or of all, closes the servers at once, and leaves it paused until " \
 	  "RESUME with its name.")                                                                                    \
-	X(KILL_CLIENT, ADMIN, ID, ctl_kill_client, "KILL_CLIENT <client_id>",                                         \
+	X(KILL_CLIENT, ADMIN, NOT_TAKEN, ID, ctl_kill_client, "KILL_CLIENT <client_id>",                              \
 	  "Disconnects one client; the number is the id of SHOW CLIENTS.")                                            \
-	X(SUSPEND, ADMIN, NONE, ctl_suspend, "SUSPEND",                                                               \
+	X(SUSPEND, ADMIN, NOT_TAKEN, NONE, ctl_suspend, "SUSPEND",                                                    \
 	  "Stops all sockets between two messages and answers when everything stands still. Ends with RESUME, or "    \
 	  "with the last session of the console.")                                                                    \
-	X(DRAIN, ADMIN, DRAIN, ctl_drain, "DRAIN [<db>]\n\tDRAIN [<db>] WITHIN <seconds>",                            \
+	X(DRAIN, ADMIN, NOT_TAKEN, DRAIN, ctl_drain, "DRAIN [<db>]\n\tDRAIN [<db>] WITHIN <seconds>",                 \
 	  "Takes a database, or all, out of service: after drain_delay it refuses logins and closes clients at the "  \
 	  "end of their transactions, and so many seconds later, or drain_timeout, all that are left. Answers when "  \
 	  "no client is left. Ends with RESUME or ENABLE.")                                                           \
-	X(SHUTDOWN, ADMIN, SHUTDOWN, ctl_shutdown,                                                                    \
+	X(SHUTDOWN, ADMIN, WHILE_TAKEN, SHUTDOWN, ctl_shutdown,                                                       \
 	  "SHUTDOWN\n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tSHUTDOWN DRAIN\n"                                \
 	  "\tSHUTDOWN DRAIN WITHIN <seconds>",                                                                        \
 	  "Ends the process: at once, or when the servers are released, or when the clients have left, or after "     \
 	  "draining all databases.")                                                                                  \
-	X(WAIT_CLOSE, ADMIN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]",                                                 \
+	X(WAIT_CLOSE, ADMIN, NOT_TAKEN, DB, ctl_wait_close, "WAIT_CLOSE [<db>]",                                      \
 	  "Answers when all servers are closed that RECONNECT or a RELOAD has marked for it.")                        \
-	X(BREAKER, ADMIN, BREAKER, ctl_breaker, "BREAKER OPEN|CLOSE|RESET <endpoint>",                                \
+	X(BREAKER, ADMIN, NOT_TAKEN, BREAKER, ctl_breaker, "BREAKER OPEN|CLOSE|RESET <endpoint>",                     \
 	  "Opens the breakers of an endpoint until told otherwise, closes them, or closes them and forgets what has " \
 	  "happened there. The endpoint is named as in SHOW BREAKERS.")
 
 static const struct command command_table[] = {
-#define X(name, right, arg, run, help, about) { #name, COMMAND_FOR_##right, COMMAND_ARG_##arg, help, about, run },
+#define X(name, right, moment, arg, run, help, about) \
+	{ #name, COMMAND_FOR_##right, COMMAND_##moment, COMMAND_ARG_##arg, help, about, run },
 	COMMAND_TABLE(X)
 #undef X
 };
@@ -77,6 +79,14 @@ static const struct command *command_find(const char *name)
 	return NULL;
 }
 
+int command_find_word(const struct command_word *words, size_t n, const char *text)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcasecmp(words[i].text, text) == 0)
+			return words[i].value;
+	return -E_NOENT;
+}
+
 /* Does what follows the command have the right form? */
 static bool command_arg_fits(const struct command *command, const struct sql_cmd *cmd)
 {
@@ -87,7 +97,7 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 	if (cmd->form == SQL_DRY_RUN && command->arg != COMMAND_ARG_DRY_RUN)
 		return false;
 	if (cmd->form == SQL_WITHIN && command->arg != COMMAND_ARG_DRAIN &&
-	    (command->arg != COMMAND_ARG_SHUTDOWN || strcasecmp(cmd->arg, "DRAIN") != 0))
+	    (command->arg != COMMAND_ARG_SHUTDOWN || ctl_shutdown_word(cmd->arg) != SHUTDOWN_DRAIN))
 		return false;
 	switch (command->arg) {
 	case COMMAND_ARG_NONE:
@@ -95,11 +105,9 @@ static bool command_arg_fits(const struct command *command, const struct sql_cmd
 	case COMMAND_ARG_DRY_RUN:
 		return cmd->arg[0] == '\0' || cmd->form == SQL_DRY_RUN;
 	case COMMAND_ARG_SHUTDOWN:
-		return cmd->arg[0] == '\0' || strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ||
-		       strcasecmp(cmd->arg, "WAIT_FOR_CLIENTS") == 0 || strcasecmp(cmd->arg, "DRAIN") == 0;
+		return ctl_shutdown_word(cmd->arg) >= 0;
 	case COMMAND_ARG_BREAKER:
-		return strcasecmp(cmd->arg, "OPEN") == 0 || strcasecmp(cmd->arg, "CLOSE") == 0 ||
-		       strcasecmp(cmd->arg, "RESET") == 0;
+		return ctl_breaker_word(cmd->arg) >= 0;
 	case COMMAND_ARG_SHOW:
 		return show_find(cmd->arg) != NULL;
 	case COMMAND_ARG_DRAIN:
@@ -194,8 +202,7 @@ void command_run(struct console *c, struct slice text)
 		console_finish_error(c, CONSOLE_E_RIGHTS);
 		return;
 	}
-	if (command->right == COMMAND_FOR_ADMIN && command->run != ctl_resume && command->run != ctl_shutdown &&
-	    admin_is_taken(c)) {
+	if (command->moment == COMMAND_NOT_TAKEN && admin_is_taken(c)) {
 		console_finish_error(c, CONSOLE_E_TAKEN);
 		return;
 	}

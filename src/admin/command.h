@@ -14,6 +14,12 @@ enum command_right {
 	COMMAND_FOR_ADMIN, /* admin_users only */
 };
 
+/* Whether a command runs while the process of another session has our sockets. */
+enum command_moment {
+	COMMAND_WHILE_TAKEN, /* yes, or it decides by itself */
+	COMMAND_NOT_TAKEN,   /* no: what it changes would be changed for that process */
+};
+
 /* What a command may be followed by. */
 enum command_arg {
 	COMMAND_ARG_NONE,     /* nothing */
@@ -31,6 +37,7 @@ enum command_arg {
 struct command {
 	const char *name;
 	enum command_right right;
+	enum command_moment moment;
 	enum command_arg arg;
 	const char *help;  /* lines for SHOW HELP */
 	const char *about; /* for the manual: what it does, in sentences */
@@ -48,6 +55,19 @@ const struct show_table *command_result(struct slice text);
 
 /* The i-th command, NULL behind the last. */
 const struct command *command_at(size_t i);
+
+/* A word that a command may have behind it, and what it stands for. */
+struct command_word {
+	const char *text; /* in any case */
+	int value;        /* not negative */
+};
+
+/* The value of a word, or -E_NOENT. */
+int command_find_word(const struct command_word *words, size_t n, const char *text) MUSTCHECK;
+
+/* What BREAKER and SHUTDOWN may be followed by: enum breaker_hand, enum engine_shutdown, or -E_NOENT. */
+int ctl_breaker_word(const char *text) MUSTCHECK;
+int ctl_shutdown_word(const char *text) MUSTCHECK;
 
 /* Answers with the tag when every loop has worked on what it was sent before. */
 void ctl_answer_after_all_loops(struct console *console, const char *tag);

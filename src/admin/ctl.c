@@ -88,12 +88,10 @@ static void ctl_after_all_loops(struct console *c, ctl_then_fn then, struct db *
 	b->db = db == NULL ? NULL : db_hold(db);
 	str_copy(b->tag, sizeof(b->tag), tag);
 	b->over.fn = ctl_on_barrier_over;
-	atomic_init(&b->left, engine->worker_count + engine->login_count);
+	atomic_init(&b->left, engine_loop_count(engine));
 	admin_wait(c, CONSOLE_WAIT_WORKERS, NULL);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		ctl_post_barrier(b, engine->workers[i]->ctx.loop);
-	for (unsigned i = 0; i < engine->login_count; i++)
-		ctl_post_barrier(b, engine->logins[i]->loop);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		ctl_post_barrier(b, engine_loop_at(engine, i)->loop);
 }
 
 static void ctl_then_answer(struct console *c, struct db *db UNUSED, const char *tag)
@@ -486,24 +484,27 @@ void ctl_drain(struct console *c, const struct command *command, const struct sq
 	db_release(&order.db);
 }
 
+int ctl_shutdown_word(const char *text)
+{
+	static const struct command_word words[] = {
+		{ "", SHUTDOWN_NOW },
+		{ "WAIT_FOR_SERVERS", SHUTDOWN_WAIT_FOR_SERVERS },
+		{ "WAIT_FOR_CLIENTS", SHUTDOWN_WAIT_FOR_CLIENTS },
+		{ "DRAIN", SHUTDOWN_DRAIN },
+	};
+
+	return command_find_word(words, ARRAY_LEN(words), text);
+}
+
 void ctl_shutdown(struct console *c, const struct command *command, const struct sql_cmd *cmd)
 {
+	enum engine_shutdown how = (enum engine_shutdown)ctl_shutdown_word(cmd->arg);
 	struct admin *a = c->admin;
 	uint64_t timeout_us = 0;
 
-	if (cmd->arg[0] == '\0') {
-		a->ops->shutdown(a->ctx, SHUTDOWN_NOW, 0);
-		return; /* the end of the process is the answer */
-	}
-	if (strcasecmp(cmd->arg, "DRAIN") == 0) {
-		if (!ctl_drain_timeout(c, cmd, &timeout_us))
-			return;
-		a->ops->shutdown(a->ctx, SHUTDOWN_DRAIN, timeout_us);
-	} else {
-		a->ops->shutdown(a->ctx,
-				 strcasecmp(cmd->arg, "WAIT_FOR_SERVERS") == 0 ? SHUTDOWN_WAIT_FOR_SERVERS
-									       : SHUTDOWN_WAIT_FOR_CLIENTS,
-				 0);
-	}
-	console_finish_tag(c, command->name);
+	if (how == SHUTDOWN_DRAIN && !ctl_drain_timeout(c, cmd, &timeout_us))
+		return;
+	a->ops->shutdown(a->ctx, how, timeout_us);
+	if (how != SHUTDOWN_NOW) /* there the end of the process is the answer */
+		console_finish_tag(c, command->name);
 }

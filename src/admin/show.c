@@ -507,7 +507,7 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 		console_finish_error(c, CONSOLE_E_TAKEN);
 		return;
 	}
-	show = xcalloc(1, sizeof(*show) + survey_loop_count(engine) * sizeof(show->parts[0]));
+	show = xcalloc(1, sizeof(*show) + engine_loop_count(engine) * sizeof(show->parts[0]));
 	show->admin = c->admin;
 	show->engine = engine;
 	show->table = table;
@@ -515,7 +515,7 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 	show->now_us = clock_mono_us();
 	show->console_id = c->id;
 	show->rows.row_size = table->row_size;
-	show->part_count = survey_loop_count(engine);
+	show->part_count = engine_loop_count(engine);
 	for (unsigned i = 0; i < show->part_count; i++)
 		show->parts[i].row_size = table->part_row_size;
 	if (table->begin != NULL)

@@ -76,7 +76,7 @@ struct show {
 	size_t sent;             /* rows */
 	struct show_rows rows;
 	unsigned part_count;
-	struct show_rows parts[]; /* one per loop, in the order of survey_loop_count() */
+	struct show_rows parts[]; /* one per loop, by the index of the survey */
 };
 
 /* A visit to a loop. */

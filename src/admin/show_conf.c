@@ -343,14 +343,11 @@ static void show_add_prelogin(struct show *show)
 {
 	struct engine *engine = show->engine;
 	struct prelogin_counts sum = { .sources = 0 };
-	unsigned loops = engine->login_count + engine->worker_count;
 
-	for (unsigned i = 0; i < loops; i++) {
-		const struct loop_ctx *ctx =
-			i < engine->login_count ? engine->logins[i] : &engine->workers[i - engine->login_count]->ctx;
+	for (unsigned i = 0; i < engine_loop_count(engine); i++) {
 		struct prelogin_counts counts;
 
-		login_turns_count(ctx->turns, &counts);
+		login_turns_count(engine_loop_at(engine, i)->turns, &counts);
 		sum.sources += counts.sources;
 		sum.waiting += counts.waiting;
 		sum.delayed += counts.delayed;
@@ -360,17 +357,6 @@ static void show_add_prelogin(struct show *show)
 	show_add_list(show, "login_waiting", sum.waiting);
 	show_add_list(show, "logins_delayed", (int64_t)sum.delayed);
 	show_add_list(show, "logins_evicted", (int64_t)sum.evicted);
-}
-
-static unsigned show_count_logins(struct engine *engine)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < engine->login_count; i++)
-		n += atomic_load(&engine->logins[i]->login_count);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		n += atomic_load(&engine->workers[i]->ctx.login_count);
-	return n;
 }
 
 /* How many rows another table has now. */
@@ -399,7 +385,7 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "peer_pools", (int64_t)show->snap->conf->peer_count);
 	show_add_list(show, "free_clients", 0);
 	show_add_list(show, "used_clients", atomic_load(&show->engine->client_count));
-	show_add_list(show, "login_clients", show_count_logins(show->engine));
+	show_add_list(show, "login_clients", engine_login_total(show->engine));
 	show_add_list(show, "free_servers", 0);
 	show_add_list(show, "used_servers",
 		      engine_server_count(show->engine) + atomic_load(&show->engine->cancel_conns));
@@ -608,10 +594,8 @@ static void show_fill_loops(struct show *show)
 	struct engine *engine = show->engine;
 
 	show_add_loop(show, engine->control);
-	for (unsigned i = 0; i < engine->login_count; i++)
-		show_add_loop(show, engine->logins[i]->loop);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		show_add_loop(show, engine->workers[i]->ctx.loop);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		show_add_loop(show, engine_loop_at(engine, i)->loop);
 }
 
 /* PgBouncer has only one loop and no such table: it is there, but not in SHOW HELP. */

@@ -99,8 +99,7 @@ static void show_fill_mem(struct show *show)
 	show_add_mem(show, "outstanding_request_cache", sizeof(uint8_t), servers.requests);
 	show_add_mem(show, "server_cache", sizeof(struct server), engine_server_count(show->engine));
 	show_add_mem(show, "client_cache", sizeof(struct client), atomic_load(&show->engine->client_count));
-	show_add_mem(show, "iobuf_cache", LOOP_SCRATCH_SIZE,
-		     show->engine->worker_count + show->engine->login_count + 1);
+	show_add_mem(show, "iobuf_cache", LOOP_SCRATCH_SIZE, engine_loop_count(show->engine) + 1);
 	show_add_mem(show, "var_list_cache", set_size, sets);
 	show_add_mem(show, "server_prepared_statement_cache", sizeof(struct prep_entry), servers.statements);
 	show_add_texts(show);

@@ -392,10 +392,8 @@ int engine_adopt_listeners(struct engine *engine, const int *fds, size_t count, 
 
 void engine_start(struct engine *engine)
 {
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		loop_start_thread(engine->workers[i]->ctx.loop);
-	for (unsigned i = 0; i < engine->login_count; i++)
-		loop_start_thread(engine->logins[i]->loop);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		loop_start_thread(engine_loop_at(engine, i)->loop);
 	verifiers_begin(engine, engine->snap);
 	route_prepare(engine);
 }
@@ -491,10 +489,8 @@ void engine_reload(struct engine *engine, struct snapshot *snap)
 		listener_set_retune(engine->listeners, &listen.tcp);
 	engine_tune_jobs(engine, snap->conf);
 	snap->home = engine->control;
-	for (unsigned i = 0; i < engine->login_count; i++)
-		engine_post_reload(engine->logins[i], snap);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		engine_post_reload(&engine->workers[i]->ctx, snap);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		engine_post_reload(engine_loop_at(engine, i), snap);
 	peers_reload(engine->peers, snap);
 	verifiers_begin(engine, snap);
 	refresh_run(engine, snap);
@@ -577,6 +573,15 @@ bool engine_is_drained(struct engine *engine)
 	default:
 		return atomic_load(&engine->client_count) == 0;
 	}
+}
+
+unsigned engine_login_total(const struct engine *engine)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		n += atomic_load(&engine_loop_at(engine, i)->login_count);
+	return n;
 }
 
 unsigned engine_server_count(struct engine *engine)
@@ -730,14 +735,10 @@ bool engine_free(struct engine **enginep)
 		return true;
 	atomic_store(&engine->mode, ENGINE_PAUSED);
 	atomic_store(&engine->shutdown, SHUTDOWN_NOW);
-	for (unsigned i = 0; i < engine->login_count; i++)
-		loop_stop(engine->logins[i]->loop);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		loop_stop(engine->workers[i]->ctx.loop);
-	for (unsigned i = 0; i < engine->login_count; i++)
-		loop_join(engine->logins[i]->loop);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		loop_join(engine->workers[i]->ctx.loop);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		loop_stop(engine_loop_at(engine, i)->loop);
+	for (unsigned i = 0; i < engine_loop_count(engine); i++)
+		loop_join(engine_loop_at(engine, i)->loop);
 	refuse_fini(engine);
 	if (atomic_load(&engine->handed_over))
 		listener_set_disown_paths(engine->listeners);

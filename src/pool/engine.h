@@ -306,6 +306,21 @@ void engine_shutdown(struct engine *engine, enum engine_shutdown how);
  */
 bool engine_is_drained(struct engine *engine);
 
+/* The loops that serve clients and servers: those of logins, then those of workers; the control loop is none of them.
+ */
+static inline unsigned engine_loop_count(const struct engine *engine)
+{
+	return engine->login_count + engine->worker_count;
+}
+
+static inline struct loop_ctx *engine_loop_at(const struct engine *engine, unsigned i)
+{
+	return i < engine->login_count ? engine->logins[i] : &engine->workers[i - engine->login_count]->ctx;
+}
+
+/* Clients on all loops that are not logged in yet. Any thread. */
+unsigned engine_login_total(const struct engine *engine);
+
 /* Server connections of all pools; for the end of PAUSE and of a shutdown. Control thread. */
 unsigned engine_server_count(struct engine *engine);
 

@@ -36,11 +36,6 @@ struct survey {
 	struct survey_part parts[];
 };
 
-unsigned survey_loop_count(const struct engine *engine)
-{
-	return engine->worker_count + engine->login_count;
-}
-
 static void survey_end(struct survey *s)
 {
 	TAILQ_REMOVE(&s->engine->surveys, s, entry);
@@ -117,7 +112,7 @@ static void survey_add_part(struct survey *s, struct loop_ctx *ctx, struct worke
 
 void survey_start(struct engine *engine, survey_fn fn, engine_done_fn done, void *arg)
 {
-	struct survey *s = xcalloc(1, sizeof(*s) + survey_loop_count(engine) * sizeof(s->parts[0]));
+	struct survey *s = xcalloc(1, sizeof(*s) + engine_loop_count(engine) * sizeof(s->parts[0]));
 
 	s->engine = engine;
 	s->fn = fn;

@@ -11,14 +11,11 @@
 
 #include "pool/engine.h"
 
-/* How many loops are asked: the workers, by their index, then the login loops. */
-unsigned survey_loop_count(const struct engine *engine);
-
 /*
  * Looks at a slice of what the loop has, on its thread; `at` is 0 at first and
  * the function's own to change. True: call again, in a later turn of the loop.
- * `index` is the loop's, below survey_loop_count(); `worker` is NULL on login
- * loops. Runs on several loops at once.
+ * `index` is below engine_loop_count(): that of the worker, or behind them all
+ * that of the login loop, where `worker` is NULL. Runs on several loops at once.
  */
 typedef bool (*survey_fn)(struct loop_ctx *ctx, struct worker *worker, unsigned index, uint64_t *at, void *arg);
 

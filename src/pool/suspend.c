@@ -342,17 +342,6 @@ static void suspend_close_logins(struct engine *engine)
 	}
 }
 
-static unsigned suspend_count_logins(const struct engine *engine)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < engine->login_count; i++)
-		n += atomic_load(&engine->logins[i]->login_count);
-	for (unsigned i = 0; i < engine->worker_count; i++)
-		n += atomic_load(&engine->workers[i]->ctx.login_count);
-	return n;
-}
-
 /* Servers between two workers. */
 static unsigned suspend_count_travelling(struct engine *engine)
 {
@@ -438,7 +427,7 @@ static void suspend_round(struct suspend *s)
 	s->in_round = true;
 	s->force = suspend_is_over_time(s);
 	/* Counted before the round: a client that leaves its login now is found on its worker by the round. */
-	logins = s->step == SUSPEND_CLIENTS ? suspend_count_logins(s->engine) : 0;
+	logins = s->step == SUSPEND_CLIENTS ? engine_login_total(s->engine) : 0;
 	if (logins > 0 && s->force)
 		suspend_close_logins(s->engine);
 	atomic_store(&s->active, logins);
