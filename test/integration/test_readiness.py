@@ -325,6 +325,14 @@ def test_a_port_that_is_taken_is_tried_again(make_pooler):
     wait_until(lambda: not refuses(port) and told(port)[0] == 200, "the port to be ours", timeout=30)
 
 
+def test_an_online_restart(healthy):
+    """The next process answers as soon as it can have the port, and says at most once that it cannot."""
+    p, port = healthy()
+    mark = p.restart()
+    wait_until(lambda: not refuses(port) and told(port)[0] == 200, "the port to be the successor's", timeout=30)
+    assert p.log_count("cannot listen on ", mark) in (0, 2)  # the listener says why, too
+
+
 def test_addresses(make_pooler):
     port = free_port()
     make_pooler(settings={"health_listen": f"*:{port}"})
