@@ -37,7 +37,7 @@
 #include "proto/startup.h"
 
 /* Longest text of a state, but for the queue of a server. */
-#define HANDOVER_STATE_MAX       1024
+#define HANDOVER_STATE_MAX       2048
 
 #define HANDOVER_ERROR_MAX       4096
 
@@ -172,18 +172,27 @@ static int handover_save_set(const char *name, const struct varset *vars, struct
 	return err;
 }
 
+/* How long it has stood in the queue for what is open, up to now: the next process has it join the queue anew. */
+static uint64_t handover_waited_us(const struct client *client)
+{
+	uint64_t now_us = loop_now_us(client->part->worker->ctx.loop);
+	bool waits = client->state == CL_WAITING && now_us > client->wait_us;
+
+	return client->waited_us + (waits ? now_us - client->wait_us : 0);
+}
+
 int handover_save_client(const struct client *client, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
-	size_t n =
-		str_format(text, sizeof(text),
-			   "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
-			   " hint=%" PRIu64 " skip=%d refused=%d replication=%d statements=%" PRIu32
-			   " unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d resetting=%d forgetting=%d",
-			   client->id, client->connect_us, client->request_us, client->query_us, client->xact_us,
-			   client->hint_us, client->skip_to_sync, client->refused_effect, client_replication(client),
-			   client->prep.count, handover_unnamed(client), client->prep.unnamed_count,
-			   client->prep.is_unsure, client->startup_is_raw, client->is_resetting, client->is_forgetting);
+	size_t n = str_format(
+		text, sizeof(text),
+		"id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
+		" hint=%" PRIu64 " waited=%" PRIu64 " skip=%d refused=%d replication=%d statements=%" PRIu32
+		" unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d resetting=%d forgetting=%d",
+		client->id, client->connect_us, client->request_us, client->query_us, client->xact_us, client->hint_us,
+		handover_waited_us(client), client->skip_to_sync, client->refused_effect, client_replication(client),
+		client->prep.count, handover_unnamed(client), client->prep.unnamed_count, client->prep.is_unsure,
+		client->startup_is_raw, client->is_resetting, client->is_forgetting);
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
@@ -224,6 +233,17 @@ static int handover_seen(const struct prep_server *ps)
 	       (ps->is_expecting_change ? HANDOVER_CHANGE_EXPECTED : 0);
 }
 
+/* A query that was asked to stop; the request for that is not under way any more. */
+static int handover_save_timeout(const struct query_timeout *t, struct buf *b)
+{
+	char text[160];
+	size_t n = str_format(text, sizeof(text),
+			      " over=%" PRIu64 " over_since=%" PRIu64 " over_limit=%" PRIu64 " restart=%" PRIu64,
+			      t->is_over ? t->over_us : 0, t->since_us, t->limit_us, t->restart_us);
+
+	return buf_append(b, text, n);
+}
+
 int handover_save_server(const struct server *server, struct buf *b)
 {
 	char text[HANDOVER_STATE_MAX];
@@ -234,14 +254,17 @@ int handover_save_server(const struct server *server, struct buf *b)
 	handover_write_hex(secret, sizeof(secret), server->backend_key, server->backend_key_len);
 	n = str_format(text, sizeof(text),
 		       "id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " active=%" PRIu64 " conf=%" PRIx64
-		       " dirty=%d replication=%d statements=%u pinned=%u seen=%d reset=%d pid=%" PRIu32
-		       " key=%s track=",
+		       " dirty=%d replication=%d statements=%u pinned=%u seen=%d reset=%d pid=%" PRIu32 " key=%s",
 		       server->id, server->connect_us, server->request_us, server->active_us,
 		       handover_server_print(server->conf->db), server->dirty || server_is_stale(server),
 		       server->replication, server->prep.count, server->sql_statements, handover_seen(&server->prep),
 		       server->reset, server->backend_pid, secret[0] == '\0' ? "-" : secret);
 	mem_wipe(secret, sizeof(secret));
 	err = buf_append(b, text, n);
+	if (err == 0)
+		err = handover_save_timeout(&server->timeout, b);
+	if (err == 0)
+		err = buf_append(b, " track=", 7);
 	if (err == 0)
 		err = track_save(&server->track, b);
 	return err == 0 ? handover_save_set("defaults", server->defaults, b) : err;
@@ -314,6 +337,7 @@ struct handover_state {
 	uint64_t query;
 	uint64_t xact;
 	uint64_t hint;
+	uint64_t waited;
 	uint64_t skip;
 	uint64_t refused; /* enum classify_effect */
 	uint64_t active;
@@ -323,6 +347,10 @@ struct handover_state {
 	uint64_t statements;
 	uint64_t pinned;
 	uint64_t seen;
+	uint64_t over; /* of struct query_timeout, 0: not is_over; as are the next ones */
+	uint64_t over_since;
+	uint64_t over_limit;
+	uint64_t restart;
 	uint64_t unnamed; /* enum handover_unnamed */
 	uint64_t unnamed_count;
 	uint64_t unsure;
@@ -354,6 +382,7 @@ struct handover_state {
 	X(query, 10)          \
 	X(xact, 10)           \
 	X(hint, 10)           \
+	X(waited, 10)         \
 	X(skip, 10)           \
 	X(refused, 10)        \
 	X(active, 10)         \
@@ -363,6 +392,10 @@ struct handover_state {
 	X(statements, 10)     \
 	X(pinned, 10)         \
 	X(seen, 10)           \
+	X(over, 10)           \
+	X(over_since, 10)     \
+	X(over_limit, 10)     \
+	X(restart, 10)        \
 	X(unnamed, 10)        \
 	X(unnamed_count, 10)  \
 	X(unsure, 10)         \
@@ -657,6 +690,7 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->query_us = state->query;
 	client->xact_us = state->xact;
 	client->hint_us = state->hint;
+	client->waited_us = state->waited;
 	state->vars = NULL; /* taken over */
 	client->startup_is_raw = state->raw != 0;
 	client->is_resetting = state->resetting != 0;
@@ -695,6 +729,13 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		server->backend_key_len = state->key_len;
 	}
 	server->sql_statements = (unsigned)state->pinned;
+	server->timeout = (struct query_timeout){
+		.is_over = state->over != 0,
+		.over_us = state->over,
+		.since_us = state->over_since,
+		.limit_us = state->over_limit,
+		.restart_us = state->restart,
+	};
 	server->prep.tables_seen = (state->seen & HANDOVER_TABLES_SEEN) != 0;
 	server->prep.ddl_seen = (state->seen & HANDOVER_DDL_SEEN) != 0;
 	server->prep.is_expecting_change = (state->seen & HANDOVER_CHANGE_EXPECTED) != 0;

@@ -160,6 +160,45 @@ def test_the_queue_goes_on(make_pooler):
     assert half.read_ready().value() == "10000"
 
 
+@pytest.mark.ours
+def test_the_time_in_the_queue_goes_on(make_pooler):
+    p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1, "query_wait_timeout": 60})
+    inside, waiting = p.login(), p.login()
+    inside.query("begin")
+    waiting.send(wire.query("select 'waited'"))
+    wait_until(lambda: [r for r in p.show("queue") if r["deadline_ms"] < 59_000], "a second in the queue")
+    p.restart()
+    p.wait_pool(cl_waiting=1)
+    assert [r["deadline_ms"] < 59_000 for r in p.show("queue")] == [True]
+    inside.query("commit")
+    assert waiting.read_ready().value() == "waited"
+
+
+@pytest.mark.ours
+def test_a_query_that_was_asked_to_stop_goes_on(make_pooler, fake_server):
+    """It is not asked again, and its end is told in our words."""
+    go, stopped = threading.Event(), wire.pack("E", wire.error_body("ERROR", "57014")) + wire.pack("Z", b"I")
+
+    def reply(sql):
+        if sql == "slow":
+            assert go.wait(60)
+        return stopped
+
+    server = fake_server(lambda conn, params: wire.serve_queries(conn, reply))
+    settings = {**TRANSACTION, "query_timeout": "0.3", "query_timeout_action": "cancel", "cancel_grace": 60}
+    p = make_pooler({"app": server.dsn()}, settings=settings, threads=1)
+    first, second = p.login(), p.login()
+    first.send(wire.query("slow"))
+    wait_until(lambda: len(server.cancels) == 1, "the cancel request")
+    p.restart()
+    second.send(wire.query("slow"))
+    wait_until(lambda: len(server.cancels) >= 2, "the cancel request of the other")
+    go.set()
+    for c in (first, second):
+        assert c.read_ready().error.text == "canceling statement due to query_timeout"
+    assert len(server.cancels) == 2
+
+
 def test_sessions_of_session_mode_go_on(make_pooler):
     p = make_pooler(settings={"pool_mode": "session"}, threads=2)
     c = p.login()
