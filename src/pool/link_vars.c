@@ -33,7 +33,9 @@
  * text was looked at, that has waited here (client->is_resetting); or else a SET
  * to what the server has just gone back to would change nothing there, be told
  * to nobody, and be undone by ours. So texts that begin like a RESET are looked
- * at as a whole, whatever the pieces that they come in.
+ * at as a whole, whatever the pieces that they come in; and of a statement that
+ * was prepared under a name it is known when it is bound (stmt->resets). Where
+ * names are not kept, as in session mode, it is not, and then such a SET is lost.
  */
 #include "core/log.h"
 #include "pool/cancel.h"
@@ -162,15 +164,7 @@ void link_vars_carried(struct client *client, struct server *server)
 
 bool link_vars_will_reset(struct slice text)
 {
-	struct classify c;
-	int err UNUSED;
-
-	if (text.n > LINK_VARS_LOOK_MAX)
-		text.n = LINK_VARS_LOOK_MAX;
-	classify_init(&c, CLASSIFY_F_SCS);
-	classify_feed(&c, text.p, text.n);
-	err = classify_end(&c); /* of what has not come yet, the tag will tell */
-	return (c.kinds & (CLASSIFY_BIT(CLASSIFY_RESET_ALL) | CLASSIFY_BIT(CLASSIFY_DISCARD_ALL))) != 0;
+	return classify_resets_all(slice_make(text.p, text.n < LINK_VARS_LOOK_MAX ? text.n : LINK_VARS_LOOK_MAX));
 }
 
 bool link_vars_must_wait(struct client *client)

@@ -137,6 +137,7 @@ static struct stmt *stmt_new(const uint8_t *body, size_t len, uint64_t hash)
 	memcpy(stmt->body, body, len);
 	if (classify_may_transact((const char *)body, len)) /* one statement, whose first words tell */
 		stmt->effect = classify_effect(slice_make(body, len));
+	stmt->resets = classify_may_reset((const char *)body, len) && classify_resets_all(slice_make(body, len));
 	return stmt;
 }
 

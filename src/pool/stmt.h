@@ -21,6 +21,7 @@ struct stmt {
 	uint64_t hash;
 	uint64_t number;             /* of its name on servers; never that of another text */
 	enum classify_effect effect; /* on the transaction block that it is executed in */
+	bool resets;                 /* it is RESET ALL or DISCARD ALL */
 	size_t len;
 	uint8_t body[];
 };

@@ -731,6 +731,8 @@ static enum admit virtual_use(struct link_walk *w, struct slice name)
 		virtual_tell(server, w->f.type, false);
 	if (admit == ADMIT_REWRITTEN && w->f.type == FE_BIND && UNLIKELY(stmt->effect != CLASSIFY_EFFECT_NONE))
 		track_note(&server->track, stmt->effect);
+	if (admit == ADMIT_REWRITTEN && w->f.type == FE_BIND && UNLIKELY(stmt->resets) && w->client->startup != NULL)
+		w->client->is_resetting = true;
 	if (admit == ADMIT_REWRITTEN && w->f.type == FE_BIND && *before == '\0') {
 		w->bound = known;
 		w->bound_entry = entry;

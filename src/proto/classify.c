@@ -672,6 +672,17 @@ bool classify_is_plain(struct slice sql)
 	return false;
 }
 
+bool classify_resets_all(struct slice sql)
+{
+	struct classify c;
+	int err UNUSED;
+
+	classify_init(&c, CLASSIFY_F_SCS);
+	classify_feed(&c, sql.p, sql.n);
+	err = classify_end(&c); /* of what has not come yet, the tag will tell */
+	return (c.kinds & (CLASSIFY_BIT(CLASSIFY_RESET_ALL) | CLASSIFY_BIT(CLASSIFY_DISCARD_ALL))) != 0;
+}
+
 const char *classify_kind_name(enum classify_kind kind)
 {
 	static const char *const names[] = {

@@ -159,6 +159,9 @@ enum classify_effect classify_pieces_end(struct classify_pieces *p) MUSTCHECK;
 /* True for one statement that reads or changes rows, and does nothing else, whatever standard_conforming_strings is. */
 bool classify_is_plain(struct slice sql);
 
+/* True when there is a RESET ALL or DISCARD ALL in the text, as far as it has come. */
+bool classify_resets_all(struct slice sql);
+
 /* True when another statement may follow the first one: there is a semicolon that is not at the end. */
 static inline bool classify_may_be_several(const char *p, size_t n)
 {

@@ -73,6 +73,23 @@ SCRIPTS = {
 }  # fmt: skip
 
 
+def bound(name, *behind):
+    """A statement that was prepared, with queries behind it."""
+    batch = wire.bind("", name) + wire.execute() + wire.SYNC
+    return batch + b"".join(wire.query(text) for text in behind), 1 + len(behind)
+
+
+PREPARE = [(wire.parse("r", "reset all") + wire.SYNC + wire.parse("d", " Discard  All") + wire.SYNC, 2), q(CHANGE)]
+PREPARED = {
+    "alone": [*PREPARE, bound("r"), q(LOOK)],
+    "after the server's value": [*PREPARE, q("set timezone = 'UTC'"), bound("r"), q(LOOK)],
+    "in front of what follows": [*PREPARE, bound("r", LOOK), q(LOOK)],
+    "in front of a set": [*PREPARE, bound("r", "set timezone = 'UTC'", LOOK), q(LOOK)],
+    "discard all": [*PREPARE, bound("d", LOOK), q(LOOK)],
+    "discard all in front of a set": [*PREPARE, bound("d", "set timezone = 'UTC'", LOOK), q(LOOK)],
+}
+
+
 def play(conn, script, between=lambda status: None):
     """What the client sees, turn by turn; and what it believes of its parameters."""
     told, seen = {name: conn.params[name] for name in NAMES}, []
@@ -138,6 +155,15 @@ def test_as_on_a_connection_of_its_own(direct, begun, name):
     """What the server does, and what the client is told, message by message."""
     conn, between = begun
     assert play(conn, SCRIPTS[name], between) == direct(SCRIPTS[name])
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize("begun", [("transaction", "pgbouncer"), ("transaction", "pgsluice")], indirect=True)
+@pytest.mark.parametrize("name", PREPARED)
+def test_prepared_as_on_a_connection_of_its_own(direct, begun, name):
+    """What the text does is known when its statement is bound."""
+    conn, between = begun
+    assert play(conn, PREPARED[name], between) == direct(PREPARED[name])
 
 
 @pytest.mark.ours
