@@ -378,6 +378,7 @@ static void client_free_task(struct loop *loop UNUSED, struct loop_task *task)
 	CHECK_OBJ(client, CLIENT_MAGIC);
 	vars_release(&client->vars);
 	vars_release(&client->startup);
+	vars_release(&client->vars_before);
 	free(client->replication);
 	prep_client_clear(&client->prep);
 	if (client->gather.max > 0 && buf_room(&client->gather) > 0)

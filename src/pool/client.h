@@ -66,10 +66,11 @@ struct client {
 	struct replication *replication; /* what it asked for; NULL: nothing of that kind */
 	struct account *account;         /* of the presented user; held */
 	struct varset *vars;
-	struct varset *startup;    /* those of its startup packet, to which RESET returns; NULL: none */
-	TAILQ_ENTRY(client) entry; /* in part->clients */
-	struct loop_task task;     /* resume or free, at the end of the turn */
-	struct loop_msg msg;       /* for the way to its worker */
+	struct varset *startup;     /* those of its startup packet, to which RESET returns; NULL: none */
+	struct varset *vars_before; /* what they were before its transaction changed them; NULL: it has not */
+	TAILQ_ENTRY(client) entry;  /* in part->clients */
+	struct loop_task task;      /* resume or free, at the end of the turn */
+	struct loop_msg msg;        /* for the way to its worker */
 	uint64_t id;
 	uint64_t connect_us;
 	uint64_t request_us;         /* last message */

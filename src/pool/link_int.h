@@ -104,6 +104,27 @@ static inline void link_vars_undone(struct server *server)
  */
 int link_vars_reset(struct server *server, struct buf *b) MUSTCHECK;
 
+/* The client's parameters are about to be changed by its transaction, which may yet come to nothing. */
+static inline void link_vars_keep(struct client *client)
+{
+	if (client->vars_before == NULL)
+		client->vars_before = vars_hold(client->vars);
+}
+
+/* The transaction has ended, and its server knows what holds. */
+static inline void link_vars_settle(struct client *client)
+{
+	if (UNLIKELY(client->vars_before != NULL))
+		vars_release(&client->vars_before);
+}
+
+/*
+ * The server of the client is lost, and with it the transaction: what that has
+ * changed returns to what it was, as by ROLLBACK. Writes to `b` what the client
+ * is to be told of it; 0 or -E_TOOBIG.
+ */
+int link_vars_lose(struct client *client, const struct server *server, struct buf *b) MUSTCHECK;
+
 /*
  * The client of a server whose vars_due is set says something, which begins
  * with this byte: what the server must be told first is put into its prelude,

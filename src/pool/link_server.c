@@ -71,6 +71,7 @@ static bool link_parameter_status(struct server *server, struct slice body, bool
 	*is_kept = server->reset != RESET_NONE;
 	if (*is_kept)
 		return true;
+	link_vars_keep(server->client);
 	vars_change(&server->client->vars, i, value);
 	link_vars_changed(server->client, server);
 	return true;
@@ -281,8 +282,10 @@ static enum judged link_judge_answer(struct link_back *k)
 		server->rerun.begun = 0;
 		if (UNLIKELY(server->timeout.is_over))
 			query_timeout_answered(server);
-		if (server->track.status == TX_IDLE)
+		if (server->track.status == TX_IDLE) {
 			virtual_transaction_done(server);
+			link_vars_settle(server->client);
+		}
 		if (server->track.count == 0)
 			virtual_all_answered(server->client);
 		if (UNLIKELY(server->vars_due | (server->reset != RESET_NONE)))

@@ -224,6 +224,8 @@ int link_vars_reset(struct server *server, struct buf *b)
 		return 0; /* nothing new is due */
 	server->reset = RESET_NONE;
 	before = vars_hold(client->vars);
+	if (server->track.status != TX_IDLE)
+		link_vars_keep(client);
 	stays = reset == RESET_IN_DOUBT || track_is_lost(&server->track); /* nothing of ours goes to a lost session */
 	vars_reset(&client->vars, server->vars, stays ? NULL : client->startup, server->defaults, reset == RESET_ALL);
 	err = link_vars_tell(client, before, b);
@@ -231,6 +233,21 @@ int link_vars_reset(struct server *server, struct buf *b)
 	link_vars_changed(client, server);
 	server->vars_due = client->vars != server->vars;
 	client->is_resetting = server->vars_due;
+	return err;
+}
+
+int link_vars_lose(struct client *client, const struct server *server, struct buf *b)
+{
+	struct varset *told = client->vars;
+	int err;
+
+	if (client->vars_before == NULL)
+		return 0;
+	client->vars = client->vars_before;
+	client->vars_before = NULL;
+	err = link_vars_tell(client, told, b);
+	vars_release(&told);
+	link_vars_changed(client, server);
 	return err;
 }
 

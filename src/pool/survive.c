@@ -565,7 +565,7 @@ bool survive_begin(struct server *server, enum reason reason, struct survive_los
 	if (loss->state == NULL)
 		return false;
 	buf_init(&loss->out, SURVIVE_ANSWERS_MAX);
-	if (survive_answer(server, loss->state, &loss->out) != 0) {
+	if (link_vars_lose(client, server, &loss->out) != 0 || survive_answer(server, loss->state, &loss->out) != 0) {
 		buf_fini(&loss->out);
 		survive_drop(&loss->state);
 		return false;

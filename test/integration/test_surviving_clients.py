@@ -78,6 +78,31 @@ def test_idle_in_transaction(start):
     adds_up(p)
 
 
+@pytest.mark.parametrize("sql", ["set local timezone = 'Asia/Tokyo'", "set timezone = 'Asia/Tokyo'", "reset timezone"])
+@pytest.mark.parametrize("when", ["idle", "busy"])
+def test_parameters_of_a_lost_transaction(start, sql, when):
+    """They return to what they were before, as by ROLLBACK, and the client is told so."""
+    p, c = start()
+    c.query("set timezone = 'Asia/Kolkata'")
+    c.query("begin")
+    c.query("set timezone = 'Asia/Seoul'")
+    assert c.query(sql).params["TimeZone"] != "Asia/Kolkata"
+    told = {}
+    if when == "idle":
+        terminate(p)
+    else:
+        under_way(p, c, wire.query(SLEEP), until="%pg_sleep%")
+        told = c.read_ready().params
+    r = c.query("rollback")
+    assert r.tags == ["ROLLBACK"]
+    assert {**told, **r.params} == {"TimeZone": "Asia/Kolkata"}
+    assert c.value("show timezone") == "Asia/Kolkata"
+    c.query("set timezone = 'Asia/Seoul'")
+    terminate(p)
+    assert c.value("show timezone") == "Asia/Seoul", "what is committed stays"
+    adds_up(p)
+
+
 @pytest.mark.parametrize("sql", ["commit", "END", "commit work; "])
 def test_commit_by_who_does_not_know(start, sql):
     """No driver may take it for a success: the transaction is lost, and this is the first that is said of it."""
