@@ -8,6 +8,7 @@
  */
 #include "core/log.h"
 #include "core/str.h"
+#include "pool/failure.h"
 #include "pool/link.h"
 #include "pool/link_int.h"
 #include "pool/repeat.h"
@@ -94,17 +95,6 @@ static void link_own_error(struct server *server, struct slice body)
 			report.severity.p, (int)report.message.n, report.message.p);
 }
 
-/* States of errors that mean more than what was asked: the server is going, or is no primary any more. */
-static bool link_is_symptom(const char *sqlstate)
-{
-	static const char *const states[] = { "25006", "57P01", "57P02", "57P03" };
-
-	for (size_t i = 0; i < ARRAY_LEN(states); i++)
-		if (strcmp(states[i], sqlstate) == 0)
-			return true;
-	return false;
-}
-
 /*
  * An ErrorResponse has begun to come. What it says about the server stands near
  * its beginning; one that is cut before that says nothing.
@@ -117,9 +107,9 @@ static void link_notice_error(struct server *server, struct slice body)
 	if (parse_report(body, &report) != 0 && report.sqlstate.n == 0)
 		return;
 	str_copy_slice(sqlstate, sizeof(sqlstate), report.sqlstate);
-	if (slice_eq_str(report.severity, "FATAL") || slice_eq_str(report.severity, "PANIC"))
+	if (parse_report_is_fatal(&report))
 		str_copy(server->sqlstate, sizeof(server->sqlstate), sqlstate);
-	if (server->endpoint != NULL && link_is_symptom(sqlstate))
+	if (server->endpoint != NULL && failure_state_is_symptom(sqlstate))
 		endpoint_symptom(server->endpoint, sqlstate);
 }
 

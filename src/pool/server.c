@@ -140,27 +140,13 @@ static void server_send_terminate(struct server *server)
 		stream_send_last(&server->stream, terminate, sizeof(terminate));
 }
 
-/*
- * Administrative ends of a login say nothing about the server. Nor does what
- * becomes of a startup packet that a client has filled: its user may not
- * replicate, its options may be nonsense, or more than the server reads.
- */
-static bool server_failure_counts(const struct server *server, enum reason reason)
-{
-	if (server->replication != REPLICATION_NONE)
-		return reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT ||
-		       reason == REASON_DNS_FAILED || reason == REASON_CANNOT_CONNECT;
-	return reason != REASON_PAUSE && reason != REASON_SUSPEND_UNSAFE && reason != REASON_CONFIG_CHANGED &&
-	       reason != REASON_DB_REMOVED && reason != REASON_FAST_EXIT && reason != REASON_WRONG_ROLE;
-}
-
 /* Its login has failed; the permit is given back. */
 static void server_report_failure(struct server *server, struct permit *permit, enum reason reason,
 				  enum failure_moment moment, const char *text)
 {
 	struct pool_failure failure = {
 		.why = text,
-		.counts = server_failure_counts(server, reason),
+		.counts = failure_is_of_pool(reason, server->replication != REPLICATION_NONE),
 		.class = failure_classify(reason, moment, server->sqlstate),
 		.has_connected = moment != FAILURE_AT_CONNECT,
 		.is_refusal = server->sqlstate[0] != '\0',
@@ -208,23 +194,6 @@ static void server_report_login(const struct server *server, const struct client
 		facts.known.server = facts.server;
 	}
 	report_reason(report, client->part->worker->ctx.snap->conf, reason, &facts.known);
-}
-
-/* True for an end that a server in good health does not bring about. */
-static bool server_is_symptom(enum reason reason)
-{
-	switch (reason) {
-	case REASON_SERVER_CRASH:
-	case REASON_SERVER_SEND:
-	case REASON_SERVER_PKT:
-	case REASON_SERVER_HEADER:
-	case REASON_CONNECT_FAILED:
-	case REASON_CONNECT_TIMEOUT:
-	case REASON_DNS_FAILED:
-		return true;
-	default:
-		return false;
-	}
 }
 
 /* True when a statement would go on there for nobody, on a host that is left for another one. */
@@ -278,7 +247,7 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 	server->task.fn = server_free_task;
 	loop_defer(server_loop(server), &server->task);
 	server->permit.pool = NULL;
-	if (server_is_symptom(reason) && server->endpoint != NULL)
+	if (failure_is_symptom(reason) && server->endpoint != NULL)
 		endpoint_symptom(server->endpoint, text);
 	if (was_login) {
 		server_report_failure(server, &permit, reason, moment, text);

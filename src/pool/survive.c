@@ -30,6 +30,7 @@
 
 #include "core/alloc.h"
 #include "core/str.h"
+#include "pool/failure.h"
 #include "pool/link.h"
 #include "pool/registry.h"
 #include "pool/repeat.h"
@@ -212,28 +213,6 @@ void survive_carried(struct client *client)
 
 /* ---- last words ---- */
 
-static bool survive_is_loss(enum reason reason)
-{
-	switch (reason) {
-	case REASON_SERVER_CRASH:
-	case REASON_SERVER_SEND:
-	case REASON_CUT_OFF:
-	case REASON_FENCED:
-	case REASON_SERVER_PKT:
-	case REASON_SERVER_HEADER:
-	case REASON_UNKNOWN_PKT:
-	case REASON_BROKEN_PARAMETER:
-	case REASON_CONFIG_CHANGED:
-	case REASON_CLOSE_NEEDED:
-	case REASON_OBSOLETE:
-	case REASON_DOUBT:
-	case REASON_QUERY_TIMEOUT:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* True when the client can go on without this server, as far as can be said without looking at its requests. */
 static bool survive_may(const struct server *server, enum reason reason)
 {
@@ -241,7 +220,7 @@ static bool survive_may(const struct server *server, enum reason reason)
 
 	if (reason == REASON_QUERY_TIMEOUT && server->part->conf->query_timeout_action != CONF_TIMEOUT_CANCEL)
 		return false;
-	return server->part->conf->outlive && survive_is_loss(reason) && !client->is_inner &&
+	return server->part->conf->outlive && failure_is_loss(reason) && !client->is_inner &&
 	       (client->state == CL_ACTIVE || client->state == CL_HELD) && !client->send_failed &&
 	       server_pool_mode(server) != CONF_POOL_SESSION && server->sql_statements == 0 &&
 	       (server->body_left == 0 || server->swallow_body);
@@ -252,7 +231,7 @@ bool survive_hears(struct server *server, struct slice body)
 	struct parse_report report;
 
 	if (!survive_may(server, REASON_SERVER_CRASH) || (parse_report(body, &report) != 0 && report.sqlstate.n == 0) ||
-	    (!slice_eq_str(report.severity, "FATAL") && !slice_eq_str(report.severity, "PANIC")))
+	    !parse_report_is_fatal(&report))
 		return false;
 	if (server->last_words == NULL)
 		server->last_words = xcalloc(1, sizeof(*server->last_words));
@@ -550,7 +529,7 @@ bool survive_begin(struct server *server, enum reason reason, struct survive_los
 	struct log_about about;
 
 	*loss = (struct survive_loss){ .state = NULL };
-	if (survive_is_loss(reason) && UNLIKELY(repeat_takes_loss(server))) {
+	if (failure_is_loss(reason) && UNLIKELY(repeat_takes_loss(server))) {
 		survive_undo(server);
 		loss->is_unsent = true;
 		return true;

@@ -71,6 +71,11 @@ int parse_data_row(struct slice body, struct slice *values, unsigned n)
 	return parse_end(&r);
 }
 
+bool parse_report_is_fatal(const struct parse_report *r)
+{
+	return slice_eq_str(r->severity, "FATAL") || slice_eq_str(r->severity, "PANIC");
+}
+
 bool parse_is_changed_plan(const struct parse_report *r)
 {
 	return slice_eq_str(r->sqlstate, "0A000") && slice_eq_str(r->routine, "RevalidateCachedQuery");

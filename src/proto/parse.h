@@ -32,6 +32,9 @@ struct parse_report {
  */
 int parse_report(struct slice body, struct parse_report *r) MUSTCHECK;
 
+/* True when the session ends with it. */
+bool parse_report_is_fatal(const struct parse_report *r);
+
 /* True when a prepared statement does not return the columns any more that it had when it was parsed. */
 bool parse_is_changed_plan(const struct parse_report *r);
 

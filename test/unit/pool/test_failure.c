@@ -50,6 +50,23 @@ static void test_states_go_before_reasons(void **state UNUSED)
 	}
 }
 
+static void test_what_else_an_end_means(void **state UNUSED)
+{
+	assert_true(failure_is_loss(REASON_SERVER_CRASH) && failure_is_symptom(REASON_SERVER_CRASH));
+	assert_true(failure_is_loss(REASON_QUERY_TIMEOUT) && !failure_is_symptom(REASON_QUERY_TIMEOUT));
+	assert_true(!failure_is_loss(REASON_CONNECT_FAILED) && failure_is_symptom(REASON_CONNECT_FAILED));
+	assert_true(!failure_is_loss(REASON_IDLE_TX_TIMEOUT) && !failure_is_symptom(REASON_IDLE_TX_TIMEOUT));
+	/* a login that fails, with our packet and with a client's */
+	assert_true(failure_is_of_pool(REASON_LOGIN_FAILED, false));
+	assert_false(failure_is_of_pool(REASON_LOGIN_FAILED, true));
+	assert_true(failure_is_of_pool(REASON_CANNOT_CONNECT, false));
+	assert_true(failure_is_of_pool(REASON_CANNOT_CONNECT, true));
+	assert_false(failure_is_of_pool(REASON_PAUSE, false));
+	assert_false(failure_is_of_pool(REASON_PAUSE, true));
+	assert_true(failure_state_is_symptom("25006") && failure_state_is_symptom("57P01"));
+	assert_true(!failure_state_is_symptom("53300") && !failure_state_is_symptom("42601"));
+}
+
 static void test_limits_of_one_role_or_database(void **state UNUSED)
 {
 	assert_true(failure_is_own_limit(slice_of("53300"), slice_of("InitializeSessionUserId")));
@@ -64,6 +81,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reasons_by_moment),
 		cmocka_unit_test(test_states_go_before_reasons),
+		cmocka_unit_test(test_what_else_an_end_means),
 		cmocka_unit_test(test_limits_of_one_role_or_database),
 	};
 
