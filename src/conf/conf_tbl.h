@@ -450,7 +450,8 @@
 	X(RETRY, UINT, retry_max_attempts, "3", "3", 1, 100, "", NONE, CONF_R, \
 	  "Attempts in all, the first included.") \
 	X(RETRY, UINT, retry_budget, "20", "20", 0, 100, "%", NONE, CONF_R, \
-	  "Repetitions that statements may have, as a share of all that could be repeated, in each pool and worker.") \
+	  "Repetitions that statements may have, as a share of those that are sent outside of a transaction block, in each pool " \
+	  "and worker.") \
 	\
 	X(DNS, TIME, dns_max_ttl, "15", "15", 0, CONF_TIME_MAX, "s", NONE, CONF_R, \
 	  "How long the address of a host name is used again.") \

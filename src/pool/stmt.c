@@ -118,6 +118,12 @@ static struct stmt *stmt_find(const uint8_t *body, size_t len, uint64_t hash)
 	return stmt;
 }
 
+/* The price of a look, by which most texts are no RESET; a comment may stand in front of one. */
+static bool stmt_may_reset(const char *text, size_t len)
+{
+	return classify_may_reset(text, len) || (len > 0 && (text[0] == '/' || text[0] == '-'));
+}
+
 /* A candidate that is not in the table yet. */
 static struct stmt *stmt_new(const uint8_t *body, size_t len, uint64_t hash)
 {
@@ -137,7 +143,7 @@ static struct stmt *stmt_new(const uint8_t *body, size_t len, uint64_t hash)
 	memcpy(stmt->body, body, len);
 	if (classify_may_transact((const char *)body, len)) /* one statement, whose first words tell */
 		stmt->effect = classify_effect(slice_make(body, len));
-	stmt->resets = classify_may_reset((const char *)body, len) && classify_resets_all(slice_make(body, len));
+	stmt->resets = stmt_may_reset((const char *)body, len) && classify_resets_all(slice_make(body, len));
 	return stmt;
 }
 

@@ -79,7 +79,7 @@ def bound(name, *behind):
     return batch + b"".join(wire.query(text) for text in behind), 1 + len(behind)
 
 
-PREPARE = [(wire.parse("r", "reset all") + wire.SYNC + wire.parse("d", " Discard  All") + wire.SYNC, 2), q(CHANGE)]
+PREPARE = [(wire.parse("r", "reset all") + wire.SYNC + wire.parse("d", "/* done */ Discard  All") + wire.SYNC, 2), q(CHANGE)]
 PREPARED = {
     "alone": [*PREPARE, bound("r"), q(LOOK)],
     "after the server's value": [*PREPARE, q("set timezone = 'UTC'"), bound("r"), q(LOOK)],

@@ -439,6 +439,22 @@ static void quick_look_for_resets(void **state)
 		assert_false(classify_may_reset(no[i], strlen(no[i])));
 }
 
+static void resets_of_all(void **state)
+{
+	static const char *const yes[] = { "reset all", "/* x */ Discard ALL;", "select 1; RESET ALL",
+					   "reset all; set a = 1" };
+	static const char *const no[] = {
+		"",           "reset a", "discard plans", "set a = 'reset all'", "-- reset all",
+		"select all", "reset",   "discard",       "reset \"all\""
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
+		assert_true(classify_resets_all(slice_of(yes[i])));
+	for (size_t i = 0; i < ARRAY_LEN(no); i++)
+		assert_false(classify_resets_all(slice_of(no[i])));
+}
+
 static void kinds_have_names(void **state)
 {
 	(void)state;
@@ -569,6 +585,7 @@ int main(void)
 		cmocka_unit_test(deallocate_with_much_around_it),
 		cmocka_unit_test(quick_look),
 		cmocka_unit_test(quick_look_for_resets),
+		cmocka_unit_test(resets_of_all),
 		cmocka_unit_test(kinds_have_names),
 		cmocka_unit_test(effects_on_a_block),
 		cmocka_unit_test(plain_statements),
