@@ -1,8 +1,8 @@
 /*
  * The login to a server.
  *
- *   LOGIN_DNS --> LOGIN_CONNECT --> LOGIN_TLS --> LOGIN_AUTH --> LOGIN_ROLE --> LOGIN_QUERY (connect_query)
- *                         |             |             |              |              |
+ *   SERVER_LOGIN_DNS --> SERVER_LOGIN_CONNECT --> SERVER_LOGIN_TLS --> SERVER_LOGIN_AUTH --> SERVER_LOGIN_ROLE -->
+ * SERVER_LOGIN_QUERY (connect_query) |             |             |              |              |
  *                         +-------------+             +--------------+--------------+--> server_logged_in()
  *
  * A database that wants servers of a certain role (target_session_attrs) gets
@@ -11,7 +11,7 @@
  * Where the configuration allows it, protocol 3.2 is asked for, and whoever does
  * not know it says so (NegotiateProtocolVersion) and goes on in 3.0. What comes
  * from before that message, such as PgBouncer up to 1.18, refuses the startup
- * packet: then the login begins anew, with 3.0 (login_fall_back).
+ * packet: then the login begins anew, with 3.0 (server_login_fall_back).
  *
  * Messages are gathered whole: all of them are small, and all are read. What
  * the server reports about itself becomes its set of tracked parameters and,
@@ -33,26 +33,26 @@
 #include "proto/msg.h"
 #include "proto/parse.h"
 
-#define LOGIN_MESSAGE_MAX (32 * 1024)
-#define LOGIN_WELCOME_MAX (64 * 1024)
+#define SERVER_LOGIN_MESSAGE_MAX (32 * 1024)
+#define SERVER_LOGIN_WELCOME_MAX (64 * 1024)
 /* A startup packet with all that a client's had. */
-#define LOGIN_STARTUP_MAX (2 * STARTUP_MAX)
+#define SERVER_LOGIN_STARTUP_MAX (2 * STARTUP_MAX)
 
 /* Two columns, each of which any user may see; the names are complete because search_path may be anything. */
-#define LOGIN_ROLE_QUERY \
+#define SERVER_LOGIN_ROLE_QUERY \
 	"SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')"
 
-enum login_stage {
-	LOGIN_DNS,
-	LOGIN_CONNECT,
-	LOGIN_TLS, /* asked for, or the handshake; see server_tls.c */
-	LOGIN_AUTH,
-	LOGIN_ROLE, /* it is asked for its role */
-	LOGIN_QUERY,
+enum server_login_stage {
+	SERVER_LOGIN_DNS,
+	SERVER_LOGIN_CONNECT,
+	SERVER_LOGIN_TLS, /* asked for, or the handshake; see server_tls.c */
+	SERVER_LOGIN_AUTH,
+	SERVER_LOGIN_ROLE, /* it is asked for its role */
+	SERVER_LOGIN_QUERY,
 };
 
 struct server_login {
-	enum login_stage stage;
+	enum server_login_stage stage;
 	uint32_t version; /* of the protocol, asked for or, once negotiated, spoken */
 	bool is_answered; /* the server has taken the startup packet */
 	bool has_fallen_back;
@@ -65,7 +65,7 @@ struct server_login {
 	struct buf welcome;      /* ParameterStatus of all others */
 };
 
-static struct loop *login_loop(const struct server *server)
+static struct loop *server_login_loop(const struct server *server)
 {
 	return server->part->worker->ctx.loop;
 }
@@ -73,39 +73,39 @@ static struct loop *login_loop(const struct server *server)
 /* ---- address and connect ---- */
 
 /* Describes the server for a line that PgBouncer writes without a prefix. */
-static void login_describe_bare(const struct server *server, struct log_about *about)
+static void server_login_describe_bare(const struct server *server, struct log_about *about)
 {
 	server_describe(server, about);
 	about->is_bare = true;
 }
 
-static void login_log_connect(const struct server *server, int error)
+static void server_login_log_connect(const struct server *server, int error)
 {
 	char text[SOCK_ADDR_TEXT];
 	struct log_about about;
 
-	login_describe_bare(server, &about);
+	server_login_describe_bare(server, &about);
 	about.action = "connect";
 	sock_addr_format(&server->addr, text, sizeof(text));
 	log_warning_about(&about, "sbuf_connect failed to connect to %s: %s", text, strerror(error));
 }
 
-static void login_connect(struct server *server)
+static void server_login_connect(struct server *server)
 {
 	int fd = sock_connect_start(&server->addr, &server->conf->tuning);
 
 	if (fd < 0) {
-		login_log_connect(server, errno);
+		server_login_log_connect(server, errno);
 		server_close(server, REASON_CONNECT_FAILED);
 		return;
 	}
-	server->login->stage = LOGIN_CONNECT;
+	server->login->stage = SERVER_LOGIN_CONNECT;
 	stream_init(&server->stream, fd, &server_stream_ops, server, SERVER_IN_MAX, SERVER_OUT_MAX);
 	stream_set_secret(&server->stream, true); /* as long as there is a login */
-	stream_watch_connect(&server->stream, login_loop(server));
+	stream_watch_connect(&server->stream, server_login_loop(server));
 }
 
-static void login_on_dns(struct dns_request *req)
+static void server_login_on_dns(struct dns_request *req)
 {
 	struct server *server = req->arg;
 
@@ -118,26 +118,26 @@ static void login_on_dns(struct dns_request *req)
 	if (req->err == 0)
 		server->addr = req->addrs[0];
 	if (req->err == 0)
-		login_connect(server);
+		server_login_connect(server);
 	else
 		server_close(server, REASON_DNS_FAILED);
 	free(req);
 }
 
-static void login_resolve(struct server *server, const char *host)
+static void server_login_resolve(struct server *server, const char *host)
 {
 	struct dns_request *req = xcalloc(1, sizeof(*req));
 
-	req->loop = login_loop(server);
-	req->done = login_on_dns;
+	req->loop = server_login_loop(server);
+	req->done = server_login_on_dns;
 	req->arg = server;
 	server->login->dns = req;
-	server->login->stage = LOGIN_DNS;
+	server->login->stage = SERVER_LOGIN_DNS;
 	dns_lookup(server->pool->engine->dns, host, server->endpoint->port, req);
 }
 
 /* The version to ask for. */
-static uint32_t login_version(const struct server *server)
+static uint32_t server_login_version(const struct server *server)
 {
 	if (server->part->worker->ctx.snap->conf->server_max_protocol_version == CONF_PROTOCOL_3_0 ||
 	    atomic_load_explicit(&server->pool->old_protocol, memory_order_relaxed))
@@ -152,8 +152,8 @@ void server_login_start(struct server *server)
 
 	server->login = xcalloc(1, sizeof(*server->login));
 	server_tls_init(&server->tls, server->conf, ep);
-	server->login->version = login_version(server);
-	buf_init(&server->login->welcome, LOGIN_WELCOME_MAX);
+	server->login->version = server_login_version(server);
+	buf_init(&server->login->welcome, SERVER_LOGIN_WELCOME_MAX);
 	if (ep == NULL) {
 		server_close(server, REASON_CANNOT_CONNECT);
 		return;
@@ -163,16 +163,16 @@ void server_login_start(struct server *server)
 	else
 		err = sock_addr_parse(&server->addr, ep->host, ep->port);
 	if (err == 0)
-		login_connect(server);
+		server_login_connect(server);
 	else if (err == -E_SYNTAX)
-		login_resolve(server, ep->host);
+		server_login_resolve(server, ep->host);
 	else
 		server_close(server, REASON_CANNOT_CONNECT);
 }
 
 bool server_login_is_connected(const struct server *server)
 {
-	return server->login != NULL && server->login->stage > LOGIN_CONNECT; /* NULL: it has not begun */
+	return server->login != NULL && server->login->stage > SERVER_LOGIN_CONNECT; /* NULL: it has not begun */
 }
 
 void server_login_free(struct server *server)
@@ -194,7 +194,7 @@ void server_login_free(struct server *server)
 /* ---- our messages ---- */
 
 /* Sends what was built; false when the server was closed. */
-static bool login_send(struct server *server, struct buf *b, int err)
+static bool server_login_send(struct server *server, struct buf *b, int err)
 {
 	if (err == 0)
 		err = stream_send_buf(&server->stream, b);
@@ -205,13 +205,13 @@ static bool login_send(struct server *server, struct buf *b, int err)
 }
 
 /* A setting of the database, unless the one client that the server is for has another value. */
-static bool login_is_for_startup(const struct server *server, const char *name, const char *value)
+static bool server_login_is_for_startup(const struct server *server, const char *name, const char *value)
 {
 	return value != NULL &&
 	       (server->awaited_by == NULL || vars_get(server->awaited_by->vars, vars_index(slice_of(name))) == NULL);
 }
 
-static bool login_send_startup(struct server *server)
+static bool server_login_send_startup(struct server *server)
 {
 	const struct conf_db *db = server->conf->db;
 	const char *const settings[][2] = {
@@ -227,12 +227,12 @@ static bool login_send_startup(struct server *server)
 	pairs[n++] = (struct build_pair){ slice_of("user"), slice_of(server->pool->account->name) };
 	pairs[n++] = (struct build_pair){ slice_of("database"), slice_of(server->conf->db->dbname) };
 	for (size_t i = 0; i < ARRAY_LEN(settings); i++)
-		if (login_is_for_startup(server, settings[i][0], settings[i][1]))
+		if (server_login_is_for_startup(server, settings[i][0], settings[i][1]))
 			pairs[n++] = (struct build_pair){ slice_of(settings[i][0]), slice_of(settings[i][1]) };
 	if (server->awaited_by != NULL)
 		n += replication_pairs(server, pairs + n);
-	buf_init(&b, LOGIN_STARTUP_MAX);
-	return login_send(server, &b, build_startup(&b, server->login->version, pairs, n));
+	buf_init(&b, SERVER_LOGIN_STARTUP_MAX);
+	return server_login_send(server, &b, build_startup(&b, server->login->version, pairs, n));
 }
 
 /*
@@ -240,7 +240,7 @@ static bool login_send_startup(struct server *server)
  * the configuration: a password that LDAP or PAM took while they are asked,
  * but not before that of a forced user; else when the configuration has none.
  */
-static struct pool_secret *login_own_secret(struct server *server)
+static struct pool_secret *server_login_own_secret(struct server *server)
 {
 	int type = server->part->worker->ctx.snap->conf->auth_type;
 	bool judges = type == CONF_AUTH_LDAP || type == CONF_AUTH_PAM || type == CONF_AUTH_HBA;
@@ -255,9 +255,9 @@ static struct pool_secret *login_own_secret(struct server *server)
 	return own;
 }
 
-static struct auth_server *login_new_auth(struct server *server)
+static struct auth_server *server_login_new_auth(struct server *server)
 {
-	struct pool_secret *own = login_own_secret(server);
+	struct pool_secret *own = server_login_own_secret(server);
 	struct scram_keys keys;
 	struct auth_server *auth;
 	uint8_t binding[TLS_BINDING_MAX];
@@ -284,19 +284,19 @@ static struct auth_server *login_new_auth(struct server *server)
 }
 
 /* The connection is as it will be: now the first message. */
-static void login_begin(struct server *server)
+static void server_login_begin(struct server *server)
 {
-	server->login->stage = LOGIN_AUTH;
+	server->login->stage = SERVER_LOGIN_AUTH;
 	auth_server_free(&server->login->auth);
-	server->login->auth = login_new_auth(server);
-	if (login_send_startup(server))
+	server->login->auth = server_login_new_auth(server);
+	if (server_login_send_startup(server))
 		stream_want_read(&server->stream, true);
 }
 
-static void login_on_tls_step(struct server *server, enum server_tls_step step, enum reason reason)
+static void server_login_on_tls_step(struct server *server, enum server_tls_step step, enum reason reason)
 {
 	if (step == SERVER_TLS_PLAIN)
-		login_begin(server);
+		server_login_begin(server);
 	else if (step == SERVER_TLS_FAILED)
 		server_close(server, reason);
 }
@@ -310,11 +310,11 @@ void server_login_on_connected(struct server *server)
 
 	if (err == -E_AGAIN) {
 		stream_detach(&server->stream);
-		stream_watch_connect(&server->stream, login_loop(server));
+		stream_watch_connect(&server->stream, server_login_loop(server));
 		return;
 	}
 	if (err != 0) {
-		login_log_connect(server, errno);
+		server_login_log_connect(server, errno);
 		server_close(server, REASON_CONNECT_FAILED);
 		return;
 	}
@@ -322,9 +322,9 @@ void server_login_on_connected(struct server *server)
 		server_describe(server, &about);
 		report_connected(&about, &server->addr, server->stream.fd);
 	}
-	server->login->stage = LOGIN_TLS;
+	server->login->stage = SERVER_LOGIN_TLS;
 	step = server_tls_begin(&server->tls, &server->stream, &reason);
-	login_on_tls_step(server, step, reason);
+	server_login_on_tls_step(server, step, reason);
 }
 
 void server_login_on_secured(void *owner, int err)
@@ -333,10 +333,10 @@ void server_login_on_secured(void *owner, int err)
 	struct log_about about;
 	bool tell = server->part->worker->ctx.snap->conf->log_connections != 0;
 
-	ASSERT(server->login->stage == LOGIN_TLS);
+	ASSERT(server->login->stage == SERVER_LOGIN_TLS);
 	server_describe(server, &about);
 	if (server_tls_is_secured(&server->stream, err, &about, tell))
-		login_begin(server);
+		server_login_begin(server);
 	else
 		server_close(server, REASON_SERVER_CRASH);
 }
@@ -344,7 +344,7 @@ void server_login_on_secured(void *owner, int err)
 /* ---- messages of the server; each returns false when the server was closed ---- */
 
 /* The server does not know the version: no other answer makes sense, as we have asked for nothing else. */
-static bool login_on_negotiate(struct server *server, struct slice body)
+static bool server_login_on_negotiate(struct server *server, struct slice body)
 {
 	struct server_login *login = server->login;
 	struct parse_negotiate n;
@@ -359,14 +359,14 @@ static bool login_on_negotiate(struct server *server, struct slice body)
 }
 
 /* True for an error by which a server refuses a version, though it may mean something else. */
-static bool login_is_refusal(const struct server *server, const struct report *report)
+static bool server_login_is_refusal(const struct server *server, const struct report *report)
 {
 	return !server->login->is_answered && server->login->version != PROTO_V3_0 &&
 	       (strcmp(report->sqlstate, "0A000") == 0 || strcmp(report->sqlstate, "08P01") == 0);
 }
 
 /* Begins anew, at the same address, with the version that everybody knows. */
-static void login_fall_back(struct server *server)
+static void server_login_fall_back(struct server *server)
 {
 	struct log_about about;
 
@@ -375,11 +375,11 @@ static void login_fall_back(struct server *server)
 	server->login->version = PROTO_V3_0;
 	server->login->has_fallen_back = true;
 	stream_close(&server->stream);
-	login_connect(server);
+	server_login_connect(server);
 }
 
 /* We cannot do what the server asks for: clients that wait for it are told, and so is the log. Always false. */
-static bool login_fail_auth(struct server *server, enum auth_server_error error, const char *detail)
+static bool server_login_fail_auth(struct server *server, enum auth_server_error error, const char *detail)
 {
 	const char *text = auth_server_error_text(error);
 	struct log_about about;
@@ -393,15 +393,16 @@ static bool login_fail_auth(struct server *server, enum auth_server_error error,
 }
 
 /* No message can begin like this; clients are told if it was a part of the authentication. */
-static void login_fail_header(struct server *server, uint8_t type)
+static void server_login_fail_header(struct server *server, uint8_t type)
 {
 	if (type == BE_AUTH && !server->login->authenticated)
-		(void)login_fail_auth(server, AUTH_SERVER_UNSUPPORTED, "authentication request of impossible length");
+		(void)server_login_fail_auth(server, AUTH_SERVER_UNSUPPORTED,
+					     "authentication request of impossible length");
 	else
 		server_close(server, REASON_SERVER_HEADER);
 }
 
-static bool login_on_auth(struct server *server, struct slice body)
+static bool server_login_on_auth(struct server *server, struct slice body)
 {
 	struct server_login *login = server->login;
 	struct auth_server_out out;
@@ -411,29 +412,29 @@ static bool login_on_auth(struct server *server, struct slice body)
 
 	login->is_answered = true;
 	if (login->authenticated || parse_auth(body, &auth) != 0)
-		return login_fail_auth(server, AUTH_SERVER_UNSUPPORTED, "malformed authentication request");
+		return server_login_fail_auth(server, AUTH_SERVER_UNSUPPORTED, "malformed authentication request");
 	if (auth_server_step(login->auth, auth.code, (const uint8_t *)auth.data.p, auth.data.n, &out) != 0)
-		return login_fail_auth(server, out.error, out.detail);
+		return server_login_fail_auth(server, out.error, out.detail);
 	login->authenticated = out.done;
-	buf_init(&b, 2 * LOGIN_WELCOME_MAX);
+	buf_init(&b, 2 * SERVER_LOGIN_WELCOME_MAX);
 	b.is_secret = true;
 	switch (out.send) {
 	case AUTH_SEND_NONE:
 		break;
 	case AUTH_SEND_PASSWORD:
 		err = build_password(&b, slice_make(out.data, out.data_len - 1));
-		return login_send(server, &b, err);
+		return server_login_send(server, &b, err);
 	case AUTH_SEND_SASL_INITIAL:
 		err = build_sasl_initial(&b, out.mechanism, slice_make(out.data, out.data_len));
-		return login_send(server, &b, err);
+		return server_login_send(server, &b, err);
 	case AUTH_SEND_SASL:
 		err = build_sasl_response(&b, slice_make(out.data, out.data_len));
-		return login_send(server, &b, err);
+		return server_login_send(server, &b, err);
 	}
 	return true;
 }
 
-static void login_note_role(struct server_login *login, struct slice name, struct slice value)
+static void server_login_note_role(struct server_login *login, struct slice name, struct slice value)
 {
 	bool is_on = slice_eq_str(value, "on");
 
@@ -443,7 +444,7 @@ static void login_note_role(struct server_login *login, struct slice name, struc
 		login->is_read_only = is_on;
 }
 
-static bool login_on_parameter(struct server *server, const uint8_t *message, size_t size)
+static bool server_login_on_parameter(struct server *server, const uint8_t *message, size_t size)
 {
 	struct server_login *login = server->login;
 	struct slice name;
@@ -455,18 +456,18 @@ static bool login_on_parameter(struct server *server, const uint8_t *message, si
 		return false;
 	}
 	i = vars_index(name);
-	login_note_role(login, name, value);
+	server_login_note_role(login, name, value);
 	if (i >= 0) {
 		free(login->values[i]);
 		login->values[i] = slice_dup(value);
-	} else if (login->stage == LOGIN_AUTH && buf_append(&login->welcome, message, size) != 0) {
+	} else if (login->stage == SERVER_LOGIN_AUTH && buf_append(&login->welcome, message, size) != 0) {
 		server_close(server, REASON_OOM);
 		return false;
 	}
 	return true;
 }
 
-static bool login_on_key(struct server *server, struct slice body)
+static bool server_login_on_key(struct server *server, struct slice body)
 {
 	struct slice key;
 
@@ -480,7 +481,7 @@ static bool login_on_key(struct server *server, struct slice body)
 }
 
 /* The text and state of an error of the server, and its severity; something in their place where they are missing. */
-static void login_read_error(struct slice body, struct report *report, char *severity, size_t severity_size)
+static void server_login_read_error(struct slice body, struct report *report, char *severity, size_t severity_size)
 {
 	struct parse_report parsed = { .severity = { NULL, 0 } };
 	bool is_whole = parse_report(body, &parsed) == 0;
@@ -496,7 +497,7 @@ static void login_read_error(struct slice body, struct report *report, char *sev
 }
 
 /* Keeps the state of a refusal that says something about the server. */
-static void login_note_refusal(struct server *server, struct slice body, const struct report *report)
+static void server_login_note_refusal(struct server *server, struct slice body, const struct report *report)
 {
 	struct parse_report parsed = { .severity = { NULL, 0 } };
 
@@ -506,7 +507,7 @@ static void login_note_refusal(struct server *server, struct slice body, const s
 }
 
 /* True when a breaker counts the refusal: nobody is told before that opens. */
-static bool login_is_for_breaker(const struct server *server)
+static bool server_login_is_for_breaker(const struct server *server)
 {
 	struct breaker_set *set = server->permit.pass.set;
 
@@ -515,7 +516,7 @@ static bool login_is_for_breaker(const struct server *server)
 }
 
 /* The server refuses: clients that wait for a first server are told why, in the server's words. */
-static bool login_on_error(struct server *server, struct slice body)
+static bool server_login_on_error(struct server *server, struct slice body)
 {
 	char severity[16];
 	struct pool_counts counts;
@@ -524,18 +525,18 @@ static bool login_on_error(struct server *server, struct slice body)
 	struct report report;
 	bool fail;
 
-	login_describe_bare(server, &about);
-	login_read_error(body, &report, severity, sizeof(severity));
+	server_login_describe_bare(server, &about);
+	server_login_read_error(body, &report, severity, sizeof(severity));
 	str_copy(about.sqlstate, sizeof(about.sqlstate), report.sqlstate);
-	if (login_is_refusal(server, &report)) {
-		login_fall_back(server);
+	if (server_login_is_refusal(server, &report)) {
+		server_login_fall_back(server);
 		return false;
 	}
-	if (server->login->stage == LOGIN_QUERY) {
+	if (server->login->stage == SERVER_LOGIN_QUERY) {
 		log_error_about(&about, "S: error while executing exec_on_query: %s: %s", severity, report.text);
 		return true;
 	}
-	login_note_refusal(server, body, &report);
+	server_login_note_refusal(server, body, &report);
 	if (server->replication == REPLICATION_NONE)
 		log_warning_about(&about, "server login failed: %s %s", severity, report.text);
 	else
@@ -543,7 +544,7 @@ static bool login_on_error(struct server *server, struct slice body)
 	pool_count(server->pool, &counts);
 	welcome = pool_welcome(server->pool);
 	fail = server->replication == REPLICATION_NONE && strcmp(report.sqlstate, "57P03") != 0 &&
-	       !login_is_for_breaker(server) && (welcome == NULL || counts.servers == counts.logging_in);
+	       !server_login_is_for_breaker(server) && (welcome == NULL || counts.servers == counts.logging_in);
 	welcome_release(&welcome);
 	if (fail)
 		route_tell_parts(server->pool, ROUTE_TELL_FAIL, report.text, report.sqlstate);
@@ -552,7 +553,7 @@ static bool login_on_error(struct server *server, struct slice body)
 }
 
 /* The greeting of clients, from this server. */
-static struct welcome *login_make_welcome(struct server *server)
+static struct welcome *server_login_make_welcome(struct server *server)
 {
 	struct server_login *login = server->login;
 	size_t len = buf_len(&login->welcome);
@@ -567,7 +568,7 @@ static struct welcome *login_make_welcome(struct server *server)
 }
 
 /* What the server has reported so far. */
-static struct varset *login_vars(const struct server_login *login)
+static struct varset *server_login_vars(const struct server_login *login)
 {
 	struct slice values[VARS_MAX];
 
@@ -576,19 +577,19 @@ static struct varset *login_vars(const struct server_login *login)
 	return vars_make(values);
 }
 
-static bool login_finish(struct server *server)
+static bool server_login_finish(struct server *server)
 {
 	struct server_login *login = server->login;
 	struct welcome *welcome;
 
-	server->vars = login_vars(login);
+	server->vars = server_login_vars(login);
 	if (server->defaults == NULL)
 		server->defaults = vars_hold(server->vars);
 	if (login->has_fallen_back)
 		pool_note_old_protocol(server->pool, server->epoch);
 	/* Before anybody on another worker is greeted, the pool must know that logins succeed again. */
 	pool_login_done(server->part, &server->permit);
-	welcome = login_make_welcome(server);
+	welcome = server_login_make_welcome(server);
 	if (server->replication == REPLICATION_NONE)
 		pool_offer_welcome(server->pool, welcome_hold(welcome), server->epoch);
 	stream_set_secret(&server->stream, false);
@@ -600,19 +601,19 @@ static bool login_finish(struct server *server)
 }
 
 /* A query of the login; false when the server was closed. */
-static bool login_query(struct server *server, enum login_stage stage, const char *sql)
+static bool server_login_query(struct server *server, enum server_login_stage stage, const char *sql)
 {
 	struct buf b;
 	int err;
 
 	server->login->stage = stage;
-	buf_init(&b, LOGIN_MESSAGE_MAX);
+	buf_init(&b, SERVER_LOGIN_MESSAGE_MAX);
 	err = build_query(&b, slice_of(sql));
-	return login_send(server, &b, err);
+	return server_login_send(server, &b, err);
 }
 
-/* The answer to LOGIN_ROLE_QUERY. */
-static bool login_on_role_row(struct server *server, struct slice body)
+/* The answer to SERVER_LOGIN_ROLE_QUERY. */
+static bool server_login_on_role_row(struct server *server, struct slice body)
 {
 	struct slice values[2];
 
@@ -626,14 +627,14 @@ static bool login_on_role_row(struct server *server, struct slice body)
 }
 
 /* The role is what it is: false when it is none for this database, and the server was closed. */
-static bool login_check_role(struct server *server)
+static bool server_login_check_role(struct server *server)
 {
 	struct server_login *login = server->login;
 	struct endpoint_facts facts;
 
 	if (login->role == ENDPOINT_ROLE_UNKNOWN)
 		return true;
-	endpoint_note_role(server->endpoint, login->role, login->is_read_only, loop_now_us(login_loop(server)));
+	endpoint_note_role(server->endpoint, login->role, login->is_read_only, loop_now_us(server_login_loop(server)));
 	facts = endpoint_facts(server->endpoint);
 	if (endpoint_fits(&facts, server->conf->attrs))
 		return true;
@@ -641,7 +642,7 @@ static bool login_check_role(struct server *server)
 	return false;
 }
 
-static bool login_on_ready(struct server *server, struct slice body)
+static bool server_login_on_ready(struct server *server, struct slice body)
 {
 	struct server_login *login = server->login;
 	bool speaks_sql = server->replication != REPLICATION_PHYSICAL;
@@ -651,57 +652,57 @@ static bool login_on_ready(struct server *server, struct slice body)
 		server_close(server, REASON_SERVER_PKT);
 		return false;
 	}
-	if (login->stage == LOGIN_AUTH && login->role == ENDPOINT_ROLE_UNKNOWN && speaks_sql &&
+	if (login->stage == SERVER_LOGIN_AUTH && login->role == ENDPOINT_ROLE_UNKNOWN && speaks_sql &&
 	    server->conf->attrs != CONF_ATTRS_ANY)
-		return login_query(server, LOGIN_ROLE, LOGIN_ROLE_QUERY);
-	if (login->stage != LOGIN_QUERY && !login_check_role(server))
+		return server_login_query(server, SERVER_LOGIN_ROLE, SERVER_LOGIN_ROLE_QUERY);
+	if (login->stage != SERVER_LOGIN_QUERY && !server_login_check_role(server))
 		return false;
-	if (login->stage != LOGIN_QUERY && server->conf->db->connect_query != NULL && speaks_sql) {
-		server->defaults = login_vars(login); /* a RESET does not return to what it sets */
-		return login_query(server, LOGIN_QUERY, server->conf->db->connect_query);
+	if (login->stage != SERVER_LOGIN_QUERY && server->conf->db->connect_query != NULL && speaks_sql) {
+		server->defaults = server_login_vars(login); /* a RESET does not return to what it sets */
+		return server_login_query(server, SERVER_LOGIN_QUERY, server->conf->db->connect_query);
 	}
 	if (status != TX_IDLE) {
 		server_close(server, REASON_CONNECT_QUERY);
 		return false;
 	}
-	return login_finish(server);
+	return server_login_finish(server);
 }
 
 /* What belongs to the result of a query of ours, if it does: only the row with the role is of interest. */
-static bool login_on_result(struct server *server, uint8_t type, struct slice body)
+static bool server_login_on_result(struct server *server, uint8_t type, struct slice body)
 {
-	enum login_stage stage = server->login->stage;
+	enum server_login_stage stage = server->login->stage;
 
-	if (stage == LOGIN_ROLE && type == BE_DATA_ROW)
-		return login_on_role_row(server, body);
-	if (stage == LOGIN_QUERY || stage == LOGIN_ROLE)
+	if (stage == SERVER_LOGIN_ROLE && type == BE_DATA_ROW)
+		return server_login_on_role_row(server, body);
+	if (stage == SERVER_LOGIN_QUERY || stage == SERVER_LOGIN_ROLE)
 		return true;
 	server_close(server, REASON_SERVER_PKT);
 	return false;
 }
 
 /* One whole message; false when the login has ended, in one way or the other. */
-static bool login_on_message(struct server *server, const uint8_t *message, const struct frame *f)
+static bool server_login_on_message(struct server *server, const uint8_t *message, const struct frame *f)
 {
 	struct slice body = slice_make(message + FRAME_HEADER, (size_t)f->size - FRAME_HEADER);
 
 	switch (f->type) {
 	case BE_AUTH:
-		return login_on_auth(server, body);
+		return server_login_on_auth(server, body);
 	case BE_PARAMETER_STATUS:
-		return login_on_parameter(server, message, (size_t)f->size);
+		return server_login_on_parameter(server, message, (size_t)f->size);
 	case BE_BACKEND_KEY:
-		return login_on_key(server, body);
+		return server_login_on_key(server, body);
 	case BE_ERROR:
-		return login_on_error(server, body);
+		return server_login_on_error(server, body);
 	case BE_READY:
-		return login_on_ready(server, body);
+		return server_login_on_ready(server, body);
 	case BE_NEGOTIATE:
-		return login_on_negotiate(server, body);
+		return server_login_on_negotiate(server, body);
 	case BE_NOTICE:
 		return true;
 	default:
-		return login_on_result(server, f->type, body);
+		return server_login_on_result(server, f->type, body);
 	}
 }
 
@@ -713,10 +714,10 @@ void server_login_on_readable(struct server *server)
 	size_t at = 0;
 	int err;
 
-	if (server->login->stage == LOGIN_TLS) {
+	if (server->login->stage == SERVER_LOGIN_TLS) {
 		enum server_tls_step step = server_tls_on_answer(&server->tls, &server->stream, &reason);
 
-		login_on_tls_step(server, step, reason);
+		server_login_on_tls_step(server, step, reason);
 		return;
 	}
 	err = stream_fill(&server->stream, &data, &len);
@@ -729,11 +730,11 @@ void server_login_on_readable(struct server *server)
 	while (at < len) {
 		struct frame f;
 
-		err = frame_read(data + at, len - at, LOGIN_MESSAGE_MAX, &f);
+		err = frame_read(data + at, len - at, SERVER_LOGIN_MESSAGE_MAX, &f);
 		if (err == -E_AGAIN || (err == 0 && f.size > len - at))
 			break;
 		if (err < 0) {
-			login_fail_header(server, data[at]);
+			server_login_fail_header(server, data[at]);
 			return;
 		}
 		at += (size_t)f.size;
@@ -742,7 +743,7 @@ void server_login_on_readable(struct server *server)
 			server_close(server, REASON_SERVER_PKT);
 			return;
 		}
-		if (!login_on_message(server, data + at - f.size, &f))
+		if (!server_login_on_message(server, data + at - f.size, &f))
 			return;
 	}
 	if (stream_hold(&server->stream, data + at, len - at) != 0)

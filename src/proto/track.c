@@ -64,12 +64,12 @@
 
 /* What a client message does. */
 enum client_action {
-	CL_ILLEGAL = 0,
-	CL_OWES,     /* queue an entry */
-	CL_SYNC,     /* the same, and the end of a batch */
-	CL_COPY_END, /* queue an entry that is answered by nothing */
-	CL_SILENT,   /* nothing is owed: Flush, CopyData */
-	CL_END,      /* Terminate */
+	TRACK_CL_ILLEGAL = 0,
+	TRACK_CL_OWES,     /* queue an entry */
+	TRACK_CL_SYNC,     /* the same, and the end of a batch */
+	TRACK_CL_COPY_END, /* queue an entry that is answered by nothing */
+	TRACK_CL_SILENT,   /* nothing is owed: Flush, CopyData */
+	TRACK_CL_END,      /* Terminate */
 };
 
 struct client_row {
@@ -80,32 +80,32 @@ struct client_row {
 };
 
 static const struct client_row client_rows[256] = {
-	[FE_QUERY] = { CL_SYNC, TRACK_QUERY, false, false },
-	[FE_FUNCTION_CALL] = { CL_SYNC, TRACK_FUNCTION, false, false },
-	[FE_SYNC] = { CL_SYNC, TRACK_SYNC, false, true },
-	[FE_PARSE] = { CL_OWES, TRACK_PARSE, true, false },
-	[FE_BIND] = { CL_OWES, TRACK_BIND, true, false },
-	[FE_DESCRIBE] = { CL_OWES, TRACK_DESCRIBE, true, false },
-	[FE_EXECUTE] = { CL_OWES, TRACK_EXECUTE, true, false },
-	[FE_CLOSE] = { CL_OWES, TRACK_CLOSE, true, false },
-	[FE_FLUSH] = { CL_SILENT, TRACK_NONE, false, true },
-	[FE_COPY_DATA] = { CL_SILENT, TRACK_NONE, false, true },
-	[FE_COPY_DONE] = { CL_COPY_END, TRACK_COPY_END, false, true },
-	[FE_COPY_FAIL] = { CL_COPY_END, TRACK_COPY_END, false, true },
-	[FE_TERMINATE] = { CL_END, TRACK_NONE, false, true },
+	[FE_QUERY] = { TRACK_CL_SYNC, TRACK_QUERY, false, false },
+	[FE_FUNCTION_CALL] = { TRACK_CL_SYNC, TRACK_FUNCTION, false, false },
+	[FE_SYNC] = { TRACK_CL_SYNC, TRACK_SYNC, false, true },
+	[FE_PARSE] = { TRACK_CL_OWES, TRACK_PARSE, true, false },
+	[FE_BIND] = { TRACK_CL_OWES, TRACK_BIND, true, false },
+	[FE_DESCRIBE] = { TRACK_CL_OWES, TRACK_DESCRIBE, true, false },
+	[FE_EXECUTE] = { TRACK_CL_OWES, TRACK_EXECUTE, true, false },
+	[FE_CLOSE] = { TRACK_CL_OWES, TRACK_CLOSE, true, false },
+	[FE_FLUSH] = { TRACK_CL_SILENT, TRACK_NONE, false, true },
+	[FE_COPY_DATA] = { TRACK_CL_SILENT, TRACK_NONE, false, true },
+	[FE_COPY_DONE] = { TRACK_CL_COPY_END, TRACK_COPY_END, false, true },
+	[FE_COPY_FAIL] = { TRACK_CL_COPY_END, TRACK_COPY_END, false, true },
+	[FE_TERMINATE] = { TRACK_CL_END, TRACK_NONE, false, true },
 };
 
 /* What a server message does when the oldest entry is of the column's kind. */
 enum server_action {
-	SV_ILLEGAL = 0,
-	SV_PASS,    /* part of an answer */
-	SV_POP,     /* the end of the answer to the oldest entry */
-	SV_DONE,    /* the end of one statement: pops an Execute, may end COPY */
-	SV_READY,   /* ReadyForQuery */
-	SV_COPY_IN, /* CopyInResponse */
-	SV_BOTH,    /* CopyBothResponse: the same, and data comes, too */
-	SV_ERROR,   /* ErrorResponse */
-	SV_ASYNC,   /* may come at any time */
+	TRACK_SV_ILLEGAL = 0,
+	TRACK_SV_PASS,    /* part of an answer */
+	TRACK_SV_POP,     /* the end of the answer to the oldest entry */
+	TRACK_SV_DONE,    /* the end of one statement: pops an Execute, may end COPY */
+	TRACK_SV_READY,   /* ReadyForQuery */
+	TRACK_SV_COPY_IN, /* CopyInResponse */
+	TRACK_SV_BOTH,    /* CopyBothResponse: the same, and data comes, too */
+	TRACK_SV_ERROR,   /* ErrorResponse */
+	TRACK_SV_ASYNC,   /* may come at any time */
 };
 
 #define ANY_KIND(action)                                                                                       \
@@ -116,28 +116,28 @@ enum server_action {
 /* clang-format off */
 static const uint8_t server_rows[256][TRACK_KINDS] = {
 	/* columns: NONE QUERY FUNCTION PARSE BIND DESCRIBE EXECUTE CLOSE SYNC COPY_END */
-	[BE_READY]            = { [TRACK_NONE] = SV_READY, [TRACK_QUERY] = SV_READY, [TRACK_FUNCTION] = SV_READY,
-				  [TRACK_SYNC] = SV_READY },
-	[BE_PARSE_COMPLETE]   = { [TRACK_PARSE] = SV_POP },
-	[BE_BIND_COMPLETE]    = { [TRACK_BIND] = SV_POP },
-	[BE_CLOSE_COMPLETE]   = { [TRACK_CLOSE] = SV_POP },
-	[BE_PARAMETER_DESCRIPTION] = { [TRACK_DESCRIBE] = SV_PASS },
-	[BE_ROW_DESCRIPTION]  = { [TRACK_QUERY] = SV_PASS, [TRACK_DESCRIBE] = SV_POP },
-	[BE_NO_DATA]          = { [TRACK_DESCRIBE] = SV_POP },
-	[BE_DATA_ROW]         = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
-	[BE_COMMAND_COMPLETE] = { [TRACK_QUERY] = SV_DONE, [TRACK_EXECUTE] = SV_DONE },
-	[BE_EMPTY_QUERY]      = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_POP },
-	[BE_PORTAL_SUSPENDED] = { [TRACK_EXECUTE] = SV_POP },
-	[BE_FUNCTION_RESULT]  = { [TRACK_FUNCTION] = SV_PASS },
-	[BE_COPY_IN]          = { [TRACK_QUERY] = SV_COPY_IN, [TRACK_EXECUTE] = SV_COPY_IN },
-	[BE_COPY_OUT]         = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
-	[BE_COPY_BOTH]        = { [TRACK_QUERY] = SV_BOTH, [TRACK_EXECUTE] = SV_BOTH },
-	[BE_COPY_DATA]        = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
-	[BE_COPY_DONE]        = { [TRACK_QUERY] = SV_PASS, [TRACK_EXECUTE] = SV_PASS },
-	[BE_ERROR]            = ANY_KIND(SV_ERROR),
-	[BE_NOTICE]           = ANY_KIND(SV_ASYNC),
-	[BE_NOTIFICATION]     = ANY_KIND(SV_ASYNC),
-	[BE_PARAMETER_STATUS] = ANY_KIND(SV_ASYNC),
+	[BE_READY]            = { [TRACK_NONE] = TRACK_SV_READY, [TRACK_QUERY] = TRACK_SV_READY,
+				  [TRACK_FUNCTION] = TRACK_SV_READY, [TRACK_SYNC] = TRACK_SV_READY },
+	[BE_PARSE_COMPLETE]   = { [TRACK_PARSE] = TRACK_SV_POP },
+	[BE_BIND_COMPLETE]    = { [TRACK_BIND] = TRACK_SV_POP },
+	[BE_CLOSE_COMPLETE]   = { [TRACK_CLOSE] = TRACK_SV_POP },
+	[BE_PARAMETER_DESCRIPTION] = { [TRACK_DESCRIBE] = TRACK_SV_PASS },
+	[BE_ROW_DESCRIPTION]  = { [TRACK_QUERY] = TRACK_SV_PASS, [TRACK_DESCRIBE] = TRACK_SV_POP },
+	[BE_NO_DATA]          = { [TRACK_DESCRIBE] = TRACK_SV_POP },
+	[BE_DATA_ROW]         = { [TRACK_QUERY] = TRACK_SV_PASS, [TRACK_EXECUTE] = TRACK_SV_PASS },
+	[BE_COMMAND_COMPLETE] = { [TRACK_QUERY] = TRACK_SV_DONE, [TRACK_EXECUTE] = TRACK_SV_DONE },
+	[BE_EMPTY_QUERY]      = { [TRACK_QUERY] = TRACK_SV_PASS, [TRACK_EXECUTE] = TRACK_SV_POP },
+	[BE_PORTAL_SUSPENDED] = { [TRACK_EXECUTE] = TRACK_SV_POP },
+	[BE_FUNCTION_RESULT]  = { [TRACK_FUNCTION] = TRACK_SV_PASS },
+	[BE_COPY_IN]          = { [TRACK_QUERY] = TRACK_SV_COPY_IN, [TRACK_EXECUTE] = TRACK_SV_COPY_IN },
+	[BE_COPY_OUT]         = { [TRACK_QUERY] = TRACK_SV_PASS, [TRACK_EXECUTE] = TRACK_SV_PASS },
+	[BE_COPY_BOTH]        = { [TRACK_QUERY] = TRACK_SV_BOTH, [TRACK_EXECUTE] = TRACK_SV_BOTH },
+	[BE_COPY_DATA]        = { [TRACK_QUERY] = TRACK_SV_PASS, [TRACK_EXECUTE] = TRACK_SV_PASS },
+	[BE_COPY_DONE]        = { [TRACK_QUERY] = TRACK_SV_PASS, [TRACK_EXECUTE] = TRACK_SV_PASS },
+	[BE_ERROR]            = ANY_KIND(TRACK_SV_ERROR),
+	[BE_NOTICE]           = ANY_KIND(TRACK_SV_ASYNC),
+	[BE_NOTIFICATION]     = ANY_KIND(TRACK_SV_ASYNC),
+	[BE_PARAMETER_STATUS] = ANY_KIND(TRACK_SV_ASYNC),
 };
 /* clang-format on */
 
@@ -329,11 +329,11 @@ static enum track_verdict track_client_in_copy(struct track *t, const struct cli
 		t->strayed = true;
 		return TRACK_PASS;
 	}
-	if (row->action == CL_SYNC) {
+	if (row->action == TRACK_CL_SYNC) {
 		t->copy_sync = true;
 		return TRACK_PASS;
 	}
-	if (row->action == CL_COPY_END) {
+	if (row->action == TRACK_CL_COPY_END) {
 		if (!track_push(t, TRACK_COPY_END))
 			return TRACK_FULL;
 		t->copy_open = false;
@@ -345,19 +345,19 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint16_t 
 {
 	const struct client_row *row = &client_rows[type];
 
-	if (UNLIKELY(row->action == CL_ILLEGAL))
+	if (UNLIKELY(row->action == TRACK_CL_ILLEGAL))
 		return TRACK_ILLEGAL;
-	if (row->action == CL_END)
+	if (row->action == TRACK_CL_END)
 		return TRACK_END;
 	if (UNLIKELY(t->copy_open))
 		return track_client_in_copy(t, row);
 	if (UNLIKELY(t->skip) && row->kind != TRACK_SYNC)
 		return TRACK_PASS;
-	if (row->action == CL_SYNC)
+	if (row->action == TRACK_CL_SYNC)
 		flag |= (uint16_t)(t->effect << TRACK_EFFECT_SHIFT);
-	if (row->action != CL_SILENT && !track_push(t, row->kind | flag))
+	if (row->action != TRACK_CL_SILENT && !track_push(t, row->kind | flag))
 		return TRACK_FULL;
-	if (row->action == CL_SYNC) {
+	if (row->action == TRACK_CL_SYNC) {
 		t->effect = CLASSIFY_EFFECT_NONE;
 		t->mixed |= t->unsynced && !t->skip && row->kind != TRACK_SYNC;
 		t->erred |= t->skip;
@@ -365,7 +365,7 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint16_t 
 		t->unsynced = false;
 	} else if (row->extended) {
 		t->unsynced = true;
-	} else if (row->action == CL_COPY_END) {
+	} else if (row->action == TRACK_CL_COPY_END) {
 		track_drop_copy_ends(t);
 	}
 	return TRACK_PASS;
@@ -373,7 +373,7 @@ static enum track_verdict track_request(struct track *t, uint8_t type, uint16_t 
 
 bool track_knows_client(uint8_t type)
 {
-	return client_rows[type].action != CL_ILLEGAL;
+	return client_rows[type].action != TRACK_CL_ILLEGAL;
 }
 
 enum track_verdict track_client(struct track *t, uint8_t type)
@@ -593,38 +593,38 @@ static enum track_verdict track_answer(struct track *t, uint8_t type, uint8_t st
 	enum track_verdict verdict = track_head_is_ours(t) ? TRACK_SWALLOW : TRACK_PASS;
 
 	switch ((enum server_action)server_rows[type][head]) {
-	case SV_ILLEGAL:
+	case TRACK_SV_ILLEGAL:
 		return track_violation(t);
-	case SV_PASS:
+	case TRACK_SV_PASS:
 		return verdict;
-	case SV_POP:
+	case TRACK_SV_POP:
 		track_pop(t);
 		break;
-	case SV_DONE:
+	case TRACK_SV_DONE:
 		if (t->copy_in && !track_end_copy(t))
 			return track_violation(t);
 		if (head == TRACK_EXECUTE)
 			track_pop(t);
 		break;
-	case SV_READY:
+	case TRACK_SV_READY:
 		if (!track_ready(t, head, status))
 			return track_violation(t);
 		break;
-	case SV_COPY_IN:
-	case SV_BOTH:
+	case TRACK_SV_COPY_IN:
+	case TRACK_SV_BOTH:
 		if (t->copy_in)
 			return track_violation(t);
 		track_begin_copy(t, head);
 		t->copy_both = type == BE_COPY_BOTH;
 		return verdict;
-	case SV_ERROR:
+	case TRACK_SV_ERROR:
 		if (head == TRACK_NONE && !t->skip)
 			t->broken = true; /* unasked: the backend is about to go */
 		track_error(t, head);
 		if (head >= TRACK_PARSE && head <= TRACK_CLOSE)
 			verdict = TRACK_PASS; /* an error of ours in the client's batch ends that batch */
 		break;
-	case SV_ASYNC:
+	case TRACK_SV_ASYNC:
 		return type == BE_NOTICE && verdict == TRACK_SWALLOW ? TRACK_SWALLOW : TRACK_ASYNC;
 	}
 	track_drop_copy_ends(t);
@@ -634,7 +634,7 @@ static enum track_verdict track_answer(struct track *t, uint8_t type, uint8_t st
 static bool track_knows_server(uint8_t type)
 {
 	for (int kind = 0; kind < TRACK_KINDS; kind++)
-		if (server_rows[type][kind] != SV_ILLEGAL)
+		if (server_rows[type][kind] != TRACK_SV_ILLEGAL)
 			return true;
 	return false;
 }
@@ -654,8 +654,8 @@ static enum track_verdict track_answer_in_doubt(struct track *t, uint8_t type, u
 		t->status = status;
 		return TRACK_PASS;
 	}
-	if (server_rows[type][head] != SV_ILLEGAL) {
-		t->begun |= server_rows[type][head] != SV_ASYNC;
+	if (server_rows[type][head] != TRACK_SV_ILLEGAL) {
+		t->begun |= server_rows[type][head] != TRACK_SV_ASYNC;
 		return track_answer(t, type, status);
 	}
 	return track_knows_server(type) && type != BE_READY ? TRACK_PASS : track_violation(t);
