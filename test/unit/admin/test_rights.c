@@ -67,6 +67,7 @@ static const struct expectation tables[] = {
 	{ "standard_conforming_strings", COMMAND_FOR_STATS },
 	{ "datestyle", COMMAND_FOR_STATS },
 	{ "timezone", COMMAND_FOR_STATS },
+	{ "extra_float_digits", COMMAND_FOR_STATS },
 };
 
 static void check_right(const struct expectation *rows, size_t n, const char *name, enum command_right right)

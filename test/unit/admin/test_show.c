@@ -86,6 +86,7 @@ static const struct {
 	{ "standard_conforming_strings", "t:standard_conforming_strings" },
 	{ "datestyle", "t:datestyle" },
 	{ "timezone", "t:timezone" },
+	{ "extra_float_digits", "t:extra_float_digits" },
 };
 
 static char type_letter(uint32_t oid)

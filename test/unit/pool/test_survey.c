@@ -110,7 +110,7 @@ static void test_one_slice(void **state UNUSED)
 {
 	struct probe p = { .slices = 1 };
 
-	assert_int_equal(survey_loop_count(engine), 5);
+	assert_int_equal(engine_loop_count(engine), 5);
 	start(&p);
 	wait_for(&p.done, 1);
 	for (unsigned i = 0; i < 5; i++)
