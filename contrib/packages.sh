@@ -124,12 +124,12 @@ main()
 		is_installed "$name" || missing+=" $name"
 	done
 	[ -z "$missing" ] && return 0
-	echo "packages: installing$missing"
 	if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
 		echo "packages.sh: these packages are missing and sudo does not work without a password; as root say:" >&2
 		echo "  apt-get install$missing" >&2
 		return 1
 	fi
+	echo "packages: installing$missing"
 	case $missing in
 	*postgresql*) forbid_cluster || return 1 ;;
 	esac
