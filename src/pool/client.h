@@ -99,7 +99,8 @@ struct client {
 	enum classify_effect refused_effect; /* of what was refused while it waited, up to here */
 	bool refused_unnamed;                /* ... which has parsed without a name */
 	bool refused_named;                  /* ... or with one */
-	struct survive_text *refused_text;   /* ... of which body_left bytes are a part yet to come; NULL: none */
+	struct survive_text
+		*cut_text;   /* of the message of which body_left bytes are yet to come; NULL: nobody looks at it */
 	bool is_resetting;   /* what follows waits until its parameters are what they shall be; see link_vars.c */
 	bool hides_reset;    /* whether it resets all must be known from its texts */
 	bool startup_is_raw; /* `startup` is spelled as the client has, not yet as its server does */

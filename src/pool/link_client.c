@@ -390,12 +390,12 @@ static inline bool link_walk_body(struct link_walk *w)
 		return true;
 	w->at = client->body_left < w->len ? (size_t)client->body_left : w->len;
 	client->body_left -= w->at;
-	if (!client->discard_body)
+	if (client->discard_body)
+		w->start = w->at;
+	if (LIKELY(client->cut_text == NULL))
 		return true;
-	w->start = w->at;
-	if (UNLIKELY(client->refused_text != NULL) && survive_note_rest(client, slice_make(w->data, w->at)) &&
-	    !client->skip_to_sync)
-		client_send_ready(client); /* the request has ended */
+	if (survive_note_rest(client, slice_make(w->data, w->at)) && !client->skip_to_sync)
+		client_send_ready(client); /* the refused request has ended */
 	return client->state != CL_FAILED && client->state != CL_CLOSED;
 }
 

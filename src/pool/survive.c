@@ -13,8 +13,8 @@
  * what it sends next was meant to be a part of that, and must not run on its
  * own. Whether a request under way begins or ends one only its text tells, which
  * is noted when it is sent (survive_note(), track_note()). Where that was not
- * seen, such as in the later part of a long Query, and it matters, the client is
- * closed, as it always is with server_loss_action = disconnect.
+ * seen, such as in the part of a long Query that has yet to come, and it matters,
+ * the client is closed, as it always is with server_loss_action = disconnect.
  *
  * The client is closed, too, when a part of a message has gone to it, for the
  * rest will never come; and where it had more on that server than a transaction:
@@ -57,6 +57,18 @@ enum survive_error {
 	SURVIVE_ERRORS,
 };
 
+/* What the text is of that is looked at as it comes. */
+enum survive_text_of {
+	SURVIVE_TEXT_QUERY,   /* a Query, on its way to the server */
+	SURVIVE_TEXT_UNNAMED, /* a Parse without a name, likewise */
+	SURVIVE_TEXT_REFUSED, /* either, which is thrown away */
+};
+
+struct survive_text {
+	enum survive_text_of of;
+	struct classify_pieces pieces;
+};
+
 struct survive {
 	struct aborted aborted;
 	struct buf errors;
@@ -83,10 +95,16 @@ static void survive_drop(struct survive **sp)
 	*sp = NULL;
 }
 
+/* Nobody looks at the text any more. */
+static void survive_end_text(struct client *client)
+{
+	free(client->cut_text);
+	client->cut_text = NULL;
+}
+
 void survive_free(struct client *client)
 {
-	free(client->refused_text);
-	client->refused_text = NULL;
+	survive_end_text(client);
 	if (client->survive == NULL)
 		return;
 	client->part->failed--;
@@ -263,19 +281,36 @@ static enum classify_effect survive_parse_effect(struct slice body)
 	return classify_may_transact(text.p, text.n) ? classify_effect(text) : CLASSIFY_EFFECT_NONE;
 }
 
+/* Begins to look at a text of which a part has come. */
+static void survive_begin_text(struct client *client, enum survive_text_of of, struct slice part)
+{
+	ASSERT(client->cut_text == NULL);
+	client->cut_text = xcalloc(1, sizeof(*client->cut_text));
+	client->cut_text->of = of;
+	classify_pieces_init(&client->cut_text->pieces);
+	classify_pieces_feed(&client->cut_text->pieces, part);
+}
+
 void survive_note_text(struct link_walk *w)
 {
 	struct client *client = w->client;
 	struct slice body = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
-	enum classify_effect effect = CLASSIFY_EFFECT_UNSEEN;
+	bool is_whole = body.n + FRAME_HEADER == w->f.size;
+	enum classify_effect effect;
 
 	if (w->f.type == FE_PARSE) {
-		if (body.n > 0 && body.p[0] == '\0')
-			client->unnamed_effect = survive_parse_effect(body);
-		return; /* nothing is run before it is bound */
+		if (body.n > 0 && body.p[0] != '\0')
+			return; /* nothing is run before it is bound */
+		client->unnamed_effect = is_whole ? survive_parse_effect(body) : CLASSIFY_EFFECT_UNSEEN;
+		if (!is_whole && body.n > 0)
+			survive_begin_text(client, SURVIVE_TEXT_UNNAMED, slice_make(body.p + 1, body.n - 1));
+		return;
 	}
-	if (body.n + FRAME_HEADER == w->f.size)
-		effect = classify_effect(body);
+	if (!is_whole) {
+		survive_begin_text(client, SURVIVE_TEXT_QUERY, body);
+		return;
+	}
+	effect = classify_effect(body);
 	if (effect != CLASSIFY_EFFECT_NONE)
 		track_note(&client->server->track, effect);
 }
@@ -294,11 +329,6 @@ void survive_note_bind(struct link_walk *w)
 }
 
 /* ---- requests that are refused while they wait ---- */
-
-/* What `pieces` is of is thrown away as it comes, but looked at, since it may begin a transaction. */
-struct survive_text {
-	struct classify_pieces pieces;
-};
 
 static void survive_note_effect(struct client *client, enum classify_effect effect)
 {
@@ -330,10 +360,7 @@ static bool survive_note_refused_text(struct client *client, struct slice text, 
 		survive_note_effect(client, classify_effect(text));
 		return true;
 	}
-	ASSERT(client->refused_text == NULL);
-	client->refused_text = xcalloc(1, sizeof(*client->refused_text));
-	classify_pieces_init(&client->refused_text->pieces);
-	classify_pieces_feed(&client->refused_text->pieces, text);
+	survive_begin_text(client, SURVIVE_TEXT_REFUSED, text);
 	return false;
 }
 
@@ -361,13 +388,21 @@ bool survive_note_refused(struct client *client, uint8_t type, struct slice body
 
 bool survive_note_rest(struct client *client, struct slice piece)
 {
-	classify_pieces_feed(&client->refused_text->pieces, piece);
+	enum survive_text_of of = client->cut_text->of;
+	enum classify_effect effect;
+
+	classify_pieces_feed(&client->cut_text->pieces, piece);
 	if (client->body_left > 0)
 		return false;
-	survive_note_effect(client, classify_pieces_end(&client->refused_text->pieces));
-	free(client->refused_text);
-	client->refused_text = NULL;
-	return true;
+	effect = classify_pieces_end(&client->cut_text->pieces);
+	survive_end_text(client);
+	if (of == SURVIVE_TEXT_REFUSED)
+		survive_note_effect(client, effect);
+	else if (of == SURVIVE_TEXT_UNNAMED)
+		client->unnamed_effect = effect;
+	else if (effect != CLASSIFY_EFFECT_NONE)
+		track_note(&client->server->track, effect);
+	return of == SURVIVE_TEXT_REFUSED;
 }
 
 /* Its errors: what was refused has been told. */
@@ -544,6 +579,9 @@ bool survive_begin(struct server *server, enum reason reason, struct survive_los
 	if (loss->state == NULL)
 		return false;
 	buf_init(&loss->out, SURVIVE_ANSWERS_MAX);
+	if (client->cut_text != NULL && client->cut_text->of == SURVIVE_TEXT_QUERY)
+		track_note(&server->track, CLASSIFY_EFFECT_UNSEEN); /* the rest has not come */
+	survive_end_text(client);
 	if (link_vars_lose(client, server, &loss->out) != 0 || survive_answer(server, loss->state, &loss->out) != 0) {
 		buf_fini(&loss->out);
 		survive_drop(&loss->state);

@@ -57,14 +57,14 @@ struct survive *survive_load(const struct survive_saved *saved) MUSTCHECK;
 /* The client, which is CL_IDLE, has arrived from another process with a state: it is CL_FAILED. */
 void survive_carried(struct client *client);
 
-/* Notes what a Query or Parse does to the transaction block. */
+/* A text that is looked at as it comes. */
+struct survive_text;
+
+/* Notes what a Query or Parse does to the transaction block; or goes on to when survive_note_rest() has the rest. */
 void survive_note_text(struct link_walk *w);
 
 /* Notes what a Bind that passes as it is runs. */
 void survive_note_bind(struct link_walk *w);
-
-/* The text of a refused message of which a part has yet to come. */
-struct survive_text;
 
 /*
  * A message, as far as it has come, of a request that is refused while its
@@ -73,7 +73,10 @@ struct survive_text;
  */
 bool survive_note_refused(struct client *client, uint8_t type, struct slice body, bool is_whole) MUSTCHECK;
 
-/* More of that text, which is thrown away: true for the last piece. */
+/*
+ * More of client->cut_text: of a message that goes to the server, or of one that
+ * is refused. True for the last piece of the latter.
+ */
 bool survive_note_rest(struct client *client, struct slice piece);
 
 /*

@@ -587,48 +587,47 @@ static enum classify_effect classify_end_effect(struct classify *c)
 	return is_one && (c->kinds & rolls_back) != 0 ? CLASSIFY_EFFECT_ROLLBACK : CLASSIFY_EFFECT_BLOCK;
 }
 
-/* The effect of a text for a session with these CLASSIFY_F_*. */
-static enum classify_effect classify_effect_by(struct slice sql, unsigned flags)
-{
-	struct classify c;
-
-	classify_init(&c, flags);
-	classify_feed(&c, sql.p, sql.n);
-	return classify_end_effect(&c);
-}
-
 /* True when the text may mean something else without standard_conforming_strings. */
 static bool classify_is_ambiguous(struct slice sql)
 {
 	return sql.n > 0 && memchr(sql.p, '\\', sql.n) != NULL;
 }
 
-enum classify_effect classify_effect(struct slice sql)
-{
-	enum classify_effect effect = classify_effect_by(sql, CLASSIFY_F_SCS);
-	enum classify_effect other = classify_is_ambiguous(sql) ? classify_effect_by(sql, 0) : effect;
-
-	return other > effect ? other : effect;
-}
-
 void classify_pieces_init(struct classify_pieces *p)
 {
 	classify_init(&p->with, CLASSIFY_F_SCS);
-	classify_init(&p->without, 0);
+	p->is_split = false;
 }
 
 void classify_pieces_feed(struct classify_pieces *p, struct slice sql)
 {
+	if (!p->is_split && classify_is_ambiguous(sql)) {
+		p->without = p->with;
+		p->without.flags = 0;
+		if (p->without.string == STRING_PLAIN)
+			p->without.string = STRING_ESCAPE;
+		p->is_split = true;
+	}
 	classify_feed(&p->with, sql.p, sql.n);
-	classify_feed(&p->without, sql.p, sql.n);
+	if (p->is_split)
+		classify_feed(&p->without, sql.p, sql.n);
 }
 
 enum classify_effect classify_pieces_end(struct classify_pieces *p)
 {
 	enum classify_effect with = classify_end_effect(&p->with);
-	enum classify_effect without = classify_end_effect(&p->without);
+	enum classify_effect without = p->is_split ? classify_end_effect(&p->without) : with;
 
 	return with > without ? with : without;
+}
+
+enum classify_effect classify_effect(struct slice sql)
+{
+	struct classify_pieces p;
+
+	classify_pieces_init(&p);
+	classify_pieces_feed(&p, sql);
+	return classify_pieces_end(&p);
 }
 
 /* The text from its first word on; empty when there is none. */

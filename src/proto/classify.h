@@ -149,7 +149,8 @@ enum classify_effect classify_effect(struct slice sql);
 /* The same of a text that comes in pieces. */
 struct classify_pieces {
 	struct classify with;    /* standard_conforming_strings ... */
-	struct classify without; /* ... or not */
+	struct classify without; /* ... or not; once there was a backslash, before which it makes no difference */
+	bool is_split;
 };
 
 void classify_pieces_init(struct classify_pieces *p);

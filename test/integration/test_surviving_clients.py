@@ -225,23 +225,52 @@ def test_other_ways_to_commit(make_pooler, fake_server, sql, status):
     assert (told(r), r.status) == ([UNKNOWN], status)
 
 
-def test_long_query_outside_of_a_transaction_closes_the_client(start):
-    """The pooler has not looked at all of it, so it cannot know what it begins."""
+@pytest.mark.parametrize("end, error, status", [("", TERMINATED, "I"), ("begin;", TERMINATED, "E"), ("end;", UNKNOWN, "E")])
+def test_long_query_outside_of_a_transaction(start, end, error, status):
+    """What it does is found out as it passes."""
     p, c = start()
-    text = f"select 1, '{'x' * 200000}'; {SLEEP}"
-    under_way(p, c, wire.query(text), until="%xxx%")
+    under_way(p, c, wire.query(f"select 1, '{'x' * 200000}'; {end} {SLEEP}"), until="%xxx%")
+    r = c.read_ready()
+    assert (told(r), r.status) == ([error], status)
+    assert c.query("rollback").tags == ["ROLLBACK"]
+    adds_up(p)
+
+
+@pytest.mark.parametrize("end, error", [("", TERMINATED), ("commit;", UNKNOWN)])
+def test_long_query_inside_of_a_transaction(start, end, error):
+    p, c = start()
+    c.query("begin")
+    under_way(p, c, wire.query(f"select 1, '{'x' * 200000}'; {end} {SLEEP}"), until="%xxx%")
+    r = c.read_ready()
+    assert (told(r), r.status) == ([error], "E")
+    r = c.query("select '" + "x" * 200000 + "'")
+    assert (told(r), r.status) == ([REFUSED], "E")
+    assert c.query("rollback").tags == ["ROLLBACK"]
+
+
+def half_sent(p, c):
+    """A Query of which a part has come when the server goes; returns the rest."""
+    text = wire.query(f"select '{'x' * 200000}'")
+    c.send(text[:100000])
+    p.wait_pool("app", sv_active=1)
+    terminate(p)
+    return text[100000:]
+
+
+def test_half_a_query_outside_of_a_transaction_closes_the_client(start):
+    """The rest might begin a transaction."""
+    p, c = start()
+    half_sent(p, c)
     assert told(c.expect_close()) == [("FATAL",) + TERMINATED[1:]]
     adds_up(p)
 
 
-def test_long_query_inside_of_a_transaction(start):
+def test_half_a_query_inside_of_a_transaction(start):
     p, c = start()
     c.query("begin")
-    under_way(p, c, wire.query(f"select 1, '{'x' * 200000}'; {SLEEP}"), until="%xxx%")
+    c.send(half_sent(p, c))
     r = c.read_ready()
-    assert (told(r), r.status) == ([UNKNOWN], "E")  # there might be a COMMIT in it
-    r = c.query("select '" + "x" * 200000 + "'")
-    assert (told(r), r.status) == ([REFUSED], "E")
+    assert (told(r), r.status) == ([UNKNOWN], "E")
     assert c.query("rollback").tags == ["ROLLBACK"]
 
 

@@ -502,6 +502,14 @@ static void effects_on_a_block(void **state)
 		size_t n = strlen(text);
 
 		assert_int_equal(classify_effect(slice_of(text)), cases[i].effect);
+		for (size_t cut = 0; cut <= n; cut++) {
+			struct classify_pieces p;
+
+			classify_pieces_init(&p);
+			classify_pieces_feed(&p, slice_make(text, cut));
+			classify_pieces_feed(&p, slice_make(text + cut, n - cut));
+			assert_int_equal(classify_pieces_end(&p), cases[i].effect);
+		}
 		if (cases[i].effect != CLASSIFY_EFFECT_NONE) /* neither look misses one, with the NUL or without */
 			assert_true((classify_may_transact(text, n + 1) && classify_may_transact(text, n)) ||
 				    (classify_may_be_several(text, n + 1) && classify_may_be_several(text, n)));
