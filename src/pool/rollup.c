@@ -45,7 +45,7 @@ struct rollup *rollup_new(struct engine *engine, const char *console_name, const
 	r->engine = engine;
 	r->console_name = console_name;
 	r->console = console;
-	r->older_us = now_us;
+	r->older_us = now_us < USEC_PER_SEC ? 0 : now_us - USEC_PER_SEC; /* a first moment is no rate */
 	r->newer_us = now_us;
 	return r;
 }

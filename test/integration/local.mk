@@ -15,6 +15,7 @@ INTEGRATION_FILES = \
 	test/integration/harness/replication.py \
 	test/integration/harness/scram.py \
 	test/integration/harness/scripts.py \
+	test/integration/harness/side.py \
 	test/integration/harness/slapd.py \
 	test/integration/harness/standby.py \
 	test/integration/harness/tls.py \
@@ -80,6 +81,7 @@ INTEGRATION_FILES = \
 	test/integration/test_server_loss.py \
 	test/integration/test_shadow.py \
 	test/integration/test_shutdown.py \
+	test/integration/test_side_by_side.py \
 	test/integration/test_signals_process.py \
 	test/integration/test_startup_packet.py \
 	test/integration/test_strangers.py \

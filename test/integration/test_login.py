@@ -104,7 +104,7 @@ def test_unknown_user_looks_like_wrong_password(auth_pooler, auth_type):
             if m.type == "E":
                 c.expect_close()
                 return seen
-            scram = c._answer_auth(m.body, user, "wrong", scram)
+            scram = c.answer_auth(m.body, user, "wrong", scram)
 
     assert transcript("u_plain") == transcript("u_plaiX") == transcript("u_empty")
 

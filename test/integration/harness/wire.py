@@ -350,7 +350,7 @@ class Conn:
             elif m.type == "N":
                 self.notices.append(fields_of(m.body))
             elif m.type == "R":
-                scram = self._answer_auth(m.body, user, password, scram)
+                scram = self.answer_auth(m.body, user, password, scram)
             elif m.type == "S":
                 key, value = m.body[:-1].split(b"\0")
                 self.params[key.decode()] = value.decode(errors="surrogateescape")
@@ -361,7 +361,7 @@ class Conn:
             else:
                 raise AssertionError(f"unexpected message during login: {m}")
 
-    def _answer_auth(self, body, user, password, scram):
+    def answer_auth(self, body, user, password, scram):
         (code,) = struct.unpack("!i", body[:4])
         if code != 0 and password is None:
             raise AssertionError(f"asked for a password (authentication request {code}), the test has none")
