@@ -823,13 +823,15 @@ static void handover_turn_away(const struct handover *h, const struct handover_s
 /* Takes a client, or a server, or both. */
 static void handover_take_pair(struct handover *h, struct handover_session *client, struct handover_session *server)
 {
-	struct handover_session *one = client != NULL ? client : server;
-	struct pool *pool = handover_pool(h, one);
+	const struct handover_session *one = client != NULL ? client : server;
+	struct pool *pool;
 	struct handover_state state = { .id = 0 };
 	struct prep_client prep = { .size = 0 };
 	struct pool_part *part;
 	struct handover_msg *msg;
 
+	ASSERT(one != NULL);
+	pool = handover_pool(h, one);
 	if (pool == NULL) {
 		log_info("not taking over a %s of %s/%s: the configuration has no place for it",
 			 client != NULL ? "client" : "server", one->database, one->user);

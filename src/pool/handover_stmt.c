@@ -88,7 +88,7 @@ static void handover_stmt_put(struct carried_writer *w, struct carried_head head
 {
 	head.magic = HANDOVER_STMT_MAGIC;
 	w->failed |= fwrite(&head, sizeof(head), 1, w->file) != 1;
-	w->failed |= head.len > 0 && fwrite(bytes, head.len, 1, w->file) != 1;
+	w->failed |= bytes != NULL && head.len > 0 && fwrite(bytes, head.len, 1, w->file) != 1;
 }
 
 /* Writes the text unless it was written before. */

@@ -156,7 +156,9 @@ enum admit virtual_query(struct link_walk *w)
 					  slice_of(""));
 	if (virtual_translate(w, text, &admit))
 		return admit;
-	if (virtual_may_have_names(w->client) && (virtual_kinds(text) & forgetful) != 0)
+	/* Who has no name yet may give one to a text that the server has, which is told nothing then. */
+	if ((virtual_may_have_names(w->client) || w->client->server->prep.count > 0) &&
+	    (virtual_kinds(text) & forgetful) != 0)
 		w->client->is_forgetting = true;
 	return ADMIT_SEND;
 }

@@ -440,6 +440,20 @@ def test_a_name_that_a_command_forgets(shared, in_between):
     assert run(c, "s").rows == [["new"]]
 
 
+@pytest.mark.parametrize("command", ["deallocate all", "discard all"])
+def test_what_others_have_is_forgotten_with_a_pipeline_behind_it(shared, command):
+    """The client has no names yet; its batch uses a text that the server has had from another client until then."""
+    p = shared()
+    a, b = p.login(), p.login()
+    prepare(a, "s", "select 'shared'")
+    b.send(wire.query(command))
+    b.send(wire.parse("own", "select 'own'"), wire.bind("", "own"), wire.execute())
+    b.send(wire.parse("s", "select 'shared'"), wire.bind("", "s"), wire.execute(), wire.SYNC)
+    assert b.read_ready().error is None
+    assert b.read_ready().rows == [["own"], ["shared"]]
+    assert run(a, "s").rows == [["shared"]]
+
+
 @pytest.mark.parametrize(
     "command", ["select 1; deallocate all", "discard all", "select 1; discard plans; deallocate all"]
 )
