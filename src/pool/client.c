@@ -853,7 +853,7 @@ void client_end_request(struct client *client, const struct report *report, cons
 {
 	enum client_drop drop;
 
-	ASSERT(client->state == CL_WAITING || client->state == CL_REPEAT);
+	ASSERT(client->state == CL_WAITING || client->state == CL_REPEAT || client->state == CL_HELD);
 	if (client->state == CL_WAITING && message == NULL)
 		client_count_wait(client);
 	client->notified = false;

@@ -119,12 +119,22 @@ static enum reason query_timeout_close(struct server *server)
 	return REASON_QUERY_TIMEOUT;
 }
 
+bool query_timeout_is_unsent(const struct server *server)
+{
+	const struct client *client = server->client;
+
+	return client->state == CL_HELD && !client->is_inner &&
+	       server->part->conf->query_timeout_action == CONF_TIMEOUT_CANCEL;
+}
+
 /* It is over its limit, and has not been asked to stop. */
 static enum reason query_timeout_step(struct server *server, uint64_t since_us, uint64_t now_us)
 {
 	const struct pool_conf *conf = server->part->conf;
 	uint64_t end_us = since_us + query_timeout_limit_us(server->client) + conf->cancel_grace_us;
 
+	if (query_timeout_is_unsent(server))
+		return REASON_QUERY_TIMEOUT; /* there is nothing to cancel */
 	if (conf->query_timeout_action == CONF_TIMEOUT_DISCONNECT || conf->cancel_grace_us == 0)
 		return query_timeout_close(server);
 	if (server->client->state == CL_ACTIVE && !server->rerun.is_under_way) {
@@ -155,7 +165,7 @@ enum reason query_timeout_check(struct server *server, uint64_t now_us)
 	return REASON_NONE;
 }
 
-bool query_timeout_expire(struct client *client)
+void query_timeout_end_unsent(struct client *client)
 {
 	struct worker *worker = query_timeout_worker(client);
 	struct pool_refusal refusal = {
@@ -164,10 +174,15 @@ bool query_timeout_expire(struct client *client)
 		.left_us = query_timeout_limit_us(client),
 	};
 
-	if (!pool_dequeue(client->part, client))
-		return false;
 	worker->timeouts.expired++;
 	refuse_client(client, &refusal, NULL);
+}
+
+bool query_timeout_expire(struct client *client)
+{
+	if (!pool_dequeue(client->part, client))
+		return false;
+	query_timeout_end_unsent(client);
 	return true;
 }
 

@@ -54,10 +54,24 @@ uint64_t query_timeout_since_us(const struct client *client);
 enum reason query_timeout_check(struct server *server, uint64_t now_us);
 
 /*
+ * True for a linked server that is still being prepared, with a client that goes
+ * on without it if the limit is over: then its request ends as one in the queue
+ * does. Own thread.
+ */
+bool query_timeout_is_unsent(const struct server *server);
+
+/*
  * The same for a client in the queue: it is over its limit. True when it was
  * told, or closed; false when it is no longer in the queue. Own thread.
  */
 bool query_timeout_expire(struct client *client);
+
+/*
+ * Tells, or closes, a client that is over its limit and waits for nothing any
+ * more: it has left the queue, or the server that was being prepared for it is
+ * closed. Own thread.
+ */
+void query_timeout_end_unsent(struct client *client);
 
 /*
  * An ErrorResponse for the client of a server for which is_over holds: what is

@@ -64,7 +64,7 @@ static bool refuse_may_be_due(const struct pool_part *part, uint64_t now_us)
 /* True when only its request ends. Who logs in has none, and nobody would ask again for the pooler itself. */
 static bool refuse_spares(const struct client *client, enum reason reason)
 {
-	if (client->state != CL_WAITING || client->is_inner)
+	if ((client->state != CL_WAITING && client->state != CL_HELD) || client->is_inner)
 		return false;
 	return reason != REASON_QUERY_TIMEOUT_QUEUE || client->part->conf->query_timeout_action == CONF_TIMEOUT_CANCEL;
 }

@@ -257,7 +257,7 @@ void server_close_login(struct server *server, enum reason reason, const char *t
 		pool_permit_give(part, &permit);
 	}
 	if (outlives)
-		survive_end(client, &loss);
+		survive_end(client, &loss, &report);
 	else if (client != NULL)
 		client_close_report(client, &report);
 }

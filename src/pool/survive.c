@@ -32,6 +32,7 @@
 #include "core/str.h"
 #include "pool/failure.h"
 #include "pool/link.h"
+#include "pool/query_timeout.h"
 #include "pool/registry.h"
 #include "pool/repeat.h"
 #include "pool/report.h"
@@ -558,6 +559,17 @@ static bool survive_may_go_elsewhere(struct client *client)
 	return may;
 }
 
+/* Nothing of the request has gone to the server, which was being prepared for it. */
+static bool survive_begin_held(struct server *server, enum reason reason, struct survive_loss *loss)
+{
+	loss->is_over_time = reason == REASON_QUERY_TIMEOUT && query_timeout_is_unsent(server);
+	if (!loss->is_over_time && !survive_may(server, reason))
+		return false;
+	loss->is_unsent = !loss->is_over_time && survive_may_go_elsewhere(server->client);
+	loss->is_refused = !loss->is_unsent;
+	return true;
+}
+
 bool survive_begin(struct server *server, enum reason reason, struct survive_loss *loss)
 {
 	struct client *client = server->client;
@@ -569,12 +581,10 @@ bool survive_begin(struct server *server, enum reason reason, struct survive_los
 		loss->is_unsent = true;
 		return true;
 	}
+	if (client->state == CL_HELD)
+		return survive_begin_held(server, reason, loss);
 	if (!survive_may(server, reason))
 		return false;
-	if (client->state == CL_HELD) {
-		loss->is_unsent = survive_may_go_elsewhere(client);
-		return loss->is_unsent;
-	}
 	loss->state = survive_new(server, reason);
 	if (loss->state == NULL)
 		return false;
@@ -598,10 +608,25 @@ bool survive_begin(struct server *server, enum reason reason, struct survive_los
 	return true;
 }
 
-void survive_end(struct client *client, struct survive_loss *loss)
+/* Ends a request that went nowhere as one that has waited in the queue; what may follow of it is looked after there. */
+static void survive_end_held(struct client *client, const struct survive_loss *loss, struct report *report)
+{
+	if (loss->is_over_time) {
+		query_timeout_end_unsent(client);
+		return;
+	}
+	report->is_server = true; /* drivers go by the state, in whatever style */
+	client_end_request(client, report, NULL);
+}
+
+void survive_end(struct client *client, struct survive_loss *loss, struct report *report)
 {
 	int err = 0;
 
+	if (loss->is_refused) {
+		survive_end_held(client, loss, report);
+		return;
+	}
 	if (!loss->is_unsent && !buf_is_empty(&loss->out)) {
 		stream_allow(&client->stream, buf_len(&loss->out));
 		err = stream_send_buf(&client->stream, &loss->out);

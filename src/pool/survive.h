@@ -20,6 +20,8 @@ struct survive;
 /* How a client goes on, found out before its server is gone. */
 struct survive_loss {
 	bool is_unsent;        /* nothing of its request has gone to a server: it goes to another one */
+	bool is_refused;       /* ... but it may not: the request ends with the error of the loss, and nothing else */
+	bool is_over_time;     /* ... and that is for the request's own limit */
 	struct buf out;        /* else what it is told now, if anything */
 	struct survive *state; /* ... and what it is in then; NULL: idle */
 };
@@ -31,8 +33,8 @@ struct survive_loss {
  */
 bool survive_begin(struct server *server, enum reason reason, struct survive_loss *loss) MUSTCHECK;
 
-/* The server is gone: tells the client, which may be closed here. The loss is used up. */
-void survive_end(struct client *client, struct survive_loss *loss);
+/* The server is gone, for what `report` says: tells the client, which may be closed here. The loss is used up. */
+void survive_end(struct client *client, struct survive_loss *loss, struct report *report);
 
 /* Works on bytes of a client in CL_FAILED; returns how many. It may be idle, or closed, afterwards. */
 size_t survive_from_client(struct client *client, const uint8_t *data, size_t len);

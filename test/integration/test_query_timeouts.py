@@ -402,6 +402,34 @@ def test_wait_does_not_count_unless_it_shall(make_pooler):
     assert waiter.read_ready().rows == [["1", ""]]
 
 
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_server_that_hangs_while_it_is_prepared(make_pooler, fake_server, mode):
+    """The query has not been sent: it ends as one in the queue does, without a grace, and the client stays."""
+    hangs = [True]
+
+    def handler(conn, params):
+        conn.greet()
+        while True:
+            sql = conn.recv().body[:-1].decode()
+            if sql.startswith("SET") and hangs.pop():
+                conn.recv()
+                return
+            if sql.startswith("SET"):
+                conn.send(wire.pack("S", b"application_name\0mine\0"), wire.pack("C", b"SET\0"), wire.pack("Z", b"I"))
+            else:
+                conn.send(wire.answer(sql))
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn()}, settings={**CANCEL, "pool_mode": mode, "cancel_grace": 60})
+    c = p.login(params={"application_name": "mine"})
+    hangs.insert(0, False)
+    result = c.query("x")
+    assert (result.error.severity, result.error.code, result.error.text) == ("ERROR", "57014", "query_timeout")
+    assert result.status == "I"
+    assert c.query("y").rows == [["y"]]
+    assert (timeouts(p)["expired"], timeouts(p)["closed"]) == (1, 0)
+
+
 def test_comment_counts_in_the_queue(make_pooler):
     p = make_pooler(settings={**CANCEL, "query_timeout": 0, "query_timeout_hints": 1})
     holder, waiter = p.login(), p.login()

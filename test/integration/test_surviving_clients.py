@@ -613,6 +613,34 @@ def test_server_that_dies_while_it_is_prepared(make_pooler, fake_server):
     assert len(seen) == 3 and seen[2] == "x"
 
 
+def test_servers_that_die_one_after_the_other_while_they_are_prepared(make_pooler, fake_server):
+    """The request ends, as it would in the queue, and not the connection. A BEGIN is answered as one that has failed."""
+    is_well, seen = threading.Event(), []
+
+    def handler(conn, params):
+        conn.greet()
+        while True:
+            sql = conn.recv().body[:-1].decode()
+            seen.append(sql)
+            if sql.startswith("SET"):
+                if not is_well.is_set():
+                    return
+                conn.send(wire.pack("S", b"application_name\0mine\0"), wire.pack("C", b"SET\0"), wire.pack("Z", b"I"))
+            else:
+                conn.send(wire.answer(sql))
+
+    server = fake_server(handler)
+    p = make_pooler({"app": server.dsn()}, settings={"pool_mode": "transaction", "server_loss_action": "error"})
+    c = p.login(params={"application_name": "mine"})
+    result = c.query("x")
+    assert (result.error.severity, result.error.code, result.status) == ("ERROR", "08006", "I")
+    c.send(wire.query("begin"), wire.query("y"), wire.query("rollback"))
+    assert [c.read_ready().status for _ in range(3)] == ["E", "E", "I"]
+    is_well.set()
+    assert c.query("z").rows == [["z"]]
+    assert [sql for sql in seen if not sql.startswith("SET")] == ["z"]
+
+
 def test_kill_9_and_immediate_stop(make_pooler, private_cluster):
     p = make_pooler(
         {"app": private_cluster.dsn()},
