@@ -189,8 +189,8 @@ int repeat_look(struct server *server, const uint8_t *p, size_t len, size_t *ski
 	int err;
 
 	*skip = 0;
-	if (server->client == NULL || r->is_under_way || track_head_is_ours(&server->track))
-		return 0;
+	if (server->client == NULL || r->is_under_way || r->is_unsent || track_head_is_ours(&server->track))
+		return 0; /* what nothing was sent for is not its answer: the server's last words, mostly */
 	err = repeat_find(p, len, server->part->conf->max_packet_size, &at, &f);
 	if (LIKELY(err == 0 ? f.type != BE_ERROR : err != -E_AGAIN)) {
 		r->is_statement = false;

@@ -39,6 +39,12 @@ void repeat_missed(struct server *server, struct slice body);
 /* The failed run has come to its end: the client gives up its server for a while. */
 void repeat_wait(struct server *server);
 
+/* True when the server could not be sent a statement that may go elsewhere. */
+static inline bool repeat_may_take_loss(const struct server *server)
+{
+	return server->rerun.is_statement & server->rerun.is_unsent;
+}
+
 /* The server is lost: true when nothing of the statement has gone to it, so that it goes to another one at once. */
 bool repeat_takes_loss(struct server *server) MUSTCHECK;
 

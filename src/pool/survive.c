@@ -249,8 +249,8 @@ bool survive_hears(struct server *server, struct slice body)
 {
 	struct parse_report report;
 
-	if (!survive_may(server, REASON_SERVER_CRASH) || (parse_report(body, &report) != 0 && report.sqlstate.n == 0) ||
-	    !parse_report_is_fatal(&report))
+	if ((!survive_may(server, REASON_SERVER_CRASH) && !repeat_may_take_loss(server)) ||
+	    (parse_report(body, &report) != 0 && report.sqlstate.n == 0) || !parse_report_is_fatal(&report))
 		return false;
 	if (server->last_words == NULL)
 		server->last_words = xcalloc(1, sizeof(*server->last_words));

@@ -10,6 +10,7 @@
 #include "core/buf.h"
 #include "core/reason_tbl.h"
 #include "pool/link_int.h"
+#include "pool/repeat.h"
 #include "proto/classify.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
@@ -88,10 +89,14 @@ bool survive_note_rest(struct client *client, struct slice piece);
  */
 bool survive_fails_refused(struct client *client);
 
-/* True when errors of the server must be there as a whole, since it may be its last words. */
+/*
+ * True when errors of the server must be there as a whole, since it may be its
+ * last words: they are not for a client that stays, or whose statement has not
+ * been sent and may go elsewhere.
+ */
 static inline bool survive_listens(const struct server *server)
 {
-	return server->client != NULL && server->part->conf->outlive;
+	return server->client != NULL && (server->part->conf->outlive || repeat_may_take_loss(server));
 }
 
 /*

@@ -1,5 +1,6 @@
 """Statements that are run again, `retry = safe`: which, how often, and that nothing is done twice."""
 import signal
+import socket
 import threading
 
 import pytest
@@ -576,6 +577,48 @@ def test_a_server_that_cannot_be_sent_to(make_pooler, fake_server, tmp_path, sty
     site.die(p, first)
     assert second.read_ready().rows == [["x"]]
     assert "".join(asked) == ("Q" if style == "simple" else "PBDES")
+    adds_up(p)
+
+
+@pytest.mark.parametrize("retry", ["safe", "off"])
+@pytest.mark.parametrize("action", ["error", "disconnect"])
+def test_last_words_of_a_server_that_cannot_be_sent_to(make_pooler, fake_server, tmp_path, action, retry):
+    """They are read behind the failure to send, and are no answer: the client hears them or gets its rows, never both."""
+    conns, asked = [], []
+
+    def handler(conn, params):
+        conn.greet()
+        conns.append(conn)
+        while True:
+            asked.append(conn.recv().body[:-1].decode())
+            conn.send(wire.answer("x"))
+
+    path = tmp_path / ".s.PGSQL.5432"
+    fake_server(handler, host=str(path))
+    path.chmod(0o777)
+    for d in (tmp_path, *list(tmp_path.parents)[:-2]):
+        d.chmod(0o755)
+    p = make_pooler(
+        {"app": f"host={tmp_path} port=5432 dbname=x user=x"},
+        settings={"pool_mode": "transaction", "retry": retry, "server_loss_action": action},
+        threads=1,
+    )
+    c = p.raw_unix()
+    c.login("app", "app", p.secrets["app"])
+    c.value("select 1")
+    p.wait_asleep()
+    p.stop_threads()
+    c.send(wire.query("select 2"))  # comes first and at once, so it is noticed first
+    conns[0].send(wire.pack("E", wire.error_body("FATAL", "57P01", "leaving")))
+    conns[0].sock.shutdown(socket.SHUT_RDWR)
+    p.signal(signal.SIGCONT)
+    if retry == "safe":
+        result = c.read_ready()
+        assert (result.rows, result.errors, asked) == ([["x"]], [], ["select 1", "select 2"])
+        assert {r["sqlstate"]: r["retried"] for r in p.show("retries")} == {"08006": 1}
+    else:
+        error = c.read_ready().error if action == "error" else c.expect_close().errors[0]
+        assert (error.code, error.text, asked) == ("57P01", "leaving", ["select 1"])
     adds_up(p)
 
 

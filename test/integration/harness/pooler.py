@@ -231,6 +231,13 @@ class Pooler:
             "all threads are stopped",
         )
 
+    def wait_asleep(self):
+        """Until no thread has anything to do: what comes next is worked on in the order in which it comes."""
+        procs.wait_until(
+            lambda: all(procs.thread_state(path) == "S" for path in glob.glob(f"/proc/{self.proc.pid}/task/*/stat")),
+            "all threads sleep",
+        )
+
     def wait_exit(self, timeout=15):
         """The process must end by itself; the exit status comes back."""
         self.exit_wanted = True
