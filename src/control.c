@@ -33,7 +33,7 @@ struct control {
 	struct engine *engine;
 	int signal_fd;
 	struct event *signals; /* something is there to be read from signal_fd */
-	struct event *watch;
+	struct loop_ticker watch;
 	int status; /* of the process, when it ends */
 };
 
@@ -54,11 +54,9 @@ int control_status(const struct control *c)
 
 void control_shutdown(struct control *c, enum engine_shutdown how)
 {
-	const struct timeval period = { .tv_usec = CONTROL_WATCH_US };
-
 	engine_shutdown(c->engine, how);
-	if (how != SHUTDOWN_NOW && event_add(c->watch, &period) != 0)
-		log_fatal("could not set up the control timer");
+	if (how != SHUTDOWN_NOW)
+		loop_ticker_start(&c->watch, CONTROL_WATCH_US);
 }
 
 void control_drain(struct control *c, uint64_t timeout_us)
@@ -77,7 +75,7 @@ void control_drain(struct control *c, uint64_t timeout_us)
 	drain_begin(c->engine, &order);
 }
 
-static void control_watch(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void control_watch(struct loop *loop UNUSED, void *arg)
 {
 	struct control *c = arg;
 
@@ -217,9 +215,7 @@ struct control *control_new(struct engine *engine)
 
 	c->engine = engine;
 	control_take_signals(c);
-	c->watch = event_new(loop_base(engine->control), -1, EV_PERSIST, control_watch, c);
-	if (c->watch == NULL)
-		log_fatal("could not set up the control timer");
+	loop_ticker_init(&c->watch, engine->control, control_watch, c);
 	return c;
 }
 
@@ -231,7 +227,7 @@ void control_free(struct control **control)
 	if (c == NULL)
 		return;
 	event_free(c->signals);
-	event_free(c->watch);
+	loop_ticker_fini(&c->watch);
 	close(c->signal_fd);
 	free(c);
 }

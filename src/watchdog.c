@@ -31,7 +31,7 @@ struct watchdog_probe {
 
 struct watchdog {
 	struct loop *control;
-	struct event *beat;
+	struct loop_ticker beat;
 	uint64_t asked_us; /* when this round began */
 	bool is_asking;    /* a round is under way */
 	atomic_uint left;  /* loops that have not answered in this round */
@@ -70,7 +70,7 @@ static void watchdog_ask(struct watchdog *dog)
 	}
 }
 
-static void watchdog_on_beat(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void watchdog_on_beat(struct loop *loop UNUSED, void *arg)
 {
 	struct watchdog *dog = arg;
 	uint64_t waited_us = loop_now_us(dog->control) - dog->asked_us;
@@ -97,10 +97,6 @@ static void watchdog_add(struct watchdog *dog, struct loop *loop)
 struct watchdog *watchdog_new(struct engine *engine)
 {
 	uint64_t period_us = systemd_watchdog_us() / 2;
-	const struct timeval period = {
-		.tv_sec = (time_t)(period_us / USEC_PER_SEC),
-		.tv_usec = (suseconds_t)(period_us % USEC_PER_SEC),
-	};
 	struct watchdog *dog;
 
 	if (period_us == 0)
@@ -110,16 +106,15 @@ struct watchdog *watchdog_new(struct engine *engine)
 	dog->told.fn = watchdog_on_told;
 	for (unsigned i = 0; i < engine_loop_count(engine); i++)
 		watchdog_add(dog, engine_loop_at(engine, i)->loop);
-	dog->beat = event_new(loop_base(engine->control), -1, EV_PERSIST, watchdog_on_beat, dog);
-	if (dog->beat == NULL || event_add(dog->beat, &period) != 0)
-		log_fatal("could not set up the watchdog's timer");
+	loop_ticker_init(&dog->beat, engine->control, watchdog_on_beat, dog);
+	loop_ticker_start(&dog->beat, period_us);
 	return dog;
 }
 
 void watchdog_stop(struct watchdog *dog)
 {
 	if (dog != NULL)
-		event_free(dog->beat);
+		loop_ticker_fini(&dog->beat);
 }
 
 void watchdog_free(struct watchdog **watchdog)

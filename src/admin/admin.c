@@ -24,7 +24,7 @@
 #define ADMIN_WAIT_PERIOD_US 50000
 
 /* A period of the statistics is looked at each second, so that a new length of it counts at once. */
-#define ADMIN_STATS_LOOK_S   1
+#define ADMIN_STATS_LOOK_US  USEC_PER_SEC
 #define ADMIN_STATS_SLACK_US 100000
 
 /* The engine hands sessions over without saying to whom: there is one console in a process. */
@@ -178,7 +178,6 @@ static void admin_check_wait(struct console *c)
 
 void admin_wait(struct console *c, enum console_wait wait, struct db *db)
 {
-	const struct timeval period = { .tv_usec = ADMIN_WAIT_PERIOD_US };
 	struct admin *a = c->admin;
 
 	c->wait = wait;
@@ -187,12 +186,13 @@ void admin_wait(struct console *c, enum console_wait wait, struct db *db)
 	c->clean_rounds = 0;
 	if (wait == CONSOLE_WAIT_WORKERS)
 		return;
-	if (c->canceled)
+	if (c->canceled) {
 		console_finish_error(c, CONSOLE_E_CANCELED);
-	else if (!event_pending(a->wait_timer, EV_TIMEOUT, NULL) && event_add(a->wait_timer, &period) != 0)
-		console_finish_error(c, CONSOLE_E_MEMORY);
-	else
-		admin_check_wait(c);
+		return;
+	}
+	if (!a->wait_ticker.is_running)
+		loop_ticker_start(&a->wait_ticker, ADMIN_WAIT_PERIOD_US);
+	admin_check_wait(c);
 }
 
 /* Everything stands still now. */
@@ -235,7 +235,7 @@ static bool admin_has_wait(const struct admin *a)
 	return false;
 }
 
-static void admin_wait_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void admin_on_wait_tick(struct loop *loop UNUSED, void *arg)
 {
 	struct admin *a = arg;
 	struct console *c;
@@ -246,7 +246,7 @@ static void admin_wait_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 		admin_check_wait(c);
 	}
 	if (!admin_has_wait(a))
-		event_del(a->wait_timer);
+		loop_ticker_stop(&a->wait_ticker);
 }
 
 /* ---- statistics ---- */
@@ -277,7 +277,7 @@ static void admin_report_stats(const struct stats_sum *avg, bool to_log)
 	systemd_notify("STATUS=%s", text);
 }
 
-static void admin_stats_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void admin_on_stats_tick(struct loop *loop UNUSED, void *arg)
 {
 	struct admin *a = arg;
 	struct snapshot *snap = engine_snapshot(a->engine);
@@ -366,7 +366,6 @@ const struct engine_ops admin_engine_ops = {
 
 struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void *ctx)
 {
-	const struct timeval stats_look = { .tv_sec = ADMIN_STATS_LOOK_S };
 	struct snapshot *snap = engine_snapshot(engine);
 	struct admin *a = xcalloc(1, sizeof(*a));
 
@@ -379,13 +378,10 @@ struct admin *admin_new(struct engine *engine, const struct admin_ops *ops, void
 	a->db_name = a->profile == CONF_PROFILE_PGSLUICE ? CONF_CONSOLE_DB : CONF_CONSOLE_DB_PGBOUNCER;
 	TAILQ_INIT(&a->consoles);
 	a->rollup = rollup_new(engine, a->db_name, &a->stats, clock_mono_us());
-	a->wait_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_wait_cb, a);
-	a->stats_timer = event_new(loop_base(engine->control), -1, EV_PERSIST, admin_stats_cb, a);
-	if (a->wait_timer == NULL || a->stats_timer == NULL)
-		log_fatal("could not set up the timers of the console");
+	loop_ticker_init(&a->wait_ticker, engine->control, admin_on_wait_tick, a);
+	loop_ticker_init(&a->stats_ticker, engine->control, admin_on_stats_tick, a);
 	a->stats_us = clock_mono_us();
-	if (event_add(a->stats_timer, &stats_look) != 0)
-		log_fatal("could not set the timer of the statistics");
+	loop_ticker_start(&a->stats_ticker, ADMIN_STATS_LOOK_US);
 	suspend_on_complete(engine->suspend, admin_on_suspended, a);
 	a->http = http_new(engine);
 	http_look(a->http, snap->conf->health_listen, a->stats_us);
@@ -403,8 +399,8 @@ void admin_stop(struct admin *a)
 	}
 	suspend_on_complete(a->engine->suspend, NULL, NULL);
 	http_free(&a->http);
-	event_free(a->wait_timer);
-	event_free(a->stats_timer);
+	loop_ticker_fini(&a->wait_ticker);
+	loop_ticker_fini(&a->stats_ticker);
 	a->stopped = true;
 }
 

@@ -25,10 +25,10 @@ struct admin {
 	unsigned console_count;
 	struct stats stats; /* of the console's database */
 	struct rollup *rollup;
-	const char *db_name;       /* of the console's row in SHOW DATABASES and others */
-	enum conf_profile profile; /* constant */
-	struct event *wait_timer;  /* runs only while a command waits */
-	struct event *stats_timer;
+	const char *db_name;            /* of the console's row in SHOW DATABASES and others */
+	enum conf_profile profile;      /* constant */
+	struct loop_ticker wait_ticker; /* runs only while a command waits */
+	struct loop_ticker stats_ticker;
 	struct http *http;
 	uint64_t taker_id; /* while engine->handed_over: the session whose process has our sockets */
 	uint64_t stats_us; /* when the statistics were rolled up last */

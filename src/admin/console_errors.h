@@ -14,7 +14,6 @@
 #define CONSOLE_E_BAD_ARGS   "42601", NULL, "bad arguments"
 #define CONSOLE_E_RIGHTS     "42501", "The setting admin_users names those who may do this.", "admin access needed"
 #define CONSOLE_E_CANCELED   "57014", NULL, "canceled by the user"
-#define CONSOLE_E_MEMORY     "53200", NULL, "out of memory"
 #define CONSOLE_E_TAKEN \
 	"55000", "Wait until that process has taken over, or has given up.", "another process is taking over"
 

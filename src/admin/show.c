@@ -395,8 +395,7 @@ static void show_free(struct show *show)
 	for (unsigned i = 0; i < show->part_count; i++)
 		show_free_rows(&show->parts[i]);
 	show_free_rows(&show->rows);
-	if (show->timer != NULL)
-		event_free(show->timer);
+	loop_alarm_fini(&show->alarm);
 	snapshot_release(&show->snap);
 	free(show);
 }
@@ -419,22 +418,12 @@ static void show_finish(struct show *show)
 	console_finish_tag(c, "SHOW");
 }
 
-static void show_timer_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void show_on_alarm(struct loop *loop UNUSED, void *arg)
 {
 	struct show *show = arg;
 
 	if (!stream_is_choked(&show->console->stream))
 		show_resume(show);
-}
-
-/* Goes on in a while, unless the socket is full, which goes on when it is empty. False: there is no timer. */
-static bool show_rest(struct show *show)
-{
-	const struct timeval rest = { .tv_usec = SHOW_REST_US };
-
-	if (show->timer == NULL)
-		show->timer = event_new(loop_base(show->engine->control), -1, 0, show_timer_cb, show);
-	return show->timer != NULL && event_add(show->timer, &rest) == 0;
 }
 
 void show_resume(struct show *show)
@@ -447,8 +436,8 @@ void show_resume(struct show *show)
 		show_send_row(c, show->table, show_row(&show->rows, show->sent++));
 	if (show->sent == show->rows.count)
 		show_finish(show);
-	else if (console_send(c) && !show_rest(show))
-		console_close(c, "out of memory");
+	else if (console_send(c))
+		loop_alarm_set(&show->alarm, SHOW_REST_US);
 }
 
 /* All loops have answered; the session may be gone. */
@@ -514,6 +503,7 @@ void show_run(struct console *c, const struct command *command UNUSED, const str
 	show->snap = engine_snapshot(engine);
 	show->now_us = clock_mono_us();
 	show->console_id = c->id;
+	loop_alarm_init(&show->alarm, engine->control, show_on_alarm, show);
 	show->rows.row_size = table->row_size;
 	show->part_count = engine_loop_count(engine);
 	for (unsigned i = 0; i < show->part_count; i++)

@@ -72,7 +72,7 @@ struct show {
 	uint64_t now_us;
 	uint64_t console_id;
 	struct console *console; /* whose reply the rows are; while they are sent */
-	struct event *timer;     /* for the next slice; NULL: not needed yet */
+	struct loop_alarm alarm; /* the next slice */
 	size_t sent;             /* rows */
 	struct show_rows rows;
 	unsigned part_count;

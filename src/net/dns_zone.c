@@ -39,7 +39,7 @@ struct dns_zones {
 	char *resolv_conf;
 	dns_zone_changed_fn fn;
 	void *arg;
-	struct event *timer;
+	struct loop_ticker ticker;
 	uint64_t period_us;
 };
 
@@ -89,7 +89,7 @@ static void dns_zones_ask(struct dns_zones *zones)
 	}
 }
 
-static void dns_zones_on_timer_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void dns_zones_on_tick(struct loop *loop UNUSED, void *arg)
 {
 	struct dns_zones *zones = arg;
 	struct dns_zone *zone;
@@ -108,9 +108,7 @@ struct dns_zones *dns_zones_new(struct loop *loop, const char *resolv_conf, dns_
 	zones->resolv_conf = xstrdup(resolv_conf);
 	zones->fn = fn;
 	zones->arg = arg;
-	zones->timer = event_new(loop_base(loop), -1, EV_PERSIST, dns_zones_on_timer_cb, zones);
-	if (zones->timer == NULL)
-		log_fatal("could not make an event: %s", strerror(errno));
+	loop_ticker_init(&zones->ticker, loop, dns_zones_on_tick, zones);
 	return zones;
 }
 
@@ -120,26 +118,21 @@ void dns_zones_free(struct dns_zones **zonesp)
 
 	*zonesp = NULL;
 	ASSERT(LIST_EMPTY(&zones->list) && zones->asking == 0);
-	event_free(zones->timer);
+	loop_ticker_fini(&zones->ticker);
 	free(zones->resolv_conf);
 	free(zones);
 }
 
 void dns_zones_set_period(struct dns_zones *zones, uint64_t period_us)
 {
-	const struct timeval period = {
-		.tv_sec = (time_t)(period_us / USEC_PER_SEC),
-		.tv_usec = (suseconds_t)(period_us % USEC_PER_SEC),
-	};
-
 	if (period_us == zones->period_us)
 		return;
 	zones->period_us = period_us;
-	event_del(zones->timer);
-	if (period_us > 0 && event_add(zones->timer, &period) != 0)
-		log_fatal("could not arm a timer: %s", strerror(errno));
-	if (period_us > 0)
-		dns_zones_on_timer_cb(-1, EV_TIMEOUT, zones); /* what holds now, to compare with */
+	loop_ticker_stop(&zones->ticker);
+	if (period_us == 0)
+		return;
+	loop_ticker_start(&zones->ticker, period_us);
+	dns_zones_on_tick(zones->loop, zones); /* what holds now, to compare with */
 }
 
 struct dns_zone *dns_zone_join(struct dns_zones *zones, const char *host)

@@ -44,9 +44,7 @@ struct loop {
 	/* written by the own thread only */
 	struct event_base *base;
 	struct event *wake_event;
-	struct event *tick_event;
-	loop_tick_fn tick_fn;
-	void *tick_arg;
+	struct loop_ticker tick; /* its event is NULL while there is none */
 	struct task_list tasks;
 	uint64_t now_us;       /* 0: not read in this turn yet */
 	bool has_own;          /* the mailbox may have messages for which nobody was woken */
@@ -111,14 +109,6 @@ static void loop_wake_cb(evutil_socket_t fd, short what UNUSED, void *arg)
 	loop_drain_mailbox(arg);
 }
 
-static void loop_tick_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
-{
-	struct loop *loop = arg;
-
-	loop_now_us(loop);
-	loop->tick_fn(loop, loop->tick_arg);
-}
-
 struct loop *loop_new(const char *name, void *owner)
 {
 	struct loop *loop = xcalloc_aligned(sizeof(*loop));
@@ -155,8 +145,8 @@ void loop_free(struct loop **loopp)
 		return;
 	ASSERT(!loop->has_thread);
 	loop_empty_mailbox(loop);
-	if (loop->tick_event != NULL)
-		event_free(loop->tick_event);
+	if (loop->tick.event != NULL)
+		loop_ticker_fini(&loop->tick);
 	event_free(loop->wake_event);
 	event_base_free(loop->base);
 	close(loop->wake_fd);
@@ -340,22 +330,68 @@ void loop_cancel(struct loop *loop, struct loop_task *task)
 	TAILQ_REMOVE(&loop->tasks, task, next);
 }
 
-void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void *arg)
+/* ---- timers ---- */
+
+static struct event *loop_new_timer(struct loop *loop, short flags, event_callback_fn fn, void *arg)
 {
-	struct timeval period = {
-		.tv_sec = (time_t)(period_us / USEC_PER_SEC),
-		.tv_usec = (suseconds_t)(period_us % USEC_PER_SEC),
+	struct event *event = event_new(loop->base, -1, flags, fn, arg);
+
+	if (event == NULL)
+		log_fatal("could not make a timer");
+	return event;
+}
+
+static void loop_set_timer(struct event *event, uint64_t us)
+{
+	const struct timeval tv = {
+		.tv_sec = (time_t)(us / USEC_PER_SEC),
+		.tv_usec = (suseconds_t)(us % USEC_PER_SEC),
 	};
 
-	if (loop->tick_event == NULL) {
-		loop->tick_event = event_new(loop->base, -1, EV_PERSIST, loop_tick_cb, loop);
-		ASSERT(loop->tick_event != NULL);
-	}
-	event_del(loop->tick_event);
-	loop->tick_fn = fn;
-	loop->tick_arg = arg;
+	if (event_add(event, &tv) != 0)
+		log_fatal("could not set a timer");
+}
+
+static void loop_ticker_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	struct loop_ticker *ticker = arg;
+
+	loop_now_us(ticker->loop);
+	ticker->fn(ticker->loop, ticker->arg);
+}
+
+void loop_ticker_init(struct loop_ticker *ticker, struct loop *loop, loop_tick_fn fn, void *arg)
+{
+	*ticker = (struct loop_ticker){ .loop = loop, .fn = fn, .arg = arg };
+	ticker->event = loop_new_timer(loop, EV_PERSIST, loop_ticker_cb, ticker);
+}
+
+void loop_ticker_fini(struct loop_ticker *ticker)
+{
+	event_free(ticker->event);
+	ticker->event = NULL;
+}
+
+void loop_ticker_start(struct loop_ticker *ticker, uint64_t period_us)
+{
+	ASSERT(period_us > 0);
+	ticker->is_running = true;
+	loop_set_timer(ticker->event, period_us);
+}
+
+void loop_ticker_stop(struct loop_ticker *ticker)
+{
+	ticker->is_running = false;
+	event_del(ticker->event);
+}
+
+void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void *arg)
+{
+	if (loop->tick.event != NULL)
+		loop_ticker_fini(&loop->tick);
+	loop_ticker_init(&loop->tick, loop, fn, arg);
 	if (period_us > 0)
-		event_add(loop->tick_event, &period);
+		loop_ticker_start(&loop->tick, period_us);
 }
 
 static void loop_alarm_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
@@ -370,8 +406,7 @@ static void loop_alarm_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 void loop_alarm_init(struct loop_alarm *alarm, struct loop *loop, loop_tick_fn fn, void *arg)
 {
 	*alarm = (struct loop_alarm){ .loop = loop, .fn = fn, .arg = arg };
-	alarm->event = event_new(loop->base, -1, 0, loop_alarm_cb, alarm);
-	ASSERT(alarm->event != NULL);
+	alarm->event = loop_new_timer(loop, 0, loop_alarm_cb, alarm);
 }
 
 void loop_alarm_fini(struct loop_alarm *alarm)
@@ -382,16 +417,20 @@ void loop_alarm_fini(struct loop_alarm *alarm)
 
 void loop_alarm_set(struct loop_alarm *alarm, uint64_t delay_us)
 {
-	uint64_t due_us = loop_now_us(alarm->loop) + delay_us;
-	struct timeval delay = {
-		.tv_sec = (time_t)(delay_us / USEC_PER_SEC),
-		.tv_usec = (suseconds_t)(delay_us % USEC_PER_SEC),
-	};
+	if (alarm->due_us == 0 || alarm->due_us > loop_now_us(alarm->loop) + delay_us)
+		loop_alarm_move(alarm, delay_us);
+}
 
-	if (alarm->due_us != 0 && alarm->due_us <= due_us)
-		return;
-	alarm->due_us = due_us;
-	event_add(alarm->event, &delay);
+void loop_alarm_move(struct loop_alarm *alarm, uint64_t delay_us)
+{
+	alarm->due_us = loop_now_us(alarm->loop) + delay_us;
+	loop_set_timer(alarm->event, delay_us);
+}
+
+void loop_alarm_cancel(struct loop_alarm *alarm)
+{
+	alarm->due_us = 0;
+	event_del(alarm->event);
 }
 
 uint64_t loop_now_us(struct loop *loop)

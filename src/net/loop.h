@@ -77,8 +77,8 @@ void loop_defer(struct loop *loop, struct loop_task *task);
 /* Takes a task out of the queue if it is there. Own thread. */
 void loop_cancel(struct loop *loop, struct loop_task *task);
 
-/* Sets the periodic tick; period 0 switches it off. May be called again to change it. Own thread or before the start.
- */
+/* Sets the periodic tick of the loop as such; period 0 switches it off. May be called again to change it. Own thread or
+ * before the start. */
 void loop_set_tick(struct loop *loop, uint64_t period_us, loop_tick_fn fn, void *arg);
 
 /*
@@ -100,6 +100,34 @@ void loop_alarm_fini(struct loop_alarm *alarm);
 
 /* In delay_us, or a little later; one that is set already and comes sooner stays. */
 void loop_alarm_set(struct loop_alarm *alarm, uint64_t delay_us);
+
+/* The same, whether or not it comes sooner. */
+void loop_alarm_move(struct loop_alarm *alarm, uint64_t delay_us);
+
+/* It is not set any more. */
+void loop_alarm_cancel(struct loop_alarm *alarm);
+
+/*
+ * Calls a function again and again. A member of what it is about; any number of
+ * them in a loop. Own thread, or before the loop runs.
+ */
+struct loop_ticker {
+	struct event *event;
+	struct loop *loop;
+	loop_tick_fn fn;
+	void *arg;
+	bool is_running;
+};
+
+void loop_ticker_init(struct loop_ticker *ticker, struct loop *loop, loop_tick_fn fn, void *arg);
+
+/* Before the loop is freed. */
+void loop_ticker_fini(struct loop_ticker *ticker);
+
+/* Each period_us from now on; one that runs begins anew. */
+void loop_ticker_start(struct loop_ticker *ticker, uint64_t period_us);
+
+void loop_ticker_stop(struct loop_ticker *ticker);
 
 /* Monotonic microseconds, read at most once a turn. Own thread. */
 uint64_t loop_now_us(struct loop *loop);

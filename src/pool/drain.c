@@ -31,7 +31,7 @@
 struct drain {
 	TAILQ_ENTRY(drain) entry; /* in engine->drains */
 	struct engine *engine;
-	struct event *timer;
+	struct loop_alarm alarm;  /* the next phase */
 	struct drain_order order; /* its database is held */
 };
 
@@ -103,15 +103,6 @@ static void drain_on_worker(struct worker *worker, void *arg UNUSED)
 	janitor_kick(worker);
 }
 
-static void drain_set_timer(struct drain *d, uint64_t us)
-{
-	const struct timeval tv = { .tv_sec = (time_t)(us / USEC_PER_SEC),
-				    .tv_usec = (suseconds_t)(us % USEC_PER_SEC) };
-
-	if (event_add(d->timer, &tv) != 0)
-		log_fatal("could not set the timer of a drain");
-}
-
 static void drain_set_phase(struct drain *d, enum drain_phase phase)
 {
 	atomic_store(drain_phase(d), phase);
@@ -128,10 +119,10 @@ static void drain_run(struct drain *d)
 		listener_set_close(d->engine->listeners, LISTEN_TCP);
 	drain_set_phase(d, DRAIN_RUNNING);
 	if (d->order.timeout_us > 0)
-		drain_set_timer(d, d->order.timeout_us);
+		loop_alarm_move(&d->alarm, d->order.timeout_us);
 }
 
-static void drain_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void drain_on_alarm(struct loop *loop UNUSED, void *arg)
 {
 	struct drain *d = arg;
 
@@ -162,16 +153,14 @@ static struct drain *drain_new(struct engine *engine, struct db *db)
 
 	d->engine = engine;
 	d->order.db = db == NULL ? NULL : db_hold(db);
-	d->timer = event_new(loop_base(engine->control), -1, 0, drain_on_timer, d);
-	if (d->timer == NULL)
-		log_fatal("could not set up the timer of a drain");
+	loop_alarm_init(&d->alarm, engine->control, drain_on_alarm, d);
 	TAILQ_INSERT_TAIL(&engine->drains, d, entry);
 	return d;
 }
 
 static void drain_free(struct drain *d)
 {
-	event_free(d->timer);
+	loop_alarm_fini(&d->alarm);
 	db_release(&d->order.db);
 	free(d);
 }
@@ -187,14 +176,14 @@ void drain_begin(struct engine *engine, const struct drain_order *order)
 	d->order.delay_us = order->delay_us;
 	d->order.timeout_us = order->timeout_us;
 	d->order.ends_process |= order->ends_process;
-	event_del(d->timer);
+	loop_alarm_cancel(&d->alarm);
 	if (is_running || order->delay_us == 0) {
 		drain_run(d);
 		return;
 	}
 	log_info("draining %s: announced", drain_name(d));
 	drain_set_phase(d, DRAIN_ANNOUNCED);
-	drain_set_timer(d, order->delay_us);
+	loop_alarm_move(&d->alarm, order->delay_us);
 }
 
 bool drain_end(struct engine *engine, struct db *db)

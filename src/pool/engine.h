@@ -243,7 +243,7 @@ struct engine {
 	uint64_t next_pool_id;            /* protected by lock */
 	struct carried_key *carried_keys; /* protected by lock; see carried_key.c */
 	TAILQ_HEAD(, db) removed_dbs;     /* control thread only */
-	struct event *sweep_event;        /* control thread only */
+	struct loop_ticker sweep;         /* of the registry; control thread only */
 };
 
 /*

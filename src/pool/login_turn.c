@@ -20,8 +20,8 @@
 struct login_turns {
 	struct loop_ctx *ctx;
 	struct prelogin *prelogin;
-	struct event *timer;   /* somebody who waits may begin */
-	struct loop_task task; /* the same, at the end of this turn */
+	struct loop_alarm alarm; /* somebody who waits may begin */
+	struct loop_task task;   /* the same, at the end of this turn */
 };
 
 /* A loop's share of a limit of the process; a limit leaves something to each. */
@@ -43,7 +43,7 @@ void login_turns_reload(struct login_turns *t)
 	prelogin_set_limits(t->prelogin, &limits);
 }
 
-/* Everybody whose turn it is begins; the timer is set for the next one. */
+/* Everybody whose turn it is begins; the alarm is set for the next one. */
 static void login_turn_run(struct login_turns *t)
 {
 	struct loop *loop = t->ctx->loop;
@@ -53,15 +53,11 @@ static void login_turn_run(struct login_turns *t)
 	while ((e = prelogin_next(t->prelogin, loop_now_us(loop))) != NULL)
 		login_begin(CONTAINER_OF(e, struct login, turn));
 	wait_us = prelogin_wait_us(t->prelogin, loop_now_us(loop));
-	if (wait_us != PRELOGIN_NEVER) {
-		struct timeval delay = { .tv_sec = (time_t)(wait_us / USEC_PER_SEC),
-					 .tv_usec = (suseconds_t)(wait_us % USEC_PER_SEC) };
-
-		event_add(t->timer, &delay);
-	}
+	if (wait_us != PRELOGIN_NEVER)
+		loop_alarm_move(&t->alarm, wait_us);
 }
 
-static void login_turn_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void login_turn_on_alarm(struct loop *loop UNUSED, void *arg)
 {
 	login_turn_run(arg);
 }
@@ -78,8 +74,7 @@ struct login_turns *login_turns_new(struct loop_ctx *ctx)
 	t->ctx = ctx;
 	t->prelogin = prelogin_new();
 	t->task.fn = login_turn_on_task;
-	t->timer = event_new(loop_base(ctx->loop), -1, 0, login_turn_on_timer, t);
-	ASSERT(t->timer != NULL);
+	loop_alarm_init(&t->alarm, ctx->loop, login_turn_on_alarm, t);
 	return t;
 }
 
@@ -88,7 +83,7 @@ void login_turns_free(struct login_turns **tp)
 	struct login_turns *t = *tp;
 
 	*tp = NULL;
-	event_free(t->timer);
+	loop_alarm_fini(&t->alarm);
 	prelogin_free(&t->prelogin);
 	free(t);
 }

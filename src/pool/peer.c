@@ -70,10 +70,9 @@ struct peer {
 
 struct peers {
 	struct engine *engine;
-	struct snapshot *snap;   /* in force */
-	TAILQ_HEAD(, peer) list; /* by number */
-	struct event *timer;     /* runs while requests or connections are under way */
-	bool is_timed;
+	struct snapshot *snap;     /* in force */
+	TAILQ_HEAD(, peer) list;   /* by number */
+	struct loop_ticker ticker; /* runs while requests or connections are under way */
 };
 
 static uint64_t peers_now_us(const struct peers *peers)
@@ -245,11 +244,8 @@ static void peer_open(struct peer *peer)
 
 static void peers_set_timer(struct peers *peers)
 {
-	const struct timeval period = { .tv_usec = PEER_TICK_US };
-
-	if (!peers->is_timed && event_add(peers->timer, &period) != 0)
-		log_fatal("could not set up the timer of the peers");
-	peers->is_timed = true;
+	if (!peers->ticker.is_running)
+		loop_ticker_start(&peers->ticker, PEER_TICK_US);
 }
 
 /* Opens a connection if one is needed and allowed. */
@@ -368,7 +364,7 @@ static void peer_sweep(struct peer *peer, const struct conf *conf, uint64_t now_
 	peer_run(peer);
 }
 
-static void peers_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void peers_on_tick(struct loop *loop UNUSED, void *arg)
 {
 	struct peers *peers = arg;
 	uint64_t now_us = peers_now_us(peers);
@@ -379,10 +375,8 @@ static void peers_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 		peer_sweep(peer, peers->snap->conf, now_us);
 		is_busy |= peer->conn_count > 0 || !TAILQ_EMPTY(&peer->waiting);
 	}
-	if (is_busy)
-		return;
-	event_del(peers->timer);
-	peers->is_timed = false;
+	if (!is_busy)
+		loop_ticker_stop(&peers->ticker);
 }
 
 /* ---- peers come and go ---- */
@@ -470,9 +464,7 @@ struct peers *peers_new(struct engine *engine)
 
 	peers->engine = engine;
 	TAILQ_INIT(&peers->list);
-	peers->timer = event_new(loop_base(engine->control), -1, EV_PERSIST, peers_on_timer, peers);
-	if (peers->timer == NULL)
-		log_fatal("could not set up the timer of the peers");
+	loop_ticker_init(&peers->ticker, engine->control, peers_on_tick, peers);
 	peers_reload(peers, engine->snap);
 	return peers;
 }
@@ -490,7 +482,7 @@ void peers_free(struct peers **peersp)
 		next = TAILQ_NEXT(peer, entry);
 		peer_drop(peer, REASON_FAST_EXIT);
 	}
-	event_free(peers->timer);
+	loop_ticker_fini(&peers->ticker);
 	snapshot_release(&peers->snap);
 	free(peers);
 }

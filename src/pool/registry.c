@@ -607,7 +607,7 @@ static void registry_log_pools(const struct registry_sweep *sweep)
 				 pool->account->name, pool->db->name, (sweep->now_us - pool->idle_us) / USEC_PER_SEC);
 }
 
-static void registry_sweep_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void registry_sweep(struct loop *loop UNUSED, void *arg)
 {
 	struct engine *engine = arg;
 	struct registry_sweep sweep = {
@@ -636,16 +636,13 @@ static void registry_sweep_cb(evutil_socket_t fd UNUSED, short what UNUSED, void
 
 void registry_init(struct engine *engine)
 {
-	const struct timeval period = { .tv_usec = REGISTRY_SWEEP_US };
-
 	lock_init(&engine->lock, LOCK_RANK_REGISTRY);
 	engine->pools = xcalloc(1, sizeof(*engine->pools));
 	TAILQ_INIT(engine->pools);
 	TAILQ_INIT(&engine->removed_dbs);
 	engine->next_pool_id = 1;
-	engine->sweep_event = event_new(loop_base(engine->control), -1, EV_PERSIST, registry_sweep_cb, engine);
-	if (engine->sweep_event == NULL || event_add(engine->sweep_event, &period) != 0)
-		log_fatal("could not set the timer of the registry");
+	loop_ticker_init(&engine->sweep, engine->control, registry_sweep, engine);
+	loop_ticker_start(&engine->sweep, REGISTRY_SWEEP_US);
 }
 
 void registry_fini(struct engine *engine)
@@ -656,7 +653,7 @@ void registry_fini(struct engine *engine)
 	struct db *db;
 	struct db *tmp_db;
 
-	event_free(engine->sweep_event);
+	loop_ticker_fini(&engine->sweep);
 	while ((pool = TAILQ_FIRST(engine->pools)) != NULL) {
 		TAILQ_REMOVE(engine->pools, pool, entry);
 		TAILQ_REMOVE(&pool->db->pools, pool, db_entry);

@@ -29,7 +29,7 @@ struct survey {
 	survey_fn fn;
 	engine_done_fn done;
 	void *arg;
-	struct event *timer;
+	struct loop_alarm alarm; /* the next round */
 	struct loop_msg round_msg;
 	atomic_uint left; /* parts that have not answered in this round */
 	unsigned part_count;
@@ -39,8 +39,7 @@ struct survey {
 static void survey_end(struct survey *s)
 {
 	TAILQ_REMOVE(&s->engine->surveys, s, entry);
-	if (s->timer != NULL)
-		event_free(s->timer);
+	loop_alarm_fini(&s->alarm);
 	s->done(s->arg);
 	free(s);
 }
@@ -78,25 +77,20 @@ static void survey_begin_round(struct survey *s)
 	}
 }
 
-static void survey_timer_cb(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void survey_on_alarm(struct loop *loop UNUSED, void *arg)
 {
 	survey_begin_round(arg);
 }
 
 /* All have answered: rests before the next round. */
-static void survey_on_round(struct loop *loop, struct loop_msg *msg)
+static void survey_on_round(struct loop *loop UNUSED, struct loop_msg *msg)
 {
-	const struct timeval rest = { .tv_usec = SURVEY_REST_US };
 	struct survey *s = CONTAINER_OF(msg, struct survey, round_msg);
 
-	if (survey_count_open(s) == 0 || atomic_load(&s->engine->shutdown) == SHUTDOWN_NOW) {
+	if (survey_count_open(s) == 0 || atomic_load(&s->engine->shutdown) == SHUTDOWN_NOW)
 		survey_end(s);
-		return;
-	}
-	if (s->timer == NULL)
-		s->timer = event_new(loop_base(loop), -1, 0, survey_timer_cb, s);
-	if (s->timer == NULL || event_add(s->timer, &rest) != 0)
-		survey_begin_round(s); /* without a rest, then */
+	else
+		loop_alarm_set(&s->alarm, SURVEY_REST_US);
 }
 
 static void survey_add_part(struct survey *s, struct loop_ctx *ctx, struct worker *worker)
@@ -119,6 +113,7 @@ void survey_start(struct engine *engine, survey_fn fn, engine_done_fn done, void
 	s->done = done;
 	s->arg = arg;
 	s->round_msg.fn = survey_on_round;
+	loop_alarm_init(&s->alarm, engine->control, survey_on_alarm, s);
 	for (unsigned i = 0; i < engine->worker_count; i++)
 		survey_add_part(s, &engine->workers[i]->ctx, engine->workers[i]);
 	for (unsigned i = 0; i < engine->login_count; i++)

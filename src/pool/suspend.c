@@ -49,7 +49,7 @@ enum suspend_step {
 
 struct suspend {
 	struct engine *engine;
-	struct event *timer;
+	struct loop_ticker ticker; /* runs between the first round and the last */
 	enum suspend_step step;
 	uint64_t since_us;
 	void (*complete)(void *arg);
@@ -363,7 +363,7 @@ static void suspend_round(struct suspend *s);
 static void suspend_completed(struct suspend *s)
 {
 	s->step = SUSPEND_COMPLETE;
-	event_del(s->timer);
+	loop_ticker_stop(&s->ticker);
 	if (s->complete != NULL)
 		s->complete(s->complete_arg);
 }
@@ -384,7 +384,7 @@ static void suspend_round_done(void *arg)
 	if (is_busy && s->step == SUSPEND_ONCE_MORE)
 		s->step = SUSPEND_SERVERS;
 	if (is_busy)
-		return; /* the next round comes with the timer */
+		return; /* the next round comes with the ticker */
 	switch (s->step) {
 	case SUSPEND_DOORS:
 	case SUSPEND_CLIENTS:
@@ -438,7 +438,7 @@ static void suspend_round(struct suspend *s)
 			     suspend_round_done, s);
 }
 
-static void suspend_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+static void suspend_on_tick(struct loop *loop UNUSED, void *arg)
 {
 	suspend_round(arg);
 }
@@ -450,9 +450,7 @@ struct suspend *suspend_new(struct engine *engine)
 	struct suspend *s = xcalloc(1, sizeof(*s));
 
 	s->engine = engine;
-	s->timer = event_new(loop_base(engine->control), -1, EV_PERSIST, suspend_on_timer, s);
-	if (s->timer == NULL)
-		log_fatal("could not set up the timer for SUSPEND");
+	loop_ticker_init(&s->ticker, engine->control, suspend_on_tick, s);
 	return s;
 }
 
@@ -463,21 +461,18 @@ void suspend_free(struct suspend **suspend)
 	*suspend = NULL;
 	if (s == NULL)
 		return;
-	event_free(s->timer);
+	loop_ticker_fini(&s->ticker);
 	free(s);
 }
 
 void suspend_begin(struct suspend *s)
 {
-	const struct timeval period = { .tv_usec = SUSPEND_ROUND_US };
-
 	ASSERT(s->step == SUSPEND_OFF);
 	s->step = SUSPEND_DOORS;
 	s->since_us = loop_now_us(s->engine->control);
 	if (s->engine->listeners != NULL)
 		listener_set_pause(s->engine->listeners);
-	if (event_add(s->timer, &period) != 0)
-		log_error("could not set the timer for SUSPEND");
+	loop_ticker_start(&s->ticker, SUSPEND_ROUND_US);
 	suspend_round(s);
 }
 
@@ -488,7 +483,7 @@ void suspend_end(struct suspend *s)
 	s->step = SUSPEND_OFF;
 	s->is_stale = s->in_round;
 	atomic_store(&s->engine->handed_over, false);
-	event_del(s->timer);
+	loop_ticker_stop(&s->ticker);
 	engine_visit(s->engine, suspend_visit_end, NULL, NULL);
 	if (s->engine->listeners != NULL)
 		listener_set_resume(s->engine->listeners);

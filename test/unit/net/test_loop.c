@@ -348,6 +348,64 @@ static void test_tick_off(void **state UNUSED)
 	assert_int_equal(ticks, 0);
 }
 
+static void count_fn(struct loop *loop UNUSED, void *arg)
+{
+	++*(int *)arg;
+}
+
+static void end_fn(struct loop *loop, void *arg UNUSED)
+{
+	loop_stop(loop);
+}
+
+/* An alarm that is set keeps the sooner time, one that is moved the last; one that is cancelled is none. */
+static void test_alarms(void **state UNUSED)
+{
+	int sooner = 0, moved = 0, cancelled = 0;
+	struct loop_alarm a, b, c, end;
+
+	loop_alarm_init(&a, test_loop, count_fn, &sooner);
+	loop_alarm_init(&b, test_loop, count_fn, &moved);
+	loop_alarm_init(&c, test_loop, count_fn, &cancelled);
+	loop_alarm_init(&end, test_loop, end_fn, NULL);
+	loop_alarm_set(&a, 1000);
+	loop_alarm_set(&a, 3600 * USEC_PER_SEC);
+	loop_alarm_set(&b, 1000);
+	loop_alarm_move(&b, 3600 * USEC_PER_SEC);
+	loop_alarm_set(&c, 1000);
+	loop_alarm_cancel(&c);
+	assert_true(c.due_us == 0);
+	loop_alarm_set(&end, 30000);
+	loop_run(test_loop);
+	assert_int_equal(sooner, 1);
+	assert_int_equal(moved, 0);
+	assert_int_equal(cancelled, 0);
+	loop_alarm_fini(&a);
+	loop_alarm_fini(&b);
+	loop_alarm_fini(&c);
+	loop_alarm_fini(&end);
+}
+
+static void test_tickers(void **state UNUSED)
+{
+	struct loop_ticker stopped, runs;
+	int count = 0;
+
+	ticks = 0;
+	loop_ticker_init(&stopped, test_loop, count_fn, &count);
+	loop_ticker_init(&runs, test_loop, tick_fn, &ticks); /* ends the loop at the third */
+	assert_false(runs.is_running);
+	loop_ticker_start(&stopped, 1000);
+	loop_ticker_stop(&stopped);
+	loop_ticker_start(&runs, 1000);
+	assert_true(runs.is_running && !stopped.is_running);
+	loop_run(test_loop);
+	assert_int_equal(ticks, 3);
+	assert_int_equal(count, 0);
+	loop_ticker_fini(&stopped);
+	loop_ticker_fini(&runs);
+}
+
 static uint64_t turn_times[3];
 
 static void time_fn(struct loop *loop, struct loop_msg *msg UNUSED)
@@ -398,6 +456,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_task_requeue_and_cancel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tick, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tick_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_alarms, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tickers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_now, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_properties, setup, teardown),
 	};
