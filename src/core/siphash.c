@@ -1,5 +1,15 @@
 #include "core/siphash.h"
 
+#include <sys/random.h>
+
+#include "core/log.h"
+
+void siphash_new_key(uint8_t key[SIPHASH_KEY_LEN])
+{
+	if (getrandom(key, SIPHASH_KEY_LEN, 0) != SIPHASH_KEY_LEN)
+		log_fatal("could not get random bytes: %s", strerror(errno));
+}
+
 static inline uint64_t siphash_rotl(uint64_t x, int n)
 {
 	return x << n | x >> (64 - n);

@@ -8,6 +8,11 @@
 
 #include "core/base.h"
 
+#define SIPHASH_KEY_LEN 16
+
+/* A key that nobody can foresee. Without random bytes the process ends. */
+void siphash_new_key(uint8_t key[SIPHASH_KEY_LEN]);
+
 /* Of one 64-bit number. */
 uint64_t siphash_u64(const uint8_t key[16], uint64_t value);
 

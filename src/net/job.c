@@ -27,7 +27,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "core/alloc.h"
@@ -71,8 +70,8 @@ struct job_queue {
 	bool is_closed;   /* no more jobs are taken */
 	bool is_abandoned;
 	struct job_thread threads[JOB_THREADS_MAX];
-	uint8_t hash_key[16];            /* constant */
-	unsigned by_source[JOB_SOURCES]; /* jobs at work or waiting */
+	uint8_t hash_key[SIPHASH_KEY_LEN]; /* constant */
+	unsigned by_source[JOB_SOURCES];   /* jobs at work or waiting */
 };
 
 struct job_queue *job_queue_new(const char *name)
@@ -81,8 +80,7 @@ struct job_queue *job_queue_new(const char *name)
 	pthread_condattr_t attr;
 
 	str_copy(q->name, sizeof(q->name), name);
-	if (getrandom(q->hash_key, sizeof(q->hash_key), 0) != sizeof(q->hash_key))
-		log_fatal("could not get random bytes: %s", strerror(errno));
+	siphash_new_key(q->hash_key);
 	lock_init(&q->lock, LOCK_RANK_JOB);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -128,6 +128,11 @@ int sock_addr_set_unix_dir(struct sock_addr *addr, const char *dir, uint16_t por
 	return sock_addr_set_unix(addr, path);
 }
 
+int sock_addr_set_host(struct sock_addr *addr, const char *host, uint16_t port)
+{
+	return sock_host_is_unix(host) ? sock_addr_set_unix_dir(addr, host, port) : sock_addr_parse(addr, host, port);
+}
+
 bool sock_addr_set(struct sock_addr *addr, const struct sockaddr *sa, socklen_t len)
 {
 	memset(addr, 0, sizeof(*addr));

@@ -53,6 +53,15 @@ int sock_addr_set_unix(struct sock_addr *addr, const char *path) MUSTCHECK;
 /* The socket that PostgreSQL and poolers make in a directory (or under '@...') for a port. */
 int sock_addr_set_unix_dir(struct sock_addr *addr, const char *dir, uint16_t port) MUSTCHECK;
 
+/* True for a host that is a directory of Unix sockets, or a name in the abstract name space. */
+static inline bool sock_host_is_unix(const char *host)
+{
+	return host[0] == '/' || host[0] == '@';
+}
+
+/* Where a server at such a host, or at an address, listens. 0; -E_SYNTAX: it is a name, to be looked up; -E_TOOBIG. */
+int sock_addr_set_host(struct sock_addr *addr, const char *host, uint16_t port) MUSTCHECK;
+
 /* Copies an address of the system; false when the family is not one of ours. */
 bool sock_addr_set(struct sock_addr *addr, const struct sockaddr *sa, socklen_t len);
 

@@ -30,8 +30,6 @@
  */
 #include "pool/auth_cache.h"
 
-#include <sys/random.h>
-
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/lock.h"
@@ -72,7 +70,7 @@ struct auth_entry {
 LIST_HEAD(auth_bucket, auth_entry);
 
 struct auth_cache {
-	uint8_t hash_key[16];                     /* constant */
+	uint8_t hash_key[SIPHASH_KEY_LEN];        /* constant */
 	_Atomic uint64_t paths[AUTH_CACHE_PATHS]; /* hashes of queries that need a search_path; 0: none */
 	struct lock lock;
 	/* all below is protected by the lock */
@@ -305,8 +303,7 @@ struct auth_cache *auth_cache_new(void)
 {
 	struct auth_cache *cache = xcalloc(1, sizeof(*cache));
 
-	if (getrandom(cache->hash_key, sizeof(cache->hash_key), 0) != sizeof(cache->hash_key))
-		log_fatal("could not get random bytes: %s", strerror(errno));
+	siphash_new_key(cache->hash_key);
 	lock_init(&cache->lock, LOCK_RANK_AUTH);
 	cache->buckets = xcalloc(AUTH_CACHE_BUCKETS, sizeof(cache->buckets[0]));
 	TAILQ_INIT(&cache->found);

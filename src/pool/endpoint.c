@@ -292,13 +292,8 @@ void endpoint_list_free(struct endpoint_list *list)
 static bool endpoint_is_at(const struct endpoint *ep, const struct sock_addr *addr)
 {
 	struct sock_addr own;
-	int err;
 
-	if (ep->host[0] == '/' || ep->host[0] == '@')
-		err = sock_addr_set_unix_dir(&own, ep->host, ep->port);
-	else
-		err = sock_addr_parse(&own, ep->host, ep->port);
-	return err == 0 && sock_addr_equal(&own, addr);
+	return sock_addr_set_host(&own, ep->host, ep->port) == 0 && sock_addr_equal(&own, addr);
 }
 
 struct endpoint *endpoint_list_find(const struct endpoint_list *list, const struct sock_addr *addr)

@@ -3,13 +3,12 @@
  */
 #include "pool/engine.h"
 
-#include <sys/random.h>
-
 #include "auth/hba.h"
 #include "auth/ldap_options.h"
 #include "auth/scram.h"
 #include "core/alloc.h"
 #include "core/log.h"
+#include "core/siphash.h"
 #include "core/str.h"
 #include "core/systemd.h"
 #include "pool/auth_query.h"
@@ -276,8 +275,8 @@ struct engine *engine_new(struct snapshot *snap, const struct engine_ops *ops)
 	engine->start_us = clock_mono_us();
 	atomic_store(&engine->next_id, 1);
 	atomic_store(&engine->found_iterations, SCRAM_ITERATIONS); /* what PostgreSQL makes by itself */
-	if (getrandom(engine->cancel_secret, sizeof(engine->cancel_secret), 0) != sizeof(engine->cancel_secret))
-		log_fatal("could not get random bytes: %s", strerror(errno));
+	siphash_new_key(engine->cancel_secret);
+	siphash_new_key(engine->cancel_secret + SIPHASH_KEY_LEN);
 	verifiers_make_salt_key(conf, engine->salt_key);
 	vars_setup(conf->track_extra_parameters.text);
 	shadow_setup();

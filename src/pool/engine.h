@@ -12,6 +12,7 @@
 #include "core/base.h"
 #include "core/clock.h"
 #include "core/lock.h"
+#include "core/siphash.h"
 #include "net/dns.h"
 #include "net/job.h"
 #include "net/listen.h"
@@ -201,7 +202,7 @@ struct engine {
 	struct job_queue *jobs[ENGINE_JOB_COUNT];
 	const struct engine_ops *ops;
 	uint64_t start_us;
-	uint8_t cancel_secret[32];
+	uint8_t cancel_secret[2 * SIPHASH_KEY_LEN];
 	uint8_t salt_key[SCRAM_KEY_LEN]; /* of SCRAM; see verifiers.c. After engine_new() only a takeover changes it */
 
 	struct loop_msg breaker_msg; /* breakers have changed: to the control loop, see refuse.c */

@@ -426,7 +426,7 @@ static void probe_begin(struct health_probe *probe)
 	struct sock_addr addr;
 
 	health_facts_init(&probe->facts);
-	if (probe->host[0] == '/' || probe->host[0] == '@') {
+	if (sock_host_is_unix(probe->host)) {
 		probe_connect(probe, NULL);
 		return;
 	}

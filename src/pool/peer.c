@@ -230,10 +230,7 @@ static void peer_open(struct peer *peer)
 	peer->conn_count++;
 	peer->opening = pc;
 	peer->attempt_us = peers_now_us(peers);
-	if (peer->host[0] == '/' || peer->host[0] == '@')
-		err = sock_addr_set_unix_dir(&addr, peer->host, (uint16_t)peer->port);
-	else
-		err = sock_addr_parse(&addr, peer->host, (uint16_t)peer->port);
+	err = sock_addr_set_host(&addr, peer->host, (uint16_t)peer->port);
 	if (err == 0)
 		peer_connect(pc, &addr);
 	else if (err == -E_SYNTAX)

@@ -31,7 +31,6 @@
 #include "pool/prelogin.h"
 
 #include <stdatomic.h>
-#include <sys/random.h>
 #include <uthash.h>
 
 #include "core/alloc.h"
@@ -71,7 +70,7 @@ struct prelogin_source {
 struct prelogin {
 	struct prelogin_limits limits;
 	uint64_t interval_ns;              /* between two logins of a source; 0: no limit */
-	uint8_t hash_key[16];              /* so that nobody can choose addresses that collide */
+	uint8_t hash_key[SIPHASH_KEY_LEN]; /* so that nobody can choose addresses that collide */
 	struct prelogin_source *by_number; /* uthash */
 	struct prelogin_sources levels[PRELOGIN_LEVELS + 1];
 	unsigned fullest;                /* the highest level that has somebody; 0: none */
@@ -97,8 +96,7 @@ struct prelogin *prelogin_new(void)
 {
 	struct prelogin *p = xcalloc(1, sizeof(*p));
 
-	if (getrandom(p->hash_key, sizeof(p->hash_key), 0) != sizeof(p->hash_key))
-		log_fatal("could not get random bytes: %s", strerror(errno));
+	siphash_new_key(p->hash_key);
 	for (unsigned i = 0; i <= PRELOGIN_LEVELS; i++)
 		TAILQ_INIT(&p->levels[i]);
 	TAILQ_INIT(&p->resting);

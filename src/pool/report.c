@@ -107,6 +107,18 @@ void report_client_facts(struct report_facts *facts, const struct client *client
 
 /* ---- errors ---- */
 
+/* An error of ours that has nothing but text and state yet. */
+static void report_begin(struct report *r, const char *text, const char *sqlstate)
+{
+	str_copy(r->text, sizeof(r->text), text);
+	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
+	r->detail[0] = '\0';
+	r->hint = NULL;
+	r->hint_room[0] = '\0';
+	r->routine = NULL;
+	r->is_server = false;
+}
+
 /* PgBouncer's length, but no half of a character at the end. */
 static void report_cut(const struct conf *conf, char *text)
 {
@@ -116,13 +128,11 @@ static void report_cut(const struct conf *conf, char *text)
 
 void report_reason(struct report *r, const struct conf *conf, enum reason reason, const struct reason_facts *facts)
 {
+	report_begin(r, "", reason_sqlstate(reason));
 	reason_write_text(reason, facts, r->text, sizeof(r->text));
 	report_cut(conf, r->text);
-	str_copy(r->sqlstate, sizeof(r->sqlstate), reason_sqlstate(reason));
 	(void)reason_write_detail(reason, facts, r->detail, sizeof(r->detail));
 	r->hint = reason_hint(reason);
-	r->routine = NULL;
-	r->is_server = false;
 }
 
 /* Which breaker refuses, and why it does. */
@@ -147,7 +157,6 @@ void report_refusal(struct report *r, const struct client *client, const struct 
 	if (refusal->reason == REASON_BREAKER_OPEN)
 		report_fact_breaker(&facts, &client->part->conf->endpoints, refusal->endpoint);
 	report_reason(r, client->part->worker->ctx.snap->conf, refusal->reason, &facts.known);
-	r->hint_room[0] = '\0';
 	if (refusal->reason == REASON_QUEUE_SLOW)
 		str_format(r->hint_room, sizeof(r->hint_room), "The estimated wait is %" PRIu64 " ms. Try again later.",
 			   refusal->wait_us / 1000);
@@ -160,22 +169,14 @@ void report_refusal(struct report *r, const struct client *client, const struct 
 
 void report_text(struct report *r, const struct conf *conf, const char *text, const char *sqlstate, const char *hint)
 {
-	str_copy(r->text, sizeof(r->text), text);
+	report_begin(r, text, sqlstate);
 	report_cut(conf, r->text);
-	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
-	r->detail[0] = '\0';
 	r->hint = hint;
-	r->routine = NULL;
-	r->is_server = false;
 }
 
 void report_server(struct report *r, const char *text, const char *sqlstate)
 {
-	str_copy(r->text, sizeof(r->text), text);
-	str_copy(r->sqlstate, sizeof(r->sqlstate), sqlstate);
-	r->detail[0] = '\0';
-	r->hint = NULL;
-	r->routine = NULL;
+	report_begin(r, text, sqlstate);
 	r->is_server = true;
 }
 

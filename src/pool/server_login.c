@@ -158,10 +158,7 @@ void server_login_start(struct server *server)
 		server_close(server, REASON_CANNOT_CONNECT);
 		return;
 	}
-	if (ep->host[0] == '/' || ep->host[0] == '@')
-		err = sock_addr_set_unix_dir(&server->addr, ep->host, ep->port);
-	else
-		err = sock_addr_parse(&server->addr, ep->host, ep->port);
+	err = sock_addr_set_host(&server->addr, ep->host, ep->port);
 	if (err == 0)
 		server_login_connect(server);
 	else if (err == -E_SYNTAX)

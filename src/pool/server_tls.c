@@ -26,7 +26,7 @@
 void server_tls_init(struct server_tls *tls, const struct pool_conf *conf, const struct endpoint *endpoint)
 {
 	const char *host = endpoint == NULL ? NULL : endpoint->host;
-	bool is_unix = host == NULL || host[0] == '/' || host[0] == '@';
+	bool is_unix = host == NULL || sock_host_is_unix(host);
 	size_t n;
 
 	*tls = (struct server_tls){ .ctx = NULL };
