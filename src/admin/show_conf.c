@@ -382,7 +382,7 @@ static void show_fill_lists(struct show *show)
 	show_add_list(show, "users", (int64_t)show_count_rows(show, &show_users));
 	show_add_list(show, "peers", (int64_t)show->snap->conf->peer_count);
 	show_add_list(show, "pools", (int64_t)show_count_rows(show, &show_pools));
-	show_add_list(show, "peer_pools", (int64_t)show->snap->conf->peer_count);
+	show_add_list(show, "peer_pools", (int64_t)show_count_rows(show, &show_peer_pools));
 	show_add_list(show, "free_clients", 0);
 	show_add_list(show, "used_clients", atomic_load(&show->engine->client_count));
 	show_add_list(show, "login_clients", engine_login_total(show->engine));
@@ -491,8 +491,21 @@ static void show_fill_peers(struct show *show)
 	peers_each(show->engine->peers, show_add_peer, show);
 }
 
+/* A peer has a pool from the first request for it on. */
+static void show_add_peer_pool(const struct peer_info *peer, void *arg)
+{
+	if (peer->is_used)
+		show_add_peer(peer, arg);
+}
+
+static void show_fill_peer_pools(struct show *show)
+{
+	peers_each(show->engine->peers, show_add_peer_pool, show);
+}
+
 TABLE(show_peers, "PEERS", peer_row, show_peers_columns, show_fill_peers, "The entries of [peers].");
-TABLE(show_peer_pools, "PEER_POOLS", peer_row, show_peer_pools_columns, show_fill_peers, "What goes on with peers.");
+TABLE(show_peer_pools, "PEER_POOLS", peer_row, show_peer_pools_columns, show_fill_peer_pools,
+      "What goes on with peers that a cancel request has come for.");
 
 /* ---- SHOW DNS_HOSTS, SHOW DNS_ZONES ---- */
 

@@ -498,6 +498,7 @@ void peers_each(const struct peers *peers, peer_info_fn fn, void *arg)
 			.port = peer->port,
 			.pool_size = (int)peer->size,
 			.opening = peer->opening != NULL,
+			.is_used = peer->attempt_us != 0 || !TAILQ_EMPTY(&peer->waiting),
 		};
 
 		info.active = peer->conn_count - info.opening;

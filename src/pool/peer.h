@@ -39,6 +39,7 @@ struct peer_info {
 	unsigned waiting; /* requests not sent yet */
 	unsigned active;  /* requests sent */
 	unsigned opening; /* connections that nothing was sent over yet: 0 or 1 */
+	bool is_used;     /* a request for it has come */
 };
 typedef void (*peer_info_fn)(const struct peer_info *info, void *arg);
 

@@ -440,6 +440,7 @@ def test_rows_of_requests_under_way(make_pooler, fake_peer):
     idle = p.login()
     idle.query("select 1")
     before = p.lists()
+    assert (before["peer_pools"], p.show("peer_pools")) == (0, []), "there is none before it is needed"
     for _ in range(2):
         ask(p, key_of_peer(2))
     wait_peer_pool(p, 2, active=1, waiting=1)

@@ -429,6 +429,15 @@ SERVERS += [
     the_log(),
 ]
 
+PEERS = [
+    console("SHOW PEERS"),
+    console("SHOW PEER_POOLS"),
+    bytes_("cancel at a peer", struct.pack("!ii", 16, wire.CODE_CANCEL) + b"\1\3\0\4\5\6\7\x0b", last=False),
+    console("SHOW PEER_POOLS"),
+    bytes_("cancel nowhere", struct.pack("!ii", 16, wire.CODE_CANCEL) + b"\1\x09\0\4\5\6\7\x0b"),
+    bytes_("cancel here", struct.pack("!ii", 16, wire.CODE_CANCEL) + b"\1\1\0\4\5\6\7\x0b"),
+]
+
 RELOADS = [
     open_("a"),
     console("RELOAD"),
@@ -491,6 +500,13 @@ SCRIPTS = {
     ),
     "servers that refuse": (SERVERS, {}),
     "reloads": (RELOADS, {}),
+    "peers": (
+        PEERS,
+        {
+            "settings": {"peer_id": 1, "cancel_wait_timeout": 1},
+            "peers": {"1": "host=/tmp", "3": "host=127.0.0.1 port=1 pool_size=5"},
+        },
+    ),
     "a notice at the login": (
         [login("a client"), login("the console", user="admin", database="pgbouncer")],
         {"settings": {"login_notify_message": "hello"}, "since": (1, 26)},
