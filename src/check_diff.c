@@ -79,7 +79,7 @@ static void check_diff_become(const struct sock_addr *addr, const char *user)
 
 	if (geteuid() != 0)
 		return;
-	if (user != NULL && user[0] != '\0') {
+	if (str_is_set(user)) {
 		daemon_change_user(user);
 		return;
 	}
@@ -171,7 +171,7 @@ int check_diff_running(const struct snapshot *fresh, const char *user)
 	struct sock_addr addr;
 	PGconn *pg;
 
-	if (conf->unix_socket_dir == NULL || conf->unix_socket_dir[0] == '\0' ||
+	if (!str_is_set(conf->unix_socket_dir) ||
 	    sock_addr_set_unix_dir(&addr, conf->unix_socket_dir, (uint16_t)conf->listen_port) != 0) {
 		log_error("without a Unix socket the running instance cannot be asked: compare two files with "
 			  "--diff=FILE");

@@ -170,11 +170,11 @@ static void main_refuse_second(const struct conf *conf)
 	bool stale;
 	int err;
 
-	if (!systemd_has_sockets() && conf->unix_socket_dir != NULL && conf->unix_socket_dir[0] != '\0' &&
+	if (!systemd_has_sockets() && str_is_set(conf->unix_socket_dir) &&
 	    sock_addr_set_unix_dir(&addr, conf->unix_socket_dir, (uint16_t)conf->listen_port) == 0 &&
 	    sock_unix_is_served(&addr))
 		log_fatal("unix socket is in use, cannot continue");
-	if (conf->pidfile == NULL || conf->pidfile[0] == '\0')
+	if (!str_is_set(conf->pidfile))
 		return;
 	err = pidfile_check(conf->pidfile, &stale);
 	if (err == -E_EXISTS)
@@ -189,7 +189,7 @@ static void main_write_pidfile(const struct conf *conf)
 {
 	int err;
 
-	if (conf->pidfile == NULL || conf->pidfile[0] == '\0')
+	if (!str_is_set(conf->pidfile))
 		return;
 	err = pidfile_create(conf->pidfile, &main_pidfile);
 	if (err == -E_EXISTS)
@@ -400,10 +400,10 @@ int main(int argc, char **argv)
 	if (reload_set_up_tls(snap, tls_error, sizeof(tls_error)) != 0)
 		log_fatal("%s", tls_error);
 	user = o.user != NULL ? o.user : snap->conf->user;
-	if (user != NULL && user[0] != '\0')
+	if (str_is_set(user))
 		daemon_change_user(user);
 	daemon_refuse_root();
-	if (o.daemon && (snap->conf->pidfile == NULL || snap->conf->pidfile[0] == '\0'))
+	if (o.daemon && !str_is_set(snap->conf->pidfile))
 		log_fatal("daemon needs pidfile configured");
 	reload_apply_log(snap->conf, true);
 	if (!o.reboot)

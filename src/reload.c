@@ -97,7 +97,7 @@ static struct users *reload_users(const struct conf *conf, const struct snapshot
 	char text[512];
 	int err;
 
-	if (conf->auth_file == NULL || conf->auth_file[0] == '\0')
+	if (!str_is_set(conf->auth_file))
 		return users_new_empty();
 	if (old != NULL && users_is_current(old->users, conf->auth_file) &&
 	    old->conf->scram_iterations == conf->scram_iterations)
@@ -144,7 +144,7 @@ static int reload_check_auth(const struct conf *conf, struct conf_error *err)
 		log_error("%s", err->what);
 		return -E_UNSUPPORTED;
 	}
-	if (options == NULL || options[0] == '\0') {
+	if (!str_is_set(options)) {
 		if (conf->auth_type == CONF_AUTH_LDAP)
 			log_warning("auth_type is ldap, but auth_ldap_options is not set: nobody can log in");
 		return 0;

@@ -437,10 +437,9 @@ static int takeover_connect(const struct conf *conf)
 
 	if (systemd_has_sockets())
 		log_fatal("-R cannot be used with sockets passed from service manager");
-	if (conf->unix_socket_dir == NULL || conf->unix_socket_dir[0] == '\0' || conf->unix_socket_dir[0] == '@')
+	if (!str_is_set(conf->unix_socket_dir) || conf->unix_socket_dir[0] == '@')
 		log_fatal("-R needs a Unix socket in the file system: unix_socket_dir is %s",
-			  conf->unix_socket_dir == NULL || conf->unix_socket_dir[0] == '\0' ? "empty"
-											    : conf->unix_socket_dir);
+			  !str_is_set(conf->unix_socket_dir) ? "empty" : conf->unix_socket_dir);
 	if (sock_addr_set_unix_dir(&addr, conf->unix_socket_dir, (uint16_t)conf->listen_port) != 0)
 		log_fatal("unix_socket_dir '%s' is too long", conf->unix_socket_dir);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -498,7 +497,7 @@ static void takeover_wait_pidfile(const struct conf *conf)
 {
 	bool stale;
 
-	if (conf->pidfile == NULL || conf->pidfile[0] == '\0')
+	if (!str_is_set(conf->pidfile))
 		return;
 	for (unsigned waited_us = 0; waited_us < TAKEOVER_WAIT_US; waited_us += TAKEOVER_LOOK_US) {
 		if (access(conf->pidfile, F_OK) != 0 || (pidfile_check(conf->pidfile, &stale) == 0 && stale))

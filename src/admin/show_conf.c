@@ -205,7 +205,7 @@ static void show_add_user(struct show *show, const char *name)
 {
 	struct user_row *row;
 
-	if (name == NULL || name[0] == '\0')
+	if (!str_is_set(name))
 		return;
 	row = show_add_row(&show->rows);
 	row->name = show_keep_text(&show->rows, name);

@@ -231,7 +231,7 @@ static const char *conf_text(const char *narrow, const char *global)
 {
 	const char *text = narrow != NULL ? narrow : global;
 
-	return text == NULL || text[0] == '\0' ? NULL : text;
+	return str_is_set(text) ? text : NULL;
 }
 
 const char *conf_auth_user(const struct conf *conf, const struct conf_db *db)

@@ -270,7 +270,7 @@ static void conf_doc_print_sample_setting(FILE *out, enum conf_id id)
 		preset = "0";
 	if (value != NULL)
 		fprintf(out, "%s = %s\n", row->name, value);
-	else if (preset == NULL || preset[0] == '\0')
+	else if (!str_is_set(preset))
 		fprintf(out, ";%s =\n", row->name);
 	else
 		fprintf(out, ";%s = %s\n", row->name, preset);

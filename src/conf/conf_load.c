@@ -370,7 +370,7 @@ static int conf_load_finish(struct conf_loader *l, const char *path)
 	conf_names_sort(l->names);
 	conf_attach_names(conf, l->names);
 	conf->file = xstrdup(path);
-	if (conf->conffile == NULL || conf->conffile[0] == '\0') {
+	if (!str_is_set(conf->conffile)) {
 		free(conf->conffile);
 		conf->conffile = xstrdup(path);
 	}

@@ -68,7 +68,7 @@ char *conf_show_value(const struct conf *conf, enum conf_id id)
 
 	CHECK_OBJ(conf, CONF_MAGIC);
 	text = conf_value_text(conf, id);
-	if (text == NULL || text[0] == '\0' || (conf_flags(id) & CONF_F_SECRET) == 0)
+	if (!str_is_set(text) || (conf_flags(id) & CONF_F_SECRET) == 0)
 		return text;
 	free_secret(text);
 	return xstrdup("****");

@@ -117,7 +117,7 @@ static void log_park_file_locked(void)
 
 static void log_configure_file(const struct log_setup *setup)
 {
-	bool wanted = setup->file != NULL && setup->file[0] != '\0';
+	bool wanted = str_is_set(setup->file);
 	char *path;
 	char *old;
 

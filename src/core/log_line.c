@@ -222,7 +222,7 @@ static void log_json_member(struct log_json *j, const char *name, const char *va
 {
 	char key[32];
 
-	if (value == NULL || value[0] == '\0')
+	if (!str_is_set(value))
 		return;
 	log_json_put(j, key, str_format(key, sizeof(key), ",\"%s\":", name));
 	log_json_string(j, value, strlen(value));

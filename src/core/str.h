@@ -46,6 +46,12 @@ struct slice slice_cut(struct slice s, size_t max);
 /* A fresh NUL-terminated copy, to be freed by the caller; aborts without memory. */
 char *slice_dup(struct slice s) MUSTCHECK;
 
+/* True for a text that is there and not empty. */
+static inline bool str_is_set(const char *text)
+{
+	return text != NULL && text[0] != '\0';
+}
+
 /*
  * Copies the string into dst, always NUL-terminated. Returns false when it was
  * cut because dst has only `size` bytes.

@@ -426,7 +426,7 @@ struct dns *dns_new(struct loop *loop, const char *resolv_conf, const struct dns
 	dns->loop = loop;
 	dns->base = base;
 	dns->conf = *conf;
-	if (resolv_conf != NULL && resolv_conf[0] != '\0')
+	if (str_is_set(resolv_conf))
 		dns->resolv_conf = xstrdup(resolv_conf);
 	for (size_t i = 0; i < DNS_BUCKETS; i++)
 		LIST_INIT(&dns->buckets[i]);

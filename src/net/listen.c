@@ -276,7 +276,7 @@ static int listen_open_unix(struct listener_set *set, const struct listen_conf *
 	const char *call;
 	int fd;
 
-	if (conf->unix_dir == NULL || conf->unix_dir[0] == '\0')
+	if (!str_is_set(conf->unix_dir))
 		return 0;
 	if (sock_addr_set_unix_dir(&addr, conf->unix_dir, conf->port) != 0) {
 		str_format(err, err_size, "unix_socket_dir is too long: %s", conf->unix_dir);

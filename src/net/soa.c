@@ -184,7 +184,7 @@ static bool soa_read_server(char *line, struct sock_addr *addr)
 /* Those of resolv.conf, or the one on this host. */
 static void soa_load_servers(struct soa_query *query, const char *resolv_conf)
 {
-	FILE *f = fopen(resolv_conf != NULL && resolv_conf[0] != '\0' ? resolv_conf : SOA_RESOLV_CONF, "re");
+	FILE *f = fopen(str_is_set(resolv_conf) ? resolv_conf : SOA_RESOLV_CONF, "re");
 	char line[512];
 
 	while (f != NULL && query->server_count < SOA_SERVERS_MAX && fgets(line, sizeof(line), f) != NULL)

@@ -499,7 +499,7 @@ int sock_listen_unix(const struct sock_addr *addr, unsigned mode, const char *gr
 	if (sock_unix_is_locked(addr) || sock_unix_is_served(addr))
 		return -E_EXISTS;
 	*call = "getgrnam";
-	if (has_path && group != NULL && group[0] != '\0' && sock_find_group(group, &gid) != 0)
+	if (has_path && str_is_set(group) && sock_find_group(group, &gid) != 0)
 		return -E_NOENT;
 	*call = "socket";
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -68,11 +68,6 @@ struct tls_build {
 	size_t err_size;
 };
 
-static bool tls_ctx_is_set(const char *text)
-{
-	return text != NULL && text[0] != '\0';
-}
-
 /* Puts the setting, as tls_x or tls13_x, in front of what is wrong. */
 static int PRINTF_LIKE(4, 5) tls_build_fail(struct tls_build *b, int err, const char *setting, const char *fmt, ...)
 {
@@ -158,7 +153,7 @@ static int tls_build_protocols(struct tls_build *b)
 	int most = 0;
 	int err;
 
-	if (tls_ctx_is_set(b->setup->protocols)) {
+	if (str_is_set(b->setup->protocols)) {
 		err = tls_build_parse_versions(b, b->setup->protocols, &versions);
 		if (err != 0)
 			return err;
@@ -201,8 +196,8 @@ static int tls_build_cipher_list(struct tls_build *b)
 {
 	const char *ciphers = b->setup->ciphers;
 	const char *curve = b->setup->ecdhcurve;
-	bool has_no_curve = b->setup->faces_clients && tls_ctx_is_set(curve) && strcasecmp(curve, "none") == 0;
-	bool is_default = !tls_ctx_is_set(ciphers) || tls_ctx_is_default(ciphers);
+	bool has_no_curve = b->setup->faces_clients && str_is_set(curve) && strcasecmp(curve, "none") == 0;
+	bool is_default = !str_is_set(ciphers) || tls_ctx_is_default(ciphers);
 	char list[4096];
 	char why[256];
 
@@ -226,7 +221,7 @@ static int tls_build_ciphers(struct tls_build *b)
 	char why[256];
 	int err = tls_build_cipher_list(b);
 
-	if (err != 0 || !tls_ctx_is_set(suites) || SSL_CTX_set_ciphersuites(b->ssl, suites) == 1)
+	if (err != 0 || !str_is_set(suites) || SSL_CTX_set_ciphersuites(b->ssl, suites) == 1)
 		return err;
 	tls_pem_why(why, sizeof(why));
 	return tls_build_fail(b, -E_SYNTAX, "tls13_ciphers",
@@ -242,11 +237,11 @@ static int tls_build_key_exchange(struct tls_build *b)
 
 	if (!b->setup->faces_clients)
 		return 0;
-	if (tls_ctx_is_set(dh) && strcasecmp(dh, "auto") != 0 && strcasecmp(dh, "none") != 0)
+	if (str_is_set(dh) && strcasecmp(dh, "auto") != 0 && strcasecmp(dh, "none") != 0)
 		return tls_build_fail(b, -E_SYNTAX, "tls_dheparams", "\"%s\": it is auto or none", dh);
-	if (SSL_CTX_set_dh_auto(b->ssl, !tls_ctx_is_set(dh) || strcasecmp(dh, "auto") == 0) != 1)
+	if (SSL_CTX_set_dh_auto(b->ssl, !str_is_set(dh) || strcasecmp(dh, "auto") == 0) != 1)
 		return tls_build_fail(b, -E_NOMEM, "tls_dheparams", "OpenSSL refuses it");
-	if (!tls_ctx_is_set(curve) || strcasecmp(curve, "auto") == 0 || strcasecmp(curve, "none") == 0)
+	if (!str_is_set(curve) || strcasecmp(curve, "auto") == 0 || strcasecmp(curve, "none") == 0)
 		return 0;
 	if (SSL_CTX_set1_groups_list(b->ssl, curve) != 1)
 		return tls_build_fail(b, -E_SYNTAX, "tls_ecdhcurve",
@@ -461,7 +456,7 @@ static int tls_build_read(struct tls_build *b, struct tls_pem *pem, const char *
 	char why[256];
 	int err;
 
-	if (!tls_ctx_is_set(path))
+	if (!str_is_set(path))
 		return 0;
 	err = tls_pem_read(pem, path, why, sizeof(why));
 	if (err == 0)
@@ -472,8 +467,8 @@ static int tls_build_read(struct tls_build *b, struct tls_pem *pem, const char *
 static int tls_build_read_files(struct tls_build *b)
 {
 	const struct tls_setup *setup = b->setup;
-	bool has_key = tls_ctx_is_set(setup->key_file);
-	bool has_cert = tls_ctx_is_set(setup->cert_file);
+	bool has_key = str_is_set(setup->key_file);
+	bool has_cert = str_is_set(setup->cert_file);
 	int err;
 
 	if (setup->faces_clients && !has_key && !has_cert)

@@ -257,7 +257,7 @@ static struct breaker_set *endpoint_use_set(struct endpoint *ep, const char *nam
 void endpoint_list_make(struct endpoint_list *list, struct endpoints *table, const struct conf_db *db,
 			const char *unix_dir, const struct breaker_conf *breaker, const char *breaker_name)
 {
-	bool has_dir = unix_dir != NULL && unix_dir[0] != '\0';
+	bool has_dir = str_is_set(unix_dir);
 
 	list->count = (unsigned)db->host.count;
 	if (list->count == 0 && has_dir)

@@ -50,7 +50,7 @@ static struct ldap_options *snapshot_ldap_options(const struct conf *conf)
 	struct ldap_options *ldap;
 	char err[512];
 
-	if (conf->auth_ldap_options == NULL || conf->auth_ldap_options[0] == '\0')
+	if (!str_is_set(conf->auth_ldap_options))
 		return NULL;
 	if (ldap_options_parse(slice_of(conf->auth_ldap_options), &ldap, err, sizeof(err)) != 0)
 		return NULL;

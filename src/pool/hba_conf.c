@@ -52,7 +52,7 @@ static int hba_conf_check_authority(const struct conf *conf, const struct hba *h
 	static const char hint[] = "name the file with the authorities that certify your clients";
 	const struct hba_demand *demand = hba_first_cert(hba);
 
-	if (demand == NULL || (conf->client_tls_ca_file != NULL && conf->client_tls_ca_file[0] != '\0'))
+	if (demand == NULL || str_is_set(conf->client_tls_ca_file))
 		return 0;
 	if (conf->profile == CONF_PROFILE_PGBOUNCER) {
 		log_warning(what, demand->file, demand->line);

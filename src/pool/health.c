@@ -241,17 +241,12 @@ static const char *health_listed_password(const struct snapshot *snap, const cha
 	return listed != NULL && listed->secret.type == SECRET_PLAIN ? listed->secret.text : NULL;
 }
 
-static bool health_has_text(const char *text)
-{
-	return text != NULL && text[0] != '\0';
-}
-
 /* Who asks, by the settings of a database; NULL: nobody has a login for us. */
 static const char *health_user(const struct conf *conf, const struct conf_db *db)
 {
-	if (health_has_text(conf->health_user))
+	if (str_is_set(conf->health_user))
 		return conf->health_user;
-	return health_has_text(db->user) ? db->user : conf_auth_user(conf, db);
+	return str_is_set(db->user) ? db->user : conf_auth_user(conf, db);
 }
 
 /* Fills in user and password. */
@@ -266,7 +261,7 @@ static void health_choose_login(const struct snapshot *snap, const struct conf_d
 		setup->password = conf->health_password;
 	else if (setup->user == db->user)
 		setup->password = db->password;
-	if (!health_has_text(setup->password))
+	if (!str_is_set(setup->password))
 		setup->password = health_listed_password(snap, setup->user);
 }
 
@@ -275,7 +270,7 @@ static void health_set_target(struct health_target *target, const struct snapsho
 	const struct conf *conf = snap->conf;
 	const struct conf_db *db = target->asker->db;
 	struct health_setup setup = {
-		.dbname = health_has_text(conf->health_dbname) ? conf->health_dbname : db->dbname,
+		.dbname = str_is_set(conf->health_dbname) ? conf->health_dbname : db->dbname,
 		.query = conf->health_query,
 		.tls_mode = (enum conf_sslmode)conf->server_tls_sslmode,
 		.tls_direct = conf->server_tls_sslnegotiation == CONF_SSLNEG_DIRECT,

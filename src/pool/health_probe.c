@@ -321,7 +321,7 @@ struct probe_params {
 /* libpq takes an empty value for none. */
 static void probe_param(struct probe_params *params, const char *key, const char *value)
 {
-	if (value == NULL || value[0] == '\0')
+	if (!str_is_set(value))
 		return;
 	ASSERT(params->count + 1 < PROBE_PARAMS_MAX);
 	params->keys[params->count] = key;
@@ -351,14 +351,12 @@ static void probe_tls_params(const struct health_setup *setup, struct probe_para
 
 	if (setup->tls_mode < CONF_SSL_VERIFY_CA)
 		ca = PROBE_NO_FILE;
-	else if (ca == NULL || ca[0] == '\0')
+	else if (!str_is_set(ca))
 		ca = probe_system_ca(setup->tls_mode);
 	probe_param(params, "sslmode", conf_sslmode_name(setup->tls_mode));
 	probe_param(params, "sslrootcert", ca);
-	probe_param(params, "sslcert",
-		    setup->tls_cert == NULL || setup->tls_cert[0] == '\0' ? PROBE_NO_FILE : setup->tls_cert);
-	probe_param(params, "sslkey",
-		    setup->tls_key == NULL || setup->tls_key[0] == '\0' ? PROBE_NO_FILE : setup->tls_key);
+	probe_param(params, "sslcert", str_is_set(setup->tls_cert) ? setup->tls_cert : PROBE_NO_FILE);
+	probe_param(params, "sslkey", str_is_set(setup->tls_key) ? setup->tls_key : PROBE_NO_FILE);
 	probe_param(params, "sslcrl", PROBE_NO_FILE);
 	if (setup->tls_direct && setup->tls_mode >= CONF_SSL_REQUIRE && probe_knows_negotiation)
 		probe_param(params, "sslnegotiation", "direct");
@@ -547,7 +545,7 @@ static void probe_on_answer(struct health_probe *probe)
 	else if (!probe->has_failed)
 		str_copy(probe->facts.error, sizeof(probe->facts.error), "no answer that makes sense");
 	probe->facts.latency_us = clock_mono_us() - probe->asked_us;
-	if (probe->setup.query != NULL && probe->setup.query[0] != '\0') {
+	if (str_is_set(probe->setup.query)) {
 		probe_run_query(probe);
 		return;
 	}

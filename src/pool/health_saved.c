@@ -52,7 +52,7 @@ int health_saved_read(struct health_saved *saved, const char *text)
 #undef X
 	}
 	connstr_fini(&cs);
-	if (err == 0 && (saved->host == NULL || saved->host[0] == '\0' || saved->port > UINT16_MAX))
+	if (err == 0 && (!str_is_set(saved->host) || saved->port > UINT16_MAX))
 		err = -E_SYNTAX;
 	return err;
 }

@@ -134,7 +134,7 @@ static void pool_conf_draft(struct pool_conf *pc, const struct conf *conf, const
 /* The text of the secret for servers: of the connect string, else of the list of users; NULL: there is none. */
 static const char *pool_conf_secret_text(const struct conf_db *db, const struct user *listed)
 {
-	if (db->user != NULL && db->password != NULL && db->password[0] != '\0')
+	if (db->user != NULL && str_is_set(db->password))
 		return db->password;
 	return listed == NULL ? NULL : listed->secret.text;
 }

@@ -223,7 +223,7 @@ int report_login_notice(struct buf *b, const struct conf *conf)
 {
 	const char *text = conf->login_notify_message;
 
-	return text == NULL || text[0] == '\0' ? 0 : report_notice(b, conf, text, NULL);
+	return str_is_set(text) ? report_notice(b, conf, text, NULL) : 0;
 }
 
 /* ---- the log ---- */

@@ -52,7 +52,7 @@ void shadow_setup(void)
 
 	free(shadow_sql);
 	shadow_sql = NULL;
-	if (env == NULL || env[0] == '\0')
+	if (!str_is_set(env))
 		return;
 	for (int i = 0; i < vars_count(); i++)
 		size += strlen(vars_name(i)) + 4;

@@ -17,15 +17,10 @@
 
 #define TLS_CONF_WORDS_MAX 16384
 
-static bool tls_conf_is_set(const char *text)
-{
-	return text != NULL && text[0] != '\0';
-}
-
 /* What the setup of a context cannot know. */
 static int tls_conf_check(const struct conf *conf, struct conf_error *err)
 {
-	const bool has_ca = tls_conf_is_set(conf->client_tls_ca_file);
+	const bool has_ca = str_is_set(conf->client_tls_ca_file);
 
 	if (conf->auth_type == CONF_AUTH_CERT && conf->client_tls_sslmode != CONF_SSL_VERIFY_FULL) {
 		conf_error_set(err, "set client_tls_sslmode = verify-full",
@@ -135,10 +130,10 @@ static void tls_conf_warn(const struct conf *conf, const struct tls_conf *tls, c
 	bool is_new_client = tls->client != NULL && (old == NULL || old->client != tls->client);
 	bool is_new_server = tls->server != NULL && (old == NULL || old->server != tls->server);
 
-	if (is_new_client && tls->client_mode == CONF_SSL_VERIFY_CA && !tls_conf_is_set(conf->client_tls_ca_file))
+	if (is_new_client && tls->client_mode == CONF_SSL_VERIFY_CA && !str_is_set(conf->client_tls_ca_file))
 		log_warning("client_tls_ca_file is not set: certificates of all authorities that the system trusts "
 			    "are taken for those of clients");
-	if (is_new_server && tls->server_mode < CONF_SSL_VERIFY_CA && tls_conf_is_set(conf->server_tls_ca_file))
+	if (is_new_server && tls->server_mode < CONF_SSL_VERIFY_CA && str_is_set(conf->server_tls_ca_file))
 		log_warning("server_tls_ca_file is not used: server_tls_sslmode = %s checks nothing, verify-full does",
 			    conf_sslmode_name(tls->server_mode));
 }

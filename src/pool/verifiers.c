@@ -52,7 +52,7 @@ static bool verifiers_key_from_file(const char *path, size_t min, uint8_t key[SC
 	bool ok;
 	int fd;
 
-	if (path == NULL || path[0] == '\0')
+	if (!str_is_set(path))
 		return false;
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -70,7 +70,7 @@ void verifiers_make_salt_key(const struct conf *conf, uint8_t key[SCRAM_KEY_LEN]
 {
 	const char *secret = conf->scram_salt_secret;
 
-	if (secret != NULL && secret[0] != '\0' && verifiers_key_from("setting", secret, strlen(secret), key))
+	if (str_is_set(secret) && verifiers_key_from("setting", secret, strlen(secret), key))
 		return;
 	if (verifiers_key_from_file(conf->client_tls_key_file, 1, key))
 		return;
