@@ -275,7 +275,7 @@ static void socket_add_server(const struct pool_part *part, const struct server 
 	socket_set_state(row, show_server_needs_check(server, now_us) ? "used" : server_state_name(server->state));
 	row->connect_us = server->connect_us;
 	row->request_us = server->request_us;
-	row->close_needed = server->dirty;
+	row->close_needed = server_is_unwanted(server);
 	row->ptr = server;
 	row->link = server->client != NULL ? server->client : server->awaited_by;
 	row->replication = replication_name(server->replication);

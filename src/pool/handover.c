@@ -199,6 +199,8 @@ int handover_save_client(const struct client *client, struct buf *b)
 		err = handover_save_key(client, b);
 	if (err == 0)
 		err = handover_save_set("startup", client->startup, b);
+	if (err == 0)
+		err = handover_save_set("before", client->vars_before, b);
 	if (err == 0 && !buf_is_empty(&client->stream.in))
 		err = handover_save_pending(&client->stream.in, b);
 	if (err == 0 && client->survive != NULL)
@@ -357,8 +359,9 @@ struct handover_state {
 	uint64_t raw;
 	uint64_t resetting;
 	uint64_t forgetting;
-	uint64_t reset;      /* enum server_reset */
-	struct varset *vars; /* what the client began with, or the server; NULL: not known */
+	uint64_t reset;        /* enum server_reset */
+	struct varset *vars;   /* what the client began with, or the server; NULL: not known */
+	struct varset *before; /* what the client had before its transaction changed it; NULL: it has not */
 	uint64_t pid;
 	uint8_t key[CANCEL_KEY_MAX]; /* of a client; of a server the secret alone */
 	uint16_t key_len;
@@ -451,6 +454,10 @@ static int handover_read_item(struct handover_state *s, struct slice key, const 
 		vars_release(&s->vars);
 		s->vars = handover_load_vars(value[0] == '=' ? value + 1 : "");
 	}
+	if (slice_eq_str(key, "before")) {
+		vars_release(&s->before);
+		s->before = handover_load_vars(value[0] == '=' ? value + 1 : "");
+	}
 	if (!slice_eq_str(key, "track"))
 		return 0; /* what a later version says besides is not for us */
 	s->has_track = true;
@@ -483,6 +490,7 @@ static void handover_state_fini(struct handover_state *s)
 {
 	track_fini(&s->track);
 	vars_release(&s->vars);
+	vars_release(&s->before);
 	free(s->pending);
 	free(s->failed_errors);
 }
@@ -691,7 +699,8 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	client->xact_us = state->xact;
 	client->hint_us = state->hint;
 	client->waited_us = state->waited;
-	state->vars = NULL; /* taken over */
+	client->vars_before = state->before;
+	state->vars = state->before = NULL; /* taken over */
 	client->startup_is_raw = state->raw != 0;
 	client->is_resetting = state->resetting != 0;
 	client->is_forgetting = state->forgetting != 0;
@@ -758,8 +767,8 @@ static void handover_fill_server(struct handover *h, struct server *server, stru
 		h->last_id = server->id;
 }
 
-/* Makes the failed transaction that a client is in; false when it cannot be read. */
-static bool handover_load_failed(struct handover_state *state)
+/* Makes the failed transaction that a client is in, which has no server; false when it cannot be read. */
+static bool handover_load_failed(struct handover_state *state, bool has_server)
 {
 	struct survive_saved saved = {
 		.flags = state->failed,
@@ -770,7 +779,8 @@ static bool handover_load_failed(struct handover_state *state)
 
 	if (state->failed_errors == NULL)
 		return true;
-	state->survive = survive_load(&saved);
+	if (!has_server)
+		state->survive = survive_load(&saved);
 	return state->survive != NULL;
 }
 
@@ -841,7 +851,7 @@ static void handover_take_pair(struct handover *h, struct handover_session *clie
 	}
 	if (client != NULL && (handover_read_state(&state, client->state) != 0 ||
 			       !handover_stmt_give_client(h->stmts, client->old_fd, &prep, state.statements) ||
-			       !handover_load_failed(&state))) {
+			       !handover_load_failed(&state, server != NULL))) {
 		log_warning("not taking over a client of %s/%s: its state cannot be read", client->database,
 			    client->user);
 		handover_turn_away(h, client, REASON_FAST_EXIT);

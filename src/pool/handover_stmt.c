@@ -311,6 +311,8 @@ static void handover_stmt_add_item(struct handover_stmts *stmts, struct carried_
 	struct carried_item *item;
 	struct carried_text *t;
 
+	if (head->kind == CARRIED_RECORD && (head->op > PREP_PROVOKE || (uint32_t)head->why >= REASON_COUNT))
+		return; /* of a later version: the session has too few */
 	HASH_FIND(hh, texts, &head->text, sizeof(head->text), t);
 	if (t == NULL && (head->kind != CARRIED_RECORD || head->text != 0))
 		return; /* was not allowed: the session has too few, and is not taken over */

@@ -124,9 +124,9 @@ enum classify_at {
  * row; MORE() adds one, KEEP leaves them. Every place has a row for TK_ANY, except AT_REST and
  * AT_BODY, where nothing is looked up.
  */
-#define KIND(id) CLASSIFY_BIT(CLASSIFY_##id)
-#define MORE(id) (CLASSIFY_MORE | KIND(id))
-#define KEEP     0
+#define KIND(id)      CLASSIFY_BIT(CLASSIFY_##id)
+#define MORE(id)      (CLASSIFY_MORE | KIND(id))
+#define KEEP          0
 
 /* In a row's kinds: they are added to those that the statement has. */
 #define CLASSIFY_MORE CLASSIFY_BIT(CLASSIFY_KINDS_N)

@@ -673,6 +673,25 @@ def test_failed_transactions_go_on(failing):
 
 
 @pytest.mark.ours
+def test_parameters_of_a_transaction_that_is_lost_later(make_pooler, cluster, database):
+    """What the transaction has set is undone by the process that sees it come to nothing."""
+    db = database()
+    p = make_pooler({"app": cluster.dsn(dbname=db)}, settings=TRANSACTION, profile="pgsluice")
+    c = p.login()
+    c.query("set timezone = 'Asia/Kolkata'")
+    c.query("begin")
+    assert c.query("set local timezone = 'Asia/Tokyo'").status == "T"
+    mark = p.restart()
+    p.wait_for_log("took over 1 clients and 1 servers", since=mark)
+    assert c.value("show timezone") == "Asia/Tokyo"
+    cluster.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (db,))
+    wait_until(lambda: not p.show("servers"), "the pooler noticed")
+    r = c.query("rollback")
+    assert (r.tags, r.params, r.status) == (["ROLLBACK"], {"TimeZone": "Asia/Kolkata"}, "I")
+    assert c.value("show timezone") == "Asia/Kolkata"
+
+
+@pytest.mark.ours
 def test_refused_transactions_go_on(make_pooler):
     """What comes behind a BEGIN that was refused was meant to be a part of its block."""
     p = make_pooler(settings={**TRANSACTION, "default_pool_size": 1}, profile="pgsluice")
