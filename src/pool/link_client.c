@@ -20,6 +20,7 @@
 #include "pool/virtual.h"
 #include "proto/frame.h"
 #include "proto/msg.h"
+#include "proto/parse.h"
 
 /* Messages up to this length wait in the stream until they are there as a whole. */
 #define LINK_HOLD_MAX (32 * 1024)
@@ -53,16 +54,10 @@ void link_refuse_failed(struct client *client, const char *failure)
 	client_close_report(client, &report);
 }
 
-/* The body of the message, as far as it has come. */
-static struct slice link_body(const struct link_walk *w)
-{
-	return slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
-}
-
 /* The client is not to wait: the message, and what else there is of its request, is thrown away. */
 static enum admit link_refuse_wait(struct link_walk *w, const struct pool_refusal *refusal)
 {
-	const struct client_message message = { w->f.type, link_body(w), link_walk_avail(w) == w->f.size };
+	const struct client_message message = { w->f.type, link_message_body(w), link_walk_avail(w) == w->f.size };
 
 	refuse_client(w->client, refusal, &message);
 	return w->client->state == CL_CLOSED ? ADMIT_CLOSED : ADMIT_DISCARD;
@@ -113,7 +108,7 @@ static enum admit link_skip(struct link_walk *w)
 	struct client *client = w->client;
 	uint8_t type = w->f.type;
 
-	if (!survive_note_refused(client, type, link_body(w), link_walk_avail(w) == w->f.size))
+	if (!survive_note_refused(client, type, link_message_body(w), link_walk_avail(w) == w->f.size))
 		return ADMIT_DISCARD;
 	if (type != FE_SYNC)
 		return type == FE_TERMINATE ? ADMIT_SEND : ADMIT_DISCARD;
@@ -182,17 +177,12 @@ static enum admit link_admit_virtual(struct link_walk *w)
 	return admit;
 }
 
-/* The text of a Query or Parse, as far as it has come; empty for others. */
+/* The text of a Query or Parse, as far as it has come; for others of no use. */
 static struct slice link_text(const struct link_walk *w)
 {
-	const char *body = (const char *)w->data + w->at + FRAME_HEADER;
-	size_t n = link_walk_avail(w) - FRAME_HEADER;
-	size_t name_len;
+	struct slice body = link_message_body(w);
 
-	if (w->f.type == FE_QUERY)
-		return slice_make(body, n);
-	name_len = strnlen(body, n);
-	return name_len < n ? slice_make(body + name_len + 1, n - name_len - 1) : slice_of("");
+	return w->f.type == FE_QUERY ? body : parse_behind_string(body);
 }
 
 /* True for a Query or Parse that resets the client's parameters: what follows must wait for that, see link_vars.c. */

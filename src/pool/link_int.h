@@ -46,6 +46,12 @@ static inline size_t link_walk_avail(const struct link_walk *w)
 	return w->f.size < w->len - w->at ? (size_t)w->f.size : w->len - w->at;
 }
 
+/* The body of the message, as far as it has come. */
+static inline struct slice link_message_body(const struct link_walk *w)
+{
+	return slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+}
+
 /* Sends what `out` has, unless there is room for so much more. */
 void link_walk_reserve(struct link_walk *w, int pieces, uint32_t own);
 

@@ -264,18 +264,10 @@ bool survive_hears(struct server *server, struct slice body)
 
 /* ---- what passes ---- */
 
-/* The second of the strings in `body`, which may be cut: empty when it has not come. */
-static struct slice survive_second(struct slice body)
-{
-	size_t first = strnlen(body.p, body.n);
-
-	return first < body.n ? slice_make(body.p + first + 1, body.n - first - 1) : slice_make(body.p + body.n, 0);
-}
-
 /* What the text of a Parse does when it is executed: it is one statement, whose first words tell. */
 static enum classify_effect survive_parse_effect(struct slice body)
 {
-	struct slice text = survive_second(body);
+	struct slice text = parse_behind_string(body);
 
 	if (text.n == 0)
 		return CLASSIFY_EFFECT_UNSEEN;
@@ -295,7 +287,7 @@ static void survive_begin_text(struct client *client, enum survive_text_of of, s
 void survive_note_text(struct link_walk *w)
 {
 	struct client *client = w->client;
-	struct slice body = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	struct slice body = link_message_body(w);
 	bool is_whole = body.n + FRAME_HEADER == w->f.size;
 	enum classify_effect effect;
 
@@ -320,8 +312,8 @@ void survive_note_bind(struct link_walk *w)
 {
 	struct client *client = w->client;
 	struct track *track = &client->server->track;
-	struct slice body = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
-	struct slice name = survive_second(body);
+	struct slice body = link_message_body(w);
+	struct slice name = parse_behind_string(body);
 
 	if (name.n == 0 || name.p[0] != '\0')
 		track_note(track, CLASSIFY_EFFECT_UNSEEN); /* the texts of named statements are not kept */
@@ -340,7 +332,7 @@ static void survive_note_effect(struct client *client, enum classify_effect effe
 /* Of a Bind, as far as it has come. */
 static enum classify_effect survive_bind_effect(const struct client *client, struct slice body)
 {
-	struct slice name = survive_second(body);
+	struct slice name = parse_behind_string(body);
 	size_t n = strnlen(name.p, name.n);
 	const struct prep_name *known;
 
@@ -374,7 +366,7 @@ bool survive_note_refused(struct client *client, uint8_t type, struct slice body
 		return survive_note_refused_text(client, body, is_whole);
 	case FE_PARSE:
 		*(body.n > 0 && body.p[0] == '\0' ? &client->refused_unnamed : &client->refused_named) = true;
-		text = survive_second(body);
+		text = parse_behind_string(body);
 		if (text.n > 0)
 			return survive_note_refused_text(client, text, is_whole);
 		survive_note_effect(client, CLASSIFY_EFFECT_UNSEEN);

@@ -109,11 +109,10 @@ bool survive_hears(struct server *server, struct slice body);
 /* The price of a look at what passes to the server: anything but a Query or Parse that begins like other statements. */
 static inline void survive_note(struct link_walk *w)
 {
-	const char *text = (const char *)w->data + w->at + FRAME_HEADER;
-	size_t n = link_walk_avail(w) - FRAME_HEADER;
+	struct slice text = link_message_body(w);
 
-	if (w->f.type == FE_QUERY && LIKELY(n + FRAME_HEADER == w->f.size) && !classify_may_transact(text, n) &&
-	    !classify_may_be_several(text, n))
+	if (w->f.type == FE_QUERY && LIKELY(text.n + FRAME_HEADER == w->f.size) &&
+	    !classify_may_transact(text.p, text.n) && !classify_may_be_several(text.p, text.n))
 		return;
 	survive_note_text(w);
 }

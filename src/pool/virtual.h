@@ -25,13 +25,12 @@ static inline bool virtual_may_have_names(const struct client *client)
 /* True for a query whose words matter. */
 static inline bool virtual_minds_query(const struct link_walk *w)
 {
-	const char *text = (const char *)w->data + w->at + FRAME_HEADER;
-	size_t n = link_walk_avail(w) - FRAME_HEADER;
+	struct slice text = link_message_body(w);
 
 	if (UNLIKELY(w->client->part->conf->sql_prepare == CONF_SQL_PREPARE_REFUSE) ||
-	    UNLIKELY(virtual_may_have_names(w->client)) || UNLIKELY(classify_may_touch_session(text, n)))
+	    UNLIKELY(virtual_may_have_names(w->client)) || UNLIKELY(classify_may_touch_session(text.p, text.n)))
 		return true;
-	return UNLIKELY(n < VIRTUAL_WORD_MAX && n + FRAME_HEADER < w->f.size) && slice_trim(slice_make(text, n)).n == 0;
+	return UNLIKELY(text.n < VIRTUAL_WORD_MAX && text.n + FRAME_HEADER < w->f.size) && slice_trim(text).n == 0;
 }
 
 /* True for a message that virtual_admit() decides about. */

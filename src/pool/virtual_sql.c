@@ -148,7 +148,7 @@ enum admit virtual_query(struct link_walk *w)
 {
 	static const uint32_t forgetful = CLASSIFY_BIT(CLASSIFY_DEALLOCATE_ALL) | CLASSIFY_BIT(CLASSIFY_DISCARD_ALL) |
 					  CLASSIFY_BIT(CLASSIFY_DEALLOCATE);
-	struct slice text = slice_make(w->data + w->at + FRAME_HEADER, link_walk_avail(w) - FRAME_HEADER);
+	struct slice text = link_message_body(w);
 	enum admit admit;
 
 	if (virtual_is_refused(w->client, text))

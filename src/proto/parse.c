@@ -222,6 +222,13 @@ bool parse_bind_names_columns(struct slice body)
 	return formats > 1 || !rd_done(&r);
 }
 
+struct slice parse_behind_string(struct slice body)
+{
+	size_t first = strnlen(body.p, body.n);
+
+	return first < body.n ? slice_make(body.p + first + 1, body.n - first - 1) : slice_make(body.p + body.n, 0);
+}
+
 int parse_query(struct slice body, struct slice *sql)
 {
 	return parse_string(body, sql);

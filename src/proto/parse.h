@@ -88,6 +88,9 @@ int parse_command_complete(struct slice body, struct slice *tag) MUSTCHECK;
 /* Bind: true when it names formats for several columns, so that the result must have as many; also when malformed. */
 bool parse_bind_names_columns(struct slice body);
 
+/* What stands behind the first string of a body that may be cut: empty when that has not come. */
+struct slice parse_behind_string(struct slice body);
+
 /* Query: the text without its NUL. */
 int parse_query(struct slice body, struct slice *sql) MUSTCHECK;
 
