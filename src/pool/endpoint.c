@@ -14,6 +14,7 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/siphash.h"
 #include "core/str.h"
 
 #define EP_LOGIN_BELIEF_US USEC_PER_SEC
@@ -343,6 +344,21 @@ void endpoint_set_facts(struct endpoint *endpoint, const struct endpoint_facts *
 {
 	atomic_store_explicit(&endpoint->facts_until_us, until_us, memory_order_relaxed);
 	atomic_store_explicit(&endpoint->facts, facts_pack(facts), memory_order_release);
+}
+
+uint64_t endpoint_mark(const struct sock_addr *addr)
+{
+	static const uint8_t key[16] = { 0 };
+	char text[SOCK_ADDR_TEXT];
+	size_t n = sock_addr_host(addr, text, sizeof(text));
+
+	return siphash_bytes(key, text, n) | 1;
+}
+
+bool endpoint_is_silent_at(const struct endpoint *endpoint, const struct sock_addr *addr)
+{
+	return endpoint_facts(endpoint).is_silent &&
+	       atomic_load_explicit(&endpoint->silent_at, memory_order_relaxed) == endpoint_mark(addr);
 }
 
 bool endpoint_forget_probes(struct endpoint *endpoint, uint64_t now_us)

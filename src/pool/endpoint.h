@@ -38,7 +38,7 @@ struct endpoint_facts {
 	bool is_read_only;   /* transactions are read-only by default, whatever the role */
 	bool is_fenced;      /* its timeline is older than one that was seen: it gets no writes */
 	bool is_unreachable; /* the last probe has failed */
-	bool is_silent;      /* ... because a new connection was not answered at all */
+	bool is_silent;      /* ... because a new connection was not answered at all, see endpoint_is_silent_at() */
 };
 
 struct endpoints;
@@ -61,6 +61,7 @@ struct endpoint {
 	atomic_uint logging_in;          /* of them, not logged in yet */
 	atomic_uint facts;               /* packed: see endpoint_facts() */
 	_Atomic uint64_t facts_until_us; /* the role counts as unknown for new servers from then on */
+	_Atomic uint64_t silent_at;      /* endpoint_mark() of the address that was silent last; 0: none */
 	atomic_bool is_suspect;          /* a symptom was reported, and nobody has looked since */
 	atomic_bool is_awaited;          /* somebody wants to know of the next login there */
 };
@@ -133,6 +134,16 @@ struct endpoint_facts endpoint_facts(const struct endpoint *endpoint);
 
 /* Sets all of it; the role is believed until that time. Control thread. */
 void endpoint_set_facts(struct endpoint *endpoint, const struct endpoint_facts *facts, uint64_t until_us);
+
+/* A number for an address, whatever its port; not 0. */
+uint64_t endpoint_mark(const struct sock_addr *addr);
+
+/*
+ * True when the last probe has found that nobody answers at this address. The
+ * name of an endpoint may lead to several, and a probe asks one at a time: what
+ * it finds says nothing about servers at the others. Any thread.
+ */
+bool endpoint_is_silent_at(const struct endpoint *endpoint, const struct sock_addr *addr);
 
 /*
  * Nobody probes it any more: what only probes find out is taken back, and the

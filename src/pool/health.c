@@ -558,6 +558,8 @@ static struct endpoint_facts health_translate(struct health_target *target, uint
 
 	out.is_unreachable = !facts->is_reachable;
 	out.is_silent = facts->is_silent;
+	if (out.is_silent)
+		atomic_store_explicit(&target->endpoint->silent_at, facts->silent_at, memory_order_relaxed);
 	if (facts->knows_role) {
 		out.role = facts->is_standby ? ENDPOINT_STANDBY : ENDPOINT_PRIMARY;
 		out.is_read_only = facts->is_read_only;

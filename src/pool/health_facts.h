@@ -14,6 +14,7 @@
 struct health_facts {
 	bool is_reachable;   /* it answers, and is neither starting nor stopping; and health_query has succeeded */
 	bool is_silent;      /* nobody has answered a new connection, though there was time for that */
+	uint64_t silent_at;  /* ... at the address of this endpoint_mark() */
 	bool knows_role;     /* the two below hold */
 	bool is_standby;     /* it is in recovery */
 	bool is_read_only;   /* default_transaction_read_only, whatever the role */

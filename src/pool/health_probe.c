@@ -31,6 +31,7 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "pool/endpoint.h"
 
 /* A file that cannot exist. */
 #define PROBE_NO_FILE     "/dev/null/none"
@@ -58,6 +59,7 @@ struct health_probe {
 	void *arg;
 	struct health_setup setup; /* with strings of our own */
 	enum probe_state state;
+	struct sock_addr addr;      /* that was asked last */
 	struct dns_request *lookup; /* under way; freed when it comes back */
 	PGconn *conn;
 	struct event *io;    /* for libpq's socket; NULL: not waiting */
@@ -307,6 +309,7 @@ static void probe_on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *a
 		return;
 	}
 	probe->facts.is_silent = probe->state == PROBE_CONNECT;
+	probe->facts.silent_at = endpoint_mark(&probe->addr);
 	probe_fail(probe, doing[probe->state]);
 }
 
@@ -411,7 +414,8 @@ static void probe_on_dns(struct dns_request *req)
 	}
 	probe->lookup = NULL;
 	if (req->err == 0) {
-		sock_addr_host(&req->addrs[0], address, sizeof(address));
+		probe->addr = req->addrs[0];
+		sock_addr_host(&probe->addr, address, sizeof(address));
 		probe_connect(probe, address);
 	} else {
 		probe_fail(probe, "the host name could not be resolved");
@@ -421,14 +425,14 @@ static void probe_on_dns(struct dns_request *req)
 
 static void probe_begin(struct health_probe *probe)
 {
-	struct sock_addr addr;
+	int err = sock_addr_set_host(&probe->addr, probe->host, probe->port);
 
 	health_facts_init(&probe->facts);
 	if (sock_host_is_unix(probe->host)) {
 		probe_connect(probe, NULL);
 		return;
 	}
-	if (sock_addr_parse(&addr, probe->host, probe->port) == 0) {
+	if (err == 0) {
 		probe_connect(probe, probe->host);
 		return;
 	}

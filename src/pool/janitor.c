@@ -149,7 +149,9 @@ static enum reason janitor_left_behind(const struct server *server, uint64_t now
 	facts = endpoint_facts(server->endpoint);
 	if (facts.is_fenced)
 		return REASON_FENCED;
-	return facts.is_silent && janitor_is_over(now_us, server->active_us, timeout_us) ? REASON_CUT_OFF : REASON_NONE;
+	if (!facts.is_silent || !janitor_is_over(now_us, server->active_us, timeout_us))
+		return REASON_NONE;
+	return endpoint_is_silent_at(server->endpoint, &server->addr) ? REASON_CUT_OFF : REASON_NONE;
 }
 
 /* A linked server. */

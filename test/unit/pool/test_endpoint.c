@@ -243,6 +243,40 @@ static bool leaves(unsigned i, enum conf_session_attrs attrs)
 	return endpoint_is_to_leave(list.items[i], &list, attrs);
 }
 
+/* A name may have several addresses: the probe has asked at one of them. */
+static void test_silence_is_of_an_address(void **state UNUSED)
+{
+	const struct endpoint_facts silent = { .is_unreachable = true, .is_silent = true };
+	struct endpoint *ep = list.items[0];
+	struct sock_addr asked;
+	struct sock_addr other;
+
+	assert_int_equal(sock_addr_parse(&asked, "192.0.2.1", 5432), 0);
+	assert_int_equal(sock_addr_parse(&other, "192.0.2.2", 5432), 0);
+	assert_false(endpoint_is_silent_at(ep, &asked));
+	endpoint_set_facts(ep, &silent, NOW);
+	atomic_store(&ep->silent_at, endpoint_mark(&asked));
+	assert_true(endpoint_is_silent_at(ep, &asked));
+	assert_false(endpoint_is_silent_at(ep, &other));
+	endpoint_note_role(ep, ENDPOINT_PRIMARY, false, NOW);
+	assert_false(endpoint_is_silent_at(ep, &asked));
+}
+
+static void test_probes_end(void **state UNUSED)
+{
+	const struct endpoint_facts all = {
+		.role = ENDPOINT_PRIMARY, .is_fenced = true, .is_unreachable = true, .is_silent = true
+	};
+	struct endpoint_facts left;
+
+	endpoint_set_facts(list.items[0], &all, NOW + USEC_PER_SEC);
+	assert_true(endpoint_forget_probes(list.items[0], NOW));
+	left = endpoint_facts(list.items[0]);
+	assert_int_equal(left.role, ENDPOINT_PRIMARY);
+	assert_false(left.is_fenced || left.is_unreachable || left.is_silent);
+	assert_false(endpoint_forget_probes(list.items[0], NOW));
+}
+
 static void test_who_is_to_leave(void **state UNUSED)
 {
 	const struct endpoint_facts gone = { .is_unreachable = true };
@@ -317,6 +351,8 @@ int main(void)
 		TEST(test_symptom_is_told_once),
 		TEST(test_awaited_login_is_told_once),
 		TEST(test_another_role_is_a_symptom),
+		TEST(test_silence_is_of_an_address),
+		TEST(test_probes_end),
 		TEST(test_who_is_to_leave),
 		TEST(test_endpoint_of_an_address),
 	};
