@@ -53,6 +53,8 @@
 #define HEALTH_REQUEST_US  (30 * USEC_PER_SEC)
 /* How many intervals an answer is believed. */
 #define HEALTH_BELIEF      3
+/* How long an endpoint is kept in mind that another process has known, without a pool that needs it. */
+#define HEALTH_CARRIED_US  (3600 * USEC_PER_SEC)
 /* Whom probes log in as when nobody has a password for us. */
 #define HEALTH_NOBODY      "pgsluice"
 
@@ -76,7 +78,7 @@ struct health_target {
 	struct pool_conf *asker;     /* held during a scan: of the pool that says how to ask */
 	bool is_set;                 /* it is known how to ask */
 	uint64_t requested_until_us; /* somebody has asked for it */
-	bool is_carried;             /* another process has known it, and no pool here has needed it yet */
+	uint64_t carried_until_us;   /* another process has known it, and no pool here has needed it yet; 0: not so */
 	bool is_tripped;             /* a breaker waits for a probe that succeeds */
 	char database[64];           /* one of those that name it */
 	uint64_t due_us;             /* the next probe */
@@ -376,7 +378,7 @@ static void health_scan_pool(struct health *health, struct pool *pool)
 			continue;
 		if (is_watched)
 			target->scan = health->scan;
-		target->is_carried = false;
+		target->carried_until_us = 0;
 		health_offer_asker(target, health->engine->snap->conf, conf);
 		if (first == NULL)
 			first = target;
@@ -424,7 +426,8 @@ static void health_scan(struct health *health, uint64_t now_us)
 		health_scan_pool(health, pools[i]);
 	free(pools);
 	HASH_ITER (hh, health->targets, target, next)
-		if (target->scan != health->scan && target->requested_until_us < now_us && !target->is_carried)
+		if (target->scan != health->scan && target->requested_until_us < now_us &&
+		    target->carried_until_us < now_us)
 			health_forget(health, target, now_us);
 	HASH_ITER (hh, health->targets, target, next) {
 		if (target->asker != NULL)
@@ -832,7 +835,7 @@ void health_save(struct health *health, void (*fn)(const char *text, void *arg),
 	HASH_ITER (hh, health->targets, target, next) {
 		struct buf b;
 
-		if (target->probed_us == 0 && !target->is_carried)
+		if (target->probed_us == 0 && target->carried_until_us == 0)
 			continue;
 		buf_init(&b, HEALTH_SAVED_MAX);
 		if (health_write(target, &b) == 0)
@@ -865,7 +868,7 @@ void health_load(struct health *health, const char *text)
 	endpoint = endpoint_get(health->engine->endpoints, saved.host, (uint16_t)saved.port);
 	endpoint_set_facts(endpoint, &facts, saved.until);
 	target = health_get(health, endpoint);
-	target->is_carried = true;
+	target->carried_until_us = clock_mono_us() + HEALTH_CARRIED_US;
 	target->until_us = saved.until;
 	target->system_id = saved.system;
 	target->timeline = (uint32_t)saved.timeline;
@@ -912,8 +915,26 @@ void health_free(struct health **healthp)
 	free(health);
 }
 
+/* True for an endpoint that databases have, or may have. */
+static bool health_is_named(const struct conf *conf, const struct endpoint *endpoint)
+{
+	for (size_t i = 0; i < conf->db_count; i++)
+		for (size_t j = 0; j < conf->dbs[i].host.count; j++)
+			if (strcmp(conf->dbs[i].host.items[j], endpoint->host) == 0 &&
+			    conf_db_port(&conf->dbs[i], j) == endpoint->port)
+				return true;
+	return conf->autodb != NULL;
+}
+
 void health_reload(struct health *health)
 {
+	const struct conf *conf = health->engine->snap->conf;
+	struct health_target *target;
+	struct health_target *next;
+
+	HASH_ITER (hh, health->targets, target, next)
+		if (target->carried_until_us != 0 && !health_is_named(conf, target->endpoint))
+			target->carried_until_us = 0;
 	health->scanned_us = 0;
 	health_run(health);
 }

@@ -263,6 +263,26 @@ def test_old_primary_gets_no_writes_from_the_next_process(make, pair):
     assert c.read_ready().rows == [["127.0.0.2"]]
 
 
+def test_hosts_that_nobody_names_any_more_are_forgotten(make, pair):
+    """Those that came from another process, too, though no pool has needed them since."""
+    p = make()
+    c = p.login()
+    c.value("select 1")
+    wait_probed(p, pair)
+    c.terminate()
+    p.admin("reconnect")
+    wait_until(lambda: not p.show("servers"), "nothing that would be handed over")
+    p.restart()
+    assert [r for r in p.show("pools") if r["database"] == "app"] == []
+    assert set(endpoints(p)) == {name(pair.primary), name(pair.standby)}
+    p.admin("reload")
+    assert set(endpoints(p)) == {name(pair.primary), name(pair.standby)}
+    p.databases["app"] = f"host=127.0.0.3 port={pair.primary.port}"
+    p.write_files()
+    p.admin("reload")
+    wait_until(lambda: not endpoints(p), "they are forgotten")
+
+
 def test_fence_ends_with_the_probes(make, pair):
     """Who switches them off decides on his own; nobody would ever find out that a host may have writes again."""
     p = make()
