@@ -272,6 +272,8 @@ void janitor_apply_epoch(struct worker *worker, const struct db *db)
 			continue;
 		TAILQ_FOREACH (server, &part->servers, entry)
 			server->dirty |= server_is_stale(server);
+		if (worker->suspended)
+			continue; /* answers may have come that are not read */
 		janitor_servers(part, now_us);
 		pool_run(part);
 	}
@@ -288,8 +290,10 @@ void janitor_apply_roles(struct worker *worker, void *arg UNUSED)
 			continue;
 		TAILQ_FOREACH (server, &part->servers, entry)
 			server_note_place(server);
+		pool_retry_for_roles(part->pool);
+		if (worker->suspended)
+			continue;
 		janitor_servers(part, now_us);
-		pool_retry_now(part->pool);
 		pool_run(part);
 	}
 }

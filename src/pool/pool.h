@@ -199,6 +199,7 @@ struct pool {
 	bool is_for_breaker;        /* ... which a breaker counts: clients wait until that opens */
 	unsigned failures;          /* in a row */
 	uint64_t retry_us;          /* no attempt before this time */
+	uint64_t roles_seen;        /* what was known of the endpoints when that was given up for them last */
 	char failure[128];          /* why, for clients that come now */
 	struct pool_secret *secret; /* with which the user has logged in; NULL: nobody has, or auth_file was asked */
 	unsigned host_turn;         /* which endpoint of the list is next, modulo their number */
@@ -295,8 +296,11 @@ struct pool_failure {
 /* The login has failed: waits before the next one. The permit is given back. */
 void pool_login_failed(struct pool_part *part, struct permit *permit, const struct pool_failure *failure);
 
-/* The reason why logins failed may be gone: the next attempt need not wait. Any thread. */
-void pool_retry_now(struct pool *pool);
+/* Breakers have changed: where they say when to begin again, the next attempt need not wait. Any thread. */
+void pool_retry_for_breakers(struct pool *pool);
+
+/* Endpoints may have other roles than before, and if these have: likewise. Any thread. */
+void pool_retry_for_roles(struct pool *pool);
 
 /*
  * Decides to close a server of this permit if more than `keep` then remain;

@@ -85,9 +85,23 @@ void pool_login_failed(struct pool_part *part, struct permit *permit, const stru
 	pool_permit_give(part, permit);
 }
 
-void pool_retry_now(struct pool *pool)
+void pool_retry_for_breakers(struct pool *pool)
 {
 	lock_acquire(&pool->lock);
-	pool->retry_us = 0;
+	if (pool->is_for_breaker)
+		pool->retry_us = 0;
+	lock_release(&pool->lock);
+}
+
+void pool_retry_for_roles(struct pool *pool)
+{
+	uint64_t seen = 0;
+
+	lock_acquire(&pool->lock);
+	for (unsigned i = 0; i < pool->conf->endpoints.count; i++)
+		seen = seen * 64 + atomic_load(&pool->conf->endpoints.items[i]->facts) + 1;
+	if (pool->roles_seen != seen)
+		pool->retry_us = 0;
+	pool->roles_seen = seen;
 	lock_release(&pool->lock);
 }

@@ -197,7 +197,7 @@ static void refuse_on_visit(struct worker *worker, void *arg UNUSED)
 		return; /* the janitor looks after them when that is over */
 	TAILQ_FOREACH (part, &worker->parts, entry) {
 		if (part->waiting > 0)
-			pool_retry_now(part->pool); /* an endpoint may take somebody again; the breakers know which */
+			pool_retry_for_breakers(part->pool); /* an endpoint may take somebody again; they know which */
 		refuse_look(part, now_us);
 		pool_run(part);
 	}
