@@ -463,6 +463,8 @@ static bool cancel_check(struct cancel *cancel, uint64_t timeout_us, uint64_t no
 	}
 	connect_timeout_us = cancel->server->part->conf->server_connect_timeout_us;
 	if (cancel->state == CANCEL_SENT) {
+		if (timeout_us == 0 && cancel->is_own) /* the client's next messages wait for the end of it */
+			timeout_us = cancel->server->part->conf->cancel_grace_us;
 		if (timeout_us == 0 || cancel->conn.sent_us + timeout_us > now_us)
 			return false;
 		cancel_give_up(cancel);
@@ -491,6 +493,16 @@ void cancel_sweep(struct worker *worker, uint64_t now_us)
 		else
 			cancel = TAILQ_NEXT(cancel, entry);
 	}
+}
+
+bool cancel_is_awaited(const struct worker *worker)
+{
+	const struct cancel *cancel;
+
+	TAILQ_FOREACH (cancel, &worker->cancels, entry)
+		if (cancel->server != NULL)
+			return true;
+	return false;
 }
 
 /* Ends a request that PostgreSQL may have: as in cancel_give_up(), its signal may still come. */

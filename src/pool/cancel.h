@@ -54,6 +54,9 @@ void cancel_sweep(struct worker *worker, uint64_t now_us);
 /* Ends the requests for clients of a pool that is taken away. Own thread. */
 void cancel_end_pool(struct worker *worker, const struct pool *pool);
 
+/* True while there are requests whose end somebody here has to wait for: parting ones are not. Own thread. */
+bool cancel_is_awaited(const struct worker *worker);
+
 /* Ends all requests. Own thread. */
 void cancel_close_all(struct worker *worker);
 

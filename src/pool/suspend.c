@@ -272,7 +272,7 @@ static void suspend_visit_clients(struct worker *worker, void *arg)
 		active += suspend_park_clients(part, s->force);
 		pool_run(part);
 	}
-	active += !TAILQ_EMPTY(&worker->cancels);
+	active += cancel_is_awaited(worker);
 	atomic_fetch_add(&s->active, active);
 }
 

@@ -310,6 +310,19 @@ def test_late_signal_does_not_hit_the_next_of_the_transaction(make_pooler, fake_
     assert c.read_ready().rows == [["next"]]
 
 
+def test_request_whose_connection_never_ends(make_pooler, fake_server):
+    """Without cancel_wait_timeout it holds up the client for cancel_grace, and no longer."""
+    settings = {**CANCEL, "cancel_wait_timeout": 0, "cancel_grace": 2}
+    p, state = hold_cancels(fake_server, settings, make_pooler, "never")
+    c = p.login()
+    c.send(wire.query("slow"))
+    wait_until(lambda: state["cancels"] == 1, "the cancel request")
+    state["go"].set()
+    assert c.read_ready().status == "T"
+    assert c.query("next").rows == [["next"]]
+    state["ends"].set()
+
+
 # --- comments
 
 
