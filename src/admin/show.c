@@ -274,7 +274,7 @@ static struct slice show_value(const struct show_column *col, const uint8_t *row
 		return show_host(at, cell);
 	case SHOW_TIME:
 		memcpy(&when, at, sizeof(when));
-		return show_time(when, cell);
+		return when == 0 ? slice_of(NULL) : show_time(when, cell);
 	case SHOW_PTR:
 		memcpy(&pointer, at, sizeof(pointer));
 		return slice_make(cell, pointer == NULL ? 0 : str_format(cell, SHOW_CELL_SIZE, "%p", pointer));

@@ -28,7 +28,7 @@ enum show_kind {
 	SHOW_ADDR,  /* struct sock_peer: the address, or "unix"; empty for none */
 	SHOW_INT,   /* int64_t */
 	SHOW_MAYBE, /* int64_t; SHOW_NULL is SQL NULL */
-	SHOW_TIME,  /* uint64_t, monotonic microseconds, shown as local time */
+	SHOW_TIME,  /* uint64_t, monotonic microseconds, shown as local time; 0 is SQL NULL */
 	SHOW_PTR,   /* const void *; empty when NULL */
 };
 

@@ -61,7 +61,7 @@ static const struct show_column show_endpoint_columns[] = {
 	INT(endpoint_row, servers, "connections of ours there, those that are being opened included"),
 	INT(endpoint_row, logins, "of them, not logged in yet"),
 	{ "last_probe", OID_TEXT, SHOW_TIME, offsetof(struct endpoint_row, probed_us),
-	  "when the last probe was answered, or given up" },
+	  "when the last probe was answered, or given up; NULL: never" },
 	INT(endpoint_row, latency_us, "how long that answer took"),
 	TEXT(endpoint_row, error, "what went wrong with it"),
 };

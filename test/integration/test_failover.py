@@ -430,7 +430,7 @@ def test_no_probes_under_pgbouncer(make_pooler, pair):
     p = make_pooler({"app": pair.dsn(target_session_attrs="read-write")}, settings={"pool_mode": "transaction"})
     assert where(p.login()) == "127.0.0.1"
     p.admin("reload")
-    assert {r["reachable"] for r in p.show("endpoints")} == {"unknown"}
+    assert {(r["reachable"], r["last_probe"]) for r in p.show("endpoints")} == {("unknown", None)}
     seen = "select count(*) from pg_stat_activity where application_name = 'pgsluice health'"
     assert pair.primary.value(seen) == 0
 
