@@ -359,7 +359,7 @@ def test_another_endpoint_is_used(make_pooler, fake_server):
     p = start(make_pooler, f"host=127.0.0.1,127.0.0.2 port={bad.server.port} pool_size=8", min_pool_size=8)
     c = p.login()
     assert c.query("select 1").rows == [["ok"]]
-    wait_until(lambda: len(p.show("servers")) == 8, "the pool to be full")
+    wait_until(lambda: [r["addr"] for r in p.show("servers")] == 8 * ["127.0.0.2"], "the pool to be full")
     wait_state(p, "login", "open", endpoint=bad.name)
     tried = bad.server.logins
     p.admin("RECONNECT")
