@@ -677,6 +677,8 @@ static inline void client_go_on(struct client *client, enum client_state state)
 {
 	client_set_state(client, state);
 	client->discard_body = client->body_left > 0;
+	if (UNLIKELY(client->cut_text != NULL))
+		survive_end_text(client); /* of what the server has got a part of */
 	if (client->blocked || client->gather.max > 0 || !buf_is_empty(&client->stream.in) ||
 	    !client->stream.want_read) {
 		client->blocked = false;

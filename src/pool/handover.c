@@ -188,11 +188,11 @@ int handover_save_client(const struct client *client, struct buf *b)
 		text, sizeof(text),
 		"id=%" PRIu64 " connect=%" PRIu64 " request=%" PRIu64 " query=%" PRIu64 " xact=%" PRIu64
 		" hint=%" PRIu64 " waited=%" PRIu64 " skip=%d refused=%d replication=%d statements=%" PRIu32
-		" unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d resetting=%d forgetting=%d",
+		" unnamed=%d unnamed_count=%" PRIu32 " unsure=%d raw=%d resetting=%d hides=%d forgetting=%d",
 		client->id, client->connect_us, client->request_us, client->query_us, client->xact_us, client->hint_us,
 		handover_waited_us(client), client->skip_to_sync, client->refused_effect, client_replication(client),
 		client->prep.count, handover_unnamed(client), client->prep.unnamed_count, client->prep.is_unsure,
-		client->startup_is_raw, client->is_resetting, client->is_forgetting);
+		client->startup_is_raw, client->is_resetting, client->hides_reset, client->is_forgetting);
 	int err = buf_append(b, text, n);
 
 	if (err == 0)
@@ -358,6 +358,7 @@ struct handover_state {
 	uint64_t unsure;
 	uint64_t raw;
 	uint64_t resetting;
+	uint64_t hides;
 	uint64_t forgetting;
 	uint64_t reset;        /* enum server_reset */
 	struct varset *vars;   /* what the client began with, or the server; NULL: not known */
@@ -404,6 +405,7 @@ struct handover_state {
 	X(unsure, 10)         \
 	X(raw, 10)            \
 	X(resetting, 10)      \
+	X(hides, 10)          \
 	X(forgetting, 10)     \
 	X(reset, 10)          \
 	X(pid, 10)            \
@@ -429,7 +431,7 @@ static int handover_read_bytes(uint8_t **bytes, size_t *len, const char *hex)
 {
 	size_t size = strlen(hex) / 2;
 
-	if (size > CLIENT_IN_MAX)
+	if (size > CLIENT_IN_MAX + RERUN_MAX) /* a batch that is run again stands in front of what was read */
 		return -E_TOOBIG;
 	free(*bytes);
 	*bytes = xmalloc(size + 1);
@@ -703,6 +705,7 @@ static struct client *handover_make_client(struct handover *h, struct handover_s
 	state->vars = state->before = NULL; /* taken over */
 	client->startup_is_raw = state->raw != 0;
 	client->is_resetting = state->resetting != 0;
+	client->hides_reset = state->hides != 0;
 	client->is_forgetting = state->forgetting != 0;
 	client->skip_to_sync = state->skip != 0;
 	if (state->refused <= CLASSIFY_EFFECT_UNSEEN)

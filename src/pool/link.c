@@ -166,6 +166,14 @@ static void link_run_again(struct server *server)
 		client_resume(client);
 }
 
+/* False for a client that has sent more than was looked at: the server has it, and will answer, or not. */
+static bool link_is_between_messages(const struct server *server)
+{
+	const struct client *client = server->client;
+
+	return !server->track.strayed && (client->body_left == 0 || client->discard_body);
+}
+
 void link_settle(struct server *server)
 {
 	struct client *client = server->client;
@@ -204,7 +212,7 @@ void link_settle(struct server *server)
 		client_resume(client);
 		return;
 	}
-	if (UNLIKELY(server->track.doubt) && link_is_answered(server)) {
+	if (UNLIKELY(server->track.doubt) && link_is_answered(server) && link_is_between_messages(server)) {
 		/* The client has all its answers; what else may come is for nobody. */
 		link_detach(client, server);
 		server_close(server, REASON_DOUBT);

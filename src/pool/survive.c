@@ -96,8 +96,7 @@ static void survive_drop(struct survive **sp)
 	*sp = NULL;
 }
 
-/* Nobody looks at the text any more. */
-static void survive_end_text(struct client *client)
+void survive_end_text(struct client *client)
 {
 	free(client->cut_text);
 	client->cut_text = NULL;

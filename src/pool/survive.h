@@ -82,6 +82,9 @@ bool survive_note_refused(struct client *client, uint8_t type, struct slice body
  */
 bool survive_note_rest(struct client *client, struct slice piece);
 
+/* Nobody looks at client->cut_text any more. NULL inside is fine. */
+void survive_end_text(struct client *client);
+
 /*
  * The request, as noted, is over: when it might have begun a transaction block
  * the client, which is CL_IDLE and has been told an error, becomes CL_FAILED, and

@@ -403,6 +403,24 @@ def test_copy_in(start, block, simple):
     adds_up(p)
 
 
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_a_query_behind_a_copy_that_fails(start, mode, is_cut):
+    """A client that sends on into a COPY of which the server wants no more gets all its answers, in whatever pieces."""
+    p, c = start(mode)
+    query = wire.query("begin; " + "select 1; " * 20000 + "commit")
+    half = 1000 if is_cut else len(query)
+    c.send(wire.query("copy t from stdin"))
+    c.read_through("G")
+    c.send(wire.pack("d", b"x\n") + wire.SYNC + query[:half])
+    assert c.read_ready().error.code == "22P02"
+    c.send(query[half:])
+    assert c.read_ready().errors == []
+    r = c.read_ready()
+    assert (r.errors, len(r.rows), r.status) == ([], 20000, "I")
+    assert c.query("select 7").rows == [["7"]]
+
+
 def test_half_a_message_closes_the_client(start, make_pooler, fake_server):
     """The rest of it will never come, and nothing else can follow."""
 
