@@ -13,8 +13,8 @@
  * what it sends next was meant to be a part of that, and must not run on its
  * own. Whether a request under way begins or ends one only its text tells, which
  * is noted when it is sent (survive_note(), track_note()). Where that was not
- * seen, such as in the part of a long Query that has yet to come, and it matters,
- * the client is closed, as it always is with server_loss_action = disconnect.
+ * seen, such as in a long Query of several statements, and it matters, the client
+ * is closed, as it always is with server_loss_action = disconnect.
  *
  * The client is closed, too, when a part of a message has gone to it, for the
  * rest will never come; and where it had more on that server than a transaction:
@@ -283,6 +283,37 @@ static void survive_begin_text(struct client *client, enum survive_text_of of, s
 	classify_pieces_feed(&client->cut_text->pieces, part);
 }
 
+/* False when the first statement of a text certainly has no effect, as its beginning tells. */
+static bool survive_may_transact(struct slice part)
+{
+	return slice_trim(part).n < CLASSIFY_TRANSACT_MIN || classify_may_transact(part.p, part.n);
+}
+
+/*
+ * Begins to look for a semicolon in a Query of which a part has come. Bulk loads
+ * have none, and a look at more than that would cost as much as sending them.
+ */
+static void survive_begin_query(struct client *client, struct slice part)
+{
+	if (survive_may_transact(part) || memchr(part.p, ';', part.n) != NULL)
+		track_note(&client->server->track, CLASSIFY_EFFECT_UNSEEN);
+	else
+		survive_begin_text(client, SURVIVE_TEXT_QUERY, slice_of(""));
+}
+
+/* More of it: several statements may do anything. */
+static void survive_note_query(struct client *client, struct slice piece)
+{
+	bool is_last = client->body_left == 0;
+	bool may_be_several =
+		is_last ? classify_may_be_several(piece.p, piece.n) : memchr(piece.p, ';', piece.n) != NULL;
+
+	if (may_be_several)
+		track_note(&client->server->track, CLASSIFY_EFFECT_UNSEEN);
+	if (is_last || may_be_several)
+		survive_end_text(client);
+}
+
 void survive_note_text(struct link_walk *w)
 {
 	struct client *client = w->client;
@@ -294,12 +325,17 @@ void survive_note_text(struct link_walk *w)
 		if (body.n > 0 && body.p[0] != '\0')
 			return; /* nothing is run before it is bound */
 		client->unnamed_effect = is_whole ? survive_parse_effect(body) : CLASSIFY_EFFECT_UNSEEN;
-		if (!is_whole && body.n > 0)
-			survive_begin_text(client, SURVIVE_TEXT_UNNAMED, slice_make(body.p + 1, body.n - 1));
+		if (is_whole || body.n == 0)
+			return;
+		body = slice_make(body.p + 1, body.n - 1);
+		if (survive_may_transact(body))
+			survive_begin_text(client, SURVIVE_TEXT_UNNAMED, body);
+		else
+			client->unnamed_effect = CLASSIFY_EFFECT_NONE;
 		return;
 	}
 	if (!is_whole) {
-		survive_begin_text(client, SURVIVE_TEXT_QUERY, body);
+		survive_begin_query(client, body);
 		return;
 	}
 	effect = classify_effect(body);
@@ -383,6 +419,10 @@ bool survive_note_rest(struct client *client, struct slice piece)
 	enum survive_text_of of = client->cut_text->of;
 	enum classify_effect effect;
 
+	if (of == SURVIVE_TEXT_QUERY) {
+		survive_note_query(client, piece);
+		return false;
+	}
 	classify_pieces_feed(&client->cut_text->pieces, piece);
 	if (client->body_left > 0)
 		return false;
@@ -390,10 +430,8 @@ bool survive_note_rest(struct client *client, struct slice piece)
 	survive_end_text(client);
 	if (of == SURVIVE_TEXT_REFUSED)
 		survive_note_effect(client, effect);
-	else if (of == SURVIVE_TEXT_UNNAMED)
+	else
 		client->unnamed_effect = effect;
-	else if (effect != CLASSIFY_EFFECT_NONE)
-		track_note(&client->server->track, effect);
 	return of == SURVIVE_TEXT_REFUSED;
 }
 

@@ -175,8 +175,11 @@ static inline bool classify_may_be_several(const char *p, size_t n)
 
 /*
  * The price of a look: false when the first statement certainly has no effect.
- * Says nothing about further statements.
+ * Says nothing about further statements. It needs CLASSIFY_TRANSACT_MIN bytes
+ * behind the blanks, unless there are no more.
  */
+#define CLASSIFY_TRANSACT_MIN 3
+
 static inline bool classify_may_transact(const char *p, size_t n)
 {
 	size_t i = 0;
